@@ -1,0 +1,4 @@
+//! Causeway: a partitioned, replicated key-value store with causal consistency across all keys.
+#![forbid(unsafe_code)]
+
+pub mod protocol;
