@@ -1,0 +1,160 @@
+//! What a client asks and what it is told, wherever the request is served.
+
+use super::clock::Timestamp;
+use super::context::Context;
+use super::ids::{LogId, MemberId};
+use super::version::{Key, Stamp};
+use super::view::PartitionId;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// How a read treats the client's past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Never older than the client's context.
+    #[default]
+    Causal,
+    /// What is here, at once; the answer says when it may be older.
+    Eventual,
+}
+
+/// An operation on one key, as a node hands it to a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    Get {
+        key: Key,
+        consistency: Consistency,
+    },
+    /// `None` deletes. The stamp is given by the node that the client talked to.
+    Write {
+        key: Key,
+        value: Option<Bytes>,
+        stamp: Stamp,
+    },
+}
+
+impl Op {
+    /// The key that the operation is about.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Op::Get { key, .. } | Op::Write { key, .. } => key,
+        }
+    }
+}
+
+/// A value as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// JSON text.
+    pub value: Bytes,
+    /// The wall clock of the replica that took the write, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// The answer to a read. `found` is `None` when there is no such key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    pub found: Option<Found>,
+    /// The request's context, with what was read.
+    pub context: Context,
+    /// Set when the answer may be older than the context (`Consistency::Eventual` only).
+    pub stale: bool,
+}
+
+/// The answer to a write that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The request's context, with the write.
+    pub context: Context,
+    /// The wall clock of the replica that took the write, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Replicas that have the write on disk at the time of the answer.
+    pub copies: u8,
+    /// Whether the key had no value before.
+    pub created: bool,
+}
+
+/// A write that a context depends on and that is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub log: LogId,
+    /// The seq up to which the log is here.
+    pub have: u64,
+    /// The seq that the context names.
+    pub need: u64,
+    /// Replicas that are known to have it, or may have.
+    pub holders: Vec<MemberId>,
+}
+
+/// What an operation came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Read(Read),
+    Written(Written),
+    /// A delete of a key that is not there, by a client whose past is known here: nothing to do.
+    NothingToDelete(Context),
+    Refused(Refusal),
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The context's clock is too far ahead of this node's.
+    #[error(
+        "the causal_payload's clock is {ahead_ms} ms ahead of this node's, more than the 10000 ms that are believed"
+    )]
+    ClockAhead { ahead_ms: u64 },
+    /// The context names a node that is in no view.
+    #[error("the causal_payload names a node ({0}) that this cluster does not have")]
+    UnknownMember(MemberId),
+    /// The replica lacks writes that the client has seen, and could not get them in time.
+    #[error("this side does not have what the causal_payload depends on: {}", list(.0))]
+    Short(Vec<Missing>),
+    /// The replica's disk was lost or is old, and it has not caught up yet.
+    #[error("the replica is recovering: {0}")]
+    Recovering(String),
+    /// No replica of the partition answered.
+    #[error("no replica of partition {} could be reached", partition.0)]
+    Unreachable {
+        partition: PartitionId,
+        tried: Vec<MemberId>,
+    },
+    /// The stamp is older than what the replica has promised not to go back behind; the clock to
+    /// stamp it by instead. Certain not to have been done.
+    #[error("the write's stamp is too old for this replica (it is at {0})")]
+    StampTooOld(Timestamp),
+    /// The replica is not one of the key's partition: the nodes' views differ.
+    #[error("the node does not hold this key")]
+    NotMine,
+    /// There is no room on disk. Certain not to have been done.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// The disk failed or its data is damaged.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// Too much is waiting already. Certain not to have been done.
+    #[error("the node has too many requests waiting")]
+    Overloaded,
+    /// The node is ending.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+fn list(missing: &[Missing]) -> String {
+    let one = |m: &Missing| {
+        let holders: Vec<String> = m.holders.iter().map(ToString::to_string).collect();
+        format!(
+            "log {} is here up to {}, needed is {} (may be held by {})",
+            m.log,
+            m.have,
+            m.need,
+            if holders.is_empty() {
+                "no one known".into()
+            } else {
+                holders.join(", ")
+            }
+        )
+    };
+    missing.iter().map(one).collect::<Vec<_>>().join("; ")
+}

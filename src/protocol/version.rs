@@ -1,0 +1,60 @@
+//! A version of a key, and the order in which versions win.
+
+use super::clock::Timestamp;
+use super::context::Context;
+use super::ids::{Dot, MemberId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A key: 1 byte to 1 KiB of UTF-8.
+pub type Key = Bytes;
+
+/// When a write was stamped and where: decides which of two versions of a key wins.
+///
+/// The node that a client talked to stamps the write, so that a write which has to be tried at
+/// a second replica keeps its place in the order, however late the first replica wakes up. A clock
+/// never gives a timestamp twice, so two writes with one stamp are one write.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Stamp {
+    /// Larger than every timestamp in the write's past.
+    pub ts: Timestamp,
+    /// The member whose clock gave `ts`.
+    pub by: MemberId,
+}
+
+/// One write of a key: a value, or a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub key: Key,
+    /// JSON text; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    pub stamp: Stamp,
+    pub dot: Dot,
+    /// The wall clock of the replica that took the write, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// What the writer had seen, without what was stable everywhere by then.
+    pub deps: Context,
+}
+
+impl Version {
+    /// The place in the total order of versions: causal order first, because timestamps grow
+    /// along causality, then the wall clock, then the node.
+    #[must_use]
+    pub fn order(&self) -> (Stamp, Dot) {
+        (self.stamp, self.dot)
+    }
+
+    /// Whether this version replaces `other`.
+    #[must_use]
+    pub fn beats(&self, other: &Version) -> bool {
+        self.order() > other.order()
+    }
+
+    /// Approximate bytes in memory and on the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        96 + self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + 24 * self.deps.len()
+    }
+}
