@@ -58,7 +58,6 @@ pub struct Route {
     next: usize,
     round: u32,
     started_us: u64,
-    last: Option<(MemberId, Option<Refusal>)>,
     refusal: Option<Refusal>,
     tried: Vec<MemberId>,
     /// Some attempt may have been done without our hearing of it.
@@ -109,17 +108,17 @@ impl Route {
             next: 0,
             round: 0,
             started_us: now_us,
-            last: None,
             refusal: None,
             tried: Vec::new(),
             unsure: false,
         }
     }
 
-    /// Whether every attempt so far was certainly not done: then a write may be stamped anew.
+    /// Whether a write should be stamped anew: its stamp was refused, and every attempt so far
+    /// was certainly not done.
     #[must_use]
-    pub fn certain(&self) -> bool {
-        !self.unsure
+    pub fn wants_new_stamp(&self) -> bool {
+        !self.unsure && matches!(self.refusal, Some(Refusal::StampTooOld(_)))
     }
 
     /// The next attempt.
@@ -129,6 +128,12 @@ impl Route {
             return Attempt::GiveUp(self.give_up());
         }
         if self.next == self.order.len() {
+            // What a short wait will not change.
+            if let Some(Refusal::DiskFull(_) | Refusal::Storage(_) | Refusal::NotMine) =
+                self.refusal
+            {
+                return Attempt::GiveUp(self.give_up());
+            }
             self.next = 0;
             self.round += 1;
             return Attempt::Pause { us: PAUSE_US };
@@ -197,10 +202,11 @@ impl Route {
                 None
             }
         };
+        // A replica whose storage fails may have stored a write all the same.
+        self.unsure |= matches!(refusal, Some(Refusal::Storage(_)));
         if refusal.is_some() {
-            self.refusal.clone_from(&refusal);
+            self.refusal = refusal;
         }
-        self.last = Some((to, refusal));
         None
     }
 
