@@ -1,0 +1,274 @@
+# Shared by every script in this directory: containers, requests, checks, clean-up. Sourced, not run.
+# shellcheck shell=bash
+#
+# Each node sits on two networks. Nodes talk to each other on the data network, at fixed addresses; clients come in over the
+# client network, by a port published on 127.0.0.1. Cutting a node off the data network thus leaves it in reach of its clients,
+# which is what a network split looks like from one side.
+
+set -euo pipefail
+export LC_ALL=C
+
+usage() {
+  cat <<USAGE
+usage: $(basename "$0") [--image IMAGE] [--prefix NAME] [--subnet A.B.0.0/16]
+
+The same as environment variables:
+  IMAGE     image under test                                            (causeway:test)
+  PREFIX    start of the names of all containers, networks and volumes  (cwtest)
+  SUBNET    network of the nodes    (the first free one of 10.77.0.0/16 to 10.92.0.0/16)
+  LIMIT_MS  how long an answer may take, with curl's own start          (1250)
+  LEVEL_S   seconds in which replicas must agree after a fault is over  (5)
+
+Needs bash 5, curl and a Docker engine. Leaves nothing behind. Ends with 1 when a check fell short, 2 when it could not run.
+USAGE
+}
+
+give_up() { echo "$(basename "$0"): $*" >&2; exit 2; }
+
+while (($#)); do
+  case $1 in
+    --image | --prefix | --subnet)
+      (($# >= 2)) || give_up "$1 needs a value"
+      case $1 in --image) IMAGE=$2 ;; --prefix) PREFIX=$2 ;; --subnet) SUBNET=$2 ;; esac
+      shift 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+
+IMAGE=${IMAGE:-causeway:test}
+PREFIX=${PREFIX:-cwtest}
+LIMIT_MS=${LIMIT_MS:-1250}
+LEVEL_S=${LEVEL_S:-5}
+
+((BASH_VERSINFO[0] >= 5)) || give_up "needs bash 5 or newer, this is $BASH_VERSION"
+for tool in curl docker; do command -v "$tool" >/dev/null || give_up "needs $tool, which is not installed"; done
+docker info >/dev/null 2>&1 || give_up "no Docker engine answers (docker info)"
+docker image inspect "$IMAGE" >/dev/null 2>&1 || give_up "there is no image $IMAGE; make it with: docker build -t $IMAGE ."
+
+# ---- What this run makes, and how it goes again -------------------------------------------------------------------------------
+
+NAME=$PREFIX-$$-$RANDOM # no two runs share a name, so each one removes only its own
+WORK=$(mktemp -d)
+CONTAINERS=() NETWORKS=() VOLUMES=() HELPERS=()
+PASSED=0 FAILED=0
+
+clean_up() {
+  local status=$? c
+  trap - EXIT INT TERM
+  set +e
+  for c in "${HELPERS[@]}"; do kill "$c" 2>/dev/null; done
+  for c in "${CONTAINERS[@]}"; do docker unpause "$c"; done >/dev/null 2>&1
+  ((${#CONTAINERS[@]})) && docker rm -f -v "${CONTAINERS[@]}" >/dev/null 2>&1
+  ((${#VOLUMES[@]})) && docker volume rm -f "${VOLUMES[@]}" >/dev/null 2>&1
+  ((${#NETWORKS[@]})) && docker network rm "${NETWORKS[@]}" >/dev/null 2>&1
+  rm -rf "$WORK"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ---- Checks ------------------------------------------------------------------------------------------------------------------
+
+note() { echo "# $*"; }
+
+ok() { PASSED=$((PASSED + 1)); echo "ok - $*"; }
+
+not_ok() { FAILED=$((FAILED + 1)); echo "not ok - $*"; }
+
+# check TEXT COMMAND...: one line for one claim; when it does not hold, the last exchange is what a person wants to see.
+check() {
+  local text=$1
+  shift
+  if "$@"; then ok "$text"; else
+    not_ok "$text"
+    note "  checked: $*"
+    [[ -z ${ASKED:-} ]] || note "  last exchange: $ASKED: status $STATUS in $TOOK_MS ms: ${BODY:0:400}"
+  fi
+}
+
+# The last line of a script. Logs are shown only when they can explain something.
+finish() {
+  local c
+  if ((FAILED)); then
+    for c in "${CONTAINERS[@]}"; do
+      note "last words of $c:"
+      docker logs --tail 25 "$c" 2>&1 | sed 's/^/#   /' || true
+    done
+  fi
+  echo "$PASSED passed, $FAILED failed"
+  ((FAILED == 0)) || exit 1
+  exit 0
+}
+
+# ---- Waiting -----------------------------------------------------------------------------------------------------------------
+
+now_ms() { NOW=${EPOCHREALTIME/[.,]/}; NOW=${NOW%???}; }
+
+# within SECONDS COMMAND...: tries until it succeeds; WAITED_MS says how long that took.
+within() {
+  local limit=$(($1 * 1000)) start
+  shift
+  now_ms; start=$NOW
+  until "$@"; do
+    now_ms; WAITED_MS=$((NOW - start))
+    ((WAITED_MS < limit)) || return 1
+    sleep 0.1
+  done
+  now_ms; WAITED_MS=$((NOW - start))
+}
+
+# all_along SECONDS COMMAND...: it must succeed every time until the time is over.
+all_along() {
+  local limit=$(($1 * 1000)) start
+  shift
+  now_ms; start=$NOW
+  while "$@"; do
+    now_ms
+    ((NOW - start < limit)) || return 0
+    sleep 0.2
+  done
+  return 1
+}
+
+# ---- Containers --------------------------------------------------------------------------------------------------------------
+
+DATA_NET=$NAME-data
+CLIENT_NET=$NAME-client # sorts before the data network: Docker publishes ports through the first of a container's networks
+ADDRESS=() PORT=() NODE=()
+
+make_networks() {
+  local subnet
+  NETWORKS+=("$DATA_NET" "$CLIENT_NET")
+  docker network create "$CLIENT_NET" >/dev/null
+  if [[ -n ${SUBNET:-} ]]; then
+    docker network create --subnet "$SUBNET" "$DATA_NET" >/dev/null || give_up "cannot make a network with subnet $SUBNET"
+    return
+  fi
+  for subnet in 10.{77..92}.0.0/16; do
+    if docker network create --subnet "$subnet" "$DATA_NET" >/dev/null 2>&1; then SUBNET=$subnet; return; fi
+  done
+  give_up "no free subnet among 10.77.0.0/16 to 10.92.0.0/16; name one with SUBNET"
+}
+
+# plan_nodes N K: names and addresses, and the view that goes with them.
+plan_nodes() {
+  local i base
+  NODES=$1 REPLICAS=$2 VIEW=
+  base=${SUBNET%/*}
+  for ((i = 1; i <= NODES; i++)); do
+    NODE[i]=$NAME-n$i
+    ADDRESS[i]=${base%.*}.$((20 + i))
+    VIEW+=${VIEW:+,}${ADDRESS[i]}:8080
+  done
+}
+
+# create_node I [docker arguments...]: made, put on both networks, and only then started, so that it never sees the one without the other.
+create_node() {
+  local i=$1
+  shift
+  CONTAINERS+=("${NODE[i]}")
+  docker create --name "${NODE[i]}" --network "$DATA_NET" --ip "${ADDRESS[i]}" -p 127.0.0.1::8080 \
+    -e K="$REPLICAS" -e VIEW="$VIEW" -e ip_port="${ADDRESS[i]}:8080" "$@" "$IMAGE" >/dev/null
+  docker network connect "$CLIENT_NET" "${NODE[i]}"
+}
+
+# The published port is a new one after each start.
+start_node() { docker start "${NODE[$1]}" >/dev/null; find_port "$1"; }
+find_port() { PORT[$1]=$(docker port "${NODE[$1]}" 8080/tcp | head -n 1); PORT[$1]=${PORT[$1]##*:}; }
+
+kill_node() { docker kill -s KILL "${NODE[$1]}" >/dev/null; }
+remove_node() { docker rm -f -v "${NODE[$1]}" >/dev/null; } # -v: its disk goes too
+cut_off() { docker network disconnect "$DATA_NET" "${NODE[$1]}"; }
+connect_again() { docker network connect --ip "${ADDRESS[$1]}" "$DATA_NET" "${NODE[$1]}"; find_port "$1"; }
+
+ready() { request GET "$1" /ready; [[ $STATUS == 200 ]]; }
+wait_ready() { local i; for i in "$@"; do within 30 ready "$i" || return 1; done; }
+
+# start_cluster N K: the usual beginning of a scenario.
+start_cluster() {
+  local i
+  note "image $IMAGE: $1 nodes, K=$2"
+  make_networks
+  plan_nodes "$1" "$2"
+  for ((i = 1; i <= NODES; i++)); do create_node "$i"; done
+  for ((i = 1; i <= NODES; i++)); do start_node "$i"; done
+  for ((i = 1; i <= NODES; i++)); do
+    wait_ready "$i" || { check "node $i is ready within 30 s" false; finish; }
+  done
+  ok "$NODES nodes are ready"
+}
+
+# ---- Requests ----------------------------------------------------------------------------------------------------------------
+
+CTX='' STATUS=000 BODY='' HEAD='' TOOK_MS=0 SLOWEST_MS=0 ASKED='' FIELD=''
+
+# request METHOD NODE PATH [curl arguments...]: leaves STATUS (000: no answer), BODY, HEAD and TOOK_MS.
+request() {
+  local method=$1 node=$2 path=$3 out seconds file=$WORK/$BASHPID
+  shift 3
+  : >"$file.body"; : >"$file.head" # of an answer that never came, nothing must be left from the one before
+  out=$(curl -sS -X "$method" --max-time 10 -o "$file.body" -D "$file.head" -w '%{http_code} %{time_total}' "$@" \
+    "http://127.0.0.1:${PORT[node]}$path" 2>"$file.error") || true
+  BODY=$(tr -d '\0' <"$file.body")
+  HEAD=$(<"$file.head")
+  STATUS=${out%% *}
+  seconds=${out##* }
+  TOOK_MS=$((${seconds%.*} * 1000 + 10#${seconds:${#seconds}-6:3}))
+  ((TOOK_MS <= SLOWEST_MS)) || SLOWEST_MS=$TOOK_MS
+  ASKED="$method $path at node $node ($*)"
+  ASKED=${ASKED:0:300}
+}
+
+# field NAME: that field of the last reply, in FIELD. The scripts write plain values only, so strings have no escapes to undo.
+field() {
+  local text="\"$1\"[[:space:]]*:[[:space:]]*\"([^\"]*)\"" other="\"$1\"[[:space:]]*:[[:space:]]*([-0-9a-z.]+)"
+  FIELD=
+  if [[ $BODY =~ $text || $BODY =~ $other ]]; then FIELD=${BASH_REMATCH[1]}; else return 1; fi
+}
+
+# A session is its causal_payload, in CTX. It goes out unencoded, as clients paste it, and takes over what each reply says.
+session() { if field causal_payload && [[ -n $FIELD ]]; then CTX=$FIELD; fi; }
+
+put() { request PUT "$1" /kvs --data-urlencode "key=$2" --data-urlencode "value=$3" -d "causal_payload=$CTX"; session; }
+get() { request GET "$1" /kvs -G --data-urlencode "key=$2" -d "causal_payload=$CTX"; session; }
+delete() { request DELETE "$1" /kvs -G --data-urlencode "key=$2" -d "causal_payload=$CTX"; session; }
+
+# What one replica holds itself: no session, no waiting. Only for keys of that node's own partition.
+peek() { request GET "$1" /kvs -G --data-urlencode "key=$2" -d consistency=eventual; }
+
+in_time() { ((TOOK_MS <= LIMIT_MS)); }
+all_in_time() { ((SLOWEST_MS <= LIMIT_MS)); }
+status_is() { [[ $STATUS == "$1" ]]; }
+written() { [[ $STATUS == 200 || $STATUS == 201 ]]; }
+field_is() { field "$1" && [[ $FIELD == "$2" ]]; }
+has_header() { grep -qi "^$1: *[^[:space:]]" <<<"$HEAD"; }
+
+writes() { put "$@"; written; }
+reads() { get "$1" "$2"; [[ $STATUS == 200 ]] && field_is value "$3"; }
+holds() { peek "$1" "$2"; [[ $STATUS == 200 ]] && field_is value "$3"; }
+finds_nothing() { get "$1" "$2"; [[ $STATUS == 404 ]]; }
+holds_nothing() { peek "$1" "$2"; [[ $STATUS == 404 ]]; }
+
+# A 503 as the contract has it: when to come back, why, and the session's own past.
+says_unavailable() {
+  [[ $STATUS == 503 ]] && has_header Retry-After && field_is msg error && field error && [[ -n $FIELD ]] &&
+    field causal_payload && [[ -n $FIELD ]]
+}
+
+partition_of_node() { request GET "$1" /kvs/get_partition_id; field partition_id || give_up "node $1 does not tell its partition: $BODY"; }
+
+# Writes fresh keys through a node until one falls into the partition asked for; KEY is that key, its value is "first".
+KEYS_MADE=0
+key_in_partition() {
+  local partition=$1 node=$2 tries
+  for ((tries = 0; tries < 200; tries++)); do
+    KEYS_MADE=$((KEYS_MADE + 1))
+    KEY=key-$KEYS_MADE
+    put "$node" "$KEY" first
+    if written && field_is partition_id "$partition"; then return 0; fi
+  done
+  check "a key of partition $partition is found in 200 tries" false
+  finish
+}
