@@ -377,7 +377,7 @@ mod damage {
         let (template, ends) = journal();
         let (path, bytes) = template.only(".jnl");
         let garbage: Vec<u8> = (0..50_u32).map(|n| (n * 37 % 251) as u8 + 1).collect();
-        for cut in (0..bytes.len()).step_by(11).chain(ends.iter().copied()) {
+        for cut in (0..bytes.len()).step_by(29).chain(ends.iter().copied()) {
             let kept = ends.iter().filter(|&&end| end <= cut).count();
             let expected = &template.expected[..kept];
             for tail in [&[][..], &[0; 1000], &garbage, &[1; 40], &[3; 40]] {
@@ -405,7 +405,7 @@ mod damage {
         let (template, ends) = journal();
         let (path, bytes) = template.only(".jnl");
         let middle = ends[COMMITS - 2];
-        for at in (0..middle).step_by(5) {
+        for at in (0..middle).step_by(7) {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 1 << (at % 8);
             let found = template.read_with(path, &damaged);
@@ -427,6 +427,40 @@ mod damage {
                 "{found:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_tear_is_known_across_files() {
+        let (mut template, ends) = journal();
+        let path = PathBuf::from("data/0.jnl");
+        let bytes = template.files[&path].clone();
+        let (first, second) = (ends[COMMITS - 3], ends[COMMITS - 2]);
+        let next = PathBuf::from("data/1.jnl");
+        // A failed commit, after which the engine still began a new file.
+        template.files.insert(next.clone(), vec![0; 1000]);
+        let torn = &bytes[..second - 1];
+        let found = template.read_with(&path, torn);
+        assert_eq!(found.as_deref(), Ok(&template.expected[..COMMITS - 2]));
+        // The new file has commits: the tear is damage. So is a commit missing between the files.
+        template.files.insert(next, bytes[second..].to_vec());
+        for damaged in [torn, &bytes[..first]] {
+            let found = template.read_with(&path, damaged);
+            assert!(
+                matches!(found, Err(StoreError::Corrupt { .. })),
+                "{found:?}"
+            );
+        }
+        let found = template.read_with(&path, &bytes[..second]);
+        assert_eq!(found.as_ref(), Ok(&template.expected));
+        // No journal at all.
+        template
+            .files
+            .retain(|path, _| path.extension().is_none_or(|e| e != "jnl"));
+        let found = template.read_with(Path::new(""), &[]);
+        assert!(
+            matches!(found, Err(StoreError::Corrupt { .. })),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -600,5 +634,72 @@ mod full {
         holds(&disk, acknowledged);
         disk.commit(&[put(acknowledged)]).unwrap();
         holds(&disk, acknowledged + 1);
+    }
+}
+
+mod killed {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    use super::*;
+
+    const CHILD: &str = "CAUSEWAY_TEST_KILLED_DIRECTORY";
+
+    /// Batch `n`: a key of its own, and one that all of them overwrite.
+    fn put(n: u64) -> Batch {
+        let mut batch = Batch::default();
+        batch.put("last", n.to_be_bytes().to_vec());
+        batch.put(n.to_be_bytes().to_vec(), vec![n as u8; 300_000]);
+        batch
+    }
+
+    /// Commits until it is killed, and says what is durable.
+    #[test]
+    fn until_killed() {
+        let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else {
+            return;
+        };
+        let disk = Disk::open(&dir).unwrap();
+        let last = disk.get(b"last").unwrap().map_or(0, last);
+        for n in (last + 1..).step_by(3) {
+            disk.commit(&[put(n), put(n + 1), put(n + 2)]).unwrap();
+            println!("\nacknowledged {}", n + 2);
+        }
+    }
+
+    fn last(value: Bytes) -> u64 {
+        u64::from_be_bytes(value[..].try_into().unwrap())
+    }
+
+    #[test]
+    fn a_killed_process_loses_nothing_that_was_acknowledged() {
+        let dir = directory();
+        let mut acknowledged = 0;
+        for round in 0..6 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "killed::until_killed", "--nocapture"])
+                .env(CHILD, dir.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let mut told = lines.map_while(Result::ok).filter_map(|line| {
+                let n = line.strip_prefix("acknowledged ")?;
+                n.parse::<u64>().ok()
+            });
+            // Different moments, and together enough to seal journals and write tables.
+            for n in told.by_ref().take(10 + 13 * round) {
+                acknowledged = n;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            acknowledged = told.last().unwrap_or(acknowledged);
+
+            let disk = Disk::open(dir.path()).unwrap();
+            let stored = last(disk.get(b"last").unwrap().unwrap());
+            assert!(stored >= acknowledged, "{stored}, {acknowledged}");
+            assert_eq!(stored % 3, 0, "a commit is stored whole");
+            assert_eq!(everything(&disk).unwrap().len() as u64, stored + 1);
+        }
     }
 }

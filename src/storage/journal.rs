@@ -21,7 +21,8 @@
 //! for one.
 //!
 //! **Limit.** A damaged last batch looks like a torn one and is dropped like one, although it may have
-//! been acknowledged. Nothing on one disk can tell: only the other replicas can, and do.
+//! been acknowledged; so does a journal from which whole commits were cut at the end. Nothing on one
+//! disk can tell: only the other replicas can, and do.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -140,6 +141,12 @@ fn files(engine_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
                 });
             }
         }
+    }
+    if numbered.is_empty() {
+        return Err(StoreError::Corrupt {
+            what: engine_dir.display().to_string(),
+            detail: "there is always a journal, and it is missing".to_owned(),
+        });
     }
     numbered.sort();
     Ok(numbered.into_iter().map(|(_, path)| path).collect())
