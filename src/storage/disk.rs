@@ -129,7 +129,8 @@ impl Disk {
     }
 
     /// Whether less than `min_free` bytes are left, so that writes should be refused before the engine
-    /// runs out of space. Cheap: the answer may be 100 ms old.
+    /// runs out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of
+    /// their own, for a while as much as the tables that they rewrite.
     ///
     /// # Errors
     /// As [`Disk::free_bytes`].

@@ -8,7 +8,7 @@
 //! What is promised about damage: a torn end of the journal, as a crash leaves it, is repaired when
 //! the disk is opened; any other damage is refused with
 //! [`StoreError::Corrupt`](crate::protocol::store::StoreError::Corrupt), at opening or at the read that
-//! meets it. [`journal`] says how the two are told apart, and where the limit lies.
+//! meets it. `journal.rs` says how the two are told apart, and where the limit lies.
 
 mod commit;
 mod committer;
