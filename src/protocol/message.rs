@@ -1,0 +1,126 @@
+//! What replicas tell each other.
+
+use super::clock::Timestamp;
+use super::ids::{LogId, MemberId};
+use super::record::Finished;
+use super::version::{Key, Version};
+use serde::{Deserialize, Serialize};
+
+/// A one-way message between members. It may be lost; nothing depends on a single one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    Append(Append),
+    Ack(Ack),
+    Gossip(Gossip),
+    Beacon(Beacon),
+    Pull(Pull),
+    Range(Range),
+    SnapshotPull(SnapshotPull),
+    SnapshotChunk(SnapshotChunk),
+    /// The receiver uses an incarnation that is not newer than one the sender has met.
+    Outdated {
+        known: u64,
+    },
+}
+
+/// A run of the sender's open log, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    pub first: u64,
+    pub versions: Vec<Version>,
+    /// The log's stable mark at its writer.
+    pub stable: u64,
+}
+
+/// How far the receiver of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    pub log: LogId,
+    /// Durable up to here.
+    pub applied: u64,
+    /// Taken in up to here, durable soon.
+    pub received: u64,
+    /// Set when something in between is missing: go back to `received + 1`.
+    pub gap: bool,
+}
+
+/// How far the sender is in one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReport {
+    pub log: LogId,
+    pub applied: u64,
+    pub stable: u64,
+}
+
+/// What replicas of one partition tell each other, all the time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gossip {
+    pub clock: Timestamp,
+    /// Whether the sender serves reads.
+    pub serving: bool,
+    /// Whether the sender's disk was empty and it knows of nobody who has data.
+    pub fresh: bool,
+    /// The open log of each replica, as far as the sender has heard.
+    pub open: Vec<LogId>,
+    pub logs: Vec<LogReport>,
+    pub finished: Vec<(MemberId, Finished)>,
+    /// The sender's log has no write with a timestamp up to `promise` after seq `head`.
+    pub head: u64,
+    pub promise: Timestamp,
+    /// The sender has applied every write of the partition with a timestamp up to here.
+    pub floor: Timestamp,
+    /// Asks for gossip in return, at once.
+    pub reply: bool,
+}
+
+/// What nodes of different partitions tell each other, all the time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beacon {
+    pub clock: Timestamp,
+    pub serving: bool,
+    /// Stable marks of the sender's partition.
+    pub stable: Vec<(LogId, u64)>,
+}
+
+/// Asks for a log's writes after `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    pub log: LogId,
+    pub after: u64,
+}
+
+/// A part of a log, found through the index of unstable dots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    pub log: LogId,
+    pub after: u64,
+    /// The keys of the dots `after + 1`, `after + 2`, ...
+    pub keys: Vec<Key>,
+    /// For each of those keys the sender's version: that write, or a newer one. A key without one
+    /// was deleted and collected.
+    pub versions: Vec<Version>,
+    /// Set when the index no longer reaches back to `after`: only a snapshot helps.
+    pub too_old: bool,
+}
+
+/// Asks for the versions of all keys after a place in the order of slots and keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPull {
+    /// Chosen by the asker, so that it knows which snapshot an answer belongs to.
+    pub id: u64,
+    /// The last store key received; empty at the start.
+    pub after: Key,
+}
+
+/// A part of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotChunk {
+    pub id: u64,
+    pub after: Key,
+    /// The last store key that this chunk covers; `None` when it reaches the end.
+    pub upto: Option<Key>,
+    pub versions: Vec<Version>,
+    /// How far the sender was before it read the chunk.
+    pub logs: Vec<LogReport>,
+    pub finished: Vec<(MemberId, Finished)>,
+}

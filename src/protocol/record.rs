@@ -1,0 +1,343 @@
+//! How a replica's state is laid out in the store: keys by kind, and the records behind them.
+//!
+//! ```text
+//! d <slot u16> <key>                     the winning version of a key
+//! u <member u16> <incarnation u64> <seq> keys of a run of a log's unstable dots, by its last seq
+//! t <ts u64> <member u16> <key>          a tombstone to collect one day
+//! l <member u16> <incarnation u64>       how far a log is applied, stable and indexed here
+//! f <member u16>                         logs of a member that are finished
+//! i                                      whose disk this is
+//! p                                      the timestamp behind which no write is taken
+//! n                                      numbers of live keys and tombstones
+//! ```
+//!
+//! All integers in keys are big-endian, so that byte order is number order. Values are postcard,
+//! behind one byte that gives the record's own version.
+
+use super::clock::Timestamp;
+use super::context::Context;
+use super::ids::{Dot, LogId, MemberId};
+use super::store::{Store, StoreError};
+use super::version::{Key, Stamp, Version};
+use super::view::Slot;
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+/// Version of the records' layout.
+const RECORD: u8 = 1;
+
+pub const IDENTITY: &[u8] = b"i";
+pub const PROMISED: &[u8] = b"p";
+pub const COUNTS: &[u8] = b"n";
+
+/// Whose disk this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub member: MemberId,
+    /// The last incarnation that used the disk.
+    pub incarnation: u64,
+    /// Of the view that the data was placed by.
+    pub fingerprint: [u8; 32],
+    /// Whether the replica has ever served: before that its data may be a part only.
+    pub served: bool,
+}
+
+/// What is known of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRecord {
+    pub applied: u64,
+    pub stable: u64,
+    /// The index of dots is complete above this seq.
+    pub indexed_from: u64,
+}
+
+/// Logs of one member that every replica had in full and that are no longer tracked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// All incarnations below this one, but for those that are still tracked.
+    pub below: u64,
+    /// The latest finished incarnations, ascending, with their last seq.
+    pub recent: Vec<(u64, u64)>,
+}
+
+/// Finished incarnations that are remembered one by one. Only older ones are told by their
+/// order, so that a clock which ran backwards between two starts does no harm.
+const RECENT: usize = 16;
+
+impl Finished {
+    /// Whether an incarnation is known to be finished. A log that is still tracked is not asked about.
+    #[must_use]
+    pub fn contains(&self, incarnation: u64) -> bool {
+        incarnation < self.below || self.last_seq(incarnation).is_some()
+    }
+
+    /// The last seq of an incarnation that is remembered by itself.
+    #[must_use]
+    pub fn last_seq(&self, incarnation: u64) -> Option<u64> {
+        self.recent
+            .binary_search_by_key(&incarnation, |e| e.0)
+            .ok()
+            .map(|at| self.recent[at].1)
+    }
+
+    pub fn insert(&mut self, incarnation: u64, last_seq: u64) {
+        if let Err(at) = self.recent.binary_search_by_key(&incarnation, |e| e.0) {
+            self.recent.insert(at, (incarnation, last_seq));
+        }
+        if self.recent.len() > RECENT {
+            let (oldest, _) = self.recent.remove(0);
+            self.below = self.below.max(oldest + 1);
+        }
+    }
+
+    pub fn join(&mut self, other: &Finished) {
+        self.below = self.below.max(other.below);
+        for &(incarnation, last) in &other.recent {
+            self.insert(incarnation, last);
+        }
+    }
+}
+
+/// Live keys and tombstones in the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub live: u64,
+    pub tombstones: u64,
+}
+
+/// The keys of a run of dots of one log: `first`, `first + 1`, ...
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRun {
+    pub first: u64,
+    pub keys: Vec<Key>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredVersion<'a> {
+    #[serde(borrow)]
+    value: Option<&'a [u8]>,
+    stamp: Stamp,
+    dot: Dot,
+    wall_ms: u64,
+    deps: Context,
+}
+
+/// The store key of a data key.
+#[must_use]
+pub fn data_key(key: &[u8]) -> Bytes {
+    slot_key(Slot::of(key), key)
+}
+
+/// The store key of a data key whose slot is known.
+#[must_use]
+pub fn slot_key(slot: Slot, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(3 + key.len());
+    out.put_u8(b'd');
+    out.put_u16(slot.0);
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// All data keys.
+pub const DATA: (&[u8], &[u8]) = (b"d", b"e");
+
+/// The data key of a store key.
+#[must_use]
+pub fn key_of(data_key: &Bytes) -> Key {
+    data_key.slice(3.min(data_key.len())..)
+}
+
+fn put_log(out: &mut BytesMut, log: LogId) {
+    out.put_u16(log.member.0);
+    out.put_u64(log.incarnation);
+}
+
+/// The index key of a run that ends at `last`.
+#[must_use]
+pub fn index_key(log: LogId, last: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(19);
+    out.put_u8(b'u');
+    put_log(&mut out, log);
+    out.put_u64(last);
+    out.freeze()
+}
+
+/// The key of a tombstone in the order of collection.
+#[must_use]
+pub fn tombstone_key(stamp: Stamp, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(11 + key.len());
+    out.put_u8(b't');
+    out.put_u64(stamp.ts.0);
+    out.put_u16(stamp.by.0);
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// The first key past all tombstones up to and including `ts`.
+#[must_use]
+pub fn tombstones_after(ts: Timestamp) -> Bytes {
+    let mut out = BytesMut::with_capacity(9);
+    out.put_u8(b't');
+    out.put_u64(ts.0.saturating_add(1));
+    out.freeze()
+}
+
+/// The stamp and key of a tombstone's key.
+#[must_use]
+pub fn tombstone_of(store_key: &Bytes) -> Option<(Stamp, Key)> {
+    let ts = store_key.get(1..9)?.try_into().ok()?;
+    let by = store_key.get(9..11)?.try_into().ok()?;
+    let stamp = Stamp {
+        ts: Timestamp(u64::from_be_bytes(ts)),
+        by: MemberId(u16::from_be_bytes(by)),
+    };
+    Some((stamp, store_key.slice(11..)))
+}
+
+/// The key of a log's record.
+#[must_use]
+pub fn log_key(log: LogId) -> Bytes {
+    let mut out = BytesMut::with_capacity(11);
+    out.put_u8(b'l');
+    put_log(&mut out, log);
+    out.freeze()
+}
+
+/// The key of a member's finished logs.
+#[must_use]
+pub fn finished_key(member: MemberId) -> Bytes {
+    let mut out = BytesMut::with_capacity(3);
+    out.put_u8(b'f');
+    out.put_u16(member.0);
+    out.freeze()
+}
+
+/// A record as bytes.
+#[must_use]
+pub fn encode<T: Serialize>(record: &T) -> Bytes {
+    // Only a value that reports an error while it is being serialised can fail: none of ours does.
+    postcard::to_extend(record, vec![RECORD])
+        .map(Bytes::from)
+        .unwrap_or_default()
+}
+
+/// A record from bytes.
+///
+/// # Errors
+/// When the bytes are not such a record, or of a version that this program does not know.
+pub fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, StoreError> {
+    let damaged = |detail: String| StoreError::Corrupt {
+        what: format!("record {what:?}"),
+        detail,
+    };
+    match bytes.split_first() {
+        Some((&RECORD, rest)) => postcard::from_bytes(rest).map_err(|e| damaged(e.to_string())),
+        Some((other, _)) => Err(StoreError::Format {
+            what: format!("record {what:?}"),
+            found: other.to_string(),
+            known: RECORD.to_string(),
+        }),
+        None => Err(damaged("it is empty".into())),
+    }
+}
+
+/// A version as bytes; the key is the store key's.
+#[must_use]
+pub fn encode_version(version: &Version) -> Bytes {
+    encode(&StoredVersion {
+        value: version.value.as_deref(),
+        stamp: version.stamp,
+        dot: version.dot,
+        wall_ms: version.wall_ms,
+        deps: version.deps.clone(),
+    })
+}
+
+/// A version from its record. The value shares the record's memory.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_version(key: Key, bytes: &Bytes) -> Result<Version, StoreError> {
+    let stored: StoredVersion = decode("version", bytes)?;
+    Ok(Version {
+        key,
+        value: stored.value.map(|v| bytes.slice_ref(v)),
+        stamp: stored.stamp,
+        dot: stored.dot,
+        wall_ms: stored.wall_ms,
+        deps: stored.deps,
+    })
+}
+
+/// The stored version of a key.
+///
+/// # Errors
+/// When the store fails.
+pub fn load<S: Store + ?Sized>(store: &S, key: &Key) -> Result<Option<Version>, StoreError> {
+    store
+        .get(&data_key(key))?
+        .map(|bytes| decode_version(key.clone(), &bytes))
+        .transpose()
+}
+
+/// A record under a fixed key.
+///
+/// # Errors
+/// When the store fails or the record is damaged.
+pub fn load_record<S: Store + ?Sized, T: for<'a> Deserialize<'a>>(
+    store: &S,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    store
+        .get(key)?
+        .map(|bytes| decode(&String::from_utf8_lossy(key), &bytes))
+        .transpose()
+}
+
+/// All logs that the store knows.
+///
+/// # Errors
+/// When the store fails or a record is damaged.
+pub fn load_logs<S: Store + ?Sized>(store: &S) -> Result<Vec<(LogId, LogRecord)>, StoreError> {
+    collect(store, b"l", b"m", |key, value| {
+        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
+        let incarnation = key.get(3..11)?.try_into().ok().map(u64::from_be_bytes)?;
+        let log = LogId {
+            member: MemberId(member),
+            incarnation,
+        };
+        Some(decode("log", value).map(|record| (log, record)))
+    })
+}
+
+/// Finished logs by member.
+///
+/// # Errors
+/// When the store fails or a record is damaged.
+pub fn load_finished<S: Store + ?Sized>(
+    store: &S,
+) -> Result<Vec<(MemberId, Finished)>, StoreError> {
+    collect(store, b"f", b"g", |key, value| {
+        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
+        Some(decode("finished logs", value).map(|record| (MemberId(member), record)))
+    })
+}
+
+fn collect<S: Store + ?Sized, T>(
+    store: &S,
+    from: &[u8],
+    to: &[u8],
+    parse: impl Fn(&Bytes, &Bytes) -> Option<Result<T, StoreError>>,
+) -> Result<Vec<T>, StoreError> {
+    let mut found = Vec::new();
+    store.scan(from, to, &mut |key, value| {
+        found.push(parse(&key, &value).unwrap_or_else(|| {
+            Err(StoreError::Corrupt {
+                what: format!("key {key:?}"),
+                detail: "it is too short".into(),
+            })
+        }));
+        true
+    })?;
+    found.into_iter().collect()
+}

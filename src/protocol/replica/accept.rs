@@ -1,0 +1,251 @@
+//! Client writes: taken without waiting for their past, shown and acknowledged when a second
+//! replica has them.
+//!
+//! With no live peer, or after [`DEGRADE_US`], a write is shown with one copy and the answer says
+//! so. Until then readers get the version before it, which is kept here.
+
+use super::super::context::Context;
+use super::super::ids::Dot;
+use super::super::op::{Answer, Refusal, Written};
+use super::super::reads;
+use super::super::store::Store;
+use super::super::version::{Key, Stamp, Version};
+use super::{Effect, Replica};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How long a write waits for a second copy, in microseconds.
+pub const DEGRADE_US: u64 = 100_000;
+
+/// Writes that wait, at most.
+const MAX_WAITING: usize = 65_536;
+
+/// Writes that were taken and are not acknowledged yet, by seq.
+pub(super) struct Accept<T> {
+    waiting: VecDeque<Waiting<T>>,
+    /// What readers see of keys whose newest version is not shown yet.
+    undo: BTreeMap<Key, Undo>,
+    undo_order: VecDeque<(u64, Key)>,
+}
+
+struct Waiting<T> {
+    seq: u64,
+    ticket: T,
+    context: Context,
+    stamp: Stamp,
+    wall_ms: u64,
+    created: bool,
+    since_us: u64,
+}
+
+struct Undo {
+    shown: Option<Version>,
+    /// The last write of the key that is not shown.
+    until: u64,
+}
+
+impl<T> Default for Accept<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            undo: BTreeMap::new(),
+            undo_order: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> Accept<T> {
+    /// The version to show instead of one that is not shown yet.
+    pub(super) fn shown(&self, key: &Key) -> Option<&Version> {
+        self.undo.get(key).and_then(|u| u.shown.as_ref())
+    }
+
+    /// A version that may be shown came for a key whose newest one may not.
+    pub(super) fn shown_meanwhile(&mut self, version: &Version) {
+        if let Some(undo) = self.undo.get_mut(&version.key)
+            && undo.shown.as_ref().is_none_or(|s| version.beats(s))
+        {
+            undo.shown = Some(version.clone());
+        }
+    }
+
+    fn hide(&mut self, key: &Key, seq: u64, before: Option<Version>) {
+        self.undo
+            .entry(key.clone())
+            .or_insert(Undo {
+                shown: before,
+                until: seq,
+            })
+            .until = seq;
+        self.undo_order.push_back((seq, key.clone()));
+    }
+
+    fn show(&mut self, upto: u64) {
+        while let Some((seq, key)) = self.undo_order.pop_front_if(|(seq, _)| *seq <= upto) {
+            if self.undo.get(&key).is_some_and(|u| u.until == seq) {
+                self.undo.remove(&key);
+            }
+        }
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    pub(super) fn answer(&mut self, ticket: T, answer: Answer) {
+        self.effects.push(Effect::Answer { ticket, answer });
+    }
+
+    pub(super) fn refuse(&mut self, ticket: T, refusal: Refusal) {
+        self.answer(ticket, Answer::Refused(refusal));
+    }
+
+    pub(super) fn write(
+        &mut self,
+        ticket: T,
+        key: Key,
+        value: Option<Bytes>,
+        stamp: Stamp,
+        context: Context,
+    ) {
+        if let Some(refusal) = self.refusal_for_write(&key, stamp) {
+            return self.refuse(ticket, refusal);
+        }
+        let current = match self.current(&key) {
+            Ok(current) => current,
+            Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
+        };
+        self.clock.observe(stamp.ts);
+        let created = current.as_ref().is_none_or(|c| c.value.is_none());
+        if value.is_none() && created && self.nothing_to_delete(current.as_ref(), &context) {
+            let read = reads::answer(&self.marks(), current, &context, false);
+            return self.answer(ticket, Answer::NothingToDelete(read.context));
+        }
+        let dot = Dot {
+            log: self.log,
+            seq: self.logs.get(&self.log).map_or(0, |l| l.received) + 1,
+        };
+        let mut context = context;
+        self.prune(&mut context);
+        let version = Version {
+            key: key.clone(),
+            value,
+            stamp,
+            dot,
+            wall_ms: self.now.wall_ms,
+            deps: context.clone(),
+        };
+        if !self.peer_ids.is_empty() {
+            let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
+            self.accept.hide(&key, dot.seq, shown.cloned());
+        }
+        self.stage_dot(dot, key);
+        self.stage_version(version.clone(), current.as_ref());
+        self.tail.push(version, !self.peer_ids.is_empty());
+        self.accept.waiting.push_back(Waiting {
+            seq: dot.seq,
+            ticket,
+            context,
+            stamp,
+            wall_ms: self.now.wall_ms,
+            created,
+            since_us: self.now.mono_us,
+        });
+    }
+
+    fn refusal_for_write(&self, key: &Key, stamp: Stamp) -> Option<Refusal> {
+        if let Some(reason) = &self.disk_full {
+            return Some(Refusal::DiskFull(reason.clone()));
+        }
+        if let Some(reason) = self.refuses_writes() {
+            return Some(Refusal::Recovering(reason));
+        }
+        if self.view.partition_of_key(key) != self.partition {
+            return Some(Refusal::NotMine);
+        }
+        if stamp.ts <= self.promises.given() {
+            return Some(Refusal::StampTooOld(self.clock.now()));
+        }
+        if self.accept.waiting.len() >= MAX_WAITING || self.disk_is_behind() {
+            return Some(Refusal::Overloaded);
+        }
+        None
+    }
+
+    /// Whether a delete has nothing to do: no value is here, and nothing that the client has
+    /// seen could bring one.
+    fn nothing_to_delete(&self, current: Option<&Version>, context: &Context) -> bool {
+        self.recovery_reason().is_none()
+            && current.is_none_or(|c| !self.is_unexposed(c.dot))
+            && self.marks().covers(context)
+    }
+
+    /// Drops what is stable from a context.
+    pub(super) fn prune(&self, context: &mut Context) {
+        if context.is_empty() {
+            return;
+        }
+        context.retain(|log, seq| match self.logs.get(&log) {
+            Some(l) => seq > l.stable,
+            None => !self.is_finished(log) && self.elsewhere.get(&log).is_none_or(|s| seq > *s),
+        });
+    }
+
+    /// Shows and acknowledges the writes that have their second copy, or must do without.
+    pub(super) fn expose(&mut self) {
+        let Some(own) = self.logs.get(&self.log).copied() else {
+            return;
+        };
+        let second = self
+            .peers
+            .values()
+            .map(|p| p.applied.get(&self.log).copied().unwrap_or(0))
+            .max();
+        let upto = match second {
+            Some(second) if self.peers.values().any(|p| p.serving && p.alive(self.now)) => {
+                let late = self.now.mono_us.saturating_sub(DEGRADE_US);
+                let degraded = self
+                    .accept
+                    .waiting
+                    .iter()
+                    .take_while(|w| w.since_us <= late)
+                    .last()
+                    .map_or(0, |w| w.seq);
+                second.max(degraded)
+            }
+            _ => own.applied,
+        };
+        let upto = upto.min(own.applied);
+        if upto > own.exposed
+            && let Some(log) = self.logs.get_mut(&self.log)
+        {
+            log.exposed = upto;
+            self.marks_changed = true;
+            self.accept.show(upto);
+        }
+        while let Some(waiting) = self.accept.waiting.pop_front_if(|w| w.seq <= upto) {
+            self.acknowledge(waiting);
+        }
+    }
+
+    fn acknowledge(&mut self, waiting: Waiting<T>) {
+        let has =
+            |p: &super::gossip::Peer| p.applied.get(&self.log).is_some_and(|a| *a >= waiting.seq);
+        let copies = 1 + self.peers.values().filter(|p| has(p)).count();
+        let mut context = waiting.context;
+        self.prune(&mut context);
+        context.clock = context.clock.max(waiting.stamp.ts);
+        if self
+            .logs
+            .get(&self.log)
+            .is_some_and(|l| waiting.seq > l.stable)
+        {
+            context.see(self.log, waiting.seq);
+        }
+        let written = Written {
+            context,
+            wall_ms: waiting.wall_ms,
+            copies: u8::try_from(copies).unwrap_or(u8::MAX),
+            created: waiting.created,
+        };
+        self.answer(waiting.ticket, Answer::Written(written));
+    }
+}

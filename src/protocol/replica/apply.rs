@@ -1,0 +1,293 @@
+//! Versions on their way to the store: the winner per key, the index of dots, the counts, and
+//! the batches that carry them.
+
+use super::super::ids::{Dot, LogId};
+use super::super::record::{self, IndexRun, LogRecord};
+use super::super::store::{Batch, Store, StoreError};
+use super::super::version::{Key, Stamp, Version};
+use super::{Effect, Replica};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the next batch will hold.
+#[derive(Default)]
+pub(super) struct Staged {
+    /// Keys whose newest version (in `inflight`) is to be written.
+    keys: BTreeSet<Key>,
+    /// Keys whose version is to be deleted.
+    removed: BTreeSet<Key>,
+    /// Dots to index, in order per log.
+    index: BTreeMap<LogId, IndexRun>,
+    counts: bool,
+    /// Further records.
+    pub(super) records: Batch,
+    bytes: usize,
+}
+
+/// A batch that is on its way to the disk.
+pub(super) struct PendingBatch {
+    no: u64,
+    /// How far each log will be applied.
+    applied: Vec<(LogId, u64)>,
+    keys: Vec<Key>,
+    bytes: usize,
+    /// The promise that the batch makes durable.
+    promise: Option<super::super::clock::Timestamp>,
+}
+
+/// A version that is handed in but not durable yet.
+pub(super) struct Inflight {
+    batch: u64,
+    /// `None`: the key is being removed.
+    version: Option<Version>,
+}
+
+/// Dots in one run of the index, at most.
+const RUN_DOTS: usize = 4096;
+
+impl<S: Store, T> Replica<S, T> {
+    /// The newest version of a key that this replica has taken in, durable or not.
+    pub(super) fn current(&self, key: &Key) -> Result<Option<Version>, StoreError> {
+        match self.inflight.get(key) {
+            Some(inflight) => Ok(inflight.version.clone()),
+            None => record::load(&self.store, key),
+        }
+    }
+
+    /// Puts a version into the store unless the one there wins; `current` is that one.
+    pub(super) fn stage_version(&mut self, version: Version, current: Option<&Version>) {
+        if current.is_some_and(|c| !version.beats(c)) {
+            return;
+        }
+        self.count(current, Some(&version));
+        if version.value.is_none() {
+            let key = record::tombstone_key(version.stamp, &version.key);
+            self.staged.records.put(key, Bytes::new());
+        }
+        self.stage(version.key.clone(), Some(version));
+    }
+
+    /// Takes a key out of the store; `current` is what is there.
+    pub(super) fn stage_removal(&mut self, key: Key, current: &Version) {
+        self.count(Some(current), None);
+        self.stage(key, None);
+    }
+
+    fn stage(&mut self, key: Key, version: Option<Version>) {
+        self.staged.bytes += version.as_ref().map_or(key.len(), Version::size);
+        if version.is_some() {
+            self.staged.removed.remove(&key);
+            self.staged.keys.insert(key.clone());
+        } else {
+            self.staged.keys.remove(&key);
+            self.staged.removed.insert(key.clone());
+        }
+        let batch = self.next_batch;
+        self.inflight.insert(key, Inflight { batch, version });
+    }
+
+    fn count(&mut self, before: Option<&Version>, after: Option<&Version>) {
+        let live = |v: Option<&Version>| u64::from(v.is_some_and(|v| v.value.is_some()));
+        let dead = |v: Option<&Version>| u64::from(v.is_some_and(|v| v.value.is_none()));
+        let counts = &mut self.counts;
+        counts.live = (counts.live + live(after)).saturating_sub(live(before));
+        counts.tombstones = (counts.tombstones + dead(after)).saturating_sub(dead(before));
+        self.staged.counts = true;
+    }
+
+    /// Notes that a log is taken in up to `dot`, the next one of its log.
+    pub(super) fn stage_dot(&mut self, dot: Dot, key: Key) {
+        let mono_us = self.now.mono_us;
+        let log = self.logs.entry(dot.log).or_default();
+        debug_assert_eq!(dot.seq, log.received + 1, "a receiver never skips");
+        log.received = dot.seq;
+        log.progress_us = mono_us;
+        log.dirty = true;
+        // A partition of one has nobody to ship a range to.
+        if self.peer_ids.is_empty() {
+            return;
+        }
+        self.staged.bytes += key.len() + 16;
+        let run = self
+            .staged
+            .index
+            .entry(dot.log)
+            .or_insert_with(|| IndexRun {
+                first: dot.seq,
+                keys: Vec::new(),
+            });
+        run.keys.push(key);
+        if run.keys.len() == RUN_DOTS {
+            self.close_run(dot.log);
+        }
+    }
+
+    fn close_run(&mut self, log: LogId) {
+        if let Some(run) = self.staged.index.remove(&log) {
+            let last = run.first + run.keys.len() as u64 - 1;
+            let value = record::encode(&run);
+            self.staged.records.put(record::index_key(log, last), value);
+        }
+    }
+
+    /// Whether so much is on its way to the disk that taking in more can wait.
+    pub(super) fn disk_is_behind(&self) -> bool {
+        self.inflight_bytes + self.staged.bytes > 32 << 20
+    }
+
+    /// Turns what is staged into one batch.
+    pub(super) fn stage_batch(&mut self) {
+        let logs: Vec<LogId> = self.staged.index.keys().copied().collect();
+        for log in logs {
+            self.close_run(log);
+        }
+        let mut staged = std::mem::take(&mut self.staged);
+        let mut batch = std::mem::take(&mut staged.records);
+        for key in &staged.keys {
+            let version = self.inflight.get(key).and_then(|i| i.version.as_ref());
+            if let Some(version) = version {
+                batch.put(record::data_key(key), record::encode_version(version));
+            }
+        }
+        for key in &staged.removed {
+            batch.delete(record::data_key(key));
+        }
+        let mut applied = Vec::new();
+        for (id, log) in &mut self.logs {
+            if !std::mem::take(&mut log.dirty) {
+                continue;
+            }
+            applied.push((*id, log.received));
+            let record = LogRecord {
+                applied: log.received,
+                stable: log.stable,
+                indexed_from: log.indexed_from,
+            };
+            batch.put(record::log_key(*id), record::encode(&record));
+        }
+        if staged.counts {
+            batch.put(record::COUNTS, record::encode(&self.counts));
+        }
+        let promise = self.promises.take_staged();
+        if batch.is_empty() {
+            return;
+        }
+        let no = self.next_batch;
+        self.next_batch += 1;
+        self.inflight_bytes += staged.bytes;
+        self.batches.push_back(PendingBatch {
+            no,
+            applied,
+            keys: staged.keys.into_iter().chain(staged.removed).collect(),
+            bytes: staged.bytes,
+            promise,
+        });
+        self.effects.push(Effect::Persist { no, batch });
+    }
+
+    /// Takes note that batches up to `no` are durable. The logs that moved, with where they were.
+    pub(super) fn settle_batches(&mut self, no: u64) -> Option<BTreeMap<LogId, u64>> {
+        let mut moved = BTreeMap::new();
+        let mut any = false;
+        while self.batches.front().is_some_and(|b| b.no <= no) {
+            let Some(batch) = self.batches.pop_front() else {
+                break;
+            };
+            any = true;
+            for (id, applied) in batch.applied {
+                let Some(log) = self.logs.get_mut(&id) else {
+                    continue;
+                };
+                if applied > log.applied {
+                    moved.entry(id).or_insert(log.applied);
+                    log.applied = applied;
+                    // Somebody else wrote it, and now it is here: two have it.
+                    if id != self.log {
+                        log.exposed = applied;
+                    }
+                }
+            }
+            for key in batch.keys {
+                if self.inflight.get(&key).is_some_and(|i| i.batch == batch.no) {
+                    self.inflight.remove(&key);
+                }
+            }
+            self.inflight_bytes -= batch.bytes;
+            self.promises.durable(batch.promise);
+        }
+        self.marks_changed |= any;
+        any.then_some(moved)
+    }
+
+    /// Drops the index of dots that are stable: nobody will ask for them.
+    pub(super) fn prune_index(&mut self) -> Result<(), StoreError> {
+        if self.peer_ids.is_empty() {
+            return Ok(());
+        }
+        // A bound on the work of one tick.
+        let mut budget = 256;
+        let due: Vec<(LogId, u64, u64)> = self
+            .logs
+            .iter()
+            .filter(|(_, l)| l.pruned < l.stable)
+            .map(|(id, l)| (*id, l.pruned, l.stable))
+            .collect();
+        for (id, from, to) in due {
+            let mut done = to;
+            let mut dropped = Vec::new();
+            self.store.scan(
+                &record::index_key(id, from),
+                &record::index_key(id, to + 1),
+                &mut |key, _| {
+                    if budget == 0 {
+                        return false;
+                    }
+                    budget -= 1;
+                    dropped.push(key);
+                    true
+                },
+            )?;
+            if budget == 0 {
+                done = dropped.last().map_or(from, last_of);
+            }
+            for key in dropped {
+                self.staged.records.delete(key);
+            }
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.pruned = done;
+                log.indexed_from = log.indexed_from.max(done);
+                log.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the undo of unexposed writes know of a version that others may see already.
+    pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
+        let current = self.current(&version.key)?;
+        self.accept.shown_meanwhile(&version);
+        self.stage_version(version, current.as_ref());
+        Ok(())
+    }
+
+    /// Whether the newest version of a key is a write of this incarnation that is not shown yet.
+    pub(super) fn is_unexposed(&self, dot: Dot) -> bool {
+        dot.log == self.log
+            && self
+                .logs
+                .get(&self.log)
+                .is_some_and(|l| dot.seq > l.exposed)
+    }
+}
+
+/// The last seq of a run, from its store key.
+fn last_of(key: &Bytes) -> u64 {
+    key.get(11..19)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
+}
+
+/// The stamp of a version that is a tombstone.
+pub(super) fn tombstone_stamp(version: Option<&Version>) -> Option<Stamp> {
+    version.filter(|v| v.value.is_none()).map(|v| v.stamp)
+}

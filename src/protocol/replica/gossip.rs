@@ -1,0 +1,326 @@
+//! Gossip: who is alive, what is stable, which logs are finished.
+//!
+//! Replicas of a partition tell each other their marks ten times a second, and at once after a
+//! start. Liveness is nothing but having been heard of lately. Nodes of other partitions get a
+//! beacon with what is stable, so that contexts can be pruned anywhere.
+
+use super::super::clock::Timestamp;
+use super::super::ids::{LogId, MemberId};
+use super::super::message::{Beacon, Gossip, Message};
+use super::super::record;
+use super::super::store::Store;
+use super::stream::Stream;
+use super::{Effect, Log, Now, Replica};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Time between gossips, in microseconds.
+pub const INTERVAL_US: u64 = 100_000;
+/// A peer that was not heard of for this long is taken for dead, in microseconds.
+pub const DEAD_US: u64 = 500_000;
+/// Members of other partitions that get a beacon in one interval; the next ones get the next.
+const BEACONS: usize = 64;
+
+/// Another replica of the partition.
+#[derive(Default)]
+pub(super) struct Peer {
+    pub(super) incarnation: Option<u64>,
+    heard_us: Option<u64>,
+    pub(super) serving: bool,
+    pub(super) fresh: bool,
+    /// Durable there, as it said in this incarnation.
+    pub(super) applied: BTreeMap<LogId, u64>,
+    /// The open logs that it knows of.
+    open: BTreeMap<MemberId, u64>,
+    pub(super) floor: Timestamp,
+    pub(super) stream: Stream,
+}
+
+impl Peer {
+    /// Whether it was heard of lately.
+    pub(super) fn alive(&self, now: Now) -> bool {
+        self.heard_us
+            .is_some_and(|at| now.mono_us.saturating_sub(at) < DEAD_US)
+    }
+}
+
+/// When gossip is due.
+#[derive(Default)]
+pub(super) struct Schedule {
+    last_us: Option<u64>,
+    next_stranger: usize,
+}
+
+impl Log {
+    /// Whether nothing of it is on its way to the disk, and its index is gone.
+    fn is_settled(&self) -> bool {
+        self.received == self.applied && self.pruned >= self.applied
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Notes that a peer lives. False when the message is of an incarnation that is over, or of
+    /// no replica of this partition.
+    pub(super) fn heard(&mut self, from: MemberId, incarnation: u64) -> bool {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return false;
+        };
+        if peer.incarnation.is_some_and(|known| incarnation < known) {
+            let known = peer.incarnation.unwrap_or_default();
+            self.send(from, Message::Outdated { known });
+            return false;
+        }
+        let was_alive = peer.alive(now);
+        if peer.incarnation != Some(incarnation) {
+            // What it said before counts no more: it may have lost its disk.
+            *peer = Peer {
+                incarnation: Some(incarnation),
+                ..Peer::default()
+            };
+            let log = LogId {
+                member: from,
+                incarnation,
+            };
+            self.logs.entry(log).or_default().progress_us = now.mono_us;
+            self.abandon_snapshot_of(from);
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.heard_us = Some(now.mono_us);
+        }
+        self.marks_changed |= !was_alive;
+        true
+    }
+
+    /// The connection to a member is gone: it counts as dead until it is heard again.
+    pub(super) fn down(&mut self, member: MemberId) {
+        if let Some(peer) = self.peers.get_mut(&member) {
+            peer.heard_us = None;
+            self.marks_changed = true;
+            self.expose();
+        }
+    }
+
+    pub(super) fn gossip_due(&mut self) -> bool {
+        let now = self.now.mono_us;
+        let due = self
+            .gossip
+            .last_us
+            .is_none_or(|last| now.saturating_sub(last) >= INTERVAL_US);
+        if due {
+            self.gossip.last_us = Some(now);
+            // Liveness is part of the marks and changes by time alone.
+            self.marks_changed = true;
+        }
+        due
+    }
+
+    pub(super) fn send_gossip(&mut self, reply: bool) {
+        let to = self.peer_ids.clone();
+        self.send_gossip_to(to, reply);
+        self.send_beacons();
+    }
+
+    pub(super) fn send_gossip_to(&mut self, to: Vec<MemberId>, reply: bool) {
+        if to.is_empty() {
+            return;
+        }
+        let known = self.peers.iter().filter_map(|(member, peer)| {
+            peer.incarnation.map(|incarnation| LogId {
+                member: *member,
+                incarnation,
+            })
+        });
+        let gossip = Gossip {
+            clock: self.clock.observe_wall(self.now.wall_ms),
+            serving: self.recovery.serving,
+            fresh: self.is_fresh(),
+            open: known.chain([self.log]).collect(),
+            logs: self.reports(),
+            finished: self.finished_logs(),
+            head: self.logs.get(&self.log).map_or(0, |l| l.received),
+            promise: self.promises.given(),
+            floor: self.floor(),
+            reply,
+        };
+        self.effects.push(Effect::Send {
+            to,
+            message: Message::Gossip(gossip),
+        });
+    }
+
+    fn send_beacons(&mut self) {
+        let count = self.strangers.len().min(BEACONS);
+        if count == 0 {
+            return;
+        }
+        let first = self.gossip.next_stranger;
+        let to = (first..first + count)
+            .map(|i| self.strangers[i % self.strangers.len()])
+            .collect();
+        self.gossip.next_stranger = (first + count) % self.strangers.len();
+        let beacon = Beacon {
+            clock: self.clock.observe_wall(self.now.wall_ms),
+            serving: self.recovery.serving,
+            stable: self.logs.iter().map(|(id, l)| (*id, l.stable)).collect(),
+        };
+        self.effects.push(Effect::Send {
+            to,
+            message: Message::Beacon(beacon),
+        });
+    }
+
+    pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
+        self.clock.observe(gossip.clock);
+        self.compare(from, &gossip);
+        let now = self.now;
+        let own = self.log;
+        let tracked: Vec<_> = gossip
+            .logs
+            .iter()
+            .filter(|r| r.applied > 0 && !self.logs.contains_key(&r.log))
+            .map(|r| r.log)
+            .filter(|log| self.may_be_log(*log))
+            .collect();
+        for log in tracked {
+            let log = self.logs.entry(log).or_default();
+            log.progress_us = now.mono_us;
+        }
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        peer.serving = gossip.serving;
+        peer.fresh = gossip.fresh;
+        for report in &gossip.logs {
+            let applied = peer.applied.entry(report.log).or_default();
+            *applied = (*applied).max(report.applied);
+        }
+        peer.open = gossip
+            .open
+            .iter()
+            .map(|l| (l.member, l.incarnation))
+            .collect();
+        peer.floor = gossip.floor;
+        let acked = peer.applied.get(&own).copied().unwrap_or(0);
+        peer.stream.acknowledged(acked, now.mono_us);
+        let Some(incarnation) = peer.incarnation else {
+            return;
+        };
+        let theirs = LogId {
+            member: from,
+            incarnation,
+        };
+        if let Some(log) = self.logs.get_mut(&theirs) {
+            log.promised(gossip.head, gossip.promise);
+        }
+        self.finish_known(&gossip);
+        for report in gossip.logs {
+            if let Some(log) = self.logs.get_mut(&report.log) {
+                log.stable = log.stable.max(report.stable);
+            }
+        }
+        self.refresh_stable();
+        self.expose();
+        self.pump_all();
+        self.close_gaps();
+        self.try_serve();
+        self.marks_changed = true;
+        if gossip.reply {
+            self.send_gossip_to(vec![from], false);
+        }
+    }
+
+    /// Whether a log that is not tracked may exist: it is a replica's, and not finished.
+    pub(super) fn may_be_log(&self, log: LogId) -> bool {
+        self.view.replicas(self.partition).contains(&log.member) && !self.is_finished(log)
+    }
+
+    /// Moves `stable` to the least of all replicas' `applied`.
+    pub(super) fn refresh_stable(&mut self) {
+        let peers = &self.peers;
+        let mut changed = false;
+        for (id, log) in &mut self.logs {
+            let least = peers
+                .values()
+                .map(|p| p.applied.get(id).copied().unwrap_or(0))
+                .fold(log.applied, u64::min);
+            if least > log.stable {
+                log.stable = least;
+                changed = true;
+            }
+        }
+        self.marks_changed |= changed;
+    }
+
+    /// Forgets closed logs that every replica has in full.
+    ///
+    /// A log is closed for a replica that has met a later incarnation of its writer: it takes
+    /// nothing from the earlier one any more. When all replicas say that it is closed and that they
+    /// are equally far, nobody can ever get more of it.
+    pub(super) fn finish_logs(&mut self) {
+        let own = self.log;
+        let current = |member: MemberId| {
+            if member == own.member {
+                Some(own.incarnation)
+            } else {
+                self.peers.get(&member).and_then(|p| p.incarnation)
+            }
+        };
+        let closed = |id: &LogId| current(id.member).is_some_and(|c| id.incarnation < c);
+        let level = |id: &LogId, end: u64| {
+            self.peers.iter().all(|(member, p)| {
+                let knows = *member == id.member
+                    || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
+                p.serving && knows && p.applied.get(id).copied().unwrap_or(0) == end
+            })
+        };
+        let finished: Vec<(LogId, u64)> = self
+            .logs
+            .iter()
+            .filter(|(_, log)| log.is_settled())
+            .map(|(id, log)| (*id, log.applied))
+            .filter(|(id, end)| closed(id) && level(id, *end))
+            .collect();
+        if !self.recovery.serving {
+            return;
+        }
+        for (id, end) in finished {
+            self.finish(id, end);
+        }
+    }
+
+    /// What a peer has finished was level everywhere, here too.
+    fn finish_known(&mut self, gossip: &Gossip) {
+        if !self.recovery.serving {
+            return;
+        }
+        let known: Vec<(LogId, u64)> = self
+            .logs
+            .iter()
+            .filter(|(id, log)| **id != self.log && log.is_settled())
+            .filter_map(|(id, log)| {
+                let finished = gossip.finished.iter().find(|(m, _)| *m == id.member);
+                let last = finished.and_then(|(_, f)| f.last_seq(id.incarnation));
+                (last == Some(log.applied)).then_some((*id, log.applied))
+            })
+            .collect();
+        for (id, end) in known {
+            self.finish(id, end);
+        }
+    }
+
+    fn finish(&mut self, id: LogId, end: u64) {
+        self.logs.remove(&id);
+        let finished = Arc::make_mut(&mut self.finished);
+        let of_member = finished.entry(id.member).or_default();
+        of_member.insert(id.incarnation, end);
+        let value = record::encode(of_member);
+        let records = &mut self.staged.records;
+        records.put(record::finished_key(id.member), value);
+        records.delete(record::log_key(id));
+        for peer in self.peers.values_mut() {
+            peer.applied.remove(&id);
+        }
+        self.marks_changed = true;
+    }
+}

@@ -1,0 +1,523 @@
+//! The replica: one node's part in its partition, as a pure state machine.
+//!
+//! Events go in through [`Replica::step`]; [`Replica::flush`] hands out the effects: batches to
+//! persist in order, messages to send, answers to give. A write is shown, acknowledged and
+//! replicated only after [`Event::Persisted`] said that it is on disk.
+//!
+//! ```text
+//! accept.rs      client writes, and when they may be shown and acknowledged
+//! apply.rs       versions on their way to the store: winner, index, counts, batches
+//! stream.rs      the own log to every peer, in order
+//! pull.rs        gaps: ranges of a log by its index of unstable dots
+//! snapshot.rs    all keys, for a disk that was lost or is old
+//! gossip.rs      who is alive, what is stable, which logs are finished
+//! tombstones.rs  when a delete may be forgotten
+//! recovery.rs    from start to serving
+//! reads.rs       reads that the fast path could not answer
+//! ```
+
+mod accept;
+mod apply;
+mod gossip;
+mod pull;
+mod reads;
+mod recovery;
+mod snapshot;
+mod stream;
+mod tombstones;
+
+use super::clock::{Clock, Timestamp};
+use super::context::Context;
+use super::ids::{LogId, MemberId};
+use super::marks::{Gauges, Mark, Marks, PeerMark};
+use super::message::{Beacon, Message};
+use super::op::{Answer, Consistency};
+use super::record::{self, Counts, Finished, Identity, LogRecord};
+use super::store::{Batch, Store, StoreError};
+use super::version::{Key, Stamp};
+use super::view::{PartitionId, View};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// The time of an event, from both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// A clock that never jumps, in microseconds since any moment: for time-outs.
+    pub mono_us: u64,
+    /// The wall clock in milliseconds since 1970: for timestamps only.
+    pub wall_ms: u64,
+}
+
+/// Something that happened. `T` stands for whoever waits for an answer.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A client's write, stamped by the node that it talked to. `value` `None` deletes.
+    Write {
+        ticket: T,
+        key: Key,
+        value: Option<Bytes>,
+        stamp: Stamp,
+        context: Context,
+    },
+    /// A client's read that may wait for missing writes until `until_us`.
+    Read {
+        ticket: T,
+        key: Key,
+        context: Context,
+        consistency: Consistency,
+        until_us: u64,
+    },
+    /// A message of a member, in an incarnation.
+    Message {
+        from: MemberId,
+        incarnation: u64,
+        message: Message,
+    },
+    /// All batches up to this number are durable.
+    Persisted(u64),
+    /// The connection to a member is gone.
+    Down(MemberId),
+    /// There is no room for writes, and why; or there is room again.
+    DiskFull(Option<String>),
+    /// Time has passed. Wanted every 20 ms or so.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Effect<T> {
+    /// Make durable, after all earlier batches; then say `Persisted(no)`.
+    Persist {
+        no: u64,
+        batch: Batch,
+    },
+    /// Send to each of these members.
+    Send {
+        to: Vec<MemberId>,
+        message: Message,
+    },
+    Answer {
+        ticket: T,
+        answer: Answer,
+    },
+    /// Reading the store failed; what was asked for was dropped.
+    Fault(StoreError),
+    /// A peer knows an incarnation of this node that is not older: start again above it.
+    Restart {
+        above: u64,
+    },
+}
+
+/// What a replica must know about itself.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub me: MemberId,
+    pub view: Arc<View>,
+    /// A number for this start, larger than earlier ones as far as the wall clock is right.
+    pub incarnation: u64,
+}
+
+/// Why a replica cannot start on a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the data belongs to another node (member {found}, this is {me})")]
+    OtherNode { found: MemberId, me: MemberId },
+    #[error("the data was written under another VIEW or K")]
+    OtherView,
+    #[error("{0} is in no partition of the view")]
+    NotInView(MemberId),
+}
+
+/// How far one log is here, and what is known of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Log {
+    /// Taken in up to here (prefix-closed), durable or not.
+    received: u64,
+    /// Durable up to here (prefix-closed).
+    applied: u64,
+    stable: u64,
+    exposed: u64,
+    /// The index of dots is complete above this seq.
+    indexed_from: u64,
+    /// The index below this seq has been dropped.
+    pruned: u64,
+    /// When `received` last moved, or a pull was last sent.
+    progress_us: u64,
+    /// The pull that is under way.
+    pull: Option<pull::PullState>,
+    /// Every write with a timestamp up to here was applied when the last promise came.
+    complete: Timestamp,
+    /// What the writer last promised: no write up to `.1` after seq `.0`.
+    promise: (u64, Timestamp),
+    /// A change that is not in the store yet.
+    dirty: bool,
+}
+
+impl Log {
+    /// Every write with a timestamp up to here is applied.
+    fn complete(&self) -> Timestamp {
+        if self.applied >= self.promise.0 {
+            self.complete.max(self.promise.1)
+        } else {
+            self.complete
+        }
+    }
+
+    /// The writer promised to write nothing up to `upto` after seq `head`.
+    fn promised(&mut self, head: u64, upto: Timestamp) {
+        if upto > self.promise.1 {
+            self.complete = self.complete();
+            self.promise = (head, upto);
+        }
+    }
+}
+
+/// The replica. `S` reads what is durable; `T` stands for whoever waits for an answer.
+pub struct Replica<S, T> {
+    me: MemberId,
+    log: LogId,
+    view: Arc<View>,
+    partition: PartitionId,
+    /// The other replicas of the partition.
+    peer_ids: Vec<MemberId>,
+    /// All members of other partitions.
+    strangers: Vec<MemberId>,
+    clock: Arc<Clock>,
+    store: S,
+    now: Now,
+
+    logs: BTreeMap<LogId, Log>,
+    finished: Arc<BTreeMap<MemberId, Finished>>,
+    elsewhere: Arc<BTreeMap<LogId, u64>>,
+    peers: BTreeMap<MemberId, gossip::Peer>,
+    counts: Counts,
+
+    staged: apply::Staged,
+    batches: VecDeque<apply::PendingBatch>,
+    next_batch: u64,
+    inflight: BTreeMap<Key, apply::Inflight>,
+    inflight_bytes: usize,
+
+    accept: accept::Accept<T>,
+    tail: stream::Tail,
+    stalled: Vec<reads::Stalled<T>>,
+    recovery: recovery::Recovery,
+    snapshot: Option<snapshot::Fetch>,
+    promises: tombstones::Promises,
+    gossip: gossip::Schedule,
+    disk_full: Option<String>,
+
+    /// The incarnation is on disk: others may hear of it.
+    opened: bool,
+    effects: Vec<Effect<T>>,
+    marks_changed: bool,
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Opens the replica on what its disk holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds another node's or another view's data.
+    pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
+        let Setup {
+            me,
+            view,
+            incarnation,
+        } = setup;
+        let partition = view.partition_of(me).ok_or(OpenError::NotInView(me))?;
+        let identity: Option<Identity> = record::load_record(&store, record::IDENTITY)?;
+        if let Some(id) = &identity {
+            if id.member != me {
+                return Err(OpenError::OtherNode {
+                    found: id.member,
+                    me,
+                });
+            }
+            if id.fingerprint != view.fingerprint() {
+                return Err(OpenError::OtherView);
+            }
+        }
+        // Never an incarnation twice, whatever the wall clock says.
+        let last = identity.as_ref().map_or(0, |id| id.incarnation);
+        let log = LogId {
+            member: me,
+            incarnation: incarnation.max(last + 1),
+        };
+        let served = identity.is_some_and(|id| id.served);
+        let promised: Timestamp =
+            record::load_record(&store, record::PROMISED)?.unwrap_or_default();
+        clock.observe_wall(now.wall_ms);
+        clock.observe(promised);
+
+        let mut logs: BTreeMap<LogId, Log> = BTreeMap::new();
+        for (
+            id,
+            LogRecord {
+                applied,
+                stable,
+                indexed_from,
+            },
+        ) in record::load_logs(&store)?
+        {
+            let log = Log {
+                received: applied,
+                applied,
+                stable,
+                exposed: applied,
+                indexed_from,
+                pruned: stable,
+                progress_us: now.mono_us,
+                ..Log::default()
+            };
+            logs.insert(id, log);
+        }
+        logs.insert(
+            log,
+            Log {
+                progress_us: now.mono_us,
+                dirty: true,
+                ..Log::default()
+            },
+        );
+        let finished = record::load_finished(&store)?.into_iter().collect();
+        let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
+
+        let is_peer = |m: &MemberId| view.replicas(partition).contains(m);
+        let (peer_ids, strangers): (Vec<_>, Vec<_>) = view
+            .members()
+            .map(|(m, _)| m)
+            .filter(|m| *m != me)
+            .partition(is_peer);
+        let peers = peer_ids
+            .iter()
+            .map(|m| (*m, gossip::Peer::default()))
+            .collect();
+        let mut replica = Self {
+            me,
+            log,
+            view,
+            partition,
+            peer_ids,
+            strangers,
+            clock,
+            store,
+            now,
+            logs,
+            finished: Arc::new(finished),
+            elsewhere: Arc::default(),
+            peers,
+            counts,
+            staged: apply::Staged::default(),
+            batches: VecDeque::new(),
+            next_batch: 1,
+            inflight: BTreeMap::new(),
+            inflight_bytes: 0,
+            accept: accept::Accept::default(),
+            tail: stream::Tail::default(),
+            stalled: Vec::new(),
+            recovery: recovery::Recovery::new(now, served),
+            snapshot: None,
+            promises: tombstones::Promises::new(promised),
+            gossip: gossip::Schedule::default(),
+            disk_full: None,
+            opened: false,
+            effects: Vec::new(),
+            marks_changed: true,
+        };
+        replica.start();
+        Ok(replica)
+    }
+
+    /// The log that this incarnation writes.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.log
+    }
+
+    /// Takes one event in. What comes of it is handed out by [`Self::flush`].
+    pub fn step(&mut self, now: Now, event: Event<T>) {
+        self.now = now;
+        match event {
+            Event::Write {
+                ticket,
+                key,
+                value,
+                stamp,
+                context,
+            } => self.write(ticket, key, value, stamp, context),
+            Event::Read {
+                ticket,
+                key,
+                context,
+                consistency,
+                until_us,
+            } => self.read(ticket, key, context, consistency, until_us),
+            Event::Message {
+                from,
+                incarnation,
+                message,
+            } => self.message(from, incarnation, message),
+            Event::Persisted(no) => self.persisted(no),
+            Event::Down(member) => self.down(member),
+            Event::DiskFull(reason) => self.disk_full = reason,
+            Event::Tick => self.tick(),
+        }
+    }
+
+    /// What is to be done about the events since the last flush, in order.
+    pub fn flush(&mut self) -> Vec<Effect<T>> {
+        self.stage_batch();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn message(&mut self, from: MemberId, incarnation: u64, message: Message) {
+        if !self.opened {
+            return;
+        }
+        if let Message::Beacon(beacon) = message {
+            return self.beacon(&beacon);
+        }
+        if let Message::Outdated { known } = message {
+            if known > self.log.incarnation {
+                self.effects.push(Effect::Restart { above: known });
+            }
+            return;
+        }
+        if !self.heard(from, incarnation) {
+            return;
+        }
+        let done = match message {
+            Message::Append(append) => self.append(from, incarnation, append),
+            Message::Ack(ack) => {
+                self.acked(from, ack);
+                Ok(())
+            }
+            Message::Gossip(gossip) => {
+                self.gossiped(from, gossip);
+                Ok(())
+            }
+            Message::Pull(pull) => self.pulled(from, pull),
+            Message::Range(range) => self.range(from, range),
+            Message::SnapshotPull(pull) => self.snapshot_pulled(from, &pull),
+            Message::SnapshotChunk(chunk) => self.snapshot_chunk(from, chunk),
+            Message::Beacon(_) | Message::Outdated { .. } => Ok(()),
+        };
+        if let Err(error) = done {
+            self.effects.push(Effect::Fault(error));
+        }
+    }
+
+    fn tick(&mut self) {
+        if !self.opened {
+            return;
+        }
+        self.expose();
+        self.pump_all();
+        self.expire_reads();
+        self.close_gaps();
+        self.snapshot_tick();
+        self.try_serve();
+        if self.gossip_due() {
+            self.finish_logs();
+            if let Err(error) = self.collect_tombstones().and_then(|()| self.prune_index()) {
+                self.effects.push(Effect::Fault(error));
+            }
+            self.renew_promise();
+            self.send_gossip(false);
+        }
+    }
+
+    /// What follows from a batch being durable.
+    fn persisted(&mut self, no: u64) {
+        let Some(before) = self.settle_batches(no) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.opened, true) {
+            self.send_gossip(true);
+        }
+        self.refresh_stable();
+        self.expose();
+        self.pump_all();
+        self.send_acks(&before);
+        self.retry_stalled();
+        self.pull_on();
+        self.try_serve();
+    }
+
+    fn send(&mut self, to: MemberId, message: Message) {
+        self.effects.push(Effect::Send {
+            to: vec![to],
+            message,
+        });
+    }
+
+    fn beacon(&mut self, beacon: &Beacon) {
+        self.clock.observe(beacon.clock);
+        let newer = |(log, stable): &&(LogId, u64)| {
+            self.elsewhere.get(log).is_none_or(|known| known < stable)
+        };
+        if beacon.stable.iter().any(|entry| newer(&entry)) {
+            let elsewhere = Arc::make_mut(&mut self.elsewhere);
+            for (log, stable) in &beacon.stable {
+                let known = elsewhere.entry(*log).or_default();
+                *known = (*known).max(*stable);
+            }
+            self.marks_changed = true;
+        }
+    }
+
+    fn is_finished(&self, log: LogId) -> bool {
+        !self.logs.contains_key(&log)
+            && self
+                .finished
+                .get(&log.member)
+                .is_some_and(|f| f.contains(log.incarnation))
+    }
+
+    /// The marks, when something moved since the last call.
+    pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
+        std::mem::take(&mut self.marks_changed).then(|| Arc::new(self.marks()))
+    }
+
+    /// The marks as they are.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let mark = |log: &Log| Mark {
+            applied: log.applied,
+            stable: log.stable,
+            exposed: log.exposed,
+        };
+        Marks {
+            view: Arc::clone(&self.view),
+            me: self.me,
+            partition: self.partition,
+            recovering: self.recovery_reason(),
+            logs: self.logs.iter().map(|(id, log)| (*id, mark(log))).collect(),
+            finished: Arc::clone(&self.finished),
+            elsewhere: Arc::clone(&self.elsewhere),
+            peers: self
+                .peers
+                .iter()
+                .map(|(member, peer)| PeerMark {
+                    member: *member,
+                    alive: peer.alive(self.now),
+                    serving: peer.serving,
+                    applied: peer.applied.clone(),
+                })
+                .collect(),
+            gauges: Gauges {
+                live_keys: self.counts.live,
+                tombstones: self.counts.tombstones,
+                unstable: self
+                    .logs
+                    .values()
+                    .map(|l| l.applied - l.stable.min(l.applied))
+                    .sum(),
+                stalled_reads: self.stalled.len() as u64,
+            },
+        }
+    }
+}

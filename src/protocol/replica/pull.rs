@@ -1,0 +1,245 @@
+//! Gaps: a replica that lacks a part of a log asks one that has it.
+//!
+//! The answer is found through the index of unstable dots: the keys of the missing dots, and for
+//! each key the sender's version of it, be it that write or a newer one. So `applied` may move past
+//! all those dots at once, and nothing is scanned or compared.
+
+use super::super::ids::{Dot, LogId, MemberId};
+use super::super::message::{Message, Pull, Range};
+use super::super::record::{self, IndexRun};
+use super::super::store::{Store, StoreError};
+use super::super::version::Key;
+use super::Replica;
+use std::collections::BTreeSet;
+
+/// Bytes of one answer, at most, but for a single larger version.
+const RANGE_BYTES: usize = 1 << 20;
+/// Dots of one answer, at most.
+const RANGE_DOTS: usize = 8_192;
+/// A pull that was not answered in this time is sent to another replica, in microseconds.
+const PULL_TIMEOUT_US: u64 = 200_000;
+/// A stream that stands still for this long is helped by a pull, in microseconds.
+const STALL_US: u64 = 150_000;
+
+/// A pull under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PullState {
+    from: MemberId,
+    sent_us: u64,
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Pulls what peers are known to have and streams do not bring.
+    pub(super) fn close_gaps(&mut self) {
+        let now = self.now.mono_us;
+        let behind: Vec<LogId> =
+            self.logs
+                .iter()
+                .filter(|(id, log)| {
+                    let streaming = self.peers.get(&id.member).is_some_and(|p| {
+                        p.alive(self.now) && p.incarnation == Some(id.incarnation)
+                    });
+                    (!streaming || now.saturating_sub(log.progress_us) > STALL_US)
+                        && self.known_end(**id) > log.received
+                })
+                .map(|(id, _)| *id)
+                .collect();
+        for log in behind {
+            self.pull(log);
+        }
+    }
+
+    /// The highest seq of a log that any peer reported.
+    fn known_end(&self, log: LogId) -> u64 {
+        self.peers
+            .values()
+            .filter_map(|p| p.applied.get(&log).copied())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Asks the best holder for the next part of a log, unless that is under way.
+    pub(super) fn pull(&mut self, id: LogId) {
+        if self.must_fetch_snapshot() || self.disk_full.is_some() || self.disk_is_behind() {
+            return;
+        }
+        let now = self.now;
+        let Some(log) = self.logs.get(&id) else {
+            return;
+        };
+        let mut avoid = None;
+        if let Some(state) = log.pull {
+            if now.mono_us.saturating_sub(state.sent_us) < PULL_TIMEOUT_US {
+                return;
+            }
+            avoid = Some(state.from);
+        }
+        let received = log.received;
+        let has = |p: &super::gossip::Peer| p.applied.get(&id).is_some_and(|a| *a > received);
+        let alive = || self.peers.iter().filter(|(_, p)| p.alive(now));
+        // Who is known to have it; else its writer; and another one than last time, if there is.
+        let holder = alive()
+            .filter(|(m, p)| has(p) && Some(**m) != avoid)
+            .max_by_key(|(_, p)| p.applied.get(&id).copied())
+            .or_else(|| alive().find(|(_, p)| has(p)))
+            .or_else(|| alive().find(|(m, _)| **m == id.member))
+            .map(|(m, _)| *m);
+        let Some(from) = holder else {
+            return;
+        };
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.pull = Some(PullState {
+                from,
+                sent_us: now.mono_us,
+            });
+        }
+        let pull = Pull {
+            log: id,
+            after: received,
+        };
+        self.send(from, Message::Pull(pull));
+    }
+
+    /// Goes on with logs that are still behind, now that the disk has room for more.
+    pub(super) fn pull_on(&mut self) {
+        let open: Vec<LogId> = self
+            .logs
+            .iter()
+            .filter(|(id, log)| log.pull.is_some() && self.known_end(**id) > log.received)
+            .map(|(id, _)| *id)
+            .collect();
+        for log in open {
+            self.pull(log);
+        }
+    }
+
+    /// Answers a pull from the index and the store.
+    pub(super) fn pulled(&mut self, from: MemberId, pull: Pull) -> Result<(), StoreError> {
+        let Pull { log: id, after } = pull;
+        let Some(log) = self.logs.get(&id).copied() else {
+            // Over and forgotten here: who still misses it lost more than a log.
+            let too_old = self.is_finished(id);
+            let range = Range {
+                log: id,
+                after,
+                keys: Vec::new(),
+                versions: Vec::new(),
+                too_old,
+            };
+            if too_old {
+                self.send(from, Message::Range(range));
+            }
+            return Ok(());
+        };
+        if after >= log.applied {
+            return Ok(());
+        }
+        let mut range = Range {
+            log: id,
+            after,
+            keys: Vec::new(),
+            versions: Vec::new(),
+            too_old: after < log.indexed_from,
+        };
+        if !range.too_old {
+            self.fill_range(&mut range, log.applied)?;
+            if range.keys.is_empty() {
+                return Ok(());
+            }
+        }
+        self.send(from, Message::Range(range));
+        Ok(())
+    }
+
+    fn fill_range(&self, range: &mut Range, applied: u64) -> Result<(), StoreError> {
+        let mut runs = Vec::new();
+        let mut dots = 0usize;
+        let mut from = range.after + 1;
+        self.store.scan(
+            &record::index_key(range.log, from),
+            &record::index_key(range.log, u64::MAX),
+            &mut |_, value| {
+                let run: Result<IndexRun, _> = record::decode("index run", &value);
+                dots += run.as_ref().map_or(0, |r| r.keys.len());
+                runs.push(run);
+                dots < RANGE_DOTS
+            },
+        )?;
+        let (mut bytes, mut seen) = (0, BTreeSet::new());
+        for run in runs {
+            let run = run?;
+            if run.first > from {
+                return Err(StoreError::Corrupt {
+                    what: format!("index of log {}", range.log),
+                    detail: format!("seq {from} is missing"),
+                });
+            }
+            for (seq, key) in (run.first..).zip(run.keys) {
+                if seq < from {
+                    continue;
+                }
+                if seq > applied || bytes >= RANGE_BYTES {
+                    return Ok(());
+                }
+                from = seq + 1;
+                bytes += key.len();
+                if seen.insert(key.clone())
+                    && let Some(version) = record::load(&self.store, &key)?
+                {
+                    bytes += version.size();
+                    range.versions.push(version);
+                }
+                range.keys.push(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a part of a log in.
+    pub(super) fn range(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
+        if self.must_fetch_snapshot() {
+            return Ok(());
+        }
+        let Some(log) = self.logs.get_mut(&range.log) else {
+            return Ok(());
+        };
+        log.pull = None;
+        let received = log.received;
+        if range.too_old {
+            if range.after >= received {
+                self.fetch_snapshot_from(from);
+            }
+            return Ok(());
+        }
+        if range.after > received {
+            return Ok(());
+        }
+        self.take_versions(range.versions)?;
+        let dots = (range.after + 1..).zip(range.keys);
+        for (seq, key) in dots.filter(|(seq, _)| *seq > received) {
+            let dot = Dot {
+                log: range.log,
+                seq,
+            };
+            self.stage_dot(dot, key);
+        }
+        if self.known_end(range.log) > self.logs.get(&range.log).map_or(0, |l| l.received) {
+            self.pull(range.log);
+        }
+        Ok(())
+    }
+
+    /// Takes versions in that a peer shipped, whatever their logs.
+    pub(super) fn take_versions(
+        &mut self,
+        versions: Vec<super::super::version::Version>,
+    ) -> Result<Vec<Key>, StoreError> {
+        let mut keys = Vec::with_capacity(versions.len());
+        for version in versions {
+            self.clock.observe(version.stamp.ts);
+            keys.push(version.key.clone());
+            self.stage_seen(version)?;
+        }
+        Ok(keys)
+    }
+}

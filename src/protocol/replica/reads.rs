@@ -1,0 +1,123 @@
+//! Reads that the fast path could not answer: the newest version is not shown yet, or the
+//! replica lacks what the client has seen and must get it first.
+
+use super::super::context::Context;
+use super::super::op::{Answer, Consistency, Refusal};
+use super::super::reads::{self, Lookup};
+use super::super::store::Store;
+use super::super::version::Key;
+use super::Replica;
+
+/// Reads that wait, at most.
+const MAX_STALLED: usize = 10_000;
+
+/// A read that waits for missing writes.
+pub(super) struct Stalled<T> {
+    ticket: T,
+    key: Key,
+    context: Context,
+    until_us: u64,
+}
+
+impl<S: Store, T> Replica<S, T> {
+    pub(super) fn read(
+        &mut self,
+        ticket: T,
+        key: Key,
+        context: Context,
+        consistency: Consistency,
+        until_us: u64,
+    ) {
+        match self.look(&key, &context, consistency) {
+            Ok(answer) => self.answer(ticket, answer),
+            Err(Some(refusal))
+                if until_us <= self.now.mono_us || self.stalled.len() >= MAX_STALLED =>
+            {
+                self.refuse(ticket, refusal);
+            }
+            Err(_) => {
+                let read = Stalled {
+                    ticket,
+                    key,
+                    context,
+                    until_us,
+                };
+                self.fetch_missing(&read.context);
+                self.stalled.push(read);
+                self.marks_changed = true;
+            }
+        }
+    }
+
+    /// The answer, or why there is none yet.
+    fn look(
+        &self,
+        key: &Key,
+        context: &Context,
+        consistency: Consistency,
+    ) -> Result<Answer, Option<Refusal>> {
+        let marks = self.marks();
+        match reads::lookup(&self.store, &marks, key, context, consistency) {
+            Ok(Lookup::Answer(read)) => Ok(Answer::Read(read)),
+            Ok(Lookup::Hidden) => {
+                let shown = self.accept.shown(key).cloned();
+                let stale = !marks.covers(context) || marks.recovering.is_some();
+                Ok(Answer::Read(reads::answer(&marks, shown, context, stale)))
+            }
+            Ok(Lookup::Short(missing)) => Err(Some(Refusal::Short(missing))),
+            Ok(Lookup::Recovering(reason)) => Err(Some(Refusal::Recovering(reason))),
+            Err(error) => Ok(Answer::Refused(Refusal::Storage(error.to_string()))),
+        }
+    }
+
+    fn fetch_missing(&mut self, context: &Context) {
+        let mut unknown = false;
+        for missing in self.marks().missing(context) {
+            if self.logs.contains_key(&missing.log) {
+                self.pull(missing.log);
+            } else {
+                unknown = true;
+            }
+        }
+        // Only a replica can vouch for a log: a client could have made it up.
+        if unknown {
+            self.send_gossip_to(self.peer_ids.clone(), true);
+        }
+    }
+
+    /// Answers the reads that can be answered now.
+    pub(super) fn retry_stalled(&mut self) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        for read in std::mem::take(&mut self.stalled) {
+            match self.look(&read.key, &read.context, Consistency::Causal) {
+                Ok(answer) => self.answer(read.ticket, answer),
+                Err(_) => self.stalled.push(read),
+            }
+        }
+        self.marks_changed = true;
+    }
+
+    /// Ends the reads that have waited long enough.
+    pub(super) fn expire_reads(&mut self) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        self.retry_stalled();
+        for read in std::mem::take(&mut self.stalled) {
+            if read.until_us > self.now.mono_us {
+                self.fetch_missing(&read.context);
+                self.stalled.push(read);
+                continue;
+            }
+            match self.look(&read.key, &read.context, Consistency::Causal) {
+                Ok(answer) => self.answer(read.ticket, answer),
+                Err(refusal) => {
+                    let refusal = refusal.unwrap_or_else(|| Refusal::Short(Vec::new()));
+                    self.refuse(read.ticket, refusal);
+                }
+            }
+        }
+    }
+}

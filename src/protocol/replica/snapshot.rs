@@ -1,0 +1,278 @@
+//! All keys from a peer, in the order of slots and keys: for a disk that was lost or is old.
+//!
+//! The sender keeps no state: each chunk starts where the asker says. The marks in the first
+//! chunk were true before anything was read, and every key was read after that, so once all
+//! chunks are here every dot up to those marks is: as that write, as a newer one, or collected.
+//! A local version that those marks cover and that the sender does not have was deleted and
+//! collected meanwhile, so it goes.
+
+use super::super::ids::{LogId, MemberId};
+use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
+use super::super::record;
+use super::super::store::{Store, StoreError};
+use super::super::version::Key;
+use super::{Log, Replica};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bytes of one chunk, at most, but for a single larger version.
+const CHUNK_BYTES: usize = 1 << 20;
+/// A chunk that did not come in this time is asked for again, in microseconds.
+const CHUNK_TIMEOUT_US: u64 = 500_000;
+/// Chunks asked for in vain before another peer is asked.
+const TRIES: u8 = 4;
+
+/// A snapshot being fetched.
+pub(super) struct Fetch {
+    from: MemberId,
+    id: u64,
+    after: Key,
+    /// The sender's marks at the start.
+    first: Option<Start>,
+    asked_us: u64,
+    tries: u8,
+}
+
+struct Start {
+    logs: Vec<LogReport>,
+    finished: Vec<(MemberId, record::Finished)>,
+}
+
+impl Start {
+    fn covers(&self, dot: super::super::ids::Dot) -> bool {
+        self.logs
+            .iter()
+            .any(|r| r.log == dot.log && dot.seq <= r.applied)
+            || (!self.logs.iter().any(|r| r.log == dot.log)
+                && self
+                    .finished
+                    .iter()
+                    .any(|(m, f)| *m == dot.log.member && f.contains(dot.log.incarnation)))
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Starts fetching a snapshot, unless that is under way.
+    pub(super) fn fetch_snapshot_from(&mut self, from: MemberId) {
+        if self.snapshot.is_some() {
+            return;
+        }
+        self.snapshot = Some(Fetch {
+            from,
+            id: self.now.mono_us,
+            after: Key::new(),
+            first: None,
+            asked_us: self.now.mono_us,
+            tries: 0,
+        });
+        self.ask_chunk();
+    }
+
+    fn ask_chunk(&mut self) {
+        let now = self.now.mono_us;
+        let Some(fetch) = &mut self.snapshot else {
+            return;
+        };
+        fetch.asked_us = now;
+        let (to, pull) = (
+            fetch.from,
+            SnapshotPull {
+                id: fetch.id,
+                after: fetch.after.clone(),
+            },
+        );
+        self.send(to, Message::SnapshotPull(pull));
+    }
+
+    /// Asks again for a chunk that did not come, or gives the sender up.
+    pub(super) fn snapshot_tick(&mut self) {
+        let now = self.now;
+        let behind = self.disk_is_behind();
+        let Some(fetch) = &mut self.snapshot else {
+            return;
+        };
+        if now.mono_us.saturating_sub(fetch.asked_us) < CHUNK_TIMEOUT_US || behind {
+            return;
+        }
+        fetch.tries += 1;
+        let alive = self.peers.get(&fetch.from).is_some_and(|p| p.alive(now));
+        if alive && fetch.tries < TRIES {
+            self.ask_chunk();
+        } else {
+            self.snapshot = None;
+        }
+    }
+
+    /// A peer that was asked started again: what it sends now is not the snapshot begun.
+    pub(super) fn abandon_snapshot_of(&mut self, member: MemberId) {
+        if self.snapshot.as_ref().is_some_and(|f| f.from == member) {
+            self.snapshot = None;
+        }
+    }
+
+    pub(super) fn reports(&self) -> Vec<LogReport> {
+        let report = |(id, log): (&LogId, &Log)| LogReport {
+            log: *id,
+            applied: log.applied,
+            stable: log.stable,
+        };
+        self.logs.iter().map(report).collect()
+    }
+
+    pub(super) fn finished_logs(&self) -> Vec<(MemberId, record::Finished)> {
+        self.finished.iter().map(|(m, f)| (*m, f.clone())).collect()
+    }
+
+    /// Sends the chunk after a store key.
+    pub(super) fn snapshot_pulled(
+        &mut self,
+        from: MemberId,
+        pull: &SnapshotPull,
+    ) -> Result<(), StoreError> {
+        if self.recovery_reason().is_some() {
+            return Ok(());
+        }
+        let mut chunk = SnapshotChunk {
+            id: pull.id,
+            after: pull.after.clone(),
+            upto: None,
+            versions: Vec::new(),
+            logs: self.reports(),
+            finished: self.finished_logs(),
+        };
+        let (mut bytes, mut found) = (0, Vec::new());
+        self.store.scan(
+            &just_after(&pull.after),
+            record::DATA.1,
+            &mut |key, value| {
+                if bytes >= CHUNK_BYTES {
+                    return false;
+                }
+                bytes += key.len() + value.len();
+                found.push((key, value));
+                true
+            },
+        )?;
+        if bytes >= CHUNK_BYTES {
+            chunk.upto = found.last().map(|(key, _)| key.clone());
+        }
+        for (key, value) in found {
+            let version = record::decode_version(record::key_of(&key), &value)?;
+            chunk.versions.push(version);
+        }
+        self.send(from, Message::SnapshotChunk(chunk));
+        Ok(())
+    }
+
+    /// Takes a chunk in and asks for the next.
+    pub(super) fn snapshot_chunk(
+        &mut self,
+        from: MemberId,
+        chunk: SnapshotChunk,
+    ) -> Result<(), StoreError> {
+        let Some(mut fetch) = self.snapshot.take() else {
+            return Ok(());
+        };
+        if fetch.from != from || fetch.id != chunk.id || fetch.after != chunk.after {
+            self.snapshot = Some(fetch);
+            return Ok(());
+        }
+        let start = fetch.first.get_or_insert(Start {
+            logs: chunk.logs,
+            finished: chunk.finished,
+        });
+        let kept: BTreeSet<Key> = self.take_versions(chunk.versions)?.into_iter().collect();
+        let to = match &chunk.upto {
+            Some(upto) => just_after(upto),
+            None => Bytes::from_static(record::DATA.1),
+        };
+        let mut local = Vec::new();
+        self.store
+            .scan(&just_after(&chunk.after), &to, &mut |key, _| {
+                local.push(record::key_of(&key));
+                true
+            })?;
+        for key in local.into_iter().filter(|k| !kept.contains(k)) {
+            if let Some(current) = self.current(&key)?
+                && start.covers(current.dot)
+            {
+                self.stage_removal(key, &current);
+            }
+        }
+        match chunk.upto {
+            Some(upto) => {
+                fetch.after = upto;
+                fetch.tries = 0;
+                self.snapshot = Some(fetch);
+                self.ask_chunk();
+            }
+            None => {
+                if let Some(start) = fetch.first {
+                    self.adopt(start)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything up to the sender's marks is here.
+    fn adopt(&mut self, start: Start) -> Result<(), StoreError> {
+        for (member, theirs) in start.finished {
+            let over: Vec<LogId> = self
+                .logs
+                .keys()
+                .filter(|id| id.member == member && **id != self.log)
+                .filter(|id| theirs.last_seq(id.incarnation).is_some())
+                .copied()
+                .collect();
+            for id in over {
+                self.logs.remove(&id);
+                self.staged.records.delete(record::log_key(id));
+                self.store.scan(
+                    &record::index_key(id, 0),
+                    &record::index_key(id, u64::MAX),
+                    &mut |key, _| {
+                        self.staged.records.delete(key);
+                        true
+                    },
+                )?;
+            }
+            let finished = Arc::make_mut(&mut self.finished);
+            finished.entry(member).or_default().join(&theirs);
+            let value = record::encode(&finished[&member]);
+            self.staged.records.put(record::finished_key(member), value);
+        }
+        for report in &start.logs {
+            let log = self.logs.entry(report.log).or_default();
+            log.received = log.received.max(report.applied);
+            // The keys of those dots are not known here.
+            log.indexed_from = log.indexed_from.max(report.applied);
+            log.stable = log.stable.max(report.stable);
+            log.pruned = log.pruned.max(log.stable);
+            log.progress_us = self.now.mono_us;
+            log.pull = None;
+            log.dirty = true;
+        }
+        self.recovery.fetched(start.logs);
+        self.marks_changed = true;
+        Ok(())
+    }
+}
+
+/// The first store key after `key`; the first data key when `key` is empty.
+fn just_after(key: &Key) -> Bytes {
+    if key.is_empty() {
+        return Bytes::from_static(record::DATA.0);
+    }
+    let mut next = key.to_vec();
+    next.push(0);
+    Bytes::from(next)
+}
+
+impl Fetch {
+    /// The peer that sends the snapshot.
+    pub(super) fn source(&self) -> MemberId {
+        self.from
+    }
+}

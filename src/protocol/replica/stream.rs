@@ -1,0 +1,248 @@
+//! The own log, sent to every peer in order as it grows.
+//!
+//! A receiver never skips: what does not follow on what it has is answered with where it is, and
+//! the sender goes back. Only writes that are durable here are sent. A peer that is further back
+//! than the memory of recent writes reaches pulls the rest (pull.rs) and is streamed to again.
+
+use super::super::ids::{Dot, LogId, MemberId};
+use super::super::message::{Ack, Append, Message};
+use super::super::store::{Store, StoreError};
+use super::super::version::Version;
+use super::Replica;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of one message, at most, but for a single larger write.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// Bytes sent to a peer and not acknowledged, at most, but for a single larger write.
+const WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of recent writes that are kept for streaming.
+const TAIL_BYTES: usize = 32 << 20;
+/// Without progress for this long, what is unacknowledged is sent again, in microseconds.
+const RESEND_US: u64 = 300_000;
+/// Going back at a peer's word happens at most this often, in microseconds.
+const REWIND_US: u64 = 20_000;
+
+/// The recent writes of the own log.
+#[derive(Default)]
+pub(super) struct Tail {
+    versions: VecDeque<Version>,
+    /// Writes before the first one kept.
+    before: u64,
+    bytes: usize,
+}
+
+/// Where a peer is in the stream.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Stream {
+    /// The last seq sent.
+    sent: u64,
+    acked: u64,
+    inflight_bytes: usize,
+    progress_us: u64,
+    rewound_us: u64,
+}
+
+impl Tail {
+    pub(super) fn push(&mut self, version: Version, keep: bool) {
+        if !keep {
+            self.before = version.dot.seq;
+            return;
+        }
+        self.bytes += version.size();
+        self.versions.push_back(version);
+    }
+
+    /// Forgets what all have, and the oldest beyond the bound.
+    fn trim(&mut self, acked_by_all: u64) {
+        while self
+            .versions
+            .front()
+            .is_some_and(|v| v.dot.seq <= acked_by_all || self.bytes > TAIL_BYTES)
+        {
+            if let Some(gone) = self.versions.pop_front() {
+                self.bytes -= gone.size();
+                self.before = gone.dot.seq;
+            }
+        }
+    }
+
+    /// Writes after `seq`, when the tail still reaches back there.
+    fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Version>> {
+        let skip = usize::try_from(seq.checked_sub(self.before)?).ok()?;
+        (skip <= self.versions.len()).then(|| self.versions.range(skip..))
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Sends what can be sent to every live peer.
+    pub(super) fn pump_all(&mut self) {
+        for peer in self.peer_ids.clone() {
+            self.pump(peer);
+        }
+        let acked = self.peers.values().map(|p| p.stream.acked).min();
+        self.tail.trim(acked.unwrap_or(u64::MAX));
+    }
+
+    fn pump(&mut self, to: MemberId) {
+        let now = self.now;
+        let Some(own) = self.logs.get(&self.log).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&to).filter(|p| p.alive(now)) else {
+            return;
+        };
+        let stream = &mut peer.stream;
+        let stuck = now.mono_us.saturating_sub(stream.progress_us) > RESEND_US;
+        if stream.sent > stream.acked && stuck {
+            stream.go_back(stream.acked, now.mono_us);
+        }
+        let mut messages = Vec::new();
+        while stream.sent < own.applied
+            && (stream.inflight_bytes < WINDOW_BYTES || stream.sent == stream.acked)
+        {
+            let Some(tail) = self.tail.after(stream.sent) else {
+                break;
+            };
+            let mut versions = Vec::new();
+            let mut bytes = 0;
+            for version in tail.take_while(|v| v.dot.seq <= own.applied) {
+                if bytes > 0 && bytes + version.size() > CHUNK_BYTES {
+                    break;
+                }
+                bytes += version.size();
+                versions.push(version.clone());
+            }
+            let Some(first) = versions.first().map(|v| v.dot.seq) else {
+                break;
+            };
+            if stream.sent == stream.acked {
+                stream.progress_us = now.mono_us;
+            }
+            stream.sent = first + versions.len() as u64 - 1;
+            stream.inflight_bytes += bytes;
+            messages.push(Message::Append(Append {
+                first,
+                versions,
+                stable: own.stable,
+            }));
+        }
+        for message in messages {
+            self.send(to, message);
+        }
+    }
+
+    /// A peer said how far it is in a log.
+    pub(super) fn acked(&mut self, from: MemberId, ack: Ack) {
+        let now = self.now;
+        let own = self.log;
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let applied = peer.applied.entry(ack.log).or_default();
+        *applied = (*applied).max(ack.applied);
+        if ack.log == own {
+            peer.stream.acknowledged(ack.applied, now.mono_us);
+            let again = now.mono_us.saturating_sub(peer.stream.rewound_us) > REWIND_US;
+            if ack.gap && ack.received < peer.stream.sent && again {
+                peer.stream.go_back(ack.received, now.mono_us);
+            }
+        }
+        self.marks_changed = true;
+        self.refresh_stable();
+        self.expose();
+        self.pump_all();
+    }
+
+    /// The next writes of a peer's log.
+    pub(super) fn append(
+        &mut self,
+        from: MemberId,
+        incarnation: u64,
+        append: Append,
+    ) -> Result<(), StoreError> {
+        let id = LogId {
+            member: from,
+            incarnation,
+        };
+        // A replica that will fetch a snapshot takes nothing that may be older than a collected
+        // tombstone; one whose disk is full or behind will be sent it again.
+        if self.must_fetch_snapshot() || self.disk_full.is_some() || self.disk_is_behind() {
+            return Ok(());
+        }
+        let mono_us = self.now.mono_us;
+        let log = self.logs.entry(id).or_default();
+        log.stable = log.stable.max(append.stable.min(log.applied));
+        let received = log.received;
+        let last = append.first + append.versions.len() as u64;
+        if append.first > received + 1 || last <= received + 1 {
+            log.progress_us = if append.first > received + 1 {
+                log.progress_us
+            } else {
+                mono_us
+            };
+            let ack = Ack {
+                log: id,
+                applied: log.applied,
+                received,
+                gap: append.first > received + 1,
+            };
+            self.send(from, Message::Ack(ack));
+            return Ok(());
+        }
+        for (seq, version) in (append.first..).zip(append.versions) {
+            if seq <= received {
+                continue;
+            }
+            let dot = Dot { log: id, seq };
+            let key = version.key.clone();
+            self.clock.observe(version.stamp.ts);
+            self.stage_seen(version)?;
+            self.stage_dot(dot, key);
+        }
+        Ok(())
+    }
+
+    /// Tells the writers whose logs moved how far they are durable here.
+    pub(super) fn send_acks(&mut self, before: &BTreeMap<LogId, u64>) {
+        for id in before.keys() {
+            let Some(log) = self.logs.get(id) else {
+                continue;
+            };
+            let ack = Ack {
+                log: *id,
+                applied: log.applied,
+                received: log.received,
+                gap: false,
+            };
+            if self.peers.contains_key(&id.member) {
+                self.send(id.member, Message::Ack(ack));
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn go_back(&mut self, to: u64, mono_us: u64) {
+        self.sent = to;
+        self.inflight_bytes = 0;
+        self.progress_us = mono_us;
+        self.rewound_us = mono_us;
+    }
+
+    pub(super) fn acknowledged(&mut self, applied: u64, mono_us: u64) {
+        if applied <= self.acked {
+            return;
+        }
+        // Bytes are not kept by seq: what is left is estimated by its share.
+        let (open, done) = (self.sent.saturating_sub(self.acked), applied - self.acked);
+        self.inflight_bytes = if applied >= self.sent {
+            0
+        } else {
+            let left = u128::from(open.saturating_sub(done)) * self.inflight_bytes as u128;
+            usize::try_from(left / u128::from(open.max(1))).unwrap_or(0)
+        };
+        self.acked = applied;
+        self.sent = self.sent.max(applied);
+        self.progress_us = mono_us;
+    }
+}

@@ -1,0 +1,145 @@
+//! When a delete may be forgotten.
+//!
+//! A tombstone may go when no older value of its key can come any more: when every replica has
+//! applied every write of the partition with a timestamp up to the tombstone's. Each replica
+//! promises with its gossip that its log will have no further write up to some timestamp; the
+//! timestamp up to which a replica has everything is its *floor*; the least floor of all replicas
+//! decides. (The page of chitchat on deleting keys argues the same way, with heartbeats.)
+//!
+//! The tombstone's own past must be stable too: who reads "not found" is told of that past only as
+//! long as the tombstone is there.
+
+use super::super::clock::Timestamp;
+use super::super::record;
+use super::super::store::{Store, StoreError};
+use super::Replica;
+use super::apply::tombstone_stamp;
+use bytes::Bytes;
+
+/// How far a promise stays behind the clock, in milliseconds: a write may be that long under way
+/// from the node that stamped it.
+const LAG_MS: u64 = 2_000;
+/// Tombstones looked at in one tick.
+const PER_TICK: usize = 1_000;
+
+/// Promises to take no write with an old timestamp.
+pub(super) struct Promises {
+    given: Timestamp,
+    /// No promise goes beyond what the disk holds, so that the next incarnation keeps it.
+    durable: Timestamp,
+    staged: Option<Timestamp>,
+    cursor: Bytes,
+}
+
+impl Promises {
+    pub(super) fn new(kept: Timestamp) -> Self {
+        Self {
+            given: kept,
+            durable: kept,
+            staged: None,
+            cursor: Bytes::from_static(b"t"),
+        }
+    }
+
+    /// No write up to this timestamp is taken any more.
+    pub(super) fn given(&self) -> Timestamp {
+        self.given
+    }
+
+    pub(super) fn take_staged(&mut self) -> Option<Timestamp> {
+        self.staged.take()
+    }
+
+    pub(super) fn durable(&mut self, upto: Option<Timestamp>) {
+        self.durable = self.durable.max(upto.unwrap_or_default());
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Moves the promise on while there is something to collect.
+    pub(super) fn renew_promise(&mut self) {
+        if self.counts.tombstones == 0 {
+            return;
+        }
+        let now = self.clock.observe_wall(self.now.wall_ms);
+        let want = now.minus_ms(LAG_MS);
+        if want > self.promises.durable {
+            self.promises.staged = Some(now);
+            self.staged
+                .records
+                .put(record::PROMISED, record::encode(&now));
+        }
+        self.promises.given = self.promises.given.max(want.min(self.promises.durable));
+        let given = self.promises.given;
+        if let Some(log) = self.logs.get_mut(&self.log) {
+            log.promised(log.received, given);
+        }
+    }
+
+    /// Takes no write any more that is older than what others count on; this start and later ones.
+    pub(super) fn keep_promise(&mut self, upto: Timestamp) {
+        if upto > self.promises.given {
+            self.promises.given = upto;
+            self.promises.staged = Some(upto);
+            self.staged
+                .records
+                .put(record::PROMISED, record::encode(&upto));
+        }
+    }
+
+    /// The timestamp up to which this replica has every write of the partition.
+    pub(super) fn floor(&self) -> Timestamp {
+        let known = self.peers.values().all(|p| p.incarnation.is_some());
+        if !known || self.recovery_reason().is_some() {
+            return Timestamp::default();
+        }
+        // Open logs are tracked from their writer's first word on, closed ones until finished.
+        let least = self.logs.values().map(super::Log::complete).min();
+        least.unwrap_or_default()
+    }
+
+    /// Drops tombstones that nobody needs any more.
+    pub(super) fn collect_tombstones(&mut self) -> Result<(), StoreError> {
+        if self.counts.tombstones == 0 {
+            return Ok(());
+        }
+        let safe = self
+            .peers
+            .values()
+            .map(|p| p.floor)
+            .fold(self.floor(), Timestamp::min);
+        let (end, mut due) = (record::tombstones_after(safe), Vec::new());
+        if self.promises.cursor >= end {
+            self.promises.cursor = Bytes::from_static(b"t");
+        }
+        self.store
+            .scan(&self.promises.cursor.clone(), &end, &mut |key, _| {
+                due.push(key);
+                due.len() < PER_TICK
+            })?;
+        // Those that could not go yet are looked at again on the next round.
+        self.promises.cursor = if due.len() < PER_TICK {
+            Bytes::from_static(b"t")
+        } else {
+            due.last().cloned().unwrap_or_default()
+        };
+        for store_key in due {
+            let Some((stamp, key)) = record::tombstone_of(&store_key) else {
+                continue;
+            };
+            let current = self.current(&key)?;
+            if tombstone_stamp(current.as_ref()) == Some(stamp)
+                && let Some(tombstone) = current
+            {
+                let mut past = tombstone.deps.clone();
+                self.prune(&mut past);
+                if !past.is_empty() {
+                    continue;
+                }
+                self.stage_removal(key, &tombstone);
+            }
+            self.staged.records.delete(store_key);
+        }
+        Ok(())
+    }
+}

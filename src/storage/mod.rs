@@ -1,0 +1,27 @@
+//! Where a node keeps its data: an ordered map of bytes that survives a crash.
+//!
+//! [`Disk`] is the map on disk, [`Memory`] the same map without one, and [`SimDisk`] a disk for the
+//! simulator, which loses what was not synced. All of them are a [`Store`](crate::protocol::store::Store)
+//! to readers. Writes go through one [`Committer`] thread, which stores everything that waits with one
+//! `fdatasync` (group commit).
+//!
+//! What is promised about damage: a torn end of the journal, as a crash leaves it, is repaired when
+//! the disk is opened; any other damage is refused with
+//! [`StoreError::Corrupt`](crate::protocol::store::StoreError::Corrupt), at opening or at the read that
+//! meets it. [`journal`] says how the two are told apart, and where the limit lies.
+
+mod commit;
+mod committer;
+mod disk;
+mod engine_error;
+mod format;
+mod journal;
+mod manifest;
+mod memory;
+mod sim_disk;
+
+pub use commit::Commit;
+pub use committer::{Committer, CommitterStats, Numbered};
+pub use disk::{DEFAULT_CACHE_BYTES, Disk};
+pub use memory::Memory;
+pub use sim_disk::{Image, SimDisk};
