@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// Why a store could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No space is left on the device. Nothing of the batch is stored.
+    /// No space is left on the device. As after a crash, the batch may be found stored later.
     #[error("no space is left for {what}: {detail}")]
     Full { what: String, detail: String },
     /// The data on disk fails its checks: it was changed or damaged outside of this program.
