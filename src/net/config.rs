@@ -1,0 +1,111 @@
+//! What the network is told at its start: who this node is, and the limits on everything.
+
+use super::hello::Identity;
+use crate::protocol::ids::MemberId;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// How a peer stands from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// Connected; the peer runs in this incarnation.
+    Up {
+        incarnation: u64,
+    },
+    Down,
+}
+
+/// Called at every change, from the task of the connection: it must not block. In order for each member, except
+/// that after a change of its address the old connection's `Down` may come late.
+pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
+
+/// Everything the network is started with.
+#[derive(Clone)]
+pub struct Config {
+    pub identity: Identity,
+    pub limits: Limits,
+    pub on_state: Option<OnState>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("identity", &self.identity)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds on memory and time. The defaults suit a data centre.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest body of a frame in bytes, both ways. At most 1 GiB.
+    pub frame_bytes: usize,
+    /// Bytes that may wait for one peer. One frame always fits in an empty queue.
+    pub queue_bytes: usize,
+    /// Frames that may wait for one peer.
+    pub queue_frames: usize,
+    /// Requests to one peer that may wait for their answers.
+    pub pending: usize,
+    /// Requests of one peer that may be in work here; at this number its connection is no longer read. Keep it at
+    /// or above `pending`: then only answers that a peer no longer waits for can ever hold up its messages.
+    pub in_flight: usize,
+    /// Bytes of answers that may wait on one accepted connection before it is no longer read.
+    pub answer_bytes: usize,
+    /// Accepted connections that may be in their hello at the same time; more are closed at once.
+    pub hellos: usize,
+    /// Time for a TCP connection to come about.
+    pub connect: Duration,
+    /// Time for the whole hello.
+    pub hello: Duration,
+    /// Each end of a connection sends something at least this often.
+    pub heartbeat: Duration,
+    /// The dialler gives up a connection on which nothing has come for this long; the listener takes three times as
+    /// long, for it loses nothing by waiting.
+    pub silence: Duration,
+    /// A connection that takes no byte for this long, although the peer still gives signs of life, is given up.
+    /// Longer than `silence`: a peer that is only behind with its work should not lose what is on its way to it.
+    pub stall: Duration,
+    /// Pause after the first failed attempt to connect; it doubles up to `backoff_max`.
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    /// Time that a shutdown gives to what is queued or in work.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 16 << 20,
+            queue_bytes: 32 << 20,
+            queue_frames: 65_536,
+            pending: 16_384,
+            in_flight: 16_384,
+            answer_bytes: 8 << 20,
+            hellos: 128,
+            connect: Duration::from_millis(500),
+            hello: Duration::from_secs(2),
+            heartbeat: Duration::from_millis(250),
+            silence: Duration::from_secs(1),
+            stall: Duration::from_secs(5),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_millis(500),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// These limits, brought into the range where the code's assumptions hold.
+    pub(super) fn checked(mut self) -> Self {
+        self.frame_bytes = self.frame_bytes.min(1 << 30);
+        self.heartbeat = self.heartbeat.max(Duration::from_millis(1));
+        self.in_flight = self.in_flight.max(1);
+        self
+    }
+
+    /// How many heartbeats without a sign make up `span`.
+    pub(super) fn beats(&self, span: Duration) -> u32 {
+        let beats = span.as_nanos().div_ceil(self.heartbeat.as_nanos());
+        u32::try_from(beats).unwrap_or(u32::MAX).max(1)
+    }
+}

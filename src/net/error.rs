@@ -1,0 +1,51 @@
+//! What can go wrong when something is sent, and whether the peer may have got it.
+
+use super::frame::FrameError;
+
+/// Why a one-way message was dropped. It was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("no connection to this member")]
+    NotConnected,
+    #[error("the queue to this member is full")]
+    QueueFull,
+    #[error("cannot be encoded: {0}")]
+    Unfit(FrameError),
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not sent: there is no connection to this member.
+    #[error("no connection to this member")]
+    NotConnected,
+    /// Not sent: too much is already waiting for this member.
+    #[error("the queue to this member is full")]
+    QueueFull,
+    /// Not sent: the request is too long, or has no encoding.
+    #[error("cannot be encoded: {0}")]
+    Unfit(FrameError),
+    /// The peer may or may not have acted on it: no answer came in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The peer may or may not have acted on it: the connection ended before the answer.
+    #[error("the connection was lost before the answer came")]
+    Closed,
+}
+
+impl RequestError {
+    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a doubt.
+    pub fn definitely_not_sent(&self) -> bool {
+        matches!(self, Self::NotConnected | Self::QueueFull | Self::Unfit(_))
+    }
+}
+
+impl From<SendError> for RequestError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NotConnected => Self::NotConnected,
+            SendError::QueueFull => Self::QueueFull,
+            SendError::Unfit(error) => Self::Unfit(error),
+        }
+    }
+}

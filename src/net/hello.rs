@@ -1,0 +1,380 @@
+//! The hello: before any frame, both ends of a connection say who they are and, where a cluster secret is set, prove
+//! that they know it.
+//!
+//! ```text
+//! dialer    hello
+//! listener  verdict, hello, proof        (a verdict other than "go on" is the last thing that is sent)
+//! dialer    verdict, proof
+//! listener  verdict
+//! ```
+//!
+//! A proof is HMAC-SHA256 under the secret over the sender's role and both hellos, and each hello holds a fresh random
+//! nonce. So an old proof does not fit a new connection, and the proof of one role does not pass for the other's.
+//! Proofs are sent only where both hellos say that a secret is set; a secret on one side only is refused.
+//!
+//! The hello says who is there; it neither hides nor seals what follows. Whoever can change packets in flight can
+//! take over a connection after its hello: such a network needs a tunnel.
+//!
+//! The layout is frozen: nodes of different versions must understand each other up to here.
+
+use crate::protocol::ids::MemberId;
+use bytes::{Buf, BufMut};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use std::{fmt, io, time::Duration};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes of a hello.
+pub const HELLO: usize = 8 + 2 + 2 + 32 + 2 + 8 + 32 + 1;
+/// Bytes of a verdict.
+pub const VERDICT: usize = 5;
+/// Bytes of a proof.
+pub const PROOF: usize = 32;
+const MAGIC: [u8; 8] = *b"CAUSEWAY";
+
+/// The secret that the nodes of one cluster share.
+#[derive(Clone)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// The secret made from these bytes, of any number.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The MAC over a role and both hellos, still to be finished or compared.
+    fn mac(&self, role: Role, dialer: &[u8; HELLO], listener: &[u8; HELLO]) -> Hmac<Sha256> {
+        // A key shorter than a block is filled up with zeros by the definition of HMAC.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&self.0);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        mac.update(b"causeway hello");
+        mac.update(&[role as u8]);
+        mac.update(dialer);
+        mac.update(listener);
+        mac
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Who a node is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub member: MemberId,
+    /// Of this start; the peers see it in `Peer`.
+    pub incarnation: u64,
+    /// Decides whether two nodes were started for the same cluster.
+    pub fingerprint: [u8; 32],
+    /// The oldest and newest protocol version that this node speaks.
+    pub versions: (u16, u16),
+    pub secret: Option<Secret>,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Greeted {
+    pub member: MemberId,
+    pub incarnation: u64,
+    /// The newest protocol version that both speak.
+    pub version: u16,
+}
+
+/// Why one end will not talk to the other, seen from the end that refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no common protocol version (the refusing side speaks {min} to {max})")]
+    Version { min: u16, max: u16 },
+    #[error(
+        "the cluster fingerprints differ: not started with the same view and replication factor"
+    )]
+    Fingerprint,
+    #[error("a cluster secret is set only on the refusing side")]
+    SecretMissing,
+    #[error("a cluster secret is set, but not on the refusing side")]
+    SecretUnexpected,
+    #[error("the cluster secrets differ")]
+    BadSecret,
+    #[error("the refused node is not a member")]
+    NotMember,
+    #[error("another member was expected at this address")]
+    WrongMember,
+    #[error("for a reason that this version does not know (code {0})")]
+    Other(u8),
+}
+
+/// Why a hello came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    #[error("the other side refused: {0}")]
+    Refused(Refusal),
+    #[error("refused by this side: {0}")]
+    Refusing(Refusal),
+    #[error("the other side does not speak this protocol")]
+    Foreign,
+    #[error("the hello took too long")]
+    TimedOut,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// In which role a proof is given.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Role {
+    Dialer = b'D',
+    Listener = b'L',
+}
+
+/// The fields of a hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hello {
+    versions: (u16, u16),
+    fingerprint: [u8; 32],
+    member: MemberId,
+    incarnation: u64,
+    nonce: [u8; 32],
+    secured: bool,
+}
+
+impl Hello {
+    fn of(me: &Identity) -> Self {
+        Self {
+            versions: me.versions,
+            fingerprint: me.fingerprint,
+            member: me.member,
+            incarnation: me.incarnation,
+            nonce: rand::random(),
+            secured: me.secret.is_some(),
+        }
+    }
+
+    fn to_bytes(&self) -> [u8; HELLO] {
+        let mut bytes = [0; HELLO];
+        let mut dst = &mut bytes[..];
+        dst.put_slice(&MAGIC);
+        dst.put_u16_le(self.versions.0);
+        dst.put_u16_le(self.versions.1);
+        dst.put_slice(&self.fingerprint);
+        dst.put_u16_le(self.member.0);
+        dst.put_u64_le(self.incarnation);
+        dst.put_slice(&self.nonce);
+        dst.put_u8(u8::from(self.secured));
+        bytes
+    }
+
+    /// None if the bytes are not from a node of this kind.
+    fn from_bytes(bytes: &[u8; HELLO]) -> Option<Self> {
+        let mut src = bytes.strip_prefix(&MAGIC)?;
+        let versions = (src.get_u16_le(), src.get_u16_le());
+        let mut fingerprint = [0; 32];
+        src.copy_to_slice(&mut fingerprint);
+        let member = MemberId(src.get_u16_le());
+        let incarnation = src.get_u64_le();
+        let mut nonce = [0; 32];
+        src.copy_to_slice(&mut nonce);
+        Some(Self {
+            versions,
+            fingerprint,
+            member,
+            incarnation,
+            nonce,
+            secured: src.get_u8() & 1 == 1,
+        })
+    }
+}
+
+/// Greets as the side that dialled, and takes only `expected` at the other end.
+pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    me: &Identity,
+    expected: MemberId,
+    limit: Duration,
+) -> Result<Greeted, HelloError> {
+    let hello = async {
+        let mine = Hello::of(me).to_bytes();
+        stream.write_all(&mine).await?;
+        read_verdict(stream).await?;
+        let theirs_raw = read_array::<HELLO, S>(stream).await?;
+        let theirs = Hello::from_bytes(&theirs_raw).ok_or(HelloError::Foreign)?;
+        let proof = match theirs.secured {
+            true => Some(read_array::<PROOF, S>(stream).await?),
+            false => None,
+        };
+        let right_member = match theirs.member == expected {
+            true => Ok(()),
+            false => Err(Refusal::WrongMember),
+        };
+        let checked = check(me, &theirs).and_then(|version| {
+            right_member?;
+            prove(me, proof, Role::Listener, &mine, &theirs_raw)?;
+            Ok(version)
+        });
+        let version = settle(stream, checked).await?;
+        let mut last = [0; VERDICT + PROOF];
+        let mut used = VERDICT;
+        if let Some(secret) = &me.secret {
+            let proof = secret.mac(Role::Dialer, &mine, &theirs_raw).finalize();
+            last[VERDICT..].copy_from_slice(&proof.into_bytes());
+            used += PROOF;
+        }
+        stream.write_all(&last[..used]).await?;
+        read_verdict(stream).await?;
+        Ok(greeted(&theirs, version))
+    };
+    tokio::time::timeout(limit, hello)
+        .await
+        .unwrap_or(Err(HelloError::TimedOut))
+}
+
+/// Greets as the side that was dialled, and takes only whom `is_member` knows.
+pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    me: &Identity,
+    is_member: impl FnOnce(MemberId) -> bool,
+    limit: Duration,
+) -> Result<Greeted, HelloError> {
+    let hello = async {
+        let theirs_raw = read_array::<HELLO, S>(stream).await?;
+        // Whoever speaks something else gets no answer: it would not understand one.
+        let theirs = Hello::from_bytes(&theirs_raw).ok_or(HelloError::Foreign)?;
+        let checked = check(me, &theirs).and_then(|version| match is_member(theirs.member) {
+            true => Ok(version),
+            false => Err(Refusal::NotMember),
+        });
+        let version = settle(stream, checked).await?;
+        let mine = Hello::of(me).to_bytes();
+        let mut reply = Vec::with_capacity(VERDICT + HELLO + PROOF);
+        reply.extend_from_slice(&verdict_bytes(None));
+        reply.extend_from_slice(&mine);
+        if let Some(secret) = &me.secret {
+            let proof = secret.mac(Role::Listener, &theirs_raw, &mine).finalize();
+            reply.extend_from_slice(&proof.into_bytes());
+        }
+        stream.write_all(&reply).await?;
+        read_verdict(stream).await?;
+        let proof = match me.secret {
+            Some(_) => Some(read_array::<PROOF, S>(stream).await?),
+            None => None,
+        };
+        let proven = prove(me, proof, Role::Dialer, &theirs_raw, &mine);
+        settle(stream, proven).await?;
+        stream.write_all(&verdict_bytes(None)).await?;
+        Ok(greeted(&theirs, version))
+    };
+    tokio::time::timeout(limit, hello)
+        .await
+        .unwrap_or(Err(HelloError::TimedOut))
+}
+
+fn greeted(theirs: &Hello, version: u16) -> Greeted {
+    Greeted {
+        member: theirs.member,
+        incarnation: theirs.incarnation,
+        version,
+    }
+}
+
+/// Compares what both say about the cluster; gives the version to speak.
+fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
+    let (min, max) = me.versions;
+    let version = max.min(theirs.versions.1);
+    if version < min.max(theirs.versions.0) {
+        return Err(Refusal::Version { min, max });
+    }
+    match (me.secret.is_some(), theirs.secured) {
+        (true, false) => return Err(Refusal::SecretMissing),
+        (false, true) => return Err(Refusal::SecretUnexpected),
+        _ => {}
+    }
+    if me.fingerprint != theirs.fingerprint {
+        return Err(Refusal::Fingerprint);
+    }
+    Ok(version)
+}
+
+/// Checks the other side's proof, in constant time. Passes if no secret is set.
+fn prove(
+    me: &Identity,
+    proof: Option<[u8; PROOF]>,
+    role: Role,
+    dialer: &[u8; HELLO],
+    listener: &[u8; HELLO],
+) -> Result<(), Refusal> {
+    let Some(secret) = &me.secret else {
+        return Ok(());
+    };
+    let proof = proof.ok_or(Refusal::SecretMissing)?;
+    secret
+        .mac(role, dialer, listener)
+        .verify_slice(&proof)
+        .map_err(|_| Refusal::BadSecret)
+}
+
+/// Hands on what was decided; a refusal is told to the other side first.
+async fn settle<S: AsyncWrite + Unpin, T>(
+    stream: &mut S,
+    decided: Result<T, Refusal>,
+) -> Result<T, HelloError> {
+    match decided {
+        Ok(value) => Ok(value),
+        Err(refusal) => {
+            // That it cannot be told changes nothing: the refusal stands.
+            let _ = stream.write_all(&verdict_bytes(Some(refusal))).await;
+            let _ = stream.shutdown().await;
+            Err(HelloError::Refusing(refusal))
+        }
+    }
+}
+
+fn verdict_bytes(refusal: Option<Refusal>) -> [u8; VERDICT] {
+    let (code, min, max) = match refusal {
+        None => (0, 0, 0),
+        Some(Refusal::Version { min, max }) => (1, min, max),
+        Some(Refusal::Fingerprint) => (2, 0, 0),
+        Some(Refusal::SecretMissing) => (3, 0, 0),
+        Some(Refusal::SecretUnexpected) => (4, 0, 0),
+        Some(Refusal::BadSecret) => (5, 0, 0),
+        Some(Refusal::NotMember) => (6, 0, 0),
+        Some(Refusal::WrongMember) => (7, 0, 0),
+        Some(Refusal::Other(code)) => (code, 0, 0),
+    };
+    let mut bytes = [0; VERDICT];
+    let mut dst = &mut bytes[..];
+    dst.put_u8(code);
+    dst.put_u16_le(min);
+    dst.put_u16_le(max);
+    bytes
+}
+
+/// Reads a verdict; a refusal is an error.
+async fn read_verdict<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HelloError> {
+    let bytes = read_array::<VERDICT, S>(stream).await?;
+    let mut src = &bytes[..];
+    let (code, min, max) = (src.get_u8(), src.get_u16_le(), src.get_u16_le());
+    Err(HelloError::Refused(match code {
+        0 => return Ok(()),
+        1 => Refusal::Version { min, max },
+        2 => Refusal::Fingerprint,
+        3 => Refusal::SecretMissing,
+        4 => Refusal::SecretUnexpected,
+        5 => Refusal::BadSecret,
+        6 => Refusal::NotMember,
+        7 => Refusal::WrongMember,
+        other => Refusal::Other(other),
+    }))
+}
+
+async fn read_array<const N: usize, S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "hello_tests.rs"]
+mod tests;

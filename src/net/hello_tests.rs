@@ -1,0 +1,215 @@
+//! The hello between two ends in memory, honest and not.
+
+use super::*;
+use tokio::io::{DuplexStream, duplex};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn identity(member: u16, secret: Option<&str>) -> Identity {
+    Identity {
+        member: MemberId(member),
+        incarnation: 70 + u64::from(member),
+        fingerprint: [9; 32],
+        versions: (1, 3),
+        secret: secret.map(|text| Secret::new(text.as_bytes())),
+    }
+}
+
+type Outcome = Result<Greeted, HelloError>;
+
+/// Member 1 dials member 2.
+async fn meet(dialer: &Identity, listener: &Identity) -> (Outcome, Outcome) {
+    let (mut a, mut b) = duplex(4096);
+    tokio::join!(
+        dial(&mut a, dialer, MemberId(2), LIMIT),
+        answer(&mut b, listener, |member| member.0 <= 2, LIMIT),
+    )
+}
+
+#[tokio::test]
+async fn both_learn_who_the_other_is() {
+    for secret in [None, Some("s3cret")] {
+        let mut listener = identity(2, secret);
+        listener.versions = (2, 9);
+        let (a, b) = meet(&identity(1, secret), &listener).await;
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((a.member, a.incarnation, a.version), (MemberId(2), 72, 3));
+        assert_eq!((b.member, b.incarnation, b.version), (MemberId(1), 71, 3));
+    }
+}
+
+/// Checks that one side refuses with a reason and the other is told the same reason.
+fn assert_refused((a, b): (Outcome, Outcome), by_listener: bool, reason: Refusal) {
+    let (refusing, refused) = if by_listener { (b, a) } else { (a, b) };
+    assert!(
+        matches!(refusing, Err(HelloError::Refusing(r)) if r == reason),
+        "{refusing:?}"
+    );
+    assert!(
+        matches!(refused, Err(HelloError::Refused(r)) if r == reason),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_refusal_reaches_the_other_side() {
+    let me = || identity(1, Some("x"));
+    let them = || identity(2, Some("x"));
+
+    let mut old = me();
+    old.versions = (0, 0);
+    let reason = Refusal::Version { min: 1, max: 3 };
+    assert_refused(meet(&old, &them()).await, true, reason);
+
+    let mut other = me();
+    other.fingerprint = [8; 32];
+    assert_refused(meet(&other, &them()).await, true, Refusal::Fingerprint);
+
+    let bare = identity(1, None);
+    assert_refused(meet(&bare, &them()).await, true, Refusal::SecretMissing);
+    let bare = identity(2, None);
+    assert_refused(meet(&me(), &bare).await, true, Refusal::SecretUnexpected);
+
+    let wrong = identity(2, Some("y"));
+    assert_refused(meet(&me(), &wrong).await, false, Refusal::BadSecret);
+
+    let stranger = identity(3, Some("x"));
+    assert_refused(meet(&stranger, &them()).await, true, Refusal::NotMember);
+    let third = identity(3, Some("x"));
+    assert_refused(meet(&me(), &third).await, false, Refusal::WrongMember);
+}
+
+/// Plays the dialer by hand up to its proof; gives both hellos and the listener's proof.
+async fn dial_by_hand(stream: &mut DuplexStream, mine: &[u8; HELLO]) -> ([u8; HELLO], [u8; PROOF]) {
+    stream.write_all(mine).await.unwrap();
+    read_verdict(stream).await.unwrap();
+    let theirs = read_array::<HELLO, _>(stream).await.unwrap();
+    let proof = read_array::<PROOF, _>(stream).await.unwrap();
+    (theirs, proof)
+}
+
+/// Lets `forge` make the dialer's proof from both hellos and the listener's proof.
+async fn dial_with(
+    mine: [u8; HELLO],
+    forge: impl FnOnce([u8; HELLO], [u8; PROOF]) -> [u8; PROOF],
+) -> Outcome {
+    let (mut a, mut b) = duplex(4096);
+    let listener = identity(2, Some("x"));
+    let (told, outcome) = tokio::join!(
+        async {
+            let (theirs, proof) = dial_by_hand(&mut a, &mine).await;
+            a.write_all(&verdict_bytes(None)).await.unwrap();
+            a.write_all(&forge(theirs, proof)).await.unwrap();
+            read_verdict(&mut a).await
+        },
+        answer(&mut b, &listener, |_| true, LIMIT),
+    );
+    assert_eq!(told.is_ok(), outcome.is_ok());
+    outcome
+}
+
+#[tokio::test]
+async fn forged_reflected_and_replayed_proofs_are_refused() {
+    let me = identity(1, Some("x"));
+    let secret = me.secret.clone().unwrap();
+    let mine = Hello::of(&me).to_bytes();
+    let refused =
+        |outcome: &Outcome| matches!(outcome, Err(HelloError::Refusing(Refusal::BadSecret)));
+
+    assert!(refused(&dial_with(mine, |_, _| [0; PROOF]).await));
+    // The listener's own proof sent back.
+    assert!(refused(&dial_with(mine, |_, proof| proof).await));
+    // A right proof with one bit changed.
+    let outcome = dial_with(mine, |theirs, _| {
+        let mut proof: [u8; PROOF] = secret
+            .mac(Role::Dialer, &mine, &theirs)
+            .finalize()
+            .into_bytes()
+            .into();
+        proof[31] ^= 1;
+        proof
+    });
+    assert!(refused(&outcome.await));
+
+    // A right proof is taken, but not a second time, with the same hello on a new connection.
+    let mut recorded = [0; PROOF];
+    let outcome = dial_with(mine, |theirs, _| {
+        recorded = secret
+            .mac(Role::Dialer, &mine, &theirs)
+            .finalize()
+            .into_bytes()
+            .into();
+        recorded
+    });
+    assert!(outcome.await.is_ok());
+    assert!(refused(&dial_with(mine, |_, _| recorded).await));
+}
+
+#[tokio::test]
+async fn a_changed_hello_spoils_the_proof() {
+    // Somebody in between raises the incarnation that the dialer gave.
+    let me = identity(1, Some("x"));
+    let secret = me.secret.clone().unwrap();
+    let honest = Hello::of(&me);
+    let mut changed = honest.clone();
+    changed.incarnation += 1;
+    let outcome = dial_with(changed.to_bytes(), |theirs, _| {
+        let mac = secret.mac(Role::Dialer, &honest.to_bytes(), &theirs);
+        mac.finalize().into_bytes().into()
+    });
+    assert!(matches!(
+        outcome.await,
+        Err(HelloError::Refusing(Refusal::BadSecret))
+    ));
+}
+
+#[tokio::test]
+async fn a_listener_without_the_secret_cannot_pass_for_a_member() {
+    let me = identity(1, Some("x"));
+    let (mut a, mut b) = duplex(4096);
+    let (outcome, _) = tokio::join!(dial(&mut a, &me, MemberId(2), LIMIT), async {
+        let _ = read_array::<HELLO, _>(&mut b).await.unwrap();
+        b.write_all(&verdict_bytes(None)).await.unwrap();
+        let fake = Hello::of(&identity(2, Some("guess"))).to_bytes();
+        b.write_all(&fake).await.unwrap();
+        b.write_all(&[5; PROOF]).await.unwrap();
+    });
+    assert!(matches!(
+        outcome,
+        Err(HelloError::Refusing(Refusal::BadSecret))
+    ));
+}
+
+#[tokio::test]
+async fn strangers_and_silence_end_the_hello() {
+    let me = identity(2, None);
+    let (mut a, mut b) = duplex(4096);
+    a.write_all(&[b'G'; HELLO]).await.unwrap();
+    let outcome = answer(&mut b, &me, |_| true, LIMIT).await;
+    assert!(matches!(outcome, Err(HelloError::Foreign)));
+
+    let (_silent, mut b) = duplex(4096);
+    let outcome = answer(&mut b, &me, |_| true, Duration::from_millis(20)).await;
+    assert!(matches!(outcome, Err(HelloError::TimedOut)));
+    let outcome = dial(&mut b, &me, MemberId(1), Duration::from_millis(20)).await;
+    assert!(matches!(outcome, Err(HelloError::TimedOut)));
+}
+
+#[test]
+fn the_layout_is_frozen() {
+    let hello = Hello {
+        versions: (1, 2),
+        fingerprint: [3; 32],
+        member: MemberId(4),
+        incarnation: 5,
+        nonce: [6; 32],
+        secured: true,
+    };
+    let bytes = hello.to_bytes();
+    assert_eq!(bytes[..12], *b"CAUSEWAY\x01\0\x02\0");
+    assert_eq!(bytes[12..44], [3; 32]);
+    assert_eq!(bytes[44..54], [4, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[54..86], [6; 32]);
+    assert_eq!(bytes[86..], [1]);
+    assert_eq!(Hello::from_bytes(&bytes), Some(hello));
+}

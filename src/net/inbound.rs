@@ -1,0 +1,207 @@
+//! An accepted connection after its hello: hands messages and requests to the handler and sends the answers.
+//!
+//! Everything happens in one task. Frames are handed over in the order in which they came: the next message only when
+//! the handler is done with the one before, requests without waiting for those before them. A request whose handler
+//! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready.
+//! Answers that are ready together leave in one write.
+
+use super::{
+    Handler, Payload, Peer,
+    conn::{Shared, Vital, Watch, make_room},
+    frame::{Frame, FrameDecoder, FrameEncoder, FrameError, Outgoing},
+    outbuf::OutBuf,
+    stats::Stats,
+};
+use bytes::BytesMut;
+use futures_util::{FutureExt, StreamExt, future::Fuse, stream::FuturesUnordered};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::Poll,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{
+    codec::{Decoder, Encoder},
+    sync::CancellationToken,
+};
+
+/// Heartbeats without a sign after which the dialler is taken for gone, in terms of its own limit: it finds out
+/// earlier, and a connection too many does no harm.
+const PATIENCE: u32 = 3;
+
+/// Why an accepted connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    #[error("closed by the peer")]
+    ClosedByPeer,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("bad frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("an accepted connection got an answer")]
+    WrongWay,
+    #[error("the peer has been silent for too long")]
+    Silent,
+    #[error("the peer takes no more bytes")]
+    Stalled,
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Serves until the connection ends. When `stop` is cancelled, nothing more is read, but what is in work is
+/// still answered; the caller limits the time for that.
+pub async fn serve<M, Q, R, H>(
+    mut stream: TcpStream,
+    from: Peer,
+    handler: &H,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> Ended
+where
+    M: Payload,
+    Q: Payload,
+    R: Payload,
+    H: Handler<M, Q, R>,
+{
+    let limits = &shared.config.limits;
+    let stats = &shared.stats;
+    let (mut reader, mut writer) = stream.split();
+    let mut input = BytesMut::new();
+    let mut decoder = FrameDecoder::<M, Q, ()>::new(limits.frame_bytes);
+    let mut answers = Answers {
+        out: OutBuf::default(),
+        encoder: FrameEncoder {
+            limit: limits.frame_bytes,
+        },
+        stats,
+    };
+    let mut in_work = FuturesUnordered::new();
+    let mut delivery = pin!(Fuse::terminated());
+    let mut delivering = false;
+    let mut stopping = false;
+    let mut stopped = pin!(stop.cancelled());
+    let mut watch = Watch::new(limits, limits.silence * PATIENCE);
+    let mut beat = interval(limits.heartbeat);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    loop {
+        let mut frames = 0;
+        let listening = loop {
+            if delivering
+                || stopping
+                || in_work.len() >= limits.in_flight
+                || answers.out.len() >= limits.answer_bytes
+            {
+                break false;
+            }
+            match decoder.decode(&mut input) {
+                Ok(None) => break true,
+                Ok(Some(Frame::Ping)) => {}
+                Ok(Some(Frame::Message(message))) => {
+                    delivery.set(handler.message(from, message).fuse());
+                    delivering = poll_now(delivery.as_mut()).await.is_pending();
+                }
+                Ok(Some(Frame::Request(id, request))) => {
+                    let mut work = Box::pin(async move {
+                        let answer = handler.request(from, request).await;
+                        (id, answer)
+                    });
+                    match poll_now(work.as_mut()).await {
+                        Poll::Ready((id, answer)) => answers.put(id, &answer),
+                        Poll::Pending => in_work.push(work),
+                    }
+                }
+                Ok(Some(Frame::Response(..))) => return Ended::WrongWay,
+                Err(error) => return error.into(),
+            }
+            frames += 1;
+        };
+        Stats::add(&stats.frames_in, frames);
+        // All answers that are ready by now, so that they leave together.
+        while answers.out.len() < limits.answer_bytes
+            && let Poll::Ready(Some((id, answer))) = poll_now(pin!(in_work.next())).await
+        {
+            answers.put(id, &answer);
+        }
+        if stopping && !delivering && in_work.is_empty() && answers.out.is_empty() {
+            return Ended::Stopped;
+        }
+        make_room(&mut input);
+        // In random order, so that under load neither reading nor writing keeps the other from its turn.
+        tokio::select! {
+            () = &mut stopped, if !stopping => stopping = true,
+            () = &mut delivery, if delivering => delivering = false,
+            Some((id, answer)) = in_work.next(), if answers.out.len() < limits.answer_bytes => {
+                answers.put(id, &answer);
+            }
+            written = writer.write(answers.out.front()), if !answers.out.is_empty() => {
+                match written {
+                    Ok(0) => return Ended::ClosedByPeer,
+                    Ok(n) => {
+                        answers.out.advance(n);
+                        Stats::add(&stats.bytes_out, n as u64);
+                    }
+                    Err(error) => return error.into(),
+                }
+                watch.wrote = true;
+            }
+            read = reader.read_buf(&mut input), if listening => {
+                match read {
+                    Ok(0) => return Ended::ClosedByPeer,
+                    Ok(n) => Stats::add(&stats.bytes_in, n as u64),
+                    Err(error) => return error.into(),
+                }
+                watch.heard = true;
+            }
+            _ = beat.tick() => {
+                match watch.beat(listening, !answers.out.is_empty()) {
+                    Vital::Good => {}
+                    Vital::Silent => return Ended::Silent,
+                    Vital::Stalled => return Ended::Stalled,
+                }
+                // Also while nothing is read: a node that is behind with its work is not dead.
+                if answers.out.is_empty() {
+                    answers.ping();
+                }
+            }
+        }
+    }
+}
+
+/// Polls once, with the waker of this task.
+async fn poll_now<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Answers on their way out.
+struct Answers<'a> {
+    out: OutBuf,
+    encoder: FrameEncoder,
+    stats: &'a Stats,
+}
+
+impl Answers<'_> {
+    fn put<R: Payload>(&mut self, id: u64, answer: &R) {
+        let encoder = &mut self.encoder;
+        match self
+            .out
+            .append(|tail| encoder.encode(Outgoing::Response(id, answer), tail))
+        {
+            Ok(()) => Stats::add(&self.stats.frames_out, 1),
+            // The dialler times out; it cannot be told, for its payload type has no place for this.
+            Err(error) => log::error!("an answer was dropped: {error}"),
+        }
+    }
+
+    fn ping(&mut self) {
+        let encoder = self.encoder;
+        // One byte cannot be too long a body.
+        let _ = self.out.append(|tail| encoder.ping(tail));
+        Stats::add(&self.stats.frames_out, 1);
+    }
+}

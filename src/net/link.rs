@@ -1,0 +1,374 @@
+//! What callers and a peer's connection task share: the queue of frames on their way out and the table of requests
+//! that wait for an answer.
+//!
+//! Callers only push and wake the task; the task takes everything that is queued at once, so that many frames leave in
+//! one write. Time-outs of requests are kept by the task, so that a caller on whatever runtime needs no timer.
+
+use super::{
+    config::Limits,
+    error::{RequestError, SendError},
+    frame::{FrameEncoder, Outgoing},
+    outbuf::{Encoded, OutBuf},
+    stats::{PeerStatus, Stats},
+};
+use crate::protocol::ids::MemberId;
+use bytes::BytesMut;
+use serde::Serialize;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+use tokio_util::{codec::Encoder, sync::CancellationToken};
+
+/// What a fresh frame's buffer holds without growing, in bytes.
+const USUAL_FRAME: usize = 256;
+
+/// One peer, seen from the callers. `R` is the response payload.
+#[derive(Debug)]
+pub struct Link<R> {
+    pub member: MemberId,
+    pub addr: SocketAddr,
+    /// Cancelled when the peer is to be dialled no more; what is queued may still leave.
+    pub stop: CancellationToken,
+    limits: Limits,
+    stats: Arc<Stats>,
+    state: Mutex<State<R>>,
+    /// As in `state`; read first so that nothing is encoded for a peer that is down.
+    up: AtomicBool,
+    wake: Notify,
+    next_id: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State<R> {
+    /// The peer's incarnation while frames are taken for it.
+    up: Option<u64>,
+    queue: OutBuf,
+    queued: Queued,
+    pending: HashMap<u64, Waiting<R>>,
+    /// No waiting request times out before this.
+    earliest: Option<Instant>,
+}
+
+/// How many frames are in the queue.
+#[derive(Debug, Default, Clone, Copy)]
+struct Queued {
+    messages: usize,
+    requests: usize,
+}
+
+#[derive(Debug)]
+struct Waiting<R> {
+    answer: oneshot::Sender<Result<R, RequestError>>,
+    deadline: Instant,
+}
+
+impl<R> Link<R> {
+    pub fn new(member: MemberId, addr: SocketAddr, limits: Limits, stats: Arc<Stats>) -> Self {
+        Self {
+            member,
+            addr,
+            stop: CancellationToken::new(),
+            limits,
+            stats,
+            state: Mutex::new(State {
+                up: None,
+                queue: OutBuf::default(),
+                queued: Queued::default(),
+                pending: HashMap::new(),
+                earliest: None,
+            }),
+            up: AtomicBool::new(false),
+            wake: Notify::new(),
+            next_id: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// No code that can panic half-way runs under this lock, so a poisoned one is still whole.
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn status(&self) -> PeerStatus {
+        let state = self.lock();
+        PeerStatus {
+            member: self.member,
+            addr: self.addr,
+            up: state.up,
+            queued_bytes: state.queue.len(),
+            pending: state.pending.len(),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    // For callers.
+
+    /// Queues a message that is already a frame; what cannot be queued now is dropped and counted.
+    pub fn send(&self, frame: &Encoded) -> Result<(), SendError> {
+        let mut state = self.lock();
+        let empty = state.queue.is_empty();
+        let room = self.room(&state, frame.len());
+        if room.is_ok() {
+            state.queue.push(frame);
+            state.queued.messages += 1;
+        }
+        drop(state);
+        match room {
+            Ok(()) if empty => self.wake.notify_one(),
+            Ok(()) => {}
+            Err(_) => self.count_dropped(1),
+        }
+        room
+    }
+
+    /// Encodes a message, outside of any lock. Says at once if the peer is down.
+    pub fn encode_message(&self, message: &impl Serialize) -> Result<Encoded, SendError> {
+        if !self.is_up() {
+            self.count_dropped(1);
+            return Err(SendError::NotConnected);
+        }
+        encode(&self.limits, Outgoing::Message(message)).inspect_err(|_| self.count_dropped(1))
+    }
+
+    /// Queues a request; the answer, or why there is none, comes out of the reply.
+    pub fn request(self: &Arc<Self>, request: &impl Serialize, timeout: Duration) -> Reply<R> {
+        self.try_request(request, timeout)
+            .unwrap_or_else(|error| Reply::failed(error.into()))
+    }
+
+    fn try_request(
+        self: &Arc<Self>,
+        request: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Reply<R>, SendError> {
+        if !self.is_up() {
+            return Err(SendError::NotConnected);
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let frame = encode(&self.limits, Outgoing::Request(id, request))?;
+        let (answer, waiting) = oneshot::channel();
+        let now = Instant::now();
+        // A time-out beyond the reach of the clock is taken for a very long one.
+        let deadline = now
+            .checked_add(timeout)
+            .unwrap_or(now + Duration::from_secs(86_400));
+
+        let mut state = self.lock();
+        self.room(&state, frame.len())?;
+        if state.pending.len() >= self.limits.pending {
+            return Err(SendError::QueueFull);
+        }
+        let sooner = state.earliest.is_none_or(|earliest| deadline < earliest);
+        if sooner {
+            state.earliest = Some(deadline);
+        }
+        // Otherwise the task has been woken already and looks at the queue again before it sleeps.
+        let wake = sooner || state.queue.is_empty();
+        state.queue.push(&frame);
+        state.queued.requests += 1;
+        state.pending.insert(id, Waiting { answer, deadline });
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(Reply {
+            state: ReplyState::Waiting(waiting),
+            link: Some((Arc::clone(self), id)),
+        })
+    }
+
+    fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    fn room(&self, state: &State<R>, bytes: usize) -> Result<(), SendError> {
+        if state.up.is_none() {
+            return Err(SendError::NotConnected);
+        }
+        let waiting = state.queue.len();
+        let frames = state.queued.messages + state.queued.requests;
+        if (waiting > 0 && waiting + bytes > self.limits.queue_bytes)
+            || frames >= self.limits.queue_frames
+        {
+            return Err(SendError::QueueFull);
+        }
+        Ok(())
+    }
+
+    pub fn count_dropped(&self, n: usize) {
+        if n > 0 {
+            self.dropped.fetch_add(n as u64, Ordering::Relaxed);
+            Stats::add(&self.stats.dropped, n as u64);
+        }
+    }
+
+    // For the connection's task.
+
+    /// From now on frames are taken.
+    pub fn open(&self, incarnation: u64) {
+        self.lock().up = Some(incarnation);
+        self.up.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no more frames are taken; those that are queued stay, and answers are still waited for.
+    pub fn refuse_more(&self) {
+        self.up.store(false, Ordering::Relaxed);
+        self.lock().up = None;
+    }
+
+    /// The connection is gone: drops the queue and ends every wait.
+    pub fn shut(&self) {
+        self.up.store(false, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.up = None;
+        state.queue = OutBuf::default();
+        let lost = std::mem::take(&mut state.queued);
+        state.earliest = None;
+        let waiting = std::mem::take(&mut state.pending);
+        drop(state);
+        self.count_dropped(lost.messages);
+        for (_, waiting) in waiting {
+            // Whoever gave up waiting needs no reason.
+            let _ = waiting.answer.send(Err(RequestError::Closed));
+        }
+    }
+
+    /// Resolves when something was queued, or a request times out sooner than all before it, since the last call.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Swaps the queue against `out`, which is empty. Gives the time at which the first request may time out.
+    pub fn take(&self, out: &mut OutBuf) -> Option<Instant> {
+        let mut state = self.lock();
+        if !state.queue.is_empty() {
+            std::mem::swap(&mut state.queue, out);
+            let taken = std::mem::take(&mut state.queued);
+            Stats::add(
+                &self.stats.frames_out,
+                (taken.messages + taken.requests) as u64,
+            );
+        }
+        state.earliest
+    }
+
+    /// When the first request may time out.
+    pub fn earliest(&self) -> Option<Instant> {
+        self.lock().earliest
+    }
+
+    /// Hands out answers. An answer that nobody waits for any more is dropped.
+    pub fn complete(&self, answers: &mut Vec<(u64, R)>) {
+        if answers.is_empty() {
+            return;
+        }
+        let mut found = Vec::with_capacity(answers.len());
+        let mut state = self.lock();
+        for (id, answer) in answers.drain(..) {
+            if let Some(waiting) = state.pending.remove(&id) {
+                found.push((waiting.answer, answer));
+            }
+        }
+        drop(state);
+        // Outside of the lock: each wakes its caller.
+        for (waiting, answer) in found {
+            let _ = waiting.send(Ok(answer));
+        }
+    }
+
+    /// Ends the waits whose time is up.
+    pub fn expire(&self, now: Instant) {
+        let mut state = self.lock();
+        let expired: Vec<_> = state
+            .pending
+            .extract_if(|_, waiting| waiting.deadline <= now)
+            .collect();
+        state.earliest = state.pending.values().map(|w| w.deadline).min();
+        drop(state);
+        for (_, waiting) in expired {
+            let _ = waiting.answer.send(Err(RequestError::TimedOut));
+        }
+    }
+
+    /// True if no answer is waited for.
+    pub fn idle(&self) -> bool {
+        let state = self.lock();
+        state.pending.is_empty() && state.queue.is_empty()
+    }
+
+    fn forget(&self, id: u64) {
+        self.lock().pending.remove(&id);
+    }
+}
+
+/// Makes a frame of its own, for one queue or several.
+pub fn encode<T: Serialize>(limits: &Limits, item: Outgoing<'_, T>) -> Result<Encoded, SendError> {
+    let limit = limits.frame_bytes;
+    let mut frame = BytesMut::with_capacity(USUAL_FRAME);
+    FrameEncoder { limit }
+        .encode(item, &mut frame)
+        .map_err(SendError::Unfit)?;
+    Ok(frame.into())
+}
+
+/// The answer to a request that has been sent, or will be as soon as the connection's task runs. Dropping it
+/// stops the wait, not the request.
+#[derive(Debug)]
+#[must_use = "the answer comes out of this future"]
+pub struct Reply<R> {
+    state: ReplyState<R>,
+    /// Where the request is registered, until its answer came.
+    link: Option<(Arc<Link<R>>, u64)>,
+}
+
+#[derive(Debug)]
+enum ReplyState<R> {
+    Waiting(oneshot::Receiver<Result<R, RequestError>>),
+    /// Never sent. None once that has been told.
+    Failed(Option<RequestError>),
+}
+
+impl<R> Reply<R> {
+    pub(super) fn failed(error: RequestError) -> Self {
+        Self {
+            state: ReplyState::Failed(Some(error)),
+            link: None,
+        }
+    }
+}
+
+impl<R> Future for Reply<R> {
+    type Output = Result<R, RequestError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let result = match &mut this.state {
+            ReplyState::Waiting(receiver) => ready!(Pin::new(receiver).poll(cx)),
+            ReplyState::Failed(error) => Ok(Err(error.take().unwrap_or(RequestError::Closed))),
+        };
+        this.link = None;
+        // The sender is dropped without a word only if the whole runtime goes.
+        Poll::Ready(result.unwrap_or(Err(RequestError::Closed)))
+    }
+}
+
+impl<R> Drop for Reply<R> {
+    fn drop(&mut self) {
+        if let Some((link, id)) = self.link.take() {
+            link.forget(id);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The accepting side: takes connections, does the hello, and lets each member have one connection at a time.
+
+use super::{
+    Handler, Payload, Peer,
+    conn::Shared,
+    frame::Kinds,
+    hello::{self, HelloError},
+    inbound::{self, Ended},
+    stats::Stats,
+};
+use crate::protocol::ids::MemberId;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How many addresses are remembered for what was last logged about them.
+const REMEMBERED: usize = 1024;
+
+/// Everything that an accepted connection needs.
+pub struct Reception<M, Q, R, H> {
+    pub shared: Arc<Shared>,
+    pub handler: H,
+    /// Whose connections are taken.
+    pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
+    pub lanes: Arc<Lanes>,
+    /// Cancelled when nothing more is accepted or read.
+    pub stop: CancellationToken,
+    /// Cancelled when every connection is to end at once.
+    pub kill: CancellationToken,
+    pub tasks: TaskTracker,
+    pub logged: Mutex<HashMap<IpAddr, String>>,
+    pub kinds: Kinds<M, Q, R>,
+}
+
+impl<M, Q, R, H> Reception<M, Q, R, H>
+where
+    M: Payload,
+    Q: Payload,
+    R: Payload,
+    H: Handler<M, Q, R>,
+{
+    /// Accepts until it is stopped.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let hellos = Arc::new(Semaphore::new(self.shared.config.limits.hellos));
+        while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, addr)) => {
+                    // Too many strangers at once: closing is cheaper than waiting for each to be timed out.
+                    let Ok(permit) = Arc::clone(&hellos).try_acquire_owned() else {
+                        continue;
+                    };
+                    let this = Arc::clone(&self);
+                    self.tasks.spawn(async move {
+                        let kill = this.kill.clone();
+                        kill.run_until_cancelled(this.receive(stream, addr, permit))
+                            .await;
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: some may be free again in a moment.
+                    log::error!("cannot accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, mut stream: TcpStream, addr: SocketAddr, permit: OwnedSemaphorePermit) {
+        let config = &self.shared.config;
+        let (me, limit) = (&config.identity, config.limits.hello);
+        let hello = async {
+            stream.set_nodelay(true)?;
+            hello::answer(&mut stream, me, &self.is_member, limit).await
+        };
+        let Some(greeted) = self.stop.run_until_cancelled(hello).await else {
+            return;
+        };
+        drop(permit);
+        let from = match greeted {
+            Ok(greeted) => Peer {
+                member: greeted.member,
+                incarnation: greeted.incarnation,
+            },
+            Err(error) => return self.not_greeted(addr, &error),
+        };
+        self.remembered(addr, None);
+        let lane = self.lanes.enter(from.member);
+        // In its turn: frames of an older connection are never handed over after those of a newer one.
+        let served = async {
+            let _turn = lane.turn.lock().await;
+            inbound::serve(stream, from, &self.handler, &self.shared, &self.stop).await
+        };
+        let ended = tokio::select! {
+            ended = served => ended,
+            () = lane.replaced.cancelled() => return,
+        };
+        if let Ended::Frame(_) | Ended::WrongWay = ended {
+            Stats::add(&self.shared.stats.bad_frames, 1);
+            log::warn!("connection from {} at {addr}: {ended}", from.member);
+        } else {
+            log::debug!("connection from {} at {addr}: {ended}", from.member);
+        }
+    }
+
+    /// Counts and logs a hello that came to nothing.
+    fn not_greeted(&self, addr: SocketAddr, error: &HelloError) {
+        if let HelloError::Refused(_) | HelloError::Refusing(_) = error {
+            Stats::add(&self.shared.stats.refused, 1);
+        }
+        let line = error.to_string();
+        if self.remembered(addr, Some(&line)) {
+            log::warn!("no connection from {addr}: {line}");
+        }
+    }
+
+    /// Remembers how the last hello of an address ended (None: well). True if that is new.
+    fn remembered(&self, addr: SocketAddr, outcome: Option<&str>) -> bool {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = outcome else {
+            return logged.remove(&addr.ip()).is_some();
+        };
+        if logged.get(&addr.ip()).is_some_and(|last| last == line) {
+            return false;
+        }
+        if logged.len() >= REMEMBERED {
+            logged.clear();
+        }
+        logged.insert(addr.ip(), line.to_owned());
+        true
+    }
+}
+
+/// The current connection of each member.
+#[derive(Debug, Default)]
+pub struct Lanes(Mutex<HashMap<MemberId, Lane>>);
+
+/// One connection's place.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// Held by the connection that is being served.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when a newer connection takes the place.
+    replaced: CancellationToken,
+}
+
+impl Lanes {
+    /// Ends the member's older connection, and gives the place to a new one.
+    fn enter(&self, member: MemberId) -> Lane {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = match lanes.get(&member) {
+            Some(older) => {
+                older.replaced.cancel();
+                Arc::clone(&older.turn)
+            }
+            None => Arc::default(),
+        };
+        let lane = Lane {
+            turn,
+            replaced: CancellationToken::new(),
+        };
+        lanes.insert(member, lane.clone());
+        lane
+    }
+
+    /// Ends the connection of a member that is one no more.
+    pub fn close(&self, member: MemberId) {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.remove(&member) {
+            lane.replaced.cancel();
+        }
+    }
+}

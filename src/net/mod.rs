@@ -1,0 +1,272 @@
+//! Frames between nodes: one kept-open, multiplexed TCP connection a peer.
+//!
+//! Every node dials every other member. The connection that a node has dialled carries its one-way messages, its
+//! requests, and the answers to those; so there are two connections a pair, one for each direction. Each begins with
+//! an authenticated `hello`; after it both ends send `frame`s.
+//!
+//! What may be lost: a message is dropped, and counted, when its peer is down, when too much is waiting for the peer, or
+//! when the connection breaks. Messages that arrive do so in the order in which they were sent, on one connection after the
+//! other. Every request ends: with its answer, or with an error that says whether the peer may have got it.
+//!
+//! What is bounded: the bytes and frames waiting for each peer, the requests waiting for answers, the requests
+//! in work for each peer, frames, and every wait. A handler that is slow to take messages is not read from, so that its
+//! sender's queue fills up and drops.
+//!
+//! The payload types are the caller's: `M` for messages, `Q` for requests, `R` for responses. Large values in them
+//! should be of a type that serde takes as bytes (such as `bytes::Bytes`), not as a sequence of numbers.
+
+mod config;
+mod conn;
+mod error;
+mod frame;
+mod hello;
+mod inbound;
+mod link;
+mod listener;
+mod outbuf;
+mod peer;
+mod stats;
+
+pub use config::{Config, Limits, OnState, PeerState};
+pub use error::{RequestError, SendError};
+pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
+pub use hello::{Greeted, HelloError, Identity, Refusal, Secret, answer, dial};
+pub use link::Reply;
+pub use stats::{PeerStatus, Stats};
+
+use crate::protocol::ids::MemberId;
+use arc_swap::ArcSwap;
+use conn::Shared;
+use link::Link;
+use listener::{Lanes, Reception};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpListener, runtime::Handle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What can travel in a frame.
+pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Payload for T {}
+
+/// Who sent a message or request, as shown in its hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    pub member: MemberId,
+    pub incarnation: u64,
+}
+
+/// Takes what the peers send. Its futures run in the task of the sender's connection, so none may block or compute
+/// for long. They are dropped, at whatever point they wait, when that connection ends.
+pub trait Handler<M, Q, R>: Send + Sync + 'static {
+    /// Takes a message. Until this is done no further frame of the same peer is read.
+    fn message(&self, from: Peer, message: M) -> impl Future<Output = ()> + Send;
+
+    /// Answers a request. Those of one peer are started in the order in which they came, among the messages, and
+    /// may end in any order.
+    fn request(&self, from: Peer, request: Q) -> impl Future<Output = R> + Send;
+}
+
+/// This node's connections to its peers. Clones share them.
+pub struct Net<M, Q, R> {
+    inner: Arc<Inner<R>>,
+    kinds: PhantomData<fn(M, Q)>,
+}
+
+impl<M, Q, R> Clone for Net<M, Q, R> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            kinds: PhantomData,
+        }
+    }
+}
+
+type Links<R> = HashMap<MemberId, Arc<Link<R>>>;
+
+struct Inner<R> {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    links: ArcSwap<Links<R>>,
+    /// Held while `links` is changed.
+    changing: Mutex<()>,
+    lanes: Arc<Lanes>,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<R> Drop for Inner<R> {
+    /// Without a shutdown, everything ends at once when the last `Net` is dropped.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.kill.cancel();
+    }
+}
+
+impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
+    /// Starts on the current tokio runtime, which needs its I/O and time drivers: accepts on `listener`, and dials
+    /// nobody until `add_peer`. Panics outside of a runtime.
+    ///
+    /// Only peers that were added are let in. Calls may come from any thread, with or without a runtime.
+    pub fn start<H: Handler<M, Q, R>>(
+        mut config: Config,
+        listener: TcpListener,
+        handler: H,
+    ) -> Self {
+        config.limits = config.limits.checked();
+        let inner = Arc::new(Inner {
+            shared: Arc::new(Shared {
+                config,
+                stats: Arc::default(),
+            }),
+            runtime: Handle::current(),
+            links: ArcSwap::default(),
+            changing: Mutex::new(()),
+            lanes: Arc::default(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        // Weak, so that the accepting task does not keep the network alive.
+        let known = Arc::downgrade(&inner);
+        let reception = Arc::new(Reception {
+            shared: Arc::clone(&inner.shared),
+            handler,
+            is_member: Box::new(move |member| {
+                known
+                    .upgrade()
+                    .is_some_and(|inner| inner.links.load().contains_key(&member))
+            }),
+            lanes: Arc::clone(&inner.lanes),
+            stop: inner.stop.clone(),
+            kill: inner.kill.clone(),
+            tasks: inner.tasks.clone(),
+            logged: Mutex::default(),
+            kinds: PhantomData,
+        });
+        inner.tasks.spawn(reception.accept(listener));
+        Self {
+            inner,
+            kinds: PhantomData,
+        }
+    }
+
+    /// Lets a member in and keeps dialling it. A peer that is already known at this address is left alone; at
+    /// another address it is dialled there from now on. This node itself is not a peer of its own.
+    pub fn add_peer(&self, member: MemberId, addr: SocketAddr) {
+        let inner = &self.inner;
+        if member == inner.shared.config.identity.member || inner.stop.is_cancelled() {
+            return;
+        }
+        let link = Arc::new(Link::new(
+            member,
+            addr,
+            inner.shared.config.limits.clone(),
+            Arc::clone(&inner.shared.stats),
+        ));
+        {
+            let _changing = inner.changing.lock();
+            let mut links = Links::clone(&inner.links.load());
+            match links.get(&member) {
+                Some(known) if known.addr == addr => return,
+                Some(elsewhere) => elsewhere.stop.cancel(),
+                None => {}
+            }
+            links.insert(member, Arc::clone(&link));
+            inner.links.store(Arc::new(links));
+        }
+        let (kill, shared) = (inner.kill.clone(), Arc::clone(&inner.shared));
+        inner.tasks.spawn_on(
+            async move {
+                kill.run_until_cancelled(peer::keep_dialling(link, shared))
+                    .await;
+            },
+            &inner.runtime,
+        );
+    }
+
+    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave.
+    pub fn remove_peer(&self, member: MemberId) {
+        let _changing = self.inner.changing.lock();
+        let mut links = Links::clone(&self.inner.links.load());
+        if let Some(link) = links.remove(&member) {
+            link.stop.cancel();
+            self.inner.links.store(Arc::new(links));
+            self.inner.lanes.close(member);
+        }
+    }
+
+    /// Queues a message without waiting. On an error it was dropped, and counted.
+    pub fn send(&self, member: MemberId, message: &M) -> Result<(), SendError> {
+        let links = self.inner.links.load();
+        let link = links.get(&member).ok_or(SendError::NotConnected)?;
+        link.send(&link.encode_message(message)?)
+    }
+
+    /// Queues a message for several members; it is encoded once. Gives how many of them it was queued for.
+    pub fn broadcast(&self, members: &[MemberId], message: &M) -> usize {
+        let links = self.inner.links.load();
+        let links = || members.iter().filter_map(|member| links.get(member));
+        let mut queued = 0;
+        let mut frame = None;
+        for link in links() {
+            if frame.is_none() {
+                // Fails for this peer if it is down, and the next one is tried.
+                frame = link.encode_message(message).ok();
+                if frame.is_none() {
+                    continue;
+                }
+            }
+            if frame.as_ref().is_some_and(|frame| link.send(frame).is_ok()) {
+                queued += 1;
+            }
+        }
+        queued
+    }
+
+    /// Sends a request at once, before the reply is awaited; the reply may be awaited on any runtime. A reply that is
+    /// still out after `timeout` is given up.
+    pub fn request(&self, member: MemberId, request: &Q, timeout: Duration) -> Reply<R> {
+        match self.inner.links.load().get(&member) {
+            Some(link) => link.request(request, timeout),
+            None => Reply::failed(RequestError::NotConnected),
+        }
+    }
+
+    /// Totals over all connections.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.shared.stats
+    }
+
+    /// How every peer stands now, in the order of their numbers.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let links = self.inner.links.load();
+        let mut peers: Vec<_> = links.values().map(|link| link.status()).collect();
+        peers.sort_by_key(|peer| peer.member);
+        peers
+    }
+
+    /// Takes no more, sends what is queued, answers what is in work, and ends; after `drain` it ends regardless.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.stop.cancel();
+        for link in inner.links.load().values() {
+            link.stop.cancel();
+        }
+        inner.tasks.close();
+        let drain = inner.shared.config.limits.drain;
+        if tokio::time::timeout(drain, inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            inner.kill.cancel();
+            inner.tasks.wait().await;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Counters of the network, readable at any time for metrics.
+
+use crate::protocol::ids::MemberId;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Totals since the start, over all connections of this node. All only grow.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Bytes read from established connections.
+    pub bytes_in: AtomicU64,
+    /// Bytes handed to the operating system on established connections.
+    pub bytes_out: AtomicU64,
+    /// Frames read, signs of life included.
+    pub frames_in: AtomicU64,
+    /// Frames put into a queue or a connection's buffer, signs of life included.
+    pub frames_out: AtomicU64,
+    /// One-way messages that were dropped: the peer was down, its queue full, or its connection lost while they were
+    /// queued. Those already handed to the operating system may be lost too, uncounted.
+    pub dropped: AtomicU64,
+    /// Dialled connections that got through the hello, beyond the first of each peer.
+    pub reconnects: AtomicU64,
+    /// Connections that either side refused during the hello.
+    pub refused: AtomicU64,
+    /// Accepted connections that ended because their bytes were no valid frames.
+    pub bad_frames: AtomicU64,
+}
+
+impl Stats {
+    pub(super) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+/// How a dialled peer stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub member: MemberId,
+    pub addr: SocketAddr,
+    /// The incarnation it last introduced itself with, if it is connected now.
+    pub up: Option<u64>,
+    /// Bytes waiting for it.
+    pub queued_bytes: usize,
+    /// Requests that wait for its answer.
+    pub pending: usize,
+    /// One-way messages to it that were dropped since it was added.
+    pub dropped: u64,
+}
