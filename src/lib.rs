@@ -1,6 +1,8 @@
 //! Causeway: a partitioned, replicated key-value store with causal consistency across all keys.
 #![forbid(unsafe_code)]
 
+pub mod http;
 pub mod net;
+pub mod node;
 pub mod protocol;
 pub mod storage;

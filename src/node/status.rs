@@ -1,0 +1,130 @@
+//! What a node tells about itself: to operators (`/status`, the page, metrics) and to the person
+//! who wants a `causal_payload` explained.
+
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::AtomicU64;
+use utoipa::ToSchema;
+
+/// A node at one moment, as it sees itself and its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The node's address, `ip:port`.
+    pub node: String,
+    /// The node's number in the cluster.
+    pub member: u16,
+    /// The log that the node writes now; grows with every start.
+    pub incarnation: u64,
+    /// The release that runs.
+    pub version: String,
+    /// `serving`, `recovering`, `standby`, ...
+    pub state: String,
+    /// Why the node does not serve reads, when it does not.
+    pub reason: Option<String>,
+    /// The partition that the node is a replica of.
+    pub partition_id: u32,
+    pub view: ViewStatus,
+    /// Live keys in this node's store.
+    pub keys: u64,
+    /// Deleted keys that are still remembered.
+    pub tombstones: u64,
+    /// Writes here that some replica is not yet known to have.
+    pub unstable: u64,
+    /// Reads that wait for a write that their client has seen and this node has not.
+    pub stalled_reads: u64,
+    /// The other replicas of the partition.
+    pub peers: Vec<PeerStatus>,
+    /// Bytes that the store takes on disk.
+    pub storage_bytes: u64,
+    /// Bytes that are free on that disk.
+    pub free_bytes: u64,
+    pub uptime_seconds: u64,
+    /// The node's hybrid clock, in milliseconds since 1970.
+    pub clock_ms: u64,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ViewStatus {
+    pub number: u64,
+    /// Replicas per partition.
+    pub k: usize,
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// A partition and its replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionStatus {
+    pub partition_id: u32,
+    pub members: Vec<MemberStatus>,
+}
+
+/// A member of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberStatus {
+    /// The member's address, `ip:port`.
+    pub node: String,
+    pub member: u16,
+    /// Whether this node hears from it.
+    pub alive: bool,
+}
+
+/// How far a replica of the same partition and this node are apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerStatus {
+    /// The peer's address, `ip:port`.
+    pub node: String,
+    pub member: u16,
+    /// Whether this node hears from it.
+    pub alive: bool,
+    /// Writes of this node that the peer lacks.
+    pub lag: u64,
+    /// Writes that the peer has and this node lacks.
+    pub behind: u64,
+}
+
+/// One entry of a context, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explained {
+    /// The node that took the writes, `ip:port`.
+    pub node: String,
+    pub member: u16,
+    pub incarnation: u64,
+    /// The writes of that node's log up to this one have been seen.
+    pub seq: u64,
+    /// The partition that the writes belong to.
+    pub partition_id: u32,
+    pub state: EntryState,
+    /// Nodes that have the write, as far as this node knows.
+    pub holders: Vec<String>,
+    /// The same in a sentence.
+    pub text: String,
+}
+
+/// Where the write that an entry names is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryState {
+    /// Every replica has it.
+    Stable,
+    /// This node has it, not every replica may.
+    Here,
+    /// This node should have it and does not.
+    Missing,
+    /// Another partition's business.
+    Elsewhere,
+    /// Its log is closed and complete everywhere.
+    Finished,
+}
+
+/// What the committer counts, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct NodeCounters {
+    /// Commits that reached the disk, one fsync each.
+    pub commits: AtomicU64,
+    /// Batches that were put into those commits.
+    pub commit_batches: AtomicU64,
+    /// Operations in those batches.
+    pub commit_ops: AtomicU64,
+    /// Time spent in commits, in nanoseconds.
+    pub commit_nanos: AtomicU64,
+}
