@@ -1,0 +1,200 @@
+//! Where things are: partitions, their members, this node's keys, and what a `causal_payload`
+//! says.
+
+use super::Surface;
+use super::reply::{ErrorReply, Problem, json};
+use super::request::Fields;
+use crate::node::status::Explained;
+use crate::protocol::view::PartitionId;
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+const SUCCESS: Cow<'static, str> = Cow::Borrowed("success");
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionIdReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// The partition that this node is a replica of.
+    pub partition_id: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionIdsReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    pub partition_id_list: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionMembersReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// `ip:port` of each.
+    pub partition_members: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CountReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// Live keys on this node.
+    pub count: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// The latest write that was seen is not younger than this, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// One for each log that some replica may still lack a write of.
+    pub entries: Vec<Explained>,
+}
+
+/// The partition of this node.
+#[utoipa::path(
+    method(get, head), path = "/kvs/get_partition_id", tag = "cluster",
+    responses(
+        (status = 200, body = PartitionIdReply),
+        (status = 503, body = ErrorReply, description = "The node is in no partition"),
+    )
+)]
+pub async fn partition_id(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let Some(PartitionId(partition_id)) = surface.node.view().partition_of(surface.node.me())
+    else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this node is in no partition: add it to the view, or ask another node",
+        ));
+    };
+    let reply = PartitionIdReply {
+        msg: SUCCESS,
+        partition_id,
+    };
+    Ok(json(StatusCode::OK, &reply))
+}
+
+/// All partitions.
+#[utoipa::path(
+    method(get, head), path = "/kvs/get_all_partition_ids", tag = "cluster",
+    responses((status = 200, body = PartitionIdsReply))
+)]
+pub async fn all_partition_ids(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let reply = PartitionIdsReply {
+        msg: SUCCESS,
+        partition_id_list: surface
+            .node
+            .view()
+            .partitions()
+            .map(|(id, _)| id.0)
+            .collect(),
+    };
+    Ok(json(StatusCode::OK, &reply))
+}
+
+/// The members of a partition.
+#[utoipa::path(
+    method(get, head), path = "/kvs/get_partition_members", tag = "cluster",
+    params(("partition_id" = u32, Query, description = "One of get_all_partition_ids")),
+    responses(
+        (status = 200, body = PartitionMembersReply),
+        (status = 400, body = ErrorReply, description = "The partition_id is missing or no number"),
+        (status = 404, body = ErrorReply, description = "No such partition"),
+    )
+)]
+pub async fn partition_members(
+    surface: &Surface,
+    req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let id = Fields::form(req.query_string().as_bytes())
+        .understood(node.codec())?
+        .partition_id()?;
+    let view = node.view();
+    let members = view.replicas(PartitionId(id));
+    if members.is_empty() {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no partition {id}: GET /kvs/get_all_partition_ids lists them"),
+        ));
+    }
+    let reply = PartitionMembersReply {
+        msg: SUCCESS,
+        partition_members: members
+            .iter()
+            .filter_map(|member| view.address(*member))
+            .map(|address| address.to_string())
+            .collect(),
+    };
+    Ok(json(StatusCode::OK, &reply))
+}
+
+/// The number of live keys on this node.
+#[utoipa::path(
+    method(get, head), path = "/kvs/get_number_of_keys", tag = "cluster",
+    responses((status = 200, body = CountReply))
+)]
+pub async fn number_of_keys(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let reply = CountReply {
+        msg: SUCCESS,
+        count: surface.node.live_keys(),
+    };
+    Ok(json(StatusCode::OK, &reply))
+}
+
+/// Add a node to the cluster or remove one. Not in this release.
+#[utoipa::path(
+    put, path = "/kvs/view_update", tag = "cluster",
+    responses((status = 501, body = ErrorReply, description = "This release runs a fixed view"))
+)]
+pub async fn view_update(
+    _surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Err(Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "this release runs a fixed view: to change it, start the nodes anew with another VIEW",
+    ))
+}
+
+/// What a causal_payload says.
+#[utoipa::path(
+    method(get, head), path = "/kvs/explain", tag = "cluster",
+    params(("causal_payload" = Option<String>, Query, description = "The payload in question")),
+    responses(
+        (status = 200, body = ExplainReply),
+        (status = 400, body = ErrorReply, description = "It is none of this cluster's"),
+    )
+)]
+pub async fn explain(
+    surface: &Surface,
+    req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
+    let reply = ExplainReply {
+        msg: SUCCESS,
+        clock_ms: asked.context.clock.ms(),
+        entries: node.explain(&asked.context),
+    };
+    Ok(json(StatusCode::OK, &reply))
+}

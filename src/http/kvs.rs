@@ -1,0 +1,150 @@
+//! `/kvs`: reading, writing and deleting one key. This is the hot path: what is added here to the
+//! framework's own time should stay below one or two microseconds.
+
+use super::Surface;
+use super::reply::{self, ErrorReply, GetReply, Problem, WriteReply};
+use super::request::{self, Fields, Kind};
+use crate::node::Wrote;
+use crate::protocol::context::Context;
+use crate::protocol::version::Key;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use utoipa::ToSchema;
+
+/// The body of a write, as a form or as JSON.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "a description: `request` reads the fields one by one"
+)]
+pub struct WriteBody {
+    /// 1 byte to 1 KiB of UTF-8.
+    #[schema(min_length = 1, max_length = 1024)]
+    key: String,
+    /// Any JSON; from a form, a string.
+    value: serde_json::Value,
+    /// The last one that this client got; empty or missing begins a session.
+    causal_payload: Option<String>,
+}
+
+/// Read a key.
+#[utoipa::path(
+    method(get, head), path = "/kvs", tag = "store",
+    params(
+        ("key" = String, Query, min_length = 1, max_length = 1024, description = "1 byte to 1 KiB of UTF-8"),
+        ("causal_payload" = Option<String>, Query, description = "The last one that this client got; empty or missing begins a session"),
+        ("consistency" = Option<String>, Query, description = "causal (the default): never older than the causal_payload; eventual: what this side has, at once"),
+    ),
+    responses(
+        (status = 200, body = GetReply, description = "The value"),
+        (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 404, body = ErrorReply, description = "No such key"),
+        (status = 500, body = ErrorReply, description = "The node's storage failed"),
+        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
+    )
+)]
+pub async fn get(
+    surface: &Surface,
+    req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
+    let (key, consistency) = (asked.key()?, asked.consistency()?);
+    let partition = node.view().partition_of_key(&key);
+    let read = node
+        .get(key, asked.context, consistency)
+        .await
+        .map_err(|failed| Problem::refused(failed, partition))?;
+    surface.handles.entries.observe(read.context.len() as f64);
+    reply::read(read, partition, node.codec())
+}
+
+/// Write a key.
+#[utoipa::path(
+    put, path = "/kvs", tag = "store",
+    request_body(content(
+        (WriteBody = "application/x-www-form-urlencoded"),
+        (WriteBody = "application/json"),
+    )),
+    responses(
+        (status = 200, body = WriteReply, description = "Written over an older value"),
+        (status = 201, body = WriteReply, description = "Written; the key is new"),
+        (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
+        (status = 413, body = ErrorReply, description = "The value is too long"),
+        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
+        (status = 500, body = ErrorReply, description = "The node's storage failed"),
+        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
+        (status = 507, body = ErrorReply, description = "The disk is full"),
+    )
+)]
+pub async fn put(
+    surface: &Surface,
+    req: &HttpRequest,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let kind = Kind::of(req.headers())?;
+    let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
+    let asked = kind.fields(&body).understood(node.codec())?;
+    let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
+    write(surface, key, Some(value), asked.context).await
+}
+
+/// Delete a key. The parameters come in the query or in the body.
+#[utoipa::path(
+    delete, path = "/kvs", tag = "store",
+    params(
+        ("key" = Option<String>, Query, description = "1 byte to 1 KiB of UTF-8"),
+        ("causal_payload" = Option<String>, Query, description = "The last one that this client got; empty or missing begins a session"),
+    ),
+    responses(
+        (status = 200, body = WriteReply, description = "Deleted"),
+        (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 404, body = ErrorReply, description = "No such key"),
+        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
+        (status = 413, body = ErrorReply, description = "The body is too long"),
+        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
+        (status = 500, body = ErrorReply, description = "The node's storage failed"),
+        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
+        (status = 507, body = ErrorReply, description = "The disk is full"),
+    )
+)]
+pub async fn delete(
+    surface: &Surface,
+    req: &HttpRequest,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let kind = Kind::of(req.headers())?;
+    let body = request::body(req.headers(), kind, body, 0).await?;
+    let mut fields = Fields::form(req.query_string().as_bytes());
+    if !body.is_empty() {
+        fields = fields.and(kind.fields(&body));
+    }
+    let asked = fields.understood(node.codec())?;
+    let key = asked.key()?;
+    write(surface, key, None, asked.context).await
+}
+
+async fn write(
+    surface: &Surface,
+    key: Key,
+    value: Option<Bytes>,
+    context: Context,
+) -> Result<HttpResponse, Problem> {
+    let node = &surface.node;
+    let partition = node.view().partition_of_key(&key);
+    match node.write(key, value, context).await {
+        Ok(Wrote::Written(written)) => {
+            surface
+                .handles
+                .entries
+                .observe(written.context.len() as f64);
+            Ok(reply::written(&written, partition, node.codec()))
+        }
+        Ok(Wrote::NothingToDelete(context)) => Err(reply::not_found(context, partition)),
+        Err(failed) => Err(Problem::refused(failed, partition)),
+    }
+}

@@ -1,0 +1,270 @@
+//! `/metrics`: one registry per node, so that several nodes can live in one process.
+//!
+//! Requests are counted where they end, through handles that each worker resolves once. Everything
+//! that the node knows itself is read from it when somebody asks.
+
+use super::routes::Route;
+use crate::node::Node;
+use crate::node::status::PeerStatus;
+use actix_web::HttpResponse;
+use actix_web::http::{Method, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::cell::OnceCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Upper bounds of the latency buckets, in seconds: from a read in memory to a request that
+/// waited for everything it could.
+const LATENCIES: [f64; 12] = [
+    50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 500e-3, 1.0,
+];
+/// Upper bounds of the buckets for context entries: two is healthy.
+const ENTRIES: [f64; 8] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0];
+
+/// Methods that are told apart; the others share a label, so that no client can invent new ones.
+const METHODS: [&str; 5] = ["GET", "HEAD", "PUT", "DELETE", "other"];
+/// Status classes that are told apart.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    method: &'static str,
+    status: &'static str,
+}
+
+/// A node's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Histogram>,
+    entries: Histogram,
+}
+
+impl Metrics {
+    /// Metrics of a node.
+    pub fn new(node: Arc<Node>) -> Self {
+        let mut registry = Registry::with_prefix("causeway");
+        let requests = Family::new_with_constructor((|| Histogram::new(LATENCIES)) as fn() -> _);
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to its reply, and by its count the requests",
+            Unit::Seconds,
+            requests.clone(),
+        );
+        let entries = Histogram::new(ENTRIES);
+        registry.register(
+            "context_entries",
+            "Entries in the contexts of replies",
+            entries.clone(),
+        );
+        registry.register_collector(Box::new(FromNode(node)));
+        Self {
+            registry,
+            requests,
+            entries,
+        }
+    }
+
+    /// Handles for one worker.
+    pub fn handles(&self) -> Handles {
+        let slots = (Route::ALL.len() + 1) * METHODS.len() * CLASSES.len();
+        Handles {
+            requests: self.requests.clone(),
+            resolved: (0..slots).map(|_| OnceCell::new()).collect(),
+            entries: self.entries.clone(),
+        }
+    }
+
+    /// Everything, as text.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut out = String::with_capacity(16 * 1024);
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// A worker's way to the histograms: a family's own lookup hashes its labels on every call.
+pub struct Handles {
+    requests: Family<RequestLabels, Histogram>,
+    resolved: Box<[OnceCell<Histogram>]>,
+    pub entries: Histogram,
+}
+
+impl Handles {
+    /// Counts a request that has been answered. No route: nothing was at its path.
+    pub fn observe(
+        &self,
+        route: Option<Route>,
+        method: &Method,
+        response: &HttpResponse,
+        began: Instant,
+    ) {
+        let (method, class) = (method_index(method), class_index(response.status()));
+        let row = route.map_or(Route::ALL.len(), |r| r as usize);
+        let slot = (row * METHODS.len() + method) * CLASSES.len() + class;
+        let Some(cell) = self.resolved.get(slot) else {
+            return;
+        };
+        cell.get_or_init(|| {
+            self.requests.get_or_create_owned(&RequestLabels {
+                route: route.map_or("none", Route::path),
+                method: METHODS[method],
+                status: CLASSES[class],
+            })
+        })
+        .observe(began.elapsed().as_secs_f64());
+    }
+}
+
+fn method_index(method: &Method) -> usize {
+    match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::PUT => 2,
+        Method::DELETE => 3,
+        _ => 4,
+    }
+}
+
+fn class_index(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+}
+
+/// Reads a node when somebody asks for its metrics.
+struct FromNode(Arc<Node>);
+
+impl fmt::Debug for FromNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromNode")
+    }
+}
+
+impl Collector for FromNode {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let status = self.0.status();
+        let gauges = [
+            ("keys", "Live keys", None, status.keys),
+            (
+                "tombstones",
+                "Deleted keys that are still remembered",
+                None,
+                status.tombstones,
+            ),
+            (
+                "unstable_dots",
+                "Writes that some replica is not known to have",
+                None,
+                status.unstable,
+            ),
+            (
+                "stalled_reads",
+                "Reads that wait for their client's past",
+                None,
+                status.stalled_reads,
+            ),
+            (
+                "storage",
+                "Disk space that the store takes",
+                Some(Unit::Bytes),
+                status.storage_bytes,
+            ),
+            (
+                "storage_free",
+                "Disk space that is left",
+                Some(Unit::Bytes),
+                status.free_bytes,
+            ),
+            (
+                "uptime",
+                "Time since the start",
+                Some(Unit::Seconds),
+                status.uptime_seconds,
+            ),
+            (
+                "serving",
+                "Whether the node serves reads",
+                None,
+                u64::from(status.state == "serving"),
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let metric =
+                encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        self.peers(&mut encoder, &status.peers)?;
+        self.commits(&mut encoder)
+    }
+}
+
+impl FromNode {
+    fn peers(&self, encoder: &mut DescriptorEncoder, peers: &[PeerStatus]) -> fmt::Result {
+        type Read = fn(&PeerStatus) -> u64;
+        let gauges: [(&str, &str, Read); 3] = [
+            (
+                "peer_alive",
+                "Whether this node hears from the peer",
+                |peer| u64::from(peer.alive),
+            ),
+            (
+                "peer_lag_dots",
+                "Writes of this node that the peer lacks",
+                |peer| peer.lag,
+            ),
+            (
+                "peer_behind_dots",
+                "Writes of the peer that this node lacks",
+                |peer| peer.behind,
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let kind = ConstGauge::new(0u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for peer in peers {
+                let labels = [("peer", peer.node.as_str())];
+                ConstGauge::new(read(peer)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn commits(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let counters = self.0.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = [
+            ("commits", "Commits, one fsync each", &counters.commits),
+            (
+                "commit_batches",
+                "Batches that went into commits",
+                &counters.commit_batches,
+            ),
+            (
+                "commit_operations",
+                "Operations in those batches",
+                &counters.commit_ops,
+            ),
+        ];
+        for (name, help, counter) in counts {
+            let counter = ConstCounter::new(read(counter));
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        let spent = ConstCounter::new(read(&counters.commit_nanos) as f64 / 1e9);
+        let metric = encoder.encode_descriptor(
+            "commit",
+            "Time spent in commits",
+            Some(&Unit::Seconds),
+            spent.metric_type(),
+        )?;
+        spent.encode(metric)
+    }
+}

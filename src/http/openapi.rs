@@ -1,0 +1,48 @@
+//! `/openapi.json`: the surface for machines, gathered from the handlers. `spec/openapi.json` is
+//! the same, kept equal by a test; `UPDATE_SPEC=1 cargo test openapi` writes it anew.
+
+use super::Surface;
+use super::reply::{Problem, json};
+use super::{cluster, kvs, operator, page};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Causeway",
+        description = "A partitioned, replicated key-value store with causal consistency across all keys"
+    ),
+    paths(
+        kvs::get,
+        kvs::put,
+        kvs::delete,
+        cluster::partition_id,
+        cluster::all_partition_ids,
+        cluster::partition_members,
+        cluster::number_of_keys,
+        cluster::view_update,
+        cluster::explain,
+        operator::health,
+        operator::ready,
+        operator::metrics,
+        operator::status,
+        document,
+        page::page,
+    )
+)]
+pub struct Document;
+
+/// This document.
+#[utoipa::path(
+    method(get, head), path = "/openapi.json", tag = "operations",
+    responses((status = 200, body = serde_json::Value))
+)]
+pub async fn document(
+    _surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Ok(json(StatusCode::OK, &Document::openapi()))
+}

@@ -1,0 +1,91 @@
+//! For operators and their machines: is the node alive, does it serve, how is it doing.
+
+use super::Surface;
+use super::reply::{ErrorReply, Problem, json};
+use crate::node::status::Status;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MsgReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+}
+
+fn success() -> HttpResponse {
+    let msg = Cow::Borrowed("success");
+    json(StatusCode::OK, &MsgReply { msg })
+}
+
+/// Whether the process is alive.
+#[utoipa::path(
+    method(get, head), path = "/health", tag = "operations",
+    responses((status = 200, body = MsgReply, description = "It is"))
+)]
+pub async fn health(
+    _surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Ok(success())
+}
+
+/// Whether the node serves reads.
+#[utoipa::path(
+    method(get, head), path = "/ready", tag = "operations",
+    responses(
+        (status = 200, body = MsgReply, description = "It does"),
+        (status = 503, body = ErrorReply, description = "It does not, and why"),
+    )
+)]
+pub async fn ready(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    match surface.node.ready() {
+        Ok(()) => Ok(success()),
+        Err(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+    }
+}
+
+/// The node's state in full.
+#[utoipa::path(
+    method(get, head), path = "/status", tag = "operations",
+    responses((status = 200, body = Status))
+)]
+pub async fn status(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Ok(json(StatusCode::OK, &surface.node.status()))
+}
+
+/// Metrics in the OpenMetrics text format, for Prometheus.
+#[utoipa::path(
+    method(get, head), path = "/metrics", tag = "operations",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+)]
+pub async fn metrics(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let text = surface.metrics.text().map_err(|why| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the metrics cannot be written: {why}"),
+        )
+    })?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, OPENMETRICS))
+        .body(text))
+}

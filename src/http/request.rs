@@ -1,0 +1,428 @@
+//! What clients send: fields from a query, a form or a JSON body, read strictly. Whatever the
+//! bytes are, reading them ends in fields or in a 4xx that says what is wrong.
+//!
+//! - A query is read like a form: `%xx` is a byte, `+` is a space.
+//! - A field that is there twice is refused: which one was meant is anybody's guess.
+//! - Fields that we do not know are ignored.
+//! - The `causal_payload` is read first, so that a complaint about another field can carry it.
+
+use super::reply::Problem;
+use crate::protocol::context::{Codec, Context, MAX_TEXT};
+use crate::protocol::op::Consistency;
+use crate::protocol::version::Key;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::web;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 1024;
+/// A body has to arrive within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Room in a body for field names and the like.
+const SLACK: usize = 16 * 1024;
+
+/// The fields of a request, as they were found.
+#[derive(Default)]
+pub struct Fields<'a> {
+    key: Option<Cow<'a, str>>,
+    value: Option<Value<'a>>,
+    /// An error when it is there but cannot be told.
+    payload: Option<Result<Cow<'a, str>, Problem>>,
+    consistency: Option<Cow<'a, str>>,
+    partition_id: Option<Cow<'a, str>>,
+    /// The first thing that was wrong.
+    bad: Option<Problem>,
+}
+
+/// A value as it came.
+enum Value<'a> {
+    /// From a form: a string.
+    Text(Cow<'a, str>),
+    /// From a JSON body: any JSON.
+    Json(&'a RawValue),
+}
+
+/// Fields whose `causal_payload` has been understood and in which nothing was malformed.
+pub struct Asked<'a> {
+    fields: Fields<'a>,
+    pub context: Context,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads a query or a form.
+    pub fn form(text: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        for pair in text.split(|b| *b == b'&').filter(|p| !p.is_empty()) {
+            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
+            match decode(name) {
+                Ok(name) => fields.add(&name, value),
+                Err(why) => fields.complain(Problem::bad(format!("a parameter's name {why}"))),
+            }
+        }
+        fields
+    }
+
+    fn add(&mut self, name: &str, value: &'a [u8]) {
+        let decoded =
+            decode(value).map_err(|why| Problem::bad(format!("the parameter `{name}` {why}")));
+        if name == "causal_payload" {
+            self.payload = match self.payload {
+                None => Some(decoded),
+                Some(_) => Some(Err(twice(name))),
+            };
+            return;
+        }
+        let value = match decoded {
+            Ok(value) => value,
+            Err(problem) => return self.complain(problem),
+        };
+        let slot = match name {
+            "key" => &mut self.key,
+            "consistency" => &mut self.consistency,
+            "partition_id" => &mut self.partition_id,
+            "value" => {
+                if self.value.replace(Value::Text(value)).is_some() {
+                    self.complain(twice(name));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if slot.replace(value).is_some() {
+            self.complain(twice(name));
+        }
+    }
+
+    /// Reads a JSON object.
+    pub fn json(text: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        // An array would pass for the struct, field by field.
+        if !looks_like_json(text) {
+            fields.complain(not_an_object("it does not begin with {"));
+            return fields;
+        }
+        let found: JsonFields = match serde_json::from_slice(text) {
+            Ok(found) => found,
+            Err(why) => {
+                fields.complain(not_an_object(&why.to_string()));
+                return fields;
+            }
+        };
+        fields.value = found.value.map(Value::Json);
+        fields.payload = found
+            .causal_payload
+            .map(|raw| string("causal_payload", raw));
+        match found.key.map(|raw| string("key", raw)).transpose() {
+            Ok(key) => fields.key = key,
+            Err(problem) => fields.complain(problem),
+        }
+        fields
+    }
+
+    /// Adds the fields of another part of the same request.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let both = [
+            ("key", self.key.is_some() && other.key.is_some()),
+            ("value", self.value.is_some() && other.value.is_some()),
+        ];
+        for (name, _) in both.into_iter().filter(|(_, both)| *both) {
+            self.complain(twice(name));
+        }
+        self.payload = match (self.payload, other.payload) {
+            (Some(_), Some(_)) => Some(Err(twice("causal_payload"))),
+            (one, other) => one.or(other),
+        };
+        self.key = self.key.or(other.key);
+        self.value = self.value.or(other.value);
+        self.bad = self.bad.or(other.bad);
+        self
+    }
+
+    /// Remembers the first thing that was wrong.
+    fn complain(&mut self, problem: Problem) {
+        self.bad.get_or_insert(problem);
+    }
+
+    /// The fields, if they are well-formed and the `causal_payload` is one of ours.
+    pub fn understood(mut self, codec: &Codec) -> Result<Asked<'a>, Problem> {
+        let context = match self.payload.take() {
+            None => Context::default(),
+            Some(text) => codec.decode(&text?).map_err(|why| {
+                Problem::bad(format!(
+                    "the causal_payload cannot be used: {why}. Send the last one you got, unchanged, or leave it out to begin a new session"
+                ))
+            })?,
+        };
+        match self.bad.take() {
+            Some(problem) => Err(problem.seen(context)),
+            None => Ok(Asked {
+                fields: self,
+                context,
+            }),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// The key, if it is one.
+    pub fn key(&self) -> Result<Key, Problem> {
+        let problem = match &self.fields.key {
+            Some(key) if (1..=MAX_KEY).contains(&key.len()) => {
+                return Ok(Bytes::copy_from_slice(key.as_bytes()));
+            }
+            Some(key) if key.is_empty() => {
+                Problem::bad("the key is empty: send a `key` of 1 to 1024 bytes")
+            }
+            Some(key) => Problem::bad(format!(
+                "the key has {} bytes, at most {MAX_KEY} are possible: send a shorter `key`",
+                key.len()
+            )),
+            None => Problem::bad(
+                "the `key` is missing: GET takes it in the query, PUT in the body, DELETE in either",
+            ),
+        };
+        Err(problem.seen(self.context.clone()))
+    }
+
+    /// The value as JSON text, at most `max` bytes long. The quotes around a string do not count,
+    /// so that a plain string of `max` bytes fits, however it is sent.
+    ///
+    /// The text is copied: the body's buffer is the connection's, and a stored value that kept it
+    /// would keep far more memory than its own size.
+    pub fn value(&self, max: usize) -> Result<Bytes, Problem> {
+        let text = match &self.fields.value {
+            None => {
+                return Err(Problem::bad(
+                    "the `value` is missing: send it in the body; DELETE removes a key",
+                )
+                .seen(self.context.clone()));
+            }
+            // Escapes only add to it, so that a text that is too long is known before it grows.
+            Some(Value::Text(text)) if text.len() > max => None,
+            Some(Value::Text(text)) => serde_json::to_vec(text).ok().map(Bytes::from),
+            Some(Value::Json(raw)) if raw.get().len() > max.saturating_add(2) => None,
+            Some(Value::Json(raw)) => Some(Bytes::copy_from_slice(raw.get().as_bytes())),
+        };
+        text.filter(|text| {
+            let quotes = if text.starts_with(b"\"") { 2 } else { 0 };
+            text.len() - quotes <= max
+        })
+        .ok_or_else(|| {
+            too_large(&format!("the value is longer than {max} bytes of JSON"))
+                .seen(self.context.clone())
+        })
+    }
+
+    /// How the read treats the client's past.
+    pub fn consistency(&self) -> Result<Consistency, Problem> {
+        match self.fields.consistency.as_deref() {
+            None | Some("causal") => Ok(Consistency::Causal),
+            Some("eventual") => Ok(Consistency::Eventual),
+            Some(_) => Err(Problem::bad(
+                "`consistency` is neither causal nor eventual: send one of them, or leave it out for causal",
+            )
+            .seen(self.context.clone())),
+        }
+    }
+
+    /// The number of a partition.
+    pub fn partition_id(&self) -> Result<u32, Problem> {
+        self.fields
+            .partition_id
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| {
+                Problem::bad(
+                    "`partition_id` must be an integer, 0 or more: send it in the query, GET /kvs/get_all_partition_ids lists them",
+                )
+            })
+    }
+}
+
+/// The fields of a JSON body, not looked into yet.
+#[derive(Deserialize)]
+struct JsonFields<'a> {
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "also_null")]
+    value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    causal_payload: Option<&'a RawValue>,
+}
+
+/// Tells a field that is null from one that is not there.
+fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+fn string<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Problem> {
+    serde_json::from_str(raw.get())
+        .map(Cow::Owned)
+        .map_err(|_| {
+            Problem::bad(format!(
+                "`{name}` must be a JSON string of valid Unicode: put it in quotes"
+            ))
+        })
+}
+
+fn not_an_object(why: &str) -> Problem {
+    Problem::bad(format!(
+        r#"the body is not a JSON object with the fields asked for ({why}): send {{"key":"...","value":...,"causal_payload":"..."}}"#
+    ))
+}
+
+fn twice(name: &str) -> Problem {
+    Problem::bad(format!("`{name}` is given twice: send it once"))
+}
+
+/// Undoes form encoding. An error continues the sentence "the parameter ...".
+fn decode(part: &[u8]) -> Result<Cow<'_, str>, &'static str> {
+    const NOT_UTF8: &str = "is not UTF-8: percent-encode its UTF-8 bytes";
+    if !part.iter().any(|b| matches!(b, b'%' | b'+')) {
+        return std::str::from_utf8(part)
+            .map(Cow::Borrowed)
+            .map_err(|_| NOT_UTF8);
+    }
+    // The decoder lets a wrong escape pass as it is; a client that made one means something else.
+    let mut escapes = part.iter().enumerate().filter(|(_, b)| **b == b'%');
+    let whole = |at: usize| {
+        part.get(at + 1..at + 3)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !escapes.all(|(at, _)| whole(at)) {
+        return Err(
+            "has a % that two hexadecimal digits do not follow: send %25 for a percent sign",
+        );
+    }
+    let spaced: Vec<u8> = part
+        .iter()
+        .map(|b| if *b == b'+' { b' ' } else { *b })
+        .collect();
+    let decoded: Vec<u8> = percent_encoding::percent_decode(&spaced).collect();
+    String::from_utf8(decoded)
+        .map(Cow::Owned)
+        .map_err(|_| NOT_UTF8)
+}
+
+fn too_large(what: &str) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("{what}: send a shorter value, or raise the node's limit"),
+    )
+}
+
+/// What a body says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Form,
+    Json,
+    /// Not said: it is what it looks like.
+    Open,
+}
+
+impl Kind {
+    /// What the headers say; an error when it is nothing that is read here.
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        const SEND: &str = "send application/json or application/x-www-form-urlencoded";
+        let coding = headers.get(CONTENT_ENCODING);
+        if coding.is_some_and(|c| !c.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body is compressed: send it as it is, without Content-Encoding",
+            ));
+        }
+        let Some(given) = headers.get(CONTENT_TYPE) else {
+            return Ok(Self::Open);
+        };
+        let media = given.as_bytes().split(|b| *b == b';').next();
+        let media = media.unwrap_or_default().trim_ascii();
+        if media.is_empty() {
+            Ok(Self::Open)
+        } else if media.eq_ignore_ascii_case(b"application/json") {
+            Ok(Self::Json)
+        } else if media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+            Ok(Self::Form)
+        } else {
+            Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!(
+                    "a body of type {} is not understood: {SEND}",
+                    String::from_utf8_lossy(media)
+                ),
+            ))
+        }
+    }
+
+    /// Reads the fields of a body.
+    pub fn fields(self, body: &[u8]) -> Fields<'_> {
+        match self {
+            Self::Json => Fields::json(body),
+            Self::Open if looks_like_json(body) => Fields::json(body),
+            Self::Form | Self::Open => Fields::form(body),
+        }
+    }
+
+    /// The longest body in which a value of `max` bytes may come. A form spends up to three bytes
+    /// on one.
+    fn limit(self, max: usize) -> usize {
+        let whole = max.saturating_add(MAX_TEXT + SLACK);
+        match self {
+            Self::Json => whole,
+            Self::Form | Self::Open => whole.saturating_mul(3),
+        }
+    }
+}
+
+fn looks_like_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+}
+
+/// The whole body, if it comes in time and a value of at most `max` bytes explains its length.
+pub async fn body(
+    headers: &HeaderMap,
+    kind: Kind,
+    payload: web::Payload,
+    max: usize,
+) -> Result<BytesMut, Problem> {
+    let limit = kind.limit(max);
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|text| text.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(body_too_large(limit));
+    }
+    // The timer costs nothing while the body is already there.
+    match tokio::time::timeout(BODY_TIMEOUT, collect(payload, limit)).await {
+        Ok(body) => body,
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {BODY_TIMEOUT:?}: send the request again"),
+        )),
+    }
+}
+
+async fn collect(mut payload: web::Payload, limit: usize) -> Result<BytesMut, Problem> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|why| {
+            Problem::bad(format!("the body cannot be read ({why}): send it again"))
+        })?;
+        if whole.len() + chunk.len() > limit {
+            return Err(body_too_large(limit));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole)
+}
+
+fn body_too_large(limit: usize) -> Problem {
+    too_large(&format!("the body is longer than {limit} bytes"))
+}

@@ -1,0 +1,247 @@
+//! Tests that call the surface in process: whatever comes in, no 5xx; values come back as they
+//! were; the OpenAPI document is complete.
+
+use super::routes::Route;
+use super::{Metrics, Surface, configure, openapi};
+use crate::node::Node;
+use crate::protocol::context::Codec;
+use crate::protocol::view::View;
+use actix_web::body::to_bytes;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::test::{TestRequest, call_service, init_service};
+use actix_web::{App, rt::System};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use utoipa::OpenApi;
+
+fn node() -> Arc<Node> {
+    let addresses = [1, 2].map(|i| SocketAddr::from(([10, 0, 0, i], 8080)));
+    Node::stub(View::first(&addresses, 1).unwrap(), Codec::new(None), 4096)
+}
+
+/// Runs `case` on many inputs, each against the same surface.
+fn many<S: Strategy>(
+    cases: u32,
+    inputs: S,
+    case: impl AsyncFn(&dyn Call, S::Value) -> Result<(), TestCaseError>,
+) {
+    let system = System::new();
+    let node = node();
+    let surface = Surface::new(Arc::clone(&node), Arc::new(Metrics::new(node)));
+    let app = system.block_on(init_service(
+        App::new().configure(|app| configure(app, &surface)),
+    ));
+    let call = |request: TestRequest| -> (StatusCode, Vec<u8>) {
+        futures_util::future::FutureExt::now_or_never(async {
+            let response: ServiceResponse = call_service(&app, request.to_request()).await;
+            let status = response.status();
+            let body = to_bytes(response.into_body()).await.unwrap();
+            (status, body.to_vec())
+        })
+        .expect("the stub never waits")
+    };
+    TestRunner::new(Config::with_cases(cases))
+        .run(&inputs, |input| system.block_on(case(&call, input)))
+        .unwrap();
+}
+
+trait Call: Fn(TestRequest) -> (StatusCode, Vec<u8>) {}
+impl<F: Fn(TestRequest) -> (StatusCode, Vec<u8>)> Call for F {}
+
+/// Bytes that look like a request often enough to get past the first check.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        4 => vec(any::<u8>(), 0..8),
+        8 => prop::sample::select(vec![
+            "key", "value", "causal_payload", "consistency", "partition_id", "=", "=", "&", "&",
+            "%", "%41", "%ff", "%F0%9F", "+", "{", "}", "\"", "\"key\":", "\"value\":", ",", "null",
+            "\"a\"", "[", "]", "\\u0000", "\\ud800", "1e999", "-", " ", "\n", "EO", "EAAA", "eventual",
+        ]).prop_map(|word| word.as_bytes().to_vec()),
+    ];
+    vec(word, 0..24).prop_map(|words| words.concat())
+}
+
+#[test]
+fn no_bytes_make_the_node_fail() {
+    let routes = prop::sample::select(Route::ALL.to_vec());
+    let methods = prop::sample::select(vec![
+        Method::GET,
+        Method::HEAD,
+        Method::PUT,
+        Method::DELETE,
+        Method::POST,
+        Method::OPTIONS,
+    ]);
+    let types = prop_oneof![
+        Just(None),
+        Just(Some(b"application/json".to_vec())),
+        Just(Some(
+            b"application/x-www-form-urlencoded; charset=utf-8".to_vec()
+        )),
+        vec(any::<u8>(), 0..12).prop_map(Some),
+    ];
+    let inputs = (routes, methods, bytes(), types, bytes());
+    many(
+        4000,
+        inputs,
+        async |call, (route, method, query, media, body)| {
+            let mut uri = route.path().as_bytes().to_vec();
+            uri.push(b'?');
+            uri.extend(query);
+            let Ok(uri) = Uri::try_from(uri.as_slice()) else {
+                return Ok(());
+            };
+            let mut request = TestRequest::with_uri(&uri.to_string()).method(method.clone());
+            if let Some(media) = media.and_then(|m| HeaderValue::from_bytes(&m).ok()) {
+                request = request.insert_header((CONTENT_TYPE, media));
+            }
+            let (status, body) = call(request.set_payload(body));
+            prop_assert!(
+                status.as_u16() < 500 || status == StatusCode::NOT_IMPLEMENTED,
+                "{status}"
+            );
+            let documents = matches!(route, Route::Metrics | Route::Page);
+            if method != Method::HEAD && !(documents && status.is_success()) {
+                let reply: Value = serde_json::from_slice(&body)
+                    .map_err(|why| TestCaseError::fail(why.to_string()))?;
+                if !status.is_success() {
+                    prop_assert_eq!(&reply["msg"], "error");
+                }
+            }
+            Ok(())
+        },
+    );
+}
+
+/// A reply to GET with the text of the value.
+#[derive(Deserialize)]
+struct Exact<'a> {
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((any::<String>(), inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+#[test]
+fn a_json_value_comes_back_to_the_letter() {
+    many(
+        400,
+        (json(), any::<bool>()),
+        async |call, (value, pretty)| {
+            let text = if pretty {
+                serde_json::to_string_pretty(&value)
+            } else {
+                serde_json::to_string(&value)
+            };
+            let text = text.map_err(|why| TestCaseError::fail(why.to_string()))?;
+            prop_assume!(text.len() <= 4096);
+            let body = format!(r#"{{"key":"k", "value": {text} }}"#);
+            let put = TestRequest::put().uri("/kvs").set_payload(body);
+            prop_assert!(call(put).0.is_success());
+            let (status, reply) = call(TestRequest::get().uri("/kvs?key=k"));
+            prop_assert_eq!(status, StatusCode::OK);
+            let reply: Exact = serde_json::from_slice(&reply)
+                .map_err(|why| TestCaseError::fail(why.to_string()))?;
+            prop_assert_eq!(reply.value.get(), text);
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_string_in_a_form_comes_back_under_any_key() {
+    many(
+        400,
+        (".{1,200}", any::<String>()),
+        async |call, (key, value)| {
+            let form = serde_urlencoded::to_string([("key", &key), ("value", &value)])
+                .map_err(|why| TestCaseError::fail(why.to_string()))?;
+            let put = TestRequest::put().uri("/kvs").set_payload(form);
+            prop_assert!(call(put).0.is_success());
+            let query = serde_urlencoded::to_string([("key", &key)])
+                .map_err(|why| TestCaseError::fail(why.to_string()))?;
+            let (status, reply) = call(TestRequest::get().uri(&format!("/kvs?{query}")));
+            prop_assert_eq!(status, StatusCode::OK);
+            let reply: Value = serde_json::from_slice(&reply)
+                .map_err(|why| TestCaseError::fail(why.to_string()))?;
+            prop_assert_eq!(reply["value"].as_str(), Some(value.as_str()));
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn openapi_has_every_route_and_method_and_no_other() {
+    let document = serde_json::to_value(openapi::Document::openapi()).unwrap();
+    let documented: BTreeSet<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(|method| (path.clone(), method.to_uppercase()))
+        })
+        .collect();
+    let registered = Route::ALL
+        .iter()
+        .flat_map(|route| {
+            let methods = route.allow().split(", ");
+            methods.map(|method| (route.path().to_owned(), method.to_owned()))
+        })
+        .collect();
+    assert_eq!(documented, registered);
+}
+
+#[test]
+fn every_route_takes_the_methods_it_claims_and_refuses_the_others() {
+    many(1, Just(()), async |call, ()| {
+        for route in Route::ALL {
+            for method in ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"] {
+                let claimed = route.allow().split(", ").any(|m| m == method);
+                let request = TestRequest::with_uri(route.path())
+                    .method(Method::from_bytes(method.as_bytes()).unwrap());
+                let refused = call(request).0 == StatusCode::METHOD_NOT_ALLOWED;
+                prop_assert_eq!(refused, !claimed, "{} {}", method, route.path());
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_openapi_document_in_spec_is_the_one_that_is_served() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/openapi.json");
+    let now = openapi::Document::openapi().to_pretty_json().unwrap() + "\n";
+    if std::env::var_os("UPDATE_SPEC").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == now,
+        "spec/openapi.json is out of date: UPDATE_SPEC=1 cargo test openapi"
+    );
+}
