@@ -1,0 +1,621 @@
+//! The HTTP surface as clients meet it: a real server on loopback, every route, every error.
+
+use actix_web::dev::ServerHandle;
+use causeway::http::{self, ErrorReply, GetReply, WriteReply};
+use causeway::node::Node;
+use causeway::node::status::Status;
+use causeway::protocol::context::Codec;
+use causeway::protocol::view::View;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+const MAX_VALUE: usize = 1 << 20;
+
+struct Fixture {
+    node: Arc<Node>,
+    server: ServerHandle,
+    address: SocketAddr,
+    client: Client,
+}
+
+impl Fixture {
+    fn start() -> Self {
+        let addresses = [1, 2, 3].map(|i| SocketAddr::from(([10, 0, 0, i], 8080)));
+        let view = View::first(&addresses, 2).unwrap();
+        let node = Node::stub(view, Codec::new(None), MAX_VALUE);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (server, bound) = http::serve(Arc::clone(&node), any, 1).unwrap();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self {
+            node,
+            server: handle,
+            address: bound[0],
+            client: Client::new(),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn send(&self, method: Method, path: &str, media: &str, body: &str) -> Response {
+        self.request(method, path)
+            .header("content-type", media)
+            .body(body.to_owned())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Bytes as they are, and the reply to them.
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.unwrap();
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+}
+
+async fn error(response: Response, status: u16) -> ErrorReply {
+    let url = response.url().clone();
+    assert_eq!(response.status(), status, "{url}");
+    assert_eq!(response.headers()["content-type"], JSON);
+    assert_eq!(
+        response.headers().contains_key("retry-after"),
+        status == 503
+    );
+    let reply: ErrorReply = response.json().await.unwrap();
+    assert_eq!(reply.msg, "error");
+    assert!(
+        reply.error.contains(": "),
+        "says what to do: {}",
+        reply.error
+    );
+    reply
+}
+
+#[actix_web::test]
+async fn a_key_lives_and_dies() {
+    let node = Fixture::start();
+    let put = node
+        .send(Method::PUT, "/kvs", FORM, "key=sampleKey&value=a+b%26c")
+        .await;
+    assert_eq!(put.status(), 201);
+    assert_eq!(put.headers()["content-type"], JSON);
+    let put: WriteReply = put.json().await.unwrap();
+    assert_eq!((put.msg.as_ref(), put.copies), ("success", 2));
+    assert!(put.timestamp > 0);
+
+    let path = format!("/kvs?key=sampleKey&causal_payload={}", put.causal_payload);
+    let got = node.get(&path).await;
+    assert_eq!(got.status(), 200);
+    let text = got.text().await.unwrap();
+    assert!(!text.contains("stale"), "only where it is so");
+    let got: GetReply = serde_json::from_str(&text).unwrap();
+    assert_eq!(got.msg, "success");
+    assert_eq!(got.value, json!("a b&c"));
+    assert_eq!(got.partition_id, put.partition_id);
+    assert_eq!(got.timestamp, put.timestamp);
+
+    let again = json!({"key": "sampleKey", "value": [1, {"two": null}], "causal_payload": got.causal_payload});
+    let again = node
+        .send(Method::PUT, "/kvs", JSON, &again.to_string())
+        .await;
+    assert_eq!(again.status(), 200);
+    let got: GetReply = node.get(&path).await.json().await.unwrap();
+    assert_eq!(got.value, json!([1, {"two": null}]));
+
+    let body = format!("key=sampleKey&causal_payload={}", got.causal_payload);
+    let gone = node.send(Method::DELETE, "/kvs", FORM, &body).await;
+    assert_eq!(gone.status(), 200);
+    let gone: WriteReply = gone.json().await.unwrap();
+    assert_eq!(gone.msg, "success");
+
+    let path = format!("/kvs?key=sampleKey&causal_payload={}", gone.causal_payload);
+    let missing = error(node.get(&path).await, 404).await;
+    assert!(missing.causal_payload.is_some());
+    assert_eq!(missing.partition_id, Some(put.partition_id));
+}
+
+#[actix_web::test]
+async fn delete_takes_its_fields_from_query_form_or_json() {
+    let node = Fixture::start();
+    for (path, media, body) in [
+        ("/kvs?key=k&causal_payload=", FORM, ""),
+        ("/kvs", FORM, "key=k"),
+        ("/kvs", JSON, r#"{"key":"k","causal_payload":null}"#),
+        ("/kvs?causal_payload=", JSON, r#"{"key":"k"}"#),
+    ] {
+        node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+        let gone = node.send(Method::DELETE, path, media, body).await;
+        assert_eq!(gone.status(), 200, "{path} {body}");
+        let again = node.send(Method::DELETE, path, media, body).await;
+        assert!(error(again, 404).await.causal_payload.is_some());
+    }
+    let both = node.send(Method::DELETE, "/kvs?key=k", FORM, "key=k").await;
+    assert!(
+        error(both, 400)
+            .await
+            .error
+            .contains("`key` is given twice")
+    );
+}
+
+#[actix_web::test]
+async fn a_body_without_a_type_is_what_it_looks_like() {
+    let node = Fixture::start();
+    for (body, value) in [
+        (r#"{"key":"k","value":"json"}"#, json!("json")),
+        ("\n {\"key\":\"k\",\"value\":null}", Value::Null),
+        ("key=k&value=form", json!("form")),
+        ("key=k&value=", json!("")),
+        (
+            "&&key=k&value=%7B%22a%22%3A1%7D&other=1&other=2",
+            json!("{\"a\":1}"),
+        ),
+        (r#"{"value":1.50,"key":"\u006b","other":1}"#, json!(1.5)),
+    ] {
+        let put = node.request(Method::PUT, "/kvs").body(body);
+        assert!(put.send().await.unwrap().status().is_success(), "{body}");
+        let got: GetReply = node.get("/kvs?key=k").await.json().await.unwrap();
+        assert_eq!(got.value, value);
+    }
+}
+
+#[actix_web::test]
+async fn nonsense_in_a_query_is_refused_with_a_reason() {
+    let node = Fixture::start();
+    let long = "k".repeat(1025);
+    let cases = [
+        ("", "`key` is missing"),
+        ("?", "`key` is missing"),
+        ("?key", "key is empty"),
+        ("?key=&causal_payload=", "key is empty"),
+        (&format!("?key={long}"), "1025 bytes"),
+        ("?key=a&key=b", "`key` is given twice"),
+        ("?key=%zz", "two hexadecimal digits"),
+        ("?key=%4", "two hexadecimal digits"),
+        ("?key=a%", "two hexadecimal digits"),
+        ("?key=%ff", "not UTF-8"),
+        ("?%ff=1&key=a", "name is not UTF-8"),
+        ("?key=a&other=%ff", "`other` is not UTF-8"),
+        ("?key=a&consistency=strong", "neither causal nor eventual"),
+        ("?key=a&consistency=", "neither causal nor eventual"),
+        (
+            "?key=a&consistency=causal&consistency=causal",
+            "given twice",
+        ),
+    ];
+    for (query, why) in cases {
+        let reply = error(node.get(&format!("/kvs{query}")).await, 400).await;
+        assert!(reply.error.contains(why), "{query}: {}", reply.error);
+        assert!(reply.causal_payload.is_some(), "{query}");
+    }
+    // The longest key is one, and so is one of characters that are longer than a byte.
+    for key in ["k".repeat(1024), "%C3%A9".repeat(512)] {
+        error(node.get(&format!("/kvs?key={key}")).await, 404).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_payload_that_cannot_be_read_is_not_answered_with_another() {
+    let node = Fixture::start();
+    let put = node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    let put: WriteReply = put.json().await.unwrap();
+    let good = put.causal_payload;
+    let cut = &good[..good.len() - 4];
+    let cases = [
+        ("?key=k&causal_payload=!", "characters that no payload has"),
+        (&format!("?key=k&causal_payload={cut}"), "cut short"),
+        ("?key=k&causal_payload=AAAAAAAA", "version"),
+        ("?key=k&causal_payload=%ff", "not UTF-8"),
+        ("?key=k&causal_payload=&causal_payload=", "given twice"),
+        (
+            &format!("?key=k&causal_payload={good}&causal_payload={good}"),
+            "given twice",
+        ),
+    ];
+    for (query, why) in cases {
+        let reply = error(node.get(&format!("/kvs{query}")).await, 400).await;
+        assert!(reply.error.contains(why), "{query}: {}", reply.error);
+        assert_eq!(reply.causal_payload, None, "{query}");
+    }
+    // One that can be read comes back with every complaint about another field.
+    let codec = Codec::new(None);
+    let seen = codec.decode(&good).unwrap();
+    let body = json!({"key": "", "value": 1, "causal_payload": good}).to_string();
+    for response in [
+        node.get(&format!("/kvs?key=&causal_payload={good}")).await,
+        node.get(&format!("/kvs?key=%zz&causal_payload={good}"))
+            .await,
+        node.send(
+            Method::PUT,
+            "/kvs",
+            FORM,
+            &format!("key=k&causal_payload={good}"),
+        )
+        .await,
+        node.send(Method::PUT, "/kvs", JSON, &body).await,
+        node.send(
+            Method::DELETE,
+            "/kvs",
+            FORM,
+            &format!("causal_payload={good}"),
+        )
+        .await,
+    ] {
+        let reply = error(response, 400).await.causal_payload.unwrap();
+        assert!(codec.decode(&reply).unwrap().covers(&seen));
+    }
+}
+
+#[actix_web::test]
+async fn nonsense_in_a_body_is_refused_with_a_reason() {
+    let node = Fixture::start();
+    let cases = [
+        (FORM, "", "`key` is missing"),
+        (FORM, "key=k", "`value` is missing"),
+        (FORM, "key=k&value=1&value=2", "`value` is given twice"),
+        (FORM, "value=v", "`key` is missing"),
+        (FORM, "key=k&value=%", "two hexadecimal digits"),
+        (FORM, r#"{"key":"k","value":1}"#, "`key` is missing"),
+        (JSON, "", "not a JSON object"),
+        (JSON, "key=k&value=v", "not a JSON object"),
+        (JSON, r#"["k","v",""]"#, "not a JSON object"),
+        (JSON, r#"{"key":"k","value":"v""#, "not a JSON object"),
+        (JSON, r#"{"key":"k","value":"v"} x"#, "not a JSON object"),
+        (
+            JSON,
+            r#"{"key":"k","key":"k","value":1}"#,
+            "duplicate field `key`",
+        ),
+        (
+            JSON,
+            r#"{"key":"k","value":1,"value":1}"#,
+            "duplicate field `value`",
+        ),
+        (JSON, r#"{"key":"k"}"#, "`value` is missing"),
+        (JSON, r#"{"key":null,"value":1}"#, "`key` is missing"),
+        (
+            JSON,
+            r#"{"key":5,"value":1}"#,
+            "`key` must be a JSON string",
+        ),
+        (
+            JSON,
+            r#"{"key":"\ud800","value":1}"#,
+            "`key` must be a JSON string",
+        ),
+        (
+            JSON,
+            r#"{"key":"k","value":1,"causal_payload":{}}"#,
+            "`causal_payload` must be a JSON string",
+        ),
+        (
+            JSON,
+            r#"{"key":"k","value":undefined}"#,
+            "not a JSON object",
+        ),
+    ];
+    for (media, body, why) in cases {
+        let reply = error(node.send(Method::PUT, "/kvs", media, body).await, 400).await;
+        assert!(reply.error.contains(why), "{body}: {}", reply.error);
+    }
+    let bytes = node
+        .request(Method::PUT, "/kvs")
+        .body(&b"key=k&value=\xff"[..]);
+    error(bytes.send().await.unwrap(), 400).await;
+}
+
+#[actix_web::test]
+async fn other_types_of_body_are_refused() {
+    let node = Fixture::start();
+    for media in ["text/plain", "multipart/form-data; boundary=x", "nonsense"] {
+        for method in [Method::PUT, Method::DELETE] {
+            let reply = node.send(method, "/kvs", media, "key=k&value=v").await;
+            let reply = error(reply, 415).await;
+            assert!(reply.error.contains(JSON) && reply.error.contains(FORM));
+        }
+    }
+    let zipped = node
+        .request(Method::PUT, "/kvs")
+        .header("content-encoding", "gzip");
+    error(zipped.body("x").send().await.unwrap(), 415).await;
+    for media in ["Application/JSON; charset=utf-8", "application/json"] {
+        let put = node
+            .send(Method::PUT, "/kvs", media, r#"{"key":"k","value":1}"#)
+            .await;
+        assert!(put.status().is_success());
+    }
+}
+
+#[actix_web::test]
+async fn a_value_may_be_as_long_as_the_limit_and_no_longer() {
+    let node = Fixture::start();
+    let (fits, long) = ("v".repeat(MAX_VALUE), "v".repeat(MAX_VALUE + 1));
+    // Percent-encoded, a form is three times as long as what it says.
+    let escaped = |n: usize| format!("key=k&value={}", "%76".repeat(n));
+    let quoted = |value: &str| json!({"key": "k", "value": value}).to_string();
+    for (media, body) in [
+        (FORM, format!("key=k&value={fits}")),
+        (FORM, escaped(MAX_VALUE)),
+        (JSON, quoted(&fits)),
+    ] {
+        let put = node.send(Method::PUT, "/kvs", media, &body).await;
+        assert!(put.status().is_success());
+        let got: GetReply = node.get("/kvs?key=k").await.json().await.unwrap();
+        assert_eq!(got.value.as_str().map(str::len), Some(MAX_VALUE));
+    }
+    for (media, body) in [
+        (FORM, format!("key=k&value={long}")),
+        (FORM, escaped(MAX_VALUE + 1)),
+        (JSON, quoted(&long)),
+        (
+            JSON,
+            format!(r#"{{"key":"k","value":[{}]}}"#, "1".repeat(MAX_VALUE - 1)),
+        ),
+        // Line ends are two bytes each in JSON.
+        (
+            FORM,
+            format!("key=k&value={}", "%0A".repeat(MAX_VALUE / 2 + 1)),
+        ),
+        (FORM, format!("key=k&value={}", "v".repeat(16 * MAX_VALUE))),
+    ] {
+        error(node.send(Method::PUT, "/kvs", media, &body).await, 413).await;
+    }
+    error(node.send(Method::DELETE, "/kvs", FORM, &long).await, 413).await;
+    // A length that is only announced is refused before anything is sent.
+    let announced = b"PUT /kvs HTTP/1.1\r\nHost: n\r\nContent-Length: 99999999999\r\n\r\n";
+    assert!(node.raw(announced).await.starts_with("HTTP/1.1 413"));
+}
+
+#[actix_web::test]
+async fn what_the_node_refuses_says_why_and_keeps_the_payload() {
+    let node = Fixture::start();
+    for (key, status) in [
+        ("refuse:ahead", 400),
+        ("refuse:unknown", 400),
+        ("refuse:short", 503),
+        ("refuse:recovering", 503),
+        ("refuse:unreachable", 503),
+        ("refuse:old", 503),
+        ("refuse:notmine", 503),
+        ("refuse:full", 507),
+        ("refuse:storage", 500),
+        ("refuse:overloaded", 503),
+        ("refuse:ending", 503),
+    ] {
+        let body = format!("key={key}&value=v");
+        for response in [
+            node.get(&format!("/kvs?key={key}")).await,
+            node.send(Method::PUT, "/kvs", FORM, &body).await,
+            node.send(Method::DELETE, "/kvs", FORM, &body).await,
+        ] {
+            let reply = error(response, status).await;
+            assert!(reply.causal_payload.is_some() && reply.partition_id.is_some());
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_eventual_read_says_when_it_is_stale() {
+    let node = Fixture::start();
+    let path = "/kvs?key=stale&consistency=eventual";
+    assert!(error(node.get(path).await, 404).await.stale);
+    node.send(Method::PUT, "/kvs", FORM, "key=stale&value=v")
+        .await;
+    let got: GetReply = node.get(path).await.json().await.unwrap();
+    assert!(got.stale);
+    let got: GetReply = node
+        .get("/kvs?key=stale&consistency=causal")
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert!(!got.stale);
+}
+
+#[actix_web::test]
+async fn the_cluster_can_be_asked_about() {
+    let node = Fixture::start();
+    let ask = async |path: &str| node.get(path).await.json::<Value>().await.unwrap();
+    assert_eq!(
+        ask("/kvs/get_partition_id").await,
+        json!({"msg": "success", "partition_id": 0})
+    );
+    assert_eq!(
+        ask("/kvs/get_all_partition_ids").await,
+        json!({"msg": "success", "partition_id_list": [0, 1]})
+    );
+    assert_eq!(
+        ask("/kvs/get_partition_members?partition_id=0").await,
+        json!({"msg": "success", "partition_members": ["10.0.0.1:8080", "10.0.0.2:8080"]})
+    );
+    node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    assert_eq!(
+        ask("/kvs/get_number_of_keys").await,
+        json!({"msg": "success", "count": 1})
+    );
+    for (query, status) in [
+        ("", 400),
+        ("?partition_id=", 400),
+        ("?partition_id=one", 400),
+        ("?partition_id=-1", 400),
+        ("?partition_id=99999999999", 400),
+        ("?partition_id=2", 404),
+    ] {
+        error(
+            node.get(&format!("/kvs/get_partition_members{query}"))
+                .await,
+            status,
+        )
+        .await;
+    }
+    let add = "ip_port=10.0.0.9:8080&type=add";
+    let update = node.send(Method::PUT, "/kvs/view_update", FORM, add).await;
+    assert!(error(update, 501).await.error.contains("fixed view"));
+}
+
+#[actix_web::test]
+async fn a_payload_can_be_explained() {
+    let node = Fixture::start();
+    let put = node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    let put: WriteReply = put.json().await.unwrap();
+    let path = format!("/kvs/explain?causal_payload={}", put.causal_payload);
+    let reply: Value = node.get(&path).await.json().await.unwrap();
+    assert_eq!(reply["entries"][0]["node"], "10.0.0.1:8080");
+    assert_eq!(reply["entries"][0]["seq"], 1);
+    let empty: Value = node.get("/kvs/explain").await.json().await.unwrap();
+    assert_eq!(empty["entries"], json!([]));
+    error(node.get("/kvs/explain?causal_payload=xyz").await, 400).await;
+}
+
+#[actix_web::test]
+async fn operators_see_whether_it_serves() {
+    let node = Fixture::start();
+    assert_eq!(node.get("/health").await.status(), 200);
+    assert_eq!(node.get("/ready").await.status(), 200);
+    node.node.stub_ready(false);
+    assert_eq!(node.get("/health").await.status(), 200);
+    let why = error(node.get("/ready").await, 503).await.error;
+    assert!(why.contains("recovering"));
+    let status: Status = node.get("/status").await.json().await.unwrap();
+    assert_eq!(status, node.node.status());
+    let page = node.get("/").await;
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let page = page.text().await.unwrap();
+    assert!(page.contains("10.0.0.2:8080") && page.contains("&lt;empty&gt;"));
+    let document: Value = node.get("/openapi.json").await.json().await.unwrap();
+    assert!(document["paths"]["/kvs"]["put"].is_object());
+}
+
+#[actix_web::test]
+async fn metrics_count_what_happened() {
+    let node = Fixture::start();
+    node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    for _ in 0..3 {
+        node.get("/kvs?key=k").await;
+    }
+    node.get("/kvs").await;
+    node.get("/nowhere").await;
+    let counters = node.node.counters();
+    counters
+        .commit_nanos
+        .store(1_500_000_000, std::sync::atomic::Ordering::Relaxed);
+    let metrics = node.get("/metrics").await;
+    let media = metrics.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(media.starts_with("application/openmetrics-text"));
+    let text = metrics.text().await.unwrap();
+    for line in [
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="2xx"} 3"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="PUT",status="2xx"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="4xx"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="none",method="GET",status="4xx"} 1"#,
+        "causeway_context_entries_count 4",
+        "causeway_keys 1",
+        "causeway_tombstones 3",
+        "causeway_unstable_dots 4",
+        "causeway_stalled_reads 5",
+        "causeway_storage_bytes 8000",
+        r#"causeway_peer_lag_dots{peer="10.0.0.2:8080"} 6"#,
+        r#"causeway_peer_behind_dots{peer="10.0.0.2:8080"} 7"#,
+        r#"causeway_peer_alive{peer="10.0.0.2:8080"} 1"#,
+        "causeway_commits_total 0",
+        "causeway_commit_seconds_total 1.5",
+        "causeway_serving 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[actix_web::test]
+async fn unknown_paths_and_methods_are_told_apart() {
+    let node = Fixture::start();
+    for path in ["/nowhere", "/kvs/", "/kvs/nothing", "/%zz", "//kvs"] {
+        error(node.get(path).await, 404).await;
+    }
+    for (method, path, allow) in [
+        (Method::POST, "/kvs", "GET, HEAD, PUT, DELETE"),
+        (Method::GET, "/kvs/view_update", "PUT"),
+        (Method::DELETE, "/health", "GET, HEAD"),
+    ] {
+        let response = node.request(method, path).send().await.unwrap();
+        assert_eq!(response.headers()["allow"], allow);
+        error(response, 405).await;
+    }
+    node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    let length = node.get("/kvs?key=k").await.content_length();
+    let head = node
+        .request(Method::HEAD, "/kvs?key=k")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(
+        head.headers()["content-length"],
+        length.unwrap().to_string()
+    );
+    assert_eq!(head.text().await.unwrap(), "");
+}
+
+#[actix_web::test]
+async fn what_is_no_http_does_no_harm() {
+    let node = Fixture::start();
+    let cases: [&[u8]; 6] = [
+        b"\x00\xff\x16\x03\x01",
+        b"GET /kvs?key=\xff HTTP/1.1\r\nHost: n\r\n\r\n",
+        b"GET /kvs?key=a b HTTP/1.1\r\nHost: n\r\n\r\n",
+        b"PUT /kvs HTTP/1.1\r\nHost: n\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /kvs HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"PUT /kvs HTTP/1.1\r\nHost: n\r\nContent-Length: 10\r\n\r\nkey=k",
+    ];
+    for request in cases {
+        let reply = node.raw(request).await;
+        assert!(
+            reply.is_empty() || reply.starts_with("HTTP/1.1 400"),
+            "{reply}"
+        );
+    }
+    assert_eq!(node.get("/health").await.status(), 200);
+}
+
+#[actix_web::test]
+async fn the_server_ends_in_time_with_connections_open() {
+    let node = Fixture::start();
+    let mut idle = TcpStream::connect(node.address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: n\r\n\r\n")
+        .await
+        .unwrap();
+    idle.read_u8().await.unwrap();
+    let mut slow = TcpStream::connect(node.address).await.unwrap();
+    slow.write_all(b"PUT /kvs HTTP/1.1\r\nHost: n\r\nContent-Length: 9\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let began = Instant::now();
+    node.server.stop(true).await;
+    assert!(
+        began.elapsed() < Duration::from_millis(4500),
+        "{:?}",
+        began.elapsed()
+    );
+}
