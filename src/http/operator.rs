@@ -52,7 +52,10 @@ pub async fn ready(
 ) -> Result<HttpResponse, Problem> {
     match surface.node.ready() {
         Ok(()) => Ok(success()),
-        Err(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Err(why) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("this node does not serve reads: {why}"),
+        )),
     }
 }
 
