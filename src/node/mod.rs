@@ -1,7 +1,11 @@
 //! A stand-in for the running node: one map in memory behind the node's facade. It lets the HTTP
 //! surface be built and tested by itself; replaced on merge.
 
+pub mod config;
+mod run;
 pub mod status;
+
+pub use run::{RunError, run};
 
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::{Codec, Context};
