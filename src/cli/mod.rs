@@ -1,5 +1,6 @@
 //! The command line: without arguments a node, otherwise a client of one.
 
+mod bench;
 mod client;
 mod explain;
 mod failure;
@@ -46,6 +47,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Check that the node of this environment is alive (for a container's health check)
     Health,
+    /// Measure a cluster under load
+    Bench(bench::Bench),
     /// Serve an empty handler: what the HTTP server alone can do, for bench to compare with
     #[command(hide = true)]
     BenchServer {
@@ -84,6 +87,7 @@ fn run(command: Option<Command>) -> Outcome {
         Some(Command::BenchServer { bind }) => {
             runtime(Builder::new_multi_thread())?.block_on(serve::bare(bind))
         }
+        Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Put(args)) => client(kv::put(args)),
         Some(Command::Get(args)) => client(kv::get(args)),
         Some(Command::Delete(args)) => client(kv::delete(args)),
