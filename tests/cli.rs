@@ -309,7 +309,7 @@ fn a_status_shows_every_member_also_the_dead() {
     let output = causeway(&["status", "--node", &node]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    let headline = "view 1: 2 nodes in 1 partitions, K = 2; 1 did not answer";
+    let headline = "view 1: nodes 2, partitions 1, K 2; 1 did not answer";
     assert!(text.contains(headline), "{text}");
     let line = |part: &str| text.lines().find(|l| l.contains(part)).unwrap_or_default();
     assert!(

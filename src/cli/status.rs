@@ -97,7 +97,7 @@ fn headline(report: &Report) -> String {
     let view = &report.asked.view;
     let silent = report.nodes.iter().filter(|n| n.status.is_none()).count();
     let mut line = format!(
-        "view {}: {} nodes in {} partitions, K = {}",
+        "view {}: nodes {}, partitions {}, K {}",
         view.number,
         report.nodes.len(),
         view.partitions.len(),
