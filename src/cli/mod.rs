@@ -60,8 +60,9 @@ enum Command {
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The engine and the framework say little that helps an operator.
     let level = if cli.command.is_none() {
-        "info"
+        "info,fjall=warn,lsm_tree=warn,actix_server=warn"
     } else {
         "warn"
     };
