@@ -38,11 +38,6 @@ pub struct Running {
 /// When an address is taken or the disk cannot be used.
 pub async fn launch(config: Config, workers: usize) -> Result<Running, RunError> {
     let bind = config.bind;
-    if config.cluster_secret.is_none() {
-        log::warn!(
-            "no CLUSTER_SECRET: anybody who reaches this node can forge a causal_payload or pose as a node"
-        );
-    }
     let (node, server) = if config.is_standby() {
         log::info!("{} is in no view: standing by", config.address);
         (None, http::serve_standby(config.address, bind))
