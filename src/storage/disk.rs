@@ -23,10 +23,11 @@ use super::engine_error::{from_io, guard};
 use super::format::{self, Identity};
 use super::journal::{self, MARK_KEY, Mark, RESERVED};
 use super::manifest;
+use super::record_cache::RecordCache;
 use crate::protocol::store::{Batch, Store, StoreError};
 
-/// Memory for blocks read from disk, unless told otherwise: 64 MiB.
-pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
+/// Memory for blocks read from disk, unless told otherwise: 32 MiB. Records have a cache of their own.
+pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
 
 /// Size at which the writes held in memory go to a table. With at most four of them the memory stays
 /// bounded under load, and so does what is replayed at a start.
@@ -48,6 +49,7 @@ pub struct Disk {
     cache_bytes: u64,
     /// `None` while it is being reopened, and after that failed.
     engine: ArcSwapOption<Engine>,
+    records: RecordCache,
     writer: Mutex<Writer>,
     free: Mutex<Option<(Instant, u64)>>,
     /// Held as long as the store lives.
@@ -101,6 +103,7 @@ impl Disk {
             identity,
             cache_bytes,
             engine: ArcSwapOption::from_pointee(engine),
+            records: RecordCache::default(),
             writer: Mutex::new(Writer {
                 committed,
                 failed: None,
@@ -161,10 +164,12 @@ impl Disk {
 
 impl Store for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let engine = self.engine.load();
-        let engine = engine.as_ref().ok_or_else(|| self.closed())?;
-        let value = guard("reading a key", || engine.data.get(key))?;
-        Ok(value.map(to_bytes))
+        self.records.get(key, || {
+            let engine = self.engine.load();
+            let engine = engine.as_ref().ok_or_else(|| self.closed())?;
+            let value = guard("reading a key", || engine.data.get(key))?;
+            Ok(value.map(to_bytes))
+        })
     }
 
     fn scan(
@@ -211,8 +216,14 @@ impl Commit for Disk {
             .and_then(|engine| engine.commit(batches, number, &self.identity))
             .map_err(|error| self.explain(error));
         match result {
-            Ok(()) => writer.committed = number,
-            Err(error) => writer.failed = Some(error),
+            Ok(()) => {
+                writer.committed = number;
+                self.records.committed(batches);
+            }
+            Err(error) => {
+                writer.failed = Some(error);
+                self.records.clear();
+            }
         }
         writer.failed.clone().map_or(Ok(()), Err)
     }
@@ -230,6 +241,7 @@ impl Commit for Disk {
             }
         }
         let (engine, committed) = open_engine(&self.dir, &self.identity, self.cache_bytes)?;
+        self.records.clear();
         self.engine.store(Some(Arc::new(engine)));
         *writer = Writer {
             committed,

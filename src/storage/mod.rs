@@ -18,6 +18,7 @@ mod format;
 mod journal;
 mod manifest;
 mod memory;
+mod record_cache;
 mod sim_disk;
 
 pub use commit::Commit;
