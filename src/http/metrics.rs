@@ -245,12 +245,12 @@ impl FromNode {
             (
                 "commit_batches",
                 "Batches that went into commits",
-                &counters.commit_batches,
+                &counters.batches,
             ),
             (
                 "commit_operations",
                 "Operations in those batches",
-                &counters.commit_ops,
+                &counters.ops,
             ),
         ];
         for (name, help, counter) in counts {
@@ -258,7 +258,7 @@ impl FromNode {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        let spent = ConstCounter::new(read(&counters.commit_nanos) as f64 / 1e9);
+        let spent = ConstCounter::new(read(&counters.nanoseconds) as f64 / 1e9);
         let metric = encoder.encode_descriptor(
             "commit",
             "Time spent in commits",

@@ -17,10 +17,12 @@ mod page;
 mod reply;
 mod request;
 mod routes;
+mod standby;
 #[cfg(test)]
 mod tests;
 
 pub use reply::{ErrorReply, GetReply, WriteReply};
+pub use standby::serve_standby;
 
 use crate::node::Node;
 use actix_web::dev::Server;

@@ -19,7 +19,8 @@ pub struct MsgReply {
     pub msg: Cow<'static, str>,
 }
 
-fn success() -> HttpResponse {
+/// All is well.
+pub fn success() -> HttpResponse {
     let msg = Cow::Borrowed("success");
     json(StatusCode::OK, &MsgReply { msg })
 }

@@ -2,7 +2,6 @@
 //! who wants a `causal_payload` explained.
 
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::AtomicU64;
 use utoipa::ToSchema;
 
 /// A node at one moment, as it sees itself and its cluster.
@@ -114,17 +113,4 @@ pub enum EntryState {
     Elsewhere,
     /// Its log is closed and complete everywhere.
     Finished,
-}
-
-/// What the committer counts, for `/metrics`.
-#[derive(Debug, Default)]
-pub struct NodeCounters {
-    /// Commits that reached the disk, one fsync each.
-    pub commits: AtomicU64,
-    /// Batches that were put into those commits.
-    pub commit_batches: AtomicU64,
-    /// Operations in those batches.
-    pub commit_ops: AtomicU64,
-    /// Time spent in commits, in nanoseconds.
-    pub commit_nanos: AtomicU64,
 }

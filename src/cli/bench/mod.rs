@@ -1,0 +1,165 @@
+//! `bench`: a closed-loop load generator. Each connection is a session with one request in flight, and carries its
+//! context from reply to request, as a real client would.
+//!
+//! It shares the machine with what it measures, so it has to be light: one thread unless told otherwise,
+//! no timer, thread or JSON tree per request. HTTP is hyper's low-level connection: 2.0 us of user time a
+//! request where a hand-written exchange over httparse took 0.5 (128 connections; the kernel's
+//! part is 6 to 7 us in both). That is not enough to carry an HTTP client of our own.
+
+mod protocol;
+mod route;
+mod session;
+mod tally;
+mod wire;
+mod workload;
+
+use super::client::DEFAULT_NODE;
+use super::failure::{Code, Failure, Outcome, note, print};
+use super::kv::Consistency;
+use clap::Args;
+use protocol::Protocol;
+use route::{Routes, Routing};
+use session::Session;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tally::Tally;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use workload::Distribution;
+
+/// Writing all keys first takes no longer than this, or is given up.
+const PREFILL_WITHIN: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub struct Bench {
+    /// The nodes to load, as ip:port or URL
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_NODE)]
+    target: Vec<String>,
+    #[arg(long, value_enum, default_value_t = Protocol::Causeway)]
+    protocol: Protocol,
+    /// Sessions, each with one request in flight
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// How long to measure
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How long to run before measuring
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    warmup: u64,
+    /// The share of requests that read, 0.0 to 1.0
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    read_share: f64,
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    keys: u64,
+    /// Bytes per value
+    #[arg(long, default_value_t = 100)]
+    value_size: usize,
+    /// Which keys: all alike, or YCSB's few hot ones (Zipf, exponent 0.99)
+    #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
+    distribution: Distribution,
+    /// Any: a session stays with one target. Aware: each request goes to a node that holds its key
+    #[arg(long, value_enum, default_value_t = Routing::Any)]
+    routing: Routing,
+    /// Eventual: reads ask for what is there, and no context is carried
+    #[arg(long, value_enum, default_value_t = Consistency::Causal)]
+    consistency: Consistency,
+    /// Write every key once before anything else
+    #[arg(long)]
+    prefill: bool,
+    /// Threads that the sessions are spread over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("it has to be a number from 0.0 to 1.0".into()),
+    }
+}
+
+/// What all sessions do.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Each key once, shared out among the sessions.
+    Prefill { until: Instant },
+    /// As the options say, counted from `from` on.
+    Load { from: Instant, until: Instant },
+}
+
+pub fn bench(args: Bench) -> Outcome {
+    let args = Arc::new(args);
+    let routes = Arc::new(Routes::learn(&args)?);
+    if args.prefill && args.protocol != Protocol::Bare {
+        let until = Instant::now() + PREFILL_WITHIN;
+        let tally = run(&args, &routes, Phase::Prefill { until })?;
+        if tally.requests() < args.keys {
+            return Err(Failure::not_done(format!(
+                "only {} of {} keys were written first, in {} s{}",
+                tally.requests(),
+                args.keys,
+                PREFILL_WITHIN.as_secs(),
+                tally.first_errors()
+            )));
+        }
+    }
+    let from = Instant::now() + Duration::from_secs(args.warmup);
+    let until = from + Duration::from_secs(args.seconds);
+    let tally = run(&args, &routes, Phase::Load { from, until })?;
+    let report = tally.report(args.seconds);
+    if args.json {
+        let text = serde_json::to_string(&report)
+            .map_err(|e| Failure::not_done(format!("cannot print the figures: {e}")))?;
+        print(text)?;
+    } else {
+        print(&report)?;
+    }
+    if report.errors > 0 {
+        note(format_args!(
+            "{} requests failed{}",
+            report.errors,
+            tally.first_errors()
+        ));
+    }
+    if report.requests == 0 {
+        return Err(Failure::new(Code::NotDone, "no request was answered"));
+    }
+    Ok(())
+}
+
+/// Runs every session through one phase, on as many threads as asked for.
+fn run(args: &Arc<Bench>, routes: &Arc<Routes>, phase: Phase) -> Result<Tally, Failure> {
+    let cannot = |e: std::io::Error| Failure::not_done(format!("cannot start a thread: {e}"));
+    let mut threads = Vec::new();
+    for thread in 0..u32::from(args.threads) {
+        let (args, routes) = (Arc::clone(args), Arc::clone(routes));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(cannot)?;
+        let work = move || {
+            let tally = Rc::new(RefCell::new(Tally::default()));
+            let sessions = LocalSet::new();
+            for id in (thread..args.connections).step_by(usize::from(args.threads)) {
+                let session = Session::new(id, &args, &routes, &tally);
+                sessions.spawn_local(session.run(phase));
+            }
+            runtime.block_on(sessions);
+            tally.take()
+        };
+        threads.push(std::thread::Builder::new().spawn(work).map_err(cannot)?);
+    }
+    let mut sum = Tally::default();
+    for thread in threads {
+        let tally = thread
+            .join()
+            .map_err(|_| Failure::not_done("a load thread broke down"))?;
+        sum.add(&tally);
+    }
+    Ok(sum)
+}

@@ -1,0 +1,177 @@
+//! One node as a command sees it: requests with bounded waits, and failures in words.
+
+use super::failure::{Code, Failure};
+use reqwest::{Client, Method, RequestBuilder, Url};
+use serde_json::Value;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub const DEFAULT_NODE: &str = "127.0.0.1:8081";
+const CONNECT: Duration = Duration::from_secs(2);
+/// A node answers within a second; more is only for the way there and back.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where to find a node: shared by all commands that ask one.
+#[derive(clap::Args)]
+pub struct NodeArg {
+    /// The node to ask, as ip:port or URL. Any node of the cluster will do
+    #[arg(long, env = "CAUSEWAY_NODE", default_value = DEFAULT_NODE)]
+    pub node: String,
+}
+
+pub struct Node {
+    base: Url,
+    /// As the user wrote it.
+    name: String,
+    http: Client,
+}
+
+/// What a node said.
+pub struct Reply {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Reply {
+    pub fn ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The reply's error in words.
+    pub fn error(&self) -> String {
+        let said = self.text("error").or_else(|| self.text("message"));
+        said.map_or_else(
+            || format!("the node answered HTTP {}", self.status),
+            |said| format!("{said} (HTTP {})", self.status),
+        )
+    }
+
+    /// A field that is a string.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.body.get(field).and_then(Value::as_str)
+    }
+}
+
+impl Node {
+    /// The node at `name`, which is asked for at most `patience`.
+    pub fn new(name: &str, patience: Duration) -> Result<Self, Failure> {
+        let http = Client::builder()
+            // A cluster's addresses mean something in its own network only.
+            .no_proxy()
+            .connect_timeout(CONNECT.min(patience))
+            .timeout(patience)
+            .build()
+            .map_err(|e| Failure::not_done(format!("cannot set up an HTTP client: {e}")))?;
+        Ok(Self {
+            base: base_url(name)?,
+            name: name.to_owned(),
+            http,
+        })
+    }
+
+    /// A request to one of the node's paths.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        self.http.request(method, url)
+    }
+
+    /// Sends a request; any answer in JSON is a reply, errors included.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
+        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.map_err(|e| self.unreachable(&e))?;
+        match serde_json::from_str(&text) {
+            Ok(body) => Ok(Reply { status, body }),
+            Err(_) => Err(Failure::not_done(format!(
+                "{} answered HTTP {status} with something other than JSON: is that a Causeway node?",
+                self.name
+            ))),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let name = &self.name;
+        let text = if error.is_connect() {
+            format!(
+                "cannot reach {name} ({}): is a node running? start one with `causeway local`",
+                cause(error)
+            )
+        } else if error.is_timeout() {
+            format!("{name} did not answer in time; whether it did what was asked is not known")
+        } else {
+            format!(
+                "the connection to {name} broke ({}); whether it did what was asked is not known",
+                cause(error)
+            )
+        };
+        Failure::new(Code::Unreachable, text)
+    }
+}
+
+/// The innermost reason, in the operating system's words where it has some.
+fn cause(error: &reqwest::Error) -> String {
+    let mut at: &dyn Error = error;
+    loop {
+        if let Some(io) = at.downcast_ref::<std::io::Error>()
+            && io.raw_os_error().is_some()
+        {
+            return io.kind().to_string();
+        }
+        match at.source() {
+            Some(inner) => at = inner,
+            None if error.is_timeout() => return "no answer in time".into(),
+            None => return at.to_string(),
+        }
+    }
+}
+
+/// The socket address of a node that is named like `--node`.
+pub fn resolve(name: &str) -> Result<SocketAddr, Failure> {
+    let mut found = base_url(name)?
+        .socket_addrs(|| None)
+        .map_err(|e| Failure::new(Code::Unreachable, format!("cannot find {name} ({e})")))?;
+    found
+        .pop()
+        .ok_or_else(|| Failure::new(Code::Unreachable, format!("cannot find {name}")))
+}
+
+fn base_url(name: &str) -> Result<Url, Failure> {
+    let name = name.trim();
+    let text = match name.split_once("://") {
+        Some(("http", _)) => name.to_owned(),
+        Some(_) => {
+            return Err(Failure::usage(format!(
+                "--node {name}: nodes speak plain http only"
+            )));
+        }
+        None => format!("http://{name}"),
+    };
+    match Url::parse(&text) {
+        Ok(url) if url.has_host() => Ok(url),
+        _ => Err(Failure::usage(format!(
+            "--node {name:?} is no address: it takes the form ip:port or http://host:port"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_by_address_or_url() {
+        for (name, url) in [
+            ("127.0.0.1:8081", "http://127.0.0.1:8081/"),
+            ("http://10.0.0.1:80/", "http://10.0.0.1/"),
+            ("localhost:8082", "http://localhost:8082/"),
+            ("[::1]:8081", "http://[::1]:8081/"),
+        ] {
+            assert_eq!(base_url(name).unwrap().as_str(), url);
+        }
+        for bad in ["", "https://a:1", "a b", "1.2.3.4:99999", "http://"] {
+            assert_eq!(base_url(bad).map_err(|f| f.code), Err(Code::Usage), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `put`, `get` and `delete`: one key, in a session.
+
+use super::client::{Node, NodeArg, PATIENCE, Reply};
+use super::failure::{Code, Failure, Outcome, note, print};
+use super::session::Session;
+use clap::{Args, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Common {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Where the session's context is kept [default: a file of this terminal's in $XDG_RUNTIME_DIR
+    /// (or $XDG_STATE_HOME, or ~/.local/state) /causeway]
+    #[arg(long, env = "CAUSEWAY_SESSION", value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// The context to use instead of the session's, which is then left alone
+    #[arg(long, value_name = "CAUSAL_PAYLOAD")]
+    payload: Option<String>,
+    /// Print the new context: alone, or with get on a line after the value
+    #[arg(long)]
+    print_payload: bool,
+    /// Print the node's reply as it is
+    #[arg(long, conflicts_with = "print_payload")]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Put {
+    key: String,
+    #[arg(allow_negative_numbers = true)]
+    value: String,
+    /// The value is JSON, not a string
+    #[arg(long)]
+    json_value: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct Get {
+    key: String,
+    /// Causal: never older than what the session has seen. Eventual: what is there, at once
+    #[arg(long, value_enum, default_value_t = Consistency::Causal)]
+    consistency: Consistency,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct Delete {
+    key: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Consistency {
+    Causal,
+    Eventual,
+}
+
+pub async fn put(args: Put) -> Outcome {
+    let value: Value = if args.json_value {
+        serde_json::from_str(&args.value)
+            .map_err(|e| Failure::usage(format!("the value is no JSON: {e}")))?
+    } else {
+        Value::String(args.value)
+    };
+    let common = &args.common;
+    let reply = in_session(common, &args.key, |node, payload| {
+        let body = json!({"key": args.key, "value": value, "causal_payload": payload});
+        node.request(Method::PUT, "/kvs").json(&body)
+    })
+    .await?;
+    let done = if reply.status == 201 {
+        "created"
+    } else {
+        "updated"
+    };
+    tell_write(common, &reply, done)
+}
+
+pub async fn delete(args: Delete) -> Outcome {
+    let reply = in_session(&args.common, &args.key, |node, payload| {
+        node.request(Method::DELETE, "/kvs")
+            .query(&[("key", args.key.as_str()), ("causal_payload", payload)])
+    })
+    .await?;
+    tell_write(&args.common, &reply, "deleted")
+}
+
+pub async fn get(args: Get) -> Outcome {
+    let reply = in_session(&args.common, &args.key, |node, payload| {
+        let request = node
+            .request(Method::GET, "/kvs")
+            .query(&[("key", args.key.as_str()), ("causal_payload", payload)]);
+        match args.consistency {
+            Consistency::Causal => request,
+            Consistency::Eventual => request.query(&[("consistency", "eventual")]),
+        }
+    })
+    .await?;
+    if args.common.json {
+        return print(&reply.body);
+    }
+    match reply.body.get("value") {
+        Some(Value::String(text)) => print(text)?,
+        Some(other) => print(other)?,
+        None => return Err(Failure::not_done("the node's reply has no value")),
+    }
+    if reply.body.get("stale") == Some(&Value::Bool(true)) {
+        note("this may be older than what the session has seen");
+    }
+    if args.common.print_payload {
+        print(reply.text("causal_payload").unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// Sends the request that `make` builds from the session's context, and keeps the context that
+/// comes back, also with an error.
+async fn in_session(
+    common: &Common,
+    key: &str,
+    make: impl FnOnce(&Node, &str) -> reqwest::RequestBuilder,
+) -> Result<Reply, Failure> {
+    let node = Node::new(&common.node.node, PATIENCE)?;
+    let session = match common.payload {
+        Some(_) => None,
+        None => Some(Session::open(common.session.as_deref())?),
+    };
+    let payload = match (&common.payload, &session) {
+        (Some(given), _) => given.as_str(),
+        (None, Some(session)) => session.payload.as_str(),
+        (None, None) => "",
+    };
+    let reply = node.send(make(&node, payload)).await?;
+    if let (Some(session), Some(new)) = (&session, reply.text("causal_payload"))
+        && new != session.payload
+    {
+        session.save(new)?;
+    }
+    if reply.ok() {
+        return Ok(reply);
+    }
+    if common.json {
+        print(&reply.body)?;
+    }
+    if reply.status == 404 {
+        return Err(Failure::new(Code::NotFound, format!("no such key: {key}")));
+    }
+    let mut text = reply.error();
+    if let Some(session) = session.filter(|s| !s.payload.is_empty())
+        && text.contains("causal_payload")
+    {
+        text += &format!(
+            "; the payload is this session's: if it comes from another cluster, delete {} to start a new one",
+            session.path().display()
+        );
+    }
+    Err(Failure::not_done(text))
+}
+
+fn tell_write(common: &Common, reply: &Reply, done: &str) -> Outcome {
+    if common.json {
+        return print(&reply.body);
+    }
+    if common.print_payload {
+        return print(reply.text("causal_payload").unwrap_or_default());
+    }
+    match reply.body.get("copies").and_then(Value::as_u64) {
+        Some(1) => print(format_args!(
+            "{done} (one copy so far: no other replica answered)"
+        )),
+        _ => print(done),
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line: without arguments a node, otherwise a client of one.
+
+mod bench;
+mod client;
+mod explain;
+mod failure;
+mod kv;
+mod local;
+mod serve;
+mod session;
+mod status;
+
+use clap::{Parser, Subcommand};
+use failure::{CODES_HELP, Failure, Outcome, note};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// A partitioned, replicated key-value store with causal consistency across all keys.
+///
+/// Without a command, runs a node as the environment describes it: ip_port (its own address,
+/// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND, PEER_PORT,
+/// DATA_DIR, CLUSTER_SECRET, MAX_VALUE_BYTES, RUST_LOG.
+#[derive(Parser)]
+#[command(name = "causeway", version, after_help = CODES_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine, to try things out
+    Local(local::Local),
+    /// Write a key
+    #[command(after_help = CODES_HELP)]
+    Put(kv::Put),
+    /// Read a key
+    #[command(after_help = CODES_HELP)]
+    Get(kv::Get),
+    /// Delete a key
+    #[command(after_help = CODES_HELP)]
+    Delete(kv::Delete),
+    /// Say in plain words what a causal_payload depends on
+    Explain(explain::Explain),
+    /// Show the cluster: partitions, nodes, who is alive and who is behind
+    Status(status::StatusArgs),
+    /// Check that the node of this environment is alive (for a container's health check)
+    Health,
+    /// Measure a cluster under load
+    Bench(bench::Bench),
+    /// Serve an empty handler: what the HTTP server alone can do, for bench to compare with
+    #[command(hide = true)]
+    BenchServer {
+        #[arg(long)]
+        bind: SocketAddr,
+    },
+}
+
+/// Runs the process's command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The engine and the framework say little that helps an operator.
+    let level = if cli.command.is_none() {
+        "info,fjall=warn,lsm_tree=warn,actix_server=warn"
+    } else {
+        "warn"
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            note(text);
+            ExitCode::from(code as u8)
+        }
+    }
+}
+
+fn run(command: Option<Command>) -> Outcome {
+    match command {
+        None => {
+            let config = serve::environment()?;
+            runtime(Builder::new_multi_thread())?.block_on(serve::node(config))
+        }
+        Some(Command::Local(args)) => {
+            runtime(Builder::new_multi_thread())?.block_on(local::local(args))
+        }
+        Some(Command::BenchServer { bind }) => {
+            runtime(Builder::new_multi_thread())?.block_on(serve::bare(bind))
+        }
+        Some(Command::Bench(args)) => bench::bench(args),
+        Some(Command::Put(args)) => client(kv::put(args)),
+        Some(Command::Get(args)) => client(kv::get(args)),
+        Some(Command::Delete(args)) => client(kv::delete(args)),
+        Some(Command::Explain(args)) => client(explain::explain(args)),
+        Some(Command::Status(args)) => client(status::status(args)),
+        Some(Command::Health) => client(serve::health()),
+    }
+}
+
+/// Runs a command that talks to nodes: one thread is enough.
+fn client(command: impl Future<Output = Outcome>) -> Outcome {
+    runtime(Builder::new_current_thread())?.block_on(command)
+}
+
+fn runtime(mut builder: Builder) -> Result<Runtime, Failure> {
+    builder
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::not_done(format!("cannot start: {e}")))
+}

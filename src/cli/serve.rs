@@ -1,0 +1,79 @@
+//! The commands that a container runs: the node itself, and the check of its health. And the bare
+//! server that `bench` compares a node with.
+
+use super::failure::{Code, Failure, Outcome, print};
+use crate::node::config::Config;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// A health check that takes longer has its answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The settings in this process's environment.
+pub fn environment() -> Result<Config, Failure> {
+    // What is not UTF-8 must be refused, not taken for unset.
+    let lookup = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
+    Config::from_env(lookup).map_err(Failure::usage)
+}
+
+/// Runs a node until it is told to end.
+pub async fn node(config: Config) -> Outcome {
+    if config.cluster_secret.is_none() {
+        log::warn!(
+            "CLUSTER_SECRET is not set: whoever reaches this node can forge contexts and speak as a node"
+        );
+    }
+    crate::node::run(config).await.map_err(Failure::not_done)
+}
+
+/// Serves the empty handler, with as many threads as there are processors.
+pub async fn bare(bind: SocketAddr) -> Outcome {
+    let failed = |e| Failure::not_done(format!("cannot serve on {bind}: {e}"));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (server, _) = crate::http::bare_server(bind, workers).map_err(failed)?;
+    server.await.map_err(failed)
+}
+
+/// Asks the node that this environment describes whether it is alive.
+pub async fn health() -> Outcome {
+    let at = local(environment()?.bind);
+    let fail = |why: String| Failure::new(Code::NotDone, format!("{at} is not healthy: {why}"));
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .map_err(|e| fail(e.to_string()))?;
+    let reply = http.get(format!("http://{at}/health")).send().await;
+    match reply {
+        Ok(reply) if reply.status().is_success() => print("healthy"),
+        Ok(reply) => Err(fail(format!("HTTP {}", reply.status().as_u16()))),
+        Err(e) if e.is_timeout() => Err(fail("no answer in time".into())),
+        Err(_) => Err(fail("no connection".into())),
+    }
+}
+
+/// Where this machine reaches what listens at `bind`.
+fn local(bind: SocketAddr) -> SocketAddr {
+    let ip = match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bind.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_listens_everywhere_is_asked_on_loopback() {
+        for (bind, at) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+        ] {
+            assert_eq!(local(bind.parse().unwrap()), at.parse().unwrap());
+        }
+    }
+}

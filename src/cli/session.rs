@@ -1,0 +1,156 @@
+//! The session that a shell is: its context, kept in a file from one command to the next.
+//!
+//! Causality is a promise to a session, and on a command line the session is the terminal's: every
+//! command that is started from one terminal, in a sub-shell, a pipe or a script, has the same POSIX
+//! session id. So by default the file carries that id, and two terminals do not wait for
+//! each other. Programs that detach every command from the terminal name a file of their own.
+
+use super::failure::Failure;
+use crate::protocol::context::decode_unverified;
+use std::env;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longer than a command takes, so that only a suspended one makes another give up.
+const LOCK_WAIT: Duration = Duration::from_secs(15);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// An open session, to the exclusion of other commands until dropped.
+pub struct Session {
+    path: PathBuf,
+    /// What the session has seen; empty for a new one.
+    pub payload: String,
+    _lock: File,
+}
+
+impl Session {
+    /// Opens the session in `path`, or the terminal's own.
+    pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => default_path()?,
+        };
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(|e| cannot("create", dir, &e))?;
+        }
+        // A file beside it: the session's own is replaced as a whole, and a lock on it with it.
+        let lock = lock(&beside(&path, ".lock"))?;
+        let payload = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(cannot("read", &path, &e)),
+        };
+        decode_unverified(&payload).map_err(|e| {
+            Failure::usage(format!(
+                "the session file {} holds no causal_payload ({e}): delete it to start a new session",
+                path.display()
+            ))
+        })?;
+        Ok(Self {
+            path,
+            payload,
+            _lock: lock,
+        })
+    }
+
+    /// Keeps what the session has seen now. The file is never seen half written.
+    pub fn save(&self, payload: &str) -> Result<(), Failure> {
+        let new = beside(&self.path, ".new");
+        let write = || {
+            let mut file = File::create(&new)?;
+            writeln!(file, "{payload}")?;
+            // Before the rename: an empty file would be a session that has forgotten everything.
+            file.sync_data()?;
+            fs::rename(&new, &self.path)
+        };
+        write().map_err(|e| cannot("write", &self.path, &e))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn default_path() -> Result<PathBuf, Failure> {
+    let dir = |name: &str| {
+        env::var_os(name)
+            .filter(|d| !d.is_empty())
+            .map(PathBuf::from)
+    };
+    let base = dir("XDG_RUNTIME_DIR")
+        .or_else(|| dir("XDG_STATE_HOME"))
+        .or_else(|| dir("HOME").map(|home| home.join(".local/state")))
+        .ok_or_else(|| {
+            Failure::usage("there is no home for the session file: name one with --session FILE")
+        })?;
+    let id = rustix::process::getsid(None)
+        .map_err(|e| Failure::not_done(format!("cannot tell the terminal's session: {e}")))?;
+    Ok(base
+        .join("causeway")
+        .join(format!("session-{}", id.as_raw_nonzero())))
+}
+
+fn lock(path: &Path) -> Result<File, Failure> {
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|e| cannot("open", path, &e))?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(e)) => return Err(cannot("lock", path, &e)),
+            Err(TryLockError::WouldBlock) if since.elapsed() > LOCK_WAIT => {
+                return Err(Failure::not_done(format!(
+                    "another command is using this session ({}): wait for it, or use another --session",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+        }
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::not_done(format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::failure::Code;
+    use crate::protocol::context::{Codec, Context};
+
+    #[test]
+    fn a_session_remembers_and_is_held_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/session");
+        let payload = Codec::new(None).encode(&Context::default());
+        let session = Session::open(Some(&path)).unwrap();
+        assert_eq!(session.payload, "");
+        session.save(&payload).unwrap();
+        let other = File::open(beside(&path, ".lock")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(session);
+        assert_eq!(Session::open(Some(&path)).unwrap().payload, payload);
+    }
+
+    #[test]
+    fn a_file_that_is_no_session_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.txt");
+        fs::write(&path, "my notes\n").unwrap();
+        let refused = Session::open(Some(&path)).err().map(|f| f.code);
+        assert_eq!(refused, Some(Code::Usage));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "my notes\n");
+    }
+}

@@ -1,0 +1,195 @@
+//! `status`: the cluster as its own nodes see it.
+//!
+//! The given node says who is in the view; then every member is asked for itself, all at once. A node that
+//! does not answer is shown as such, beside what its peers say of it.
+
+use super::client::{Node, NodeArg};
+use super::failure::{Failure, Outcome, print};
+use crate::node::status::{MemberStatus, Status};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde::Serialize;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Print JSON: the status of every node that answered
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one member of the view said, or why it said nothing.
+#[derive(Serialize)]
+struct Answer {
+    node: String,
+    partition_id: u32,
+    /// Whether the node that was asked first hears from it.
+    alive: bool,
+    status: Option<Status>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    asked: Status,
+    nodes: Vec<Answer>,
+}
+
+pub async fn status(args: StatusArgs) -> Outcome {
+    let asked = ask(&Node::new(&args.node.node, PATIENCE)?).await?;
+    let members = asked
+        .view
+        .partitions
+        .iter()
+        .flat_map(|p| p.members.iter().map(|m| (p.partition_id, m)));
+    let nodes = join_all(members.map(|(partition_id, member)| {
+        let asked = &asked;
+        async move { answer(asked, partition_id, member).await }
+    }))
+    .await;
+    let report = Report { nodes, asked };
+    if args.json {
+        let text = serde_json::to_string(&report)
+            .map_err(|e| Failure::not_done(format!("cannot print the status: {e}")))?;
+        return print(text);
+    }
+    print(headline(&report))?;
+    print(table(&report.nodes).trim_fmt())
+}
+
+/// The status that a node gives of itself.
+pub async fn ask(node: &Node) -> Result<Status, Failure> {
+    let reply = node.send(node.request(Method::GET, "/status")).await?;
+    if !reply.ok() {
+        return Err(Failure::not_done(reply.error()));
+    }
+    serde_json::from_value(reply.body)
+        .map_err(|e| Failure::not_done(format!("the node's status is not understood: {e}")))
+}
+
+async fn answer(asked: &Status, partition_id: u32, member: &MemberStatus) -> Answer {
+    let (status, error) = if member.node == asked.node {
+        (Some(asked.clone()), None)
+    } else {
+        let status = async { ask(&Node::new(&member.node, PATIENCE)?).await };
+        match status.await {
+            Ok(status) => (Some(status), None),
+            Err(failure) => (None, Some(failure.text)),
+        }
+    };
+    Answer {
+        node: member.node.clone(),
+        partition_id,
+        alive: member.alive,
+        status,
+        error,
+    }
+}
+
+fn headline(report: &Report) -> String {
+    let view = &report.asked.view;
+    let silent = report.nodes.iter().filter(|n| n.status.is_none()).count();
+    let mut line = format!(
+        "view {}: nodes {}, partitions {}, K {}",
+        view.number,
+        report.nodes.len(),
+        view.partitions.len(),
+        view.k
+    );
+    if silent > 0 {
+        line += &format!("; {silent} did not answer");
+    }
+    if !report.nodes.iter().any(|n| n.node == report.asked.node) {
+        line += &format!(
+            "\n{} is not in it: {}",
+            report.asked.node,
+            state(&report.asked)
+        );
+    }
+    line
+}
+
+fn table(nodes: &[Answer]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "PARTITION",
+        "NODE",
+        "ALIVE",
+        "STATE",
+        "KEYS",
+        "TO SEND",
+        "TO GET",
+        "WAITING",
+        "DISK",
+        "UP",
+    ]);
+    for node in nodes {
+        let mut row = vec![
+            node.partition_id.to_string(),
+            node.node.clone(),
+            if node.alive { "yes" } else { "no" }.to_owned(),
+        ];
+        match &node.status {
+            Some(s) => row.extend([
+                state(s),
+                s.keys.to_string(),
+                worst(s.peers.iter().map(|p| p.lag)),
+                worst(s.peers.iter().map(|p| p.behind)),
+                s.stalled_reads.to_string(),
+                mebibytes(s.storage_bytes),
+                duration(s.uptime_seconds),
+            ]),
+            None => row.push("no answer".into()),
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+fn state(status: &Status) -> String {
+    match &status.reason {
+        Some(reason) => format!("{} ({reason})", status.state),
+        None => status.state.clone(),
+    }
+}
+
+/// The most that any peer lacks; nothing when there is no peer.
+fn worst(writes: impl Iterator<Item = u64>) -> String {
+    writes.max().map_or_else(|| "-".into(), |n| n.to_string())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024)
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(duration(59), "59s");
+        assert_eq!(duration(3_599), "59m59s");
+        assert_eq!(duration(86_399), "23h59m");
+        assert_eq!(duration(90_000), "1d01h");
+        assert_eq!(mebibytes(1_572_864), "1.5 MiB");
+        assert_eq!(worst([3, 9, 1].into_iter()), "9");
+        assert_eq!(worst(std::iter::empty()), "-");
+    }
+}

@@ -1,0 +1,392 @@
+//! What a node is told by its environment, checked once, before anything is opened.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `ip_port` | the node's own address, as the others reach it | required |
+//! | `VIEW` | the first view: comma-separated `ip:port`s | none: the node is a standby |
+//! | `K` | replicas per partition | 1 |
+//! | `BIND` | where it listens | `ip_port` |
+//! | `PEER_PORT` | where it listens for other nodes | port of `ip_port` + 10000 |
+//! | `DATA_DIR` | where its data lies | `./data/<ip_port>` |
+//! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
+//! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
+//!
+//! A node has to know the peer port of every other one without asking. So the *distance* between
+//! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
+//! `PEER_PORT` is used, it has to lie at the same distance from `ip_port` on every node (with one
+//! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
+
+use crate::protocol::view::{View, ViewError};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// From the port of `ip_port` to the one for other nodes, where `PEER_PORT` says nothing.
+const PEER_DISTANCE: i32 = 10_000;
+const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A node's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// The node's own address: its name in the cluster.
+    pub address: SocketAddr,
+    /// The first view, if the node was given one.
+    pub view: Option<View>,
+    /// Replicas per partition.
+    pub k: usize,
+    /// Where clients are listened for.
+    pub bind: SocketAddr,
+    /// Where other nodes are listened for.
+    pub peer_bind: SocketAddr,
+    pub data_dir: PathBuf,
+    pub cluster_secret: Option<String>,
+    /// The longest value that is taken, in bytes of JSON text.
+    pub max_value_bytes: usize,
+    peer_distance: i32,
+}
+
+/// A variable that makes no sense. Its text is one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{0} is not set: {1}")]
+    Missing(&'static str, &'static str),
+    #[error("{0} is empty: give it a value or do not set it")]
+    Empty(&'static str),
+    // `{:?}` keeps a value with line breaks on one line.
+    #[error("{name}={value:?}: {problem}")]
+    Nonsense {
+        name: &'static str,
+        value: String,
+        problem: String,
+    },
+}
+
+impl Config {
+    /// The settings in `lookup`, which is the process's environment or stands for it.
+    ///
+    /// # Errors
+    /// Names the first variable that makes no sense.
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let address = match lookup("ip_port") {
+            Some(text) => reachable("ip_port", &text, &text)?,
+            None => {
+                return Err(ConfigError::Missing(
+                    "ip_port",
+                    "it is the node's own address, such as 10.0.0.21:8080",
+                ));
+            }
+        };
+        let k = positive("K", lookup("K"), 1)?;
+        let view = match lookup("VIEW") {
+            Some(text) if !text.trim().is_empty() => Some(first_view(&text, k)?),
+            // What a compose file hands on when there is no view: the same as none.
+            _ => None,
+        };
+        let bind = match lookup("BIND") {
+            Some(text) => socket("BIND", &text, &text)?,
+            None => address,
+        };
+        let peer_distance = match lookup("PEER_PORT") {
+            Some(text) => i32::from(peer_port(&text, bind)?) - i32::from(address.port()),
+            None => PEER_DISTANCE,
+        };
+        for node in view.iter().flat_map(View::members).map(|(_, a)| a) {
+            peer_address(node, peer_distance).ok_or_else(|| no_peer_port(node, peer_distance))?;
+        }
+        let peer = peer_address(address, peer_distance)
+            .ok_or_else(|| no_peer_port(address, peer_distance))?;
+        Ok(Self {
+            address,
+            view,
+            k,
+            bind,
+            peer_bind: SocketAddr::new(bind.ip(), peer.port()),
+            data_dir: match not_empty("DATA_DIR", lookup("DATA_DIR"))? {
+                Some(dir) => dir.into(),
+                None => PathBuf::from("data").join(address.to_string()),
+            },
+            cluster_secret: not_empty("CLUSTER_SECRET", lookup("CLUSTER_SECRET"))?,
+            max_value_bytes: positive(
+                "MAX_VALUE_BYTES",
+                lookup("MAX_VALUE_BYTES"),
+                MAX_VALUE_BYTES,
+            )?,
+            peer_distance,
+        })
+    }
+
+    /// Where the node that clients reach at `http` listens for other nodes. `None` when there is no
+    /// such port: a node with that address cannot be in this cluster.
+    #[must_use]
+    pub fn peer_address(&self, http: SocketAddr) -> Option<SocketAddr> {
+        peer_address(http, self.peer_distance)
+    }
+
+    /// Whether the node is in no view yet and waits to be added to one.
+    #[must_use]
+    pub fn is_standby(&self) -> bool {
+        self.view
+            .as_ref()
+            .is_none_or(|view| view.member_at(self.address).is_none())
+    }
+}
+
+/// Leaves the secret out.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("address", &self.address)
+            .field("bind", &self.bind)
+            .field("peer_bind", &self.peer_bind)
+            .field("k", &self.k)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+fn peer_address(http: SocketAddr, distance: i32) -> Option<SocketAddr> {
+    let port = u16::try_from(i32::from(http.port()) + distance).ok()?;
+    (port != 0).then(|| SocketAddr::new(http.ip(), port))
+}
+
+fn no_peer_port(node: SocketAddr, distance: i32) -> ConfigError {
+    nonsense(
+        "ip_port",
+        &node.to_string(),
+        &format!(
+            "the port for other nodes would be {}, which is no port: set PEER_PORT to a free one, at the same distance from ip_port on every node",
+            i32::from(node.port()) + distance
+        ),
+    )
+}
+
+fn nonsense(name: &'static str, value: &str, problem: &str) -> ConfigError {
+    ConfigError::Nonsense {
+        name,
+        value: value.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// The address `part`, which stands in the variable's `whole` text.
+fn socket(name: &'static str, whole: &str, part: &str) -> Result<SocketAddr, ConfigError> {
+    let part = part.trim();
+    let address: SocketAddr = part.parse().map_err(|_| {
+        nonsense(
+            name,
+            whole,
+            &format!("{part:?} is no address: it takes the form ip:port, such as 10.0.0.21:8080"),
+        )
+    })?;
+    if address.port() == 0 {
+        return Err(nonsense(name, whole, "port 0 is no port"));
+    }
+    Ok(address)
+}
+
+/// An address that other nodes can connect to.
+fn reachable(name: &'static str, whole: &str, part: &str) -> Result<SocketAddr, ConfigError> {
+    let address = socket(name, whole, part)?;
+    if address.ip().is_unspecified() {
+        return Err(nonsense(
+            name,
+            whole,
+            "other nodes cannot reach that address: give the node's own, and BIND to listen on all",
+        ));
+    }
+    Ok(address)
+}
+
+fn first_view(text: &str, k: usize) -> Result<View, ConfigError> {
+    let addresses: Vec<SocketAddr> = text
+        .split(',')
+        .map(|part| reachable("VIEW", text, part))
+        .collect::<Result<_, _>>()?;
+    View::first(&addresses, k).map_err(|e: ViewError| nonsense("VIEW", text, &e.to_string()))
+}
+
+fn peer_port(text: &str, bind: SocketAddr) -> Result<u16, ConfigError> {
+    match text.trim().parse::<u16>() {
+        Ok(0) | Err(_) => Err(nonsense("PEER_PORT", text, "it is no port (1 to 65535)")),
+        Ok(port) if port == bind.port() => Err(nonsense(
+            "PEER_PORT",
+            text,
+            "it is the port for clients already",
+        )),
+        Ok(port) => Ok(port),
+    }
+}
+
+fn positive(
+    name: &'static str,
+    text: Option<String>,
+    default: usize,
+) -> Result<usize, ConfigError> {
+    let Some(text) = text else {
+        return Ok(default);
+    };
+    match text.trim().parse() {
+        Ok(0) | Err(_) => Err(nonsense(
+            name,
+            &text,
+            "it has to be a whole number of 1 or more",
+        )),
+        Ok(n) => Ok(n),
+    }
+}
+
+fn not_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, ConfigError> {
+    match text {
+        Some(text) if text.trim().is_empty() => Err(ConfigError::Empty(name)),
+        text => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_env(|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    /// The settings with `name` set to `value` beside a good `ip_port`, which must be refused.
+    fn refused(name: &str, value: &str) -> String {
+        let vars = [(name, value), ("ip_port", "10.0.0.21:8080")];
+        let error = config(&vars).expect_err(value).to_string();
+        assert!(error.contains(name), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    }
+
+    #[test]
+    fn a_lone_address_makes_a_standby_with_defaults() {
+        let c = config(&[("ip_port", "10.0.0.21:8080")]).unwrap();
+        assert!(c.is_standby() && c.view.is_none());
+        assert_eq!((c.k, c.bind), (1, c.address));
+        assert_eq!(c.peer_bind, "10.0.0.21:18080".parse().unwrap());
+        assert_eq!(c.data_dir, PathBuf::from("data/10.0.0.21:8080"));
+        assert_eq!(c.cluster_secret, None);
+        assert_eq!(c.max_value_bytes, 8 << 20);
+        assert!(
+            config(&[("ip_port", "10.0.0.21:8080"), ("VIEW", "")]).is_ok_and(|c| c.is_standby())
+        );
+    }
+
+    #[test]
+    fn a_full_environment_is_taken_as_it_says() {
+        let c = config(&[
+            ("ip_port", "10.0.0.22:8080"),
+            ("VIEW", "10.0.0.21:8080, 10.0.0.22:8080,10.0.0.23:8080"),
+            ("K", "2"),
+            ("BIND", "0.0.0.0:80"),
+            ("PEER_PORT", "7000"),
+            ("DATA_DIR", "/d"),
+            ("CLUSTER_SECRET", "s"),
+            ("MAX_VALUE_BYTES", "100"),
+        ])
+        .unwrap();
+        assert!(!c.is_standby());
+        assert_eq!(c.view.as_ref().map(|v| v.partitions().count()), Some(2));
+        assert_eq!(c.bind, "0.0.0.0:80".parse().unwrap());
+        assert_eq!(c.peer_bind, "0.0.0.0:7000".parse().unwrap());
+        assert_eq!(c.data_dir, PathBuf::from("/d"));
+        assert_eq!(c.cluster_secret.as_deref(), Some("s"));
+        assert_eq!(c.max_value_bytes, 100);
+        assert!(!format!("{c:?}").contains("cluster_secret"));
+    }
+
+    #[test]
+    fn the_peer_port_lies_at_one_distance_for_the_whole_cluster() {
+        let at = |s: &str| s.parse::<SocketAddr>().unwrap();
+        let c = config(&[("ip_port", "127.0.0.1:8081")]).unwrap();
+        assert_eq!(
+            c.peer_address(at("127.0.0.1:8084")),
+            Some(at("127.0.0.1:18084"))
+        );
+        assert_eq!(c.peer_address(at("127.0.0.1:60000")), None);
+        let c = config(&[("ip_port", "127.0.0.1:8081"), ("PEER_PORT", "7081")]).unwrap();
+        assert_eq!(
+            c.peer_address(at("127.0.0.1:8084")),
+            Some(at("127.0.0.1:7084"))
+        );
+        assert_eq!(c.peer_address(at("127.0.0.1:1000")), None);
+    }
+
+    #[test]
+    fn a_port_too_high_for_the_default_asks_for_a_peer_port() {
+        let e = config(&[("ip_port", "10.0.0.1:60000")]).unwrap_err();
+        assert!(e.to_string().contains("PEER_PORT"), "{e}");
+        assert!(refused("VIEW", "10.0.0.21:8080,VIEW").contains("no address"));
+        let far = [
+            ("ip_port", "10.0.0.1:80"),
+            ("VIEW", "10.0.0.1:80,10.0.0.2:60000"),
+        ];
+        assert!(
+            config(&far)
+                .unwrap_err()
+                .to_string()
+                .contains("10.0.0.2:60000")
+        );
+        let set = [("ip_port", "10.0.0.1:60000"), ("PEER_PORT", "61000")];
+        assert_eq!(config(&set).unwrap().peer_bind.port(), 61_000);
+    }
+
+    #[test]
+    fn an_address_is_required_and_has_to_be_one() {
+        let e = config(&[]).unwrap_err().to_string();
+        assert!(e.contains("ip_port is not set"), "{e}");
+        for bad in [
+            "",
+            "host:80",
+            "10.0.0.1",
+            "10.0.0.1:0",
+            "0.0.0.0:80",
+            "1.2.3.4:99999",
+        ] {
+            let e = config(&[("ip_port", bad)]).unwrap_err().to_string();
+            assert!(e.starts_with("ip_port="), "{e}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in ["0", "abc", "", "-1", "1.5", "1\n2"] {
+            refused("K", bad);
+            refused("MAX_VALUE_BYTES", bad);
+        }
+        assert!(refused("VIEW", "10.0.0.1:80,10.0.0.1:80").contains("twice"));
+        for bad in [
+            "10.0.0.1:80,",
+            "a",
+            ",",
+            "10.0.0.1:80;10.0.0.2:80",
+            "0.0.0.0:80",
+        ] {
+            refused("VIEW", bad);
+        }
+        for bad in ["", "8080", "10.0.0.1:0"] {
+            refused("BIND", bad);
+        }
+        for bad in ["", "0", "70000", "x", "8080"] {
+            refused("PEER_PORT", bad);
+        }
+        for name in ["CLUSTER_SECRET", "DATA_DIR"] {
+            refused(name, "");
+            refused(name, "  ");
+        }
+    }
+
+    #[test]
+    fn a_node_not_named_in_its_view_is_a_standby() {
+        let vars = [
+            ("ip_port", "10.0.0.9:80"),
+            ("VIEW", "10.0.0.1:80,10.0.0.2:80"),
+        ];
+        assert!(config(&vars).unwrap().is_standby());
+    }
+}

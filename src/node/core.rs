@@ -1,0 +1,319 @@
+//! The thread that runs the replica: events in, effects out, in order.
+//!
+//! It takes whatever has gathered in its queue, steps the replica through it and carries out the
+//! effects together: one batch for the committer, the new marks for the readers, then answers
+//! and messages. It never waits for the disk or the network.
+
+use super::wire::Envelope;
+use crate::protocol::clock::Clock;
+use crate::protocol::ids::MemberId;
+use crate::protocol::marks::Marks;
+use crate::protocol::op::Answer;
+use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
+use crate::protocol::store::StoreError;
+use crate::storage::Disk;
+use crate::storage::{Committer, Numbered};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that may wait before senders have to.
+const QUEUE: usize = 16_384;
+/// Events stepped through before effects are carried out.
+const ROUND: usize = 1_024;
+/// Time between ticks.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Whoever waits for an answer.
+pub type Ticket = oneshot::Sender<Answer>;
+
+/// What the core is told.
+pub enum Input {
+    Event(Event<Ticket>),
+    /// The committer could not store a batch.
+    StorageFailed(StoreError),
+    /// End, when everything that was taken is durable.
+    Stop,
+}
+
+/// Sends a message to members: must not block.
+pub type Sender = Arc<dyn Fn(&[MemberId], Envelope) + Send + Sync>;
+
+/// Both clocks of this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks(Instant);
+
+impl Clocks {
+    /// Clocks whose monotonic time starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds since the start.
+    #[must_use]
+    pub fn mono_us(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn wall_ms(self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn now(self) -> Now {
+        Now {
+            mono_us: self.mono_us(),
+            wall_ms: self.wall_ms(),
+        }
+    }
+}
+
+/// What the core shares with the rest of the node.
+pub struct Shared {
+    pub clocks: Clocks,
+    pub clock: Arc<Clock>,
+    pub disk: Arc<Disk>,
+    pub marks: ArcSwap<Marks>,
+}
+
+/// The queue into the core.
+#[derive(Clone)]
+pub struct Inbox(mpsc::Sender<Input>);
+
+impl Inbox {
+    /// A queue, with its reading end for [`Core::spawn`].
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Input>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Queues an event now; false when the queue is full or the core has ended.
+    #[must_use]
+    pub fn offer(&self, event: Event<Ticket>) -> bool {
+        self.0.try_send(Input::Event(event)).is_ok()
+    }
+
+    /// Queues an event when there is room.
+    pub async fn send(&self, event: Event<Ticket>) {
+        self.input(Input::Event(event)).await;
+    }
+
+    /// Queues an input when there is room.
+    pub async fn input(&self, input: Input) {
+        // The core ends only when the node does: nobody waits for what comes after.
+        let _ = self.0.send(input).await;
+    }
+
+    /// Queues an input, waiting for room on this thread.
+    pub fn send_blocking(&self, input: Input) {
+        let _ = self.0.blocking_send(input);
+    }
+}
+
+/// The core's thread and all that it owns.
+pub struct Core {
+    replica: Replica<Arc<Disk>, Ticket>,
+    setup: Setup,
+    shared: Arc<Shared>,
+    committer: Committer,
+    send: Sender,
+    /// The number of the replica's first batch, less one, in the committer's count.
+    base: u64,
+    submitted: u64,
+    durable: u64,
+    restart_above: Option<u64>,
+    full: bool,
+    failed: Option<StoreError>,
+}
+
+impl Core {
+    /// Opens the replica on the disk.
+    ///
+    /// # Errors
+    /// When the disk's content does not fit this node.
+    pub fn open(
+        setup: &Setup,
+        disk: Arc<Disk>,
+        clock: Arc<Clock>,
+        clocks: Clocks,
+    ) -> Result<Replica<Arc<Disk>, Ticket>, OpenError> {
+        Replica::open(setup.clone(), disk, clock, clocks.now())
+    }
+
+    /// Puts a core together.
+    #[must_use]
+    pub fn new(
+        replica: Replica<Arc<Disk>, Ticket>,
+        setup: Setup,
+        shared: Arc<Shared>,
+        committer: Committer,
+        send: Sender,
+    ) -> Self {
+        Self {
+            replica,
+            setup,
+            shared,
+            committer,
+            send,
+            base: 0,
+            submitted: 0,
+            durable: 0,
+            restart_above: None,
+            full: false,
+            failed: None,
+        }
+    }
+
+    /// Runs until told to stop. `Err` when the storage failed for good.
+    ///
+    /// # Errors
+    /// What made the storage fail.
+    pub fn run(mut self, mut inbox: mpsc::Receiver<Input>) -> Result<(), StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| StoreError::Io {
+                what: "starting the replica's thread".into(),
+                detail: e.to_string(),
+            })?;
+        runtime.block_on(async {
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            let mut inputs = Vec::with_capacity(ROUND);
+            let mut stopping = false;
+            self.carry_out();
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = ticks.tick() => self.step(Event::Tick),
+                    count = inbox.recv_many(&mut inputs, ROUND) => {
+                        stopping |= count == 0;
+                    }
+                }
+                for input in inputs.drain(..) {
+                    match input {
+                        Input::Event(Event::Persisted(no)) => self.persisted(no),
+                        Input::Event(event) => self.step(event),
+                        Input::StorageFailed(error) => self.storage_failed(error),
+                        Input::Stop => stopping = true,
+                    }
+                }
+                self.carry_out();
+                self.restart_if_due();
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
+                // Stuck on a full disk there is nothing to wait for.
+                if stopping && (self.durable == self.submitted || self.full) {
+                    return Ok(());
+                }
+            }
+        })?;
+        self.committer.shutdown()
+    }
+
+    fn step(&mut self, event: Event<Ticket>) {
+        if let Event::DiskFull(None) = event
+            && std::mem::take(&mut self.full)
+        {
+            self.committer.resume();
+        }
+        self.replica.step(self.shared.clocks.now(), event);
+    }
+
+    fn persisted(&mut self, no: u64) {
+        self.durable = no;
+        if let Some(no) = no.checked_sub(self.base).filter(|no| *no > 0) {
+            self.step(Event::Persisted(no));
+        }
+    }
+
+    fn storage_failed(&mut self, error: StoreError) {
+        log::error!("storing failed: {error}");
+        if let StoreError::Full { .. } = error {
+            self.full = true;
+            self.step(Event::DiskFull(Some(error.to_string())));
+        } else {
+            self.failed = Some(error);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let effects = self.replica.flush();
+        // Readers first: who gets an answer may ask again at once.
+        if let Some(marks) = self.replica.changed_marks() {
+            if let (None, Some(reason)) = (&self.shared.marks.load().recovering, &marks.recovering)
+            {
+                log::warn!("reads are not served for now: {reason}");
+            } else if self.shared.marks.load().recovering.is_some() && marks.recovering.is_none() {
+                log::info!("serving partition {}", marks.partition.0);
+            }
+            self.shared.marks.store(marks);
+        }
+        let incarnation = self.replica.log_id().incarnation;
+        for effect in effects {
+            match effect {
+                Effect::Persist { no, batch } => {
+                    self.submitted = self.base + no;
+                    self.committer.submit(Numbered {
+                        no: self.submitted,
+                        batch,
+                    });
+                }
+                Effect::Send { to, message } => (self.send)(
+                    &to,
+                    Envelope {
+                        incarnation,
+                        message,
+                    },
+                ),
+                Effect::Answer { ticket, answer } => {
+                    // Who asked may have stopped waiting.
+                    let _ = ticket.send(answer);
+                }
+                Effect::Fault(error) => log::error!("reading the store failed: {error}"),
+                Effect::Restart { above } => self.restart_above = Some(above),
+            }
+        }
+    }
+
+    /// Opens the replica anew, with a newer incarnation, once all its batches are durable.
+    fn restart_if_due(&mut self) {
+        let Some(above) = self
+            .restart_above
+            .filter(|_| self.durable == self.submitted)
+        else {
+            return;
+        };
+        log::warn!(
+            "a peer knows a later incarnation of this node ({above:x}): opening a newer log"
+        );
+        self.restart_above = None;
+        self.setup.incarnation = above + 1;
+        let (disk, clock) = (
+            Arc::clone(&self.shared.disk),
+            Arc::clone(&self.shared.clock),
+        );
+        match Self::open(&self.setup, disk, clock, self.shared.clocks) {
+            Ok(replica) => {
+                self.replica = replica;
+                self.base = self.submitted;
+                self.carry_out();
+            }
+            Err(error) => {
+                self.failed = Some(StoreError::Io {
+                    what: "opening the replica again".into(),
+                    detail: error.to_string(),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a node tells about itself and about a context, in words.
+
+use super::Node;
+use super::status::{
+    EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
+};
+use crate::protocol::context::Context;
+use crate::protocol::ids::{LogId, MemberId};
+use crate::protocol::marks::Marks;
+use crate::storage::CommitterStats;
+
+/// A member of another partition that was not heard of for this long counts as dead, in
+/// microseconds. Beacons come ten times a second in clusters of up to 64 nodes.
+const ELSEWHERE_DEAD_US: u64 = 2_000_000;
+
+impl Node {
+    fn name(&self, member: MemberId) -> String {
+        self.view
+            .address(member)
+            .map_or_else(|| member.to_string(), |a| a.to_string())
+    }
+
+    fn is_alive(&self, member: MemberId, marks: &Marks) -> bool {
+        if member == self.me {
+            return true;
+        }
+        match marks.peers.iter().find(|p| p.member == member) {
+            Some(peer) => peer.alive,
+            None => {
+                let now = self.shared.clocks.mono_us();
+                self.health().alive(member, now, ELSEWHERE_DEAD_US)
+            }
+        }
+    }
+
+    /// The node at this moment.
+    pub fn status(&self) -> Status {
+        let marks = self.shared.marks.load();
+        let partitions = self
+            .view
+            .partitions()
+            .map(|(id, replicas)| PartitionStatus {
+                partition_id: id.0,
+                members: replicas
+                    .iter()
+                    .map(|m| MemberStatus {
+                        node: self.name(*m),
+                        member: m.0,
+                        alive: self.is_alive(*m, &marks),
+                    })
+                    .collect(),
+            });
+        Status {
+            node: self.config.address.to_string(),
+            member: self.me.0,
+            incarnation: self.incarnation(&marks),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: if marks.recovering.is_none() {
+                "serving"
+            } else {
+                "recovering"
+            }
+            .to_owned(),
+            reason: marks.recovering.clone(),
+            partition_id: self.partition.0,
+            view: ViewStatus {
+                number: self.view.number,
+                k: self.view.k,
+                partitions: partitions.collect(),
+            },
+            keys: marks.gauges.live_keys,
+            tombstones: marks.gauges.tombstones,
+            unstable: marks.gauges.unstable,
+            stalled_reads: marks.gauges.stalled_reads,
+            peers: self.peers(&marks),
+            storage_bytes: self.shared.disk.size_bytes().unwrap_or(0),
+            free_bytes: self.shared.disk.free_bytes().unwrap_or(0),
+            uptime_seconds: self.shared.clocks.mono_us() / 1_000_000,
+            clock_ms: self
+                .shared
+                .clock
+                .observe_wall(self.shared.clocks.wall_ms())
+                .ms(),
+        }
+    }
+
+    fn incarnation(&self, marks: &Marks) -> u64 {
+        let own = marks.logs.keys().filter(|log| log.member == self.me);
+        own.map(|log| log.incarnation).max().unwrap_or(0)
+    }
+
+    fn peers(&self, marks: &Marks) -> Vec<PeerStatus> {
+        let applied = |log: &LogId| marks.logs.get(log).map_or(0, |m| m.applied);
+        marks
+            .peers
+            .iter()
+            .map(|peer| PeerStatus {
+                node: self.name(peer.member),
+                member: peer.member.0,
+                alive: peer.alive,
+                lag: marks
+                    .logs
+                    .iter()
+                    .map(|(log, m)| {
+                        m.applied
+                            .saturating_sub(peer.applied.get(log).copied().unwrap_or(0))
+                    })
+                    .sum(),
+                behind: peer
+                    .applied
+                    .iter()
+                    .filter(|(log, _)| marks.logs.contains_key(log))
+                    .map(|(log, theirs)| theirs.saturating_sub(applied(log)))
+                    .sum(),
+            })
+            .collect()
+    }
+
+    /// What the committer has done since the start.
+    pub fn counters(&self) -> &CommitterStats {
+        &self.committed
+    }
+
+    /// Says of each entry of a context what it stands for and who has it.
+    pub fn explain(&self, context: &Context) -> Vec<Explained> {
+        let marks = self.shared.marks.load();
+        context
+            .iter()
+            .map(|(log, seq)| self.explain_entry(&marks, log, seq))
+            .collect()
+    }
+
+    fn explain_entry(&self, marks: &Marks, log: LogId, seq: u64) -> Explained {
+        let writer = self.name(log.member);
+        let mut holders: Vec<String> = marks
+            .peers
+            .iter()
+            .filter(|p| p.applied.get(&log).is_some_and(|a| *a >= seq))
+            .map(|p| self.name(p.member))
+            .collect();
+        let here = marks.logs.get(&log).is_some_and(|m| m.applied >= seq);
+        if here {
+            holders.insert(0, self.config.address.to_string());
+        }
+        let first = format!("the first {seq} writes that {writer} took since its start");
+        let first = format!("{first} {:x}", log.incarnation);
+        let partition = self.view.partition_of(log.member);
+        let (state, text) = if marks.is_finished(log) {
+            let text = "that log is closed and was complete at every replica";
+            (EntryState::Finished, text.to_owned())
+        } else if marks.is_stable(log, seq) {
+            let text = "every replica of the partition has them, no read waits for them";
+            (EntryState::Stable, text.to_owned())
+        } else if here {
+            let text = "they are here, but not known to be at every replica";
+            (EntryState::Here, text.to_owned())
+        } else if marks.is_mine(log) {
+            let have = marks.logs.get(&log).map_or(0, |m| m.applied);
+            let text = format!(
+                "here are only the first {have}: a read of this partition has to wait or go to {}",
+                if holders.is_empty() {
+                    writer.clone()
+                } else {
+                    holders.join(" or ")
+                }
+            );
+            (EntryState::Missing, text)
+        } else {
+            let text = "they belong to another partition: ask one of its nodes who has them";
+            (EntryState::Elsewhere, text.to_owned())
+        };
+        Explained {
+            node: writer,
+            member: log.member.0,
+            incarnation: log.incarnation,
+            seq,
+            partition_id: partition.map_or(0, |p| p.0),
+            state,
+            holders,
+            text: format!("{first}: {text}"),
+        }
+    }
+}
