@@ -171,13 +171,16 @@ bench() {
   shift 5
   say "$series"
   # The limit leaves room for filling the store first; a hang must not take the run with it.
-  reply=$(timeout $((seconds + warmup + 120)) "$causeway" bench --target "$urls" --protocol "$protocol" --connections "$connections" \
+  reply=$(timeout $((seconds + warmup + 180)) "$causeway" bench --target "$urls" --protocol "$protocol" --connections "$connections" \
     --seconds "$seconds" --warmup "$warmup" --read-share "$share" --keys "$keys" --value-size 100 --distribution uniform \
     --json "$@" 2>"$work/bench.log") || { tail -n 20 "$work/bench.log" >&2; give_up "$series: the load generator failed"; }
   {
     number requests_per_second "$reply"; number p50_us "$reply"; number p99_us "$reply"; number p999_us "$reply"; number errors "$reply"
   } | paste -sd ' ' >>"$work/$series.series"
 }
+
+# fill PROTOCOL URLS: every key once, so that no read asks for a key that is not there.
+fill() { seconds=1 warmup=0 bench "fill_$1" 128 "$1" "$2" 0.0 --prefill; }
 
 # redis_bench SERIES PORT COMMAND: by number of requests, as redis-benchmark has no clock.
 redis_bench() {
@@ -201,7 +204,10 @@ one_node() {
     mkdir "$work/redis"
     spawn redis redis-server --port "$redis" --bind 127.0.0.1 --dir "$work/redis" --appendonly yes --appendfsync always --save ''
     until_answers redis redis-cli -h 127.0.0.1 -p "$redis" ping
+    redis_bench fill_redis "$redis" set
   fi
+  fill causeway "$node"
+  if [[ -n $etcd ]]; then fill etcd "$etcd"; fi
   for ((i = 0; i < rounds; i++)); do
     bench one_put 128 causeway "$node" 0.0
     if [[ -n $etcd ]]; then bench etcd1_put 128 etcd "$etcd" 0.0; fi
@@ -218,6 +224,8 @@ three_nodes() {
   local nodes etcd='' i
   start_nodes three 3 3; nodes=$URLS
   if [[ -n $have_etcd ]]; then start_etcd etcd-of-3- 3; etcd=$URLS; fi
+  fill causeway "$nodes"
+  if [[ -n $etcd ]]; then fill etcd "$etcd"; fi
   for ((i = 0; i < rounds; i++)); do
     bench three_put 128 causeway "$nodes" 0.0
     if [[ -n $etcd ]]; then bench etcd3_put 128 etcd "$etcd" 0.0; fi
@@ -240,7 +248,7 @@ three_nodes() {
 forwarding() {
   local keys=1 owner other i
   start_nodes two 2 1
-  seconds=1 warmup=0 bench fill 8 causeway "${URL[0]}" 0.0
+  fill causeway "${URL[0]}"
   owner=''
   for i in 0 1; do
     if [[ $(curl -sf --max-time 2 "${URL[i]}/kvs/get_number_of_keys" || true) =~ \"count\"[[:space:]]*:[[:space:]]*1[^0-9] ]]; then
