@@ -4,13 +4,14 @@
 use super::wire::{Envelope, Forward, Forwarded};
 use super::{Failed, Links, Node, StartError};
 use crate::net::{self, Net};
+use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
-use crate::protocol::ids::MemberId;
+use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::message::{Beacon, Message};
 use crate::protocol::op::{Answer, Consistency, Op, Refusal};
 use crate::protocol::reads::{self, Lookup};
 use crate::protocol::replica::Event;
-use crate::protocol::route::{Attempt, Outcome, Route, TOTAL_US};
+use crate::protocol::route::{Attempt, Outcome, Route};
 use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
 use std::sync::{Arc, Weak};
@@ -132,11 +133,8 @@ impl<'a> Forwarder<'a> {
         if !node.inbox.offer(event) {
             return Outcome::Answered(Answer::Refused(Refusal::Overloaded));
         }
-        match tokio::time::timeout(Duration::from_micros(TOTAL_US), answer).await {
-            Ok(Ok(answer)) => Outcome::Answered(answer),
-            // The replica ended or opened a new log, or its disk stands still.
-            Ok(Err(_)) | Err(_) => Outcome::NoAnswer,
-        }
+        // The replica answers in time, whatever the disk does; else it ended or opened a new log.
+        answer.await.map_or(Outcome::NoAnswer, Outcome::Answered)
     }
 
     fn look(&self, op: &Op, context: &Context, consistency: Consistency) -> Now {
@@ -165,8 +163,13 @@ impl<'a> Forwarder<'a> {
         let timeout = Duration::from_micros(timeout_us);
         match links.request(to, &forward, timeout).await {
             Ok(forwarded) => {
-                self.learn(to, &forwarded);
-                Outcome::Answered(forwarded.answer)
+                let Forwarded {
+                    answer,
+                    stable,
+                    clock,
+                } = forwarded;
+                self.learn(to, clock, stable);
+                Outcome::Answered(answer)
             }
             Err(error) if error.definitely_not_sent() => Outcome::NotSent,
             Err(_) => Outcome::NoAnswer,
@@ -174,19 +177,16 @@ impl<'a> Forwarder<'a> {
     }
 
     /// Takes note of what an answer says about the other partition.
-    fn learn(&self, from: MemberId, forwarded: &Forwarded) {
+    fn learn(&self, from: MemberId, clock: Timestamp, stable: Vec<(LogId, u64)>) {
         let node = self.node;
-        node.shared.clock.observe(forwarded.clock);
-        let marks = node.shared.marks.load();
-        let newer = |(log, stable): &(crate::protocol::ids::LogId, u64)| {
-            marks.elsewhere.get(log).is_none_or(|known| known < stable)
+        node.shared.clock.observe(clock);
+        let beacon = Beacon {
+            clock,
+            serving: true,
+            stable,
+            over: Vec::new(),
         };
-        if forwarded.stable.iter().any(newer) {
-            let beacon = Beacon {
-                clock: forwarded.clock,
-                serving: true,
-                stable: forwarded.stable.clone(),
-            };
+        if node.shared.marks.load().elsewhere.lacks(&beacon) {
             // Gossip brings it too: when the queue is full it can wait.
             let _ = node.inbox.offer(Event::Message {
                 from,

@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// How long a write waits for a second copy, in microseconds.
 pub const DEGRADE_US: u64 = 100_000;
 
+/// A client is told after this long that its write is not on disk yet, in microseconds.
+const GIVE_UP_US: u64 = 800_000;
+
 /// Writes that wait, at most.
 const MAX_WAITING: usize = 65_536;
 
@@ -30,7 +33,8 @@ pub(super) struct Accept<T> {
 
 struct Waiting<T> {
     seq: u64,
-    ticket: T,
+    /// `None` when the client was told not to wait.
+    ticket: Option<T>,
     context: Context,
     stamp: Stamp,
     wall_ms: u64,
@@ -172,7 +176,7 @@ impl<S: Store, T> Replica<S, T> {
         self.tail.push(version, !self.peer_ids.is_empty());
         self.accept.waiting.push_back(Waiting {
             seq: dot.seq,
-            ticket,
+            ticket: Some(ticket),
             context,
             stamp,
             wall_ms: self.now.wall_ms,
@@ -257,7 +261,24 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
+    /// Answers clients whose writes a slow disk has not stored in time: what becomes of them is open.
+    pub(super) fn give_up_writes(&mut self) {
+        let late = self.now.mono_us.saturating_sub(GIVE_UP_US);
+        let queue = self.accept.waiting.iter_mut();
+        let tickets: Vec<T> = queue
+            .take_while(|w| w.since_us <= late)
+            .filter_map(|w| w.ticket.take())
+            .collect();
+        for ticket in tickets {
+            let slow = "the disk is slow: the write may be stored later";
+            self.refuse(ticket, Refusal::Storage(slow.to_owned()));
+        }
+    }
+
     fn acknowledge(&mut self, waiting: Waiting<T>) {
+        let Some(ticket) = waiting.ticket else {
+            return;
+        };
         let has =
             |p: &super::gossip::Peer| p.applied.get(&self.log).is_some_and(|a| *a >= waiting.seq);
         let copies = 1 + self.peers.values().filter(|p| has(p)).count();
@@ -277,6 +298,6 @@ impl<S: Store, T> Replica<S, T> {
             copies: u8::try_from(copies).unwrap_or(u8::MAX),
             created: waiting.created,
         };
-        self.answer(waiting.ticket, Answer::Written(written));
+        self.answer(ticket, Answer::Written(written));
     }
 }

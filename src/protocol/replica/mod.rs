@@ -430,6 +430,7 @@ impl<S: Store, T> Replica<S, T> {
         self.expose();
         self.pump_all();
         self.expire_reads();
+        self.give_up_writes();
         self.close_gaps();
         self.snapshot_tick();
         self.try_serve();
