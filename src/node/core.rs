@@ -4,11 +4,11 @@
 //! effects together: one batch for the committer, the new marks for the readers, then answers
 //! and messages. It never waits for the disk or the network.
 
+use super::reply::{Outbox, Ticket};
 use super::wire::Envelope;
 use crate::protocol::clock::Clock;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
-use crate::protocol::op::Answer;
 use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
 use crate::protocol::store::StoreError;
 use crate::storage::Disk;
@@ -16,7 +16,7 @@ use crate::storage::{Committer, Numbered};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Events that may wait before senders have to.
 const QUEUE: usize = 16_384;
@@ -24,9 +24,6 @@ const QUEUE: usize = 16_384;
 const ROUND: usize = 1_024;
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(20);
-
-/// Whoever waits for an answer.
-pub type Ticket = oneshot::Sender<Answer>;
 
 /// What the core is told.
 pub enum Input {
@@ -125,6 +122,7 @@ pub struct Core {
     shared: Arc<Shared>,
     committer: Committer,
     send: Sender,
+    outbox: Outbox,
     /// The number of the replica's first batch, less one, in the committer's count.
     base: u64,
     submitted: u64,
@@ -163,6 +161,7 @@ impl Core {
             shared,
             committer,
             send,
+            outbox: Outbox::default(),
             base: 0,
             submitted: 0,
             durable: 0,
@@ -275,14 +274,12 @@ impl Core {
                         message,
                     },
                 ),
-                Effect::Answer { ticket, answer } => {
-                    // Who asked may have stopped waiting.
-                    let _ = ticket.send(answer);
-                }
+                Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
                 Effect::Restart { above } => self.restart_above = Some(above),
             }
         }
+        self.outbox.deliver();
     }
 
     /// Opens the replica anew, with a newer incarnation, once all its batches are durable.

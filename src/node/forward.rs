@@ -1,6 +1,7 @@
 //! Operations on their way to a replica: driving a [`Route`], serving what other nodes send on,
 //! and the connections that carry both.
 
+use super::reply;
 use super::wire::{Envelope, Forward, Forwarded};
 use super::{Failed, Links, Node, StartError};
 use crate::net::{self, Net};
@@ -17,7 +18,6 @@ use crate::protocol::view::PartitionId;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 /// Versions of the wire format that this program speaks.
 const WIRE_VERSIONS: (u16, u16) = (1, 1);
@@ -104,7 +104,7 @@ impl<'a> Forwarder<'a> {
     /// Does an operation on this replica.
     pub(super) async fn here(&self, op: &Op, context: &Context, stall_us: u64) -> Outcome {
         let node = self.node;
-        let (ticket, answer) = oneshot::channel();
+        let (ticket, answer) = reply::ticket();
         let event = match op {
             Op::Get { key, consistency } => {
                 let now = match self.look(op, context, *consistency) {

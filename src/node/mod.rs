@@ -5,6 +5,7 @@ pub mod config;
 mod core;
 mod explain;
 mod forward;
+mod reply;
 mod run;
 pub mod status;
 mod wire;
