@@ -299,7 +299,7 @@ ratio() { # SERIES SERIES TARGET TEXT: the ratio within each round, then the med
   errors=$(cat "$work/$1.series" "$work/$2.series" | awk '{ n += $5 } END { print n + 0 }')
   ((errors == 0)) || verdict="**no**: $errors errors" # a refusal is quick, and must not count as speed
   [[ $verdict == yes ]] || echo "$4" >>"$work/missed"
-  printf '| %s | %.2f | %.2f to %.2f | %s | %s |\n' "$4" "$middle" "$(head -n 1 <<<"$all")" "$(tail -n 1 <<<"$all")" "$3" "$verdict"
+  printf '| %s | %.3f | %.3f to %.3f | %s | %s |\n' "$4" "$middle" "$(head -n 1 <<<"$all")" "$(tail -n 1 <<<"$all")" "$3" "$verdict"
 }
 
 page() {

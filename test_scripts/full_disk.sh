@@ -3,8 +3,8 @@
 # The disk is a small tmpfs volume. A second container holds it, so that it outlives the node's restart.
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-size_mb=${DISK_MB:-48}
-value_kb=${VALUE_KB:-256}
+size_mb=${DISK_MB:-192} # a node keeps a reserve of 128 MiB for its own housekeeping
+value_kb=${VALUE_KB:-1024}
 
 note "image $IMAGE: 1 node, K=1, a disk of $size_mb MiB"
 make_networks
