@@ -9,10 +9,10 @@ use super::{
     stats::Stats,
 };
 use crate::protocol::ids::MemberId;
+use dashmap::DashMap;
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -36,7 +36,8 @@ pub struct Reception<M, Q, R, H> {
     /// Cancelled when every connection is to end at once.
     pub kill: CancellationToken,
     pub tasks: TaskTracker,
-    pub logged: Mutex<HashMap<IpAddr, String>>,
+    /// What was last logged about an address.
+    pub logged: DashMap<IpAddr, String>,
     pub kinds: Kinds<M, Q, R>,
 }
 
@@ -123,27 +124,23 @@ where
 
     /// Remembers how the last hello of an address ended (None: well). True if that is new.
     fn remembered(&self, addr: SocketAddr, outcome: Option<&str>) -> bool {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = outcome else {
-            return logged.remove(&addr.ip()).is_some();
+            return self.logged.remove(&addr.ip()).is_some();
         };
-        if logged.get(&addr.ip()).is_some_and(|last| last == line) {
-            return false;
+        if self.logged.len() >= REMEMBERED {
+            self.logged.clear();
         }
-        if logged.len() >= REMEMBERED {
-            logged.clear();
-        }
-        logged.insert(addr.ip(), line.to_owned());
-        true
+        let last = self.logged.insert(addr.ip(), line.to_owned());
+        last.as_deref() != Some(line)
     }
 }
 
 /// The current connection of each member.
 #[derive(Debug, Default)]
-pub struct Lanes(Mutex<HashMap<MemberId, Lane>>);
+pub struct Lanes(DashMap<MemberId, Lane>);
 
 /// One connection's place.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Lane {
     /// Held by the connection that is being served.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -154,26 +151,15 @@ pub struct Lane {
 impl Lanes {
     /// Ends the member's older connection, and gives the place to a new one.
     fn enter(&self, member: MemberId) -> Lane {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = match lanes.get(&member) {
-            Some(older) => {
-                older.replaced.cancel();
-                Arc::clone(&older.turn)
-            }
-            None => Arc::default(),
-        };
-        let lane = Lane {
-            turn,
-            replaced: CancellationToken::new(),
-        };
-        lanes.insert(member, lane.clone());
-        lane
+        let mut lane = self.0.entry(member).or_default();
+        lane.replaced.cancel();
+        lane.replaced = CancellationToken::new();
+        lane.clone()
     }
 
     /// Ends the connection of a member that is one no more.
     pub fn close(&self, member: MemberId) {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.remove(&member) {
+        if let Some((_, lane)) = self.0.remove(&member) {
             lane.replaced.cancel();
         }
     }

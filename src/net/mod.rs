@@ -37,6 +37,7 @@ pub use stats::{PeerStatus, Stats};
 use crate::protocol::ids::MemberId;
 use arc_swap::ArcSwap;
 use conn::Shared;
+use dashmap::DashMap;
 use link::Link;
 use listener::{Lanes, Reception};
 use serde::{Serialize, de::DeserializeOwned};
@@ -147,7 +148,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
             stop: inner.stop.clone(),
             kill: inner.kill.clone(),
             tasks: inner.tasks.clone(),
-            logged: Mutex::default(),
+            logged: DashMap::new(),
             kinds: PhantomData,
         });
         inner.tasks.spawn(reception.accept(listener));
