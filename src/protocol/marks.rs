@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::ids::{LogId, MemberId};
+use super::message::Beacon;
 use super::op::Missing;
 use super::record::Finished;
 use super::view::{PartitionId, View};
@@ -31,6 +32,62 @@ pub struct PeerMark {
     pub applied: BTreeMap<LogId, u64>,
 }
 
+/// What is known of other partitions' logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Stable marks of logs that are tracked there.
+    stable: BTreeMap<LogId, u64>,
+    /// Logs of a member up to this incarnation are finished, but for those that are tracked.
+    over: BTreeMap<MemberId, u64>,
+}
+
+impl Elsewhere {
+    /// Whether every replica there has a log's writes up to `seq`.
+    #[must_use]
+    pub fn is_stable(&self, log: LogId, seq: u64) -> bool {
+        match self.stable.get(&log) {
+            Some(stable) => seq <= *stable,
+            None => self
+                .over
+                .get(&log.member)
+                .is_some_and(|o| log.incarnation <= *o),
+        }
+    }
+
+    /// Whether a beacon tells anything new.
+    #[must_use]
+    pub fn lacks(&self, beacon: &Beacon) -> bool {
+        beacon
+            .stable
+            .iter()
+            .any(|(log, s)| !self.is_stable(*log, *s))
+            || beacon
+                .over
+                .iter()
+                .any(|(m, o)| self.over.get(m).unwrap_or(&0) < o)
+    }
+
+    /// Takes a beacon in. What one replica has finished all others may: a log that is not
+    /// tracked any more is stable in full, and need not be named.
+    pub fn join(&mut self, beacon: &Beacon) {
+        for &(log, stable) in &beacon.stable {
+            if !self.is_stable(log, stable.max(1)) {
+                let known = self.stable.entry(log).or_default();
+                *known = (*known).max(stable);
+            }
+        }
+        for &(member, over) in &beacon.over {
+            let known = self.over.entry(member).or_default();
+            *known = (*known).max(over);
+            self.stable.retain(|log, _| {
+                log.member != member
+                    || log.incarnation > over
+                    || beacon.stable.iter().any(|(tracked, _)| tracked == log)
+            });
+        }
+    }
+}
+
 /// Numbers for people and metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -53,7 +110,7 @@ pub struct Marks {
     pub logs: BTreeMap<LogId, Mark>,
     pub finished: Arc<BTreeMap<MemberId, Finished>>,
     /// Stable marks of other partitions' logs.
-    pub elsewhere: Arc<BTreeMap<LogId, u64>>,
+    pub elsewhere: Arc<Elsewhere>,
     pub peers: Vec<PeerMark>,
     pub gauges: Gauges,
 }
@@ -80,7 +137,7 @@ impl Marks {
     pub fn is_stable(&self, log: LogId, seq: u64) -> bool {
         match self.logs.get(&log) {
             Some(mark) => seq <= mark.stable,
-            None => self.elsewhere.get(&log).is_some_and(|s| seq <= *s) || self.is_finished(log),
+            None => self.elsewhere.is_stable(log, seq) || self.is_finished(log),
         }
     }
 

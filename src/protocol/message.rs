@@ -80,6 +80,8 @@ pub struct Beacon {
     pub serving: bool,
     /// Stable marks of the sender's partition.
     pub stable: Vec<(LogId, u64)>,
+    /// Logs of a member up to this incarnation are finished, but for those in `stable`.
+    pub over: Vec<(MemberId, u64)>,
 }
 
 /// Asks for a log's writes after `after`.

@@ -80,6 +80,13 @@ impl Finished {
             .map(|at| self.recent[at].1)
     }
 
+    /// The latest finished incarnation, 0 when there is none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        let latest = self.recent.last().map_or(0, |e| e.0);
+        latest.max(self.below.saturating_sub(1))
+    }
+
     pub fn insert(&mut self, incarnation: u64, last_seq: u64) {
         if let Err(at) = self.recent.binary_search_by_key(&incarnation, |e| e.0) {
             self.recent.insert(at, (incarnation, last_seq));

@@ -40,8 +40,16 @@ struct Waiting<T> {
 
 struct Undo {
     shown: Option<Version>,
-    /// The last write of the key that is not shown.
-    until: u64,
+    /// The writes of the key that are not shown yet, in order.
+    hidden: VecDeque<Version>,
+}
+
+impl Undo {
+    fn show(&mut self, version: &Version) {
+        if self.shown.as_ref().is_none_or(|s| version.beats(s)) {
+            self.shown = Some(version.clone());
+        }
+    }
 }
 
 impl<T> Default for Accept<T> {
@@ -55,34 +63,57 @@ impl<T> Default for Accept<T> {
 }
 
 impl<T> Accept<T> {
-    /// The version to show instead of one that is not shown yet.
-    pub(super) fn shown(&self, key: &Key) -> Option<&Version> {
-        self.undo.get(key).and_then(|u| u.shown.as_ref())
+    /// What a client with this past may be shown of a key whose newest version is hidden.
+    ///
+    /// A hidden write that the context names has been seen elsewhere, so it is shown. One that it
+    /// does not name, but that is not later than its clock, may have been seen as well: the entry
+    /// is dropped as soon as any replica knows that all have the write, and that can be before its
+    /// writer does. Then there is no right answer yet: the write, until which one must wait.
+    pub(super) fn shown(&self, key: &Key, context: &Context) -> Result<Option<&Version>, Dot> {
+        let Some(undo) = self.undo.get(key) else {
+            return Ok(None);
+        };
+        let seen = |v: &Version| context.get(v.dot.log).is_some_and(|s| s >= v.dot.seq);
+        let named = undo.hidden.iter().filter(|v| seen(v));
+        let best = undo.shown.iter().chain(named).max_by_key(|v| v.order());
+        let doubtful = undo
+            .hidden
+            .iter()
+            .filter(|v| v.stamp.ts <= context.clock && best.is_none_or(|b| v.beats(b)))
+            .max_by_key(|v| v.order());
+        match doubtful {
+            Some(version) => Err(version.dot),
+            None => Ok(best),
+        }
     }
 
     /// A version that may be shown came for a key whose newest one may not.
     pub(super) fn shown_meanwhile(&mut self, version: &Version) {
-        if let Some(undo) = self.undo.get_mut(&version.key)
-            && undo.shown.as_ref().is_none_or(|s| version.beats(s))
-        {
-            undo.shown = Some(version.clone());
+        if let Some(undo) = self.undo.get_mut(&version.key) {
+            undo.show(version);
         }
     }
 
-    fn hide(&mut self, key: &Key, seq: u64, before: Option<Version>) {
-        self.undo
-            .entry(key.clone())
-            .or_insert(Undo {
-                shown: before,
-                until: seq,
-            })
-            .until = seq;
-        self.undo_order.push_back((seq, key.clone()));
+    fn hide(&mut self, version: &Version, before: Option<Version>) {
+        let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
+            shown: before,
+            hidden: VecDeque::new(),
+        });
+        undo.hidden.push_back(version.clone());
+        let order = (version.dot.seq, version.key.clone());
+        self.undo_order.push_back(order);
     }
 
+    /// Writes up to this seq are shown. One that is may still be behind one that is not.
     fn show(&mut self, upto: u64) {
         while let Some((seq, key)) = self.undo_order.pop_front_if(|(seq, _)| *seq <= upto) {
-            if self.undo.get(&key).is_some_and(|u| u.until == seq) {
+            let Some(undo) = self.undo.get_mut(&key) else {
+                continue;
+            };
+            while let Some(version) = undo.hidden.pop_front_if(|v| v.dot.seq <= seq) {
+                undo.show(&version);
+            }
+            if undo.hidden.is_empty() {
                 self.undo.remove(&key);
             }
         }
@@ -133,10 +164,9 @@ impl<S: Store, T> Replica<S, T> {
             wall_ms: self.now.wall_ms,
             deps: context.clone(),
         };
-        if !self.peer_ids.is_empty() {
-            let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
-            self.accept.hide(&key, dot.seq, shown.cloned());
-        }
+        // Without peers too: the store has the write before `Persisted` says so.
+        let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
+        self.accept.hide(&version, shown.cloned());
         self.stage_dot(dot, key);
         self.stage_version(version.clone(), current.as_ref());
         self.tail.push(version, !self.peer_ids.is_empty());
@@ -185,7 +215,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         context.retain(|log, seq| match self.logs.get(&log) {
             Some(l) => seq > l.stable,
-            None => !self.is_finished(log) && self.elsewhere.get(&log).is_none_or(|s| seq > *s),
+            None => !self.is_finished(log) && !self.elsewhere.is_stable(log, seq),
         });
     }
 
@@ -220,6 +250,7 @@ impl<S: Store, T> Replica<S, T> {
             log.exposed = upto;
             self.marks_changed = true;
             self.accept.show(upto);
+            self.retry_stalled();
         }
         while let Some(waiting) = self.accept.waiting.pop_front_if(|w| w.seq <= upto) {
             self.acknowledge(waiting);

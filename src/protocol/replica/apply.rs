@@ -122,7 +122,7 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    fn close_run(&mut self, log: LogId) {
+    pub(super) fn close_run(&mut self, log: LogId) {
         if let Some(run) = self.staged.index.remove(&log) {
             let last = run.first + run.keys.len() as u64 - 1;
             let value = record::encode(&run);

@@ -7,7 +7,7 @@
 use super::super::clock::Timestamp;
 use super::super::ids::{LogId, MemberId};
 use super::super::message::{Beacon, Gossip, Message};
-use super::super::record;
+use super::super::record::{self, Finished};
 use super::super::store::Store;
 use super::stream::Stream;
 use super::{Effect, Log, Now, Replica};
@@ -53,8 +53,8 @@ pub(super) struct Schedule {
 
 impl Log {
     /// Whether nothing of it is on its way to the disk, and its index is gone.
-    fn is_settled(&self) -> bool {
-        self.received == self.applied && self.pruned >= self.applied
+    fn is_settled(&self, indexed: bool) -> bool {
+        self.received == self.applied && (!indexed || self.pruned >= self.applied)
     }
 }
 
@@ -63,11 +63,13 @@ impl<S: Store, T> Replica<S, T> {
     /// no replica of this partition.
     pub(super) fn heard(&mut self, from: MemberId, incarnation: u64) -> bool {
         let now = self.now;
+        let known = self.newest_incarnation(from);
         let Some(peer) = self.peers.get_mut(&from) else {
             return false;
         };
-        if peer.incarnation.is_some_and(|known| incarnation < known) {
-            let known = peer.incarnation.unwrap_or_default();
+        // A log must not be opened below one that is known, or the order of incarnations would
+        // not tell any more which logs are closed.
+        if incarnation < known {
             self.send(from, Message::Outdated { known });
             return false;
         }
@@ -82,7 +84,7 @@ impl<S: Store, T> Replica<S, T> {
                 member: from,
                 incarnation,
             };
-            self.logs.entry(log).or_default().progress_us = now.mono_us;
+            self.track(log);
             self.abandon_snapshot_of(from);
         }
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -90,6 +92,20 @@ impl<S: Store, T> Replica<S, T> {
         }
         self.marks_changed |= !was_alive;
         true
+    }
+
+    /// The latest incarnation of a member that is known: from itself, from its logs here, or from
+    /// those that are finished.
+    fn newest_incarnation(&self, member: MemberId) -> u64 {
+        let log = |incarnation| LogId {
+            member,
+            incarnation,
+        };
+        let tracked = self.logs.range(log(0)..=log(u64::MAX)).next_back();
+        let tracked = tracked.map_or(0, |(id, _)| id.incarnation);
+        let finished = self.finished.get(&member).map_or(0, Finished::newest);
+        let heard = self.peers.get(&member).and_then(|p| p.incarnation);
+        tracked.max(finished).max(heard.unwrap_or(0))
     }
 
     /// The connection to a member is gone: it counts as dead until it is heard again.
@@ -125,17 +141,11 @@ impl<S: Store, T> Replica<S, T> {
         if to.is_empty() {
             return;
         }
-        let known = self.peers.iter().filter_map(|(member, peer)| {
-            peer.incarnation.map(|incarnation| LogId {
-                member: *member,
-                incarnation,
-            })
-        });
         let gossip = Gossip {
             clock: self.clock.observe_wall(self.now.wall_ms),
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
-            open: known.chain([self.log]).collect(),
+            open: self.open_logs(),
             logs: self.reports(),
             finished: self.finished_logs(),
             head: self.logs.get(&self.log).map_or(0, |l| l.received),
@@ -147,6 +157,29 @@ impl<S: Store, T> Replica<S, T> {
             to,
             message: Message::Gossip(gossip),
         });
+    }
+
+    /// The open log of each replica, as far as is known here. A closed one that is still on its way
+    /// to the disk is named instead: how far it will be here is not told yet.
+    fn open_logs(&self) -> Vec<LogId> {
+        let newest = self.peers.iter().filter_map(|(member, peer)| {
+            peer.incarnation.map(|incarnation| LogId {
+                member: *member,
+                incarnation,
+            })
+        });
+        let unsettled = |open: LogId| {
+            let of_member = LogId {
+                incarnation: 0,
+                ..open
+            }..open;
+            let mut closed = self.logs.range(of_member);
+            closed.find(|(_, log)| log.received > log.applied)
+        };
+        newest
+            .map(|open| unsettled(open).map_or(open, |(id, _)| *id))
+            .chain([self.log])
+            .collect()
     }
 
     fn send_beacons(&mut self) {
@@ -163,6 +196,11 @@ impl<S: Store, T> Replica<S, T> {
             clock: self.clock.observe_wall(self.now.wall_ms),
             serving: self.recovery.serving,
             stable: self.logs.iter().map(|(id, l)| (*id, l.stable)).collect(),
+            over: self
+                .finished
+                .iter()
+                .map(|(m, f)| (*m, f.newest()))
+                .collect(),
         };
         self.effects.push(Effect::Send {
             to,
@@ -183,17 +221,19 @@ impl<S: Store, T> Replica<S, T> {
             .filter(|log| self.may_be_log(*log))
             .collect();
         for log in tracked {
-            let log = self.logs.entry(log).or_default();
-            log.progress_us = now.mono_us;
+            self.track(log);
         }
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
         peer.serving = gossip.serving;
         peer.fresh = gossip.fresh;
+        // What is finished here would stay in the table for ever.
         for report in &gossip.logs {
-            let applied = peer.applied.entry(report.log).or_default();
-            *applied = (*applied).max(report.applied);
+            if self.logs.contains_key(&report.log) {
+                let applied = peer.applied.entry(report.log).or_default();
+                *applied = (*applied).max(report.applied);
+            }
         }
         peer.open = gossip
             .open
@@ -228,6 +268,17 @@ impl<S: Store, T> Replica<S, T> {
         if gossip.reply {
             self.send_gossip_to(vec![from], false);
         }
+    }
+
+    /// Tracks a log from now on. The disk must know it before it learns that older or unknown logs of
+    /// the member are finished, or the next start would count this one among them.
+    pub(super) fn track(&mut self, id: LogId) {
+        let progress_us = self.now.mono_us;
+        self.logs.entry(id).or_insert_with(|| Log {
+            progress_us,
+            dirty: true,
+            ..Log::default()
+        });
     }
 
     /// Whether a log that is not tracked may exist: it is a replica's, and not finished.
@@ -274,10 +325,11 @@ impl<S: Store, T> Replica<S, T> {
                 p.serving && knows && p.applied.get(id).copied().unwrap_or(0) == end
             })
         };
+        let indexed = !self.peer_ids.is_empty();
         let finished: Vec<(LogId, u64)> = self
             .logs
             .iter()
-            .filter(|(_, log)| log.is_settled())
+            .filter(|(_, log)| log.is_settled(indexed))
             .map(|(id, log)| (*id, log.applied))
             .filter(|(id, end)| closed(id) && level(id, *end))
             .collect();
@@ -287,6 +339,41 @@ impl<S: Store, T> Replica<S, T> {
         for (id, end) in finished {
             self.finish(id, end);
         }
+        self.write_off_lost_logs();
+    }
+
+    /// Declares logs finished of which no replica has anything.
+    ///
+    /// A write that only its writer had is gone with that one's disk, and clients who have seen
+    /// it name a log that nobody can ever supply. When every replica has told, in its present
+    /// incarnation, what it has, and takes nothing more from a writer's earlier incarnations, then
+    /// those of them that nobody named do not exist.
+    fn write_off_lost_logs(&mut self) {
+        let own = self.log;
+        let told = |p: &Peer| p.serving && !p.open.is_empty();
+        if !self.peers.values().all(told) {
+            return;
+        }
+        let mut open = BTreeMap::from([(own.member, own.incarnation)]);
+        open.extend(
+            self.peers
+                .iter()
+                .filter_map(|(m, p)| Some((*m, p.incarnation?))),
+        );
+        for (member, incarnation) in open {
+            let met = |p: &Peer| p.open.get(&member).is_some_and(|met| *met >= incarnation);
+            let known = self.finished.get(&member).map_or(0, |f| f.below);
+            if known >= incarnation || !self.peers.values().all(met) {
+                continue;
+            }
+            let finished = Arc::make_mut(&mut self.finished);
+            let of_member = finished.entry(member).or_default();
+            of_member.below = incarnation;
+            let value = record::encode(of_member);
+            let records = &mut self.staged.records;
+            records.put(record::finished_key(member), value);
+            self.marks_changed = true;
+        }
     }
 
     /// What a peer has finished was level everywhere, here too.
@@ -294,18 +381,31 @@ impl<S: Store, T> Replica<S, T> {
         if !self.recovery.serving {
             return;
         }
+        let indexed = !self.peer_ids.is_empty();
         let known: Vec<(LogId, u64)> = self
             .logs
             .iter()
-            .filter(|(id, log)| **id != self.log && log.is_settled())
-            .filter_map(|(id, log)| {
+            .filter(|(id, log)| **id != self.log && log.received == log.applied)
+            .filter(|(id, log)| {
                 let finished = gossip.finished.iter().find(|(m, _)| *m == id.member);
-                let last = finished.and_then(|(_, f)| f.last_seq(id.incarnation));
-                (last == Some(log.applied)).then_some((*id, log.applied))
+                let tracked = gossip.logs.iter().any(|r| r.log == **id);
+                // Of those that finished long ago the last seq is forgotten; they were level too.
+                finished.is_some_and(|(_, f)| match f.last_seq(id.incarnation) {
+                    Some(last) => last == log.applied,
+                    None => !tracked && f.contains(id.incarnation),
+                })
             })
+            .map(|(id, log)| (*id, log.applied))
             .collect();
         for (id, end) in known {
-            self.finish(id, end);
+            let Some(log) = self.logs.get_mut(&id) else {
+                continue;
+            };
+            // Its index goes first; nobody will report the log any more.
+            log.stable = log.stable.max(end);
+            if log.is_settled(indexed) {
+                self.finish(id, end);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ mod tombstones;
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
 use super::ids::{LogId, MemberId};
-use super::marks::{Gauges, Mark, Marks, PeerMark};
+use super::marks::{Elsewhere, Gauges, Mark, Marks, PeerMark};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
 use super::record::{self, Counts, Finished, Identity, LogRecord};
@@ -118,6 +118,18 @@ pub struct Setup {
     pub incarnation: u64,
 }
 
+/// An incarnation above the last one that is known, from a number that ought to be but may not.
+///
+/// Not simply the next one: a disk that was lost may have held that one, used but never heard of.
+#[must_use]
+pub fn above(last: u64, wanted: u64) -> u64 {
+    if wanted > last {
+        wanted
+    } else {
+        last + 1 + (wanted & 0xffff)
+    }
+}
+
 /// Why a replica cannot start on a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -191,7 +203,7 @@ pub struct Replica<S, T> {
 
     logs: BTreeMap<LogId, Log>,
     finished: Arc<BTreeMap<MemberId, Finished>>,
-    elsewhere: Arc<BTreeMap<LogId, u64>>,
+    elsewhere: Arc<Elsewhere>,
     peers: BTreeMap<MemberId, gossip::Peer>,
     counts: Counts,
 
@@ -244,7 +256,7 @@ impl<S: Store, T> Replica<S, T> {
         let last = identity.as_ref().map_or(0, |id| id.incarnation);
         let log = LogId {
             member: me,
-            incarnation: incarnation.max(last + 1),
+            incarnation: above(last, incarnation),
         };
         let served = identity.is_some_and(|id| id.served);
         let promised: Timestamp =
@@ -268,7 +280,8 @@ impl<S: Store, T> Replica<S, T> {
                 stable,
                 exposed: applied,
                 indexed_from,
-                pruned: stable,
+                // What a crash left of the index below is dropped with the rest.
+                pruned: 0,
                 progress_us: now.mono_us,
                 ..Log::default()
             };
@@ -456,15 +469,8 @@ impl<S: Store, T> Replica<S, T> {
 
     fn beacon(&mut self, beacon: &Beacon) {
         self.clock.observe(beacon.clock);
-        let newer = |(log, stable): &&(LogId, u64)| {
-            self.elsewhere.get(log).is_none_or(|known| known < stable)
-        };
-        if beacon.stable.iter().any(|entry| newer(&entry)) {
-            let elsewhere = Arc::make_mut(&mut self.elsewhere);
-            for (log, stable) in &beacon.stable {
-                let known = elsewhere.entry(*log).or_default();
-                *known = (*known).max(*stable);
-            }
+        if self.elsewhere.lacks(beacon) {
+            Arc::make_mut(&mut self.elsewhere).join(beacon);
             self.marks_changed = true;
         }
     }

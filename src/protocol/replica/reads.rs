@@ -2,7 +2,8 @@
 //! replica lacks what the client has seen and must get it first.
 
 use super::super::context::Context;
-use super::super::op::{Answer, Consistency, Refusal};
+use super::super::marks::Marks;
+use super::super::op::{Answer, Consistency, Missing, Refusal};
 use super::super::reads::{self, Lookup};
 use super::super::store::Store;
 use super::super::version::Key;
@@ -59,15 +60,40 @@ impl<S: Store, T> Replica<S, T> {
         let marks = self.marks();
         match reads::lookup(&self.store, &marks, key, context, consistency) {
             Ok(Lookup::Answer(read)) => Ok(Answer::Read(read)),
-            Ok(Lookup::Hidden) => {
-                let shown = self.accept.shown(key).cloned();
-                let stale = !marks.covers(context) || marks.recovering.is_some();
-                Ok(Answer::Read(reads::answer(&marks, shown, context, stale)))
-            }
+            Ok(Lookup::Hidden) => self.look_behind(&marks, key, context, consistency),
             Ok(Lookup::Short(missing)) => Err(Some(Refusal::Short(missing))),
             Ok(Lookup::Recovering(reason)) => Err(Some(Refusal::Recovering(reason))),
             Err(error) => Ok(Answer::Refused(Refusal::Storage(error.to_string()))),
         }
+    }
+
+    /// The version before one that is not shown yet.
+    fn look_behind(
+        &self,
+        marks: &Marks,
+        key: &Key,
+        context: &Context,
+        consistency: Consistency,
+    ) -> Result<Answer, Option<Refusal>> {
+        let stale = !marks.covers(context) || marks.recovering.is_some();
+        let (shown, stale) = match (self.accept.shown(key, context), consistency) {
+            (Ok(shown), _) => (shown, stale),
+            (Err(_), Consistency::Eventual) => {
+                let unseen = Context::default();
+                (self.accept.shown(key, &unseen).ok().flatten(), true)
+            }
+            (Err(dot), Consistency::Causal) => {
+                let have = marks.logs.get(&dot.log).map_or(0, |l| l.exposed);
+                return Err(Some(Refusal::Short(vec![Missing {
+                    log: dot.log,
+                    have,
+                    need: dot.seq,
+                    holders: marks.peers.iter().map(|p| p.member).collect(),
+                }])));
+            }
+        };
+        let read = reads::answer(marks, shown.cloned(), context, stale);
+        Ok(Answer::Read(read))
     }
 
     fn fetch_missing(&mut self, context: &Context) {

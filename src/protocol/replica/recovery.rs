@@ -132,9 +132,10 @@ impl<S: Store, T> Replica<S, T> {
             self.marks_changed = true;
         }
         if self.recovery.fetch {
-            // What was deleted and collected while this replica was away must not come back:
-            // from here on no write is taken that is older than what the peer has promised.
-            self.keep_promise(gossip.floor);
+            // What was deleted and collected while this replica was away must not come back. What
+            // it promised before is lost with its disk, but a peer that counted on it had heard
+            // of a later clock.
+            self.keep_promise(gossip.clock);
             if gossip.serving {
                 self.fetch_snapshot_from(from);
             }

@@ -245,9 +245,13 @@ impl<S: Store, T> Replica<S, T> {
         }
         for report in &start.logs {
             let log = self.logs.entry(report.log).or_default();
-            log.received = log.received.max(report.applied);
-            // The keys of those dots are not known here.
-            log.indexed_from = log.indexed_from.max(report.applied);
+            if report.applied > log.received {
+                log.received = report.applied;
+                // The keys of those dots are not known here; a run must not reach across them.
+                log.indexed_from = report.applied;
+                self.close_run(report.log);
+            }
+            let log = self.logs.entry(report.log).or_default();
             log.stable = log.stable.max(report.stable);
             log.pruned = log.pruned.max(log.stable);
             log.progress_us = self.now.mono_us;

@@ -170,6 +170,7 @@ impl<S: Store, T> Replica<S, T> {
             return Ok(());
         }
         let mono_us = self.now.mono_us;
+        self.track(id);
         let log = self.logs.entry(id).or_default();
         log.stable = log.stable.max(append.stable.min(log.applied));
         let received = log.received;

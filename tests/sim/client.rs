@@ -1,0 +1,432 @@
+//! Clients that roam between the nodes, and the way of an operation through its entry node.
+
+use super::net::Frame;
+use super::node::{Input, Ticket};
+use super::oracle::{Past, WriteId};
+use super::rng::Rng;
+use super::world::{Failed, Plan, What, World};
+use bytes::Bytes;
+use causeway::protocol::context::Context;
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
+use causeway::protocol::reads::{self, Lookup};
+use causeway::protocol::replica::Event;
+use causeway::protocol::route::{ATTEMPT_US, Attempt, Outcome, Route, TOTAL_US};
+use causeway::protocol::version::{Key, Stamp};
+
+/// How a client treats its context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Sends what the last reply gave.
+    Faithful,
+    /// As that, and a second client uses the same context.
+    Shared(usize),
+    /// Sends none and keeps none.
+    SessionLess,
+    /// Sometimes comes back with a context that it had long before.
+    Late,
+}
+
+/// A client.
+pub struct Session {
+    pub kind: Kind,
+    pub context: Context,
+    /// What the context stands for, in full.
+    pub past: Past,
+    old: Vec<(Context, Past)>,
+    /// A client that stays at one node.
+    home: Option<usize>,
+    think_us: u64,
+    pub op: Option<usize>,
+}
+
+impl Session {
+    /// The clients of a plan.
+    pub fn all(plan: &Plan, rng: &mut Rng) -> Vec<Self> {
+        (0..plan.sessions)
+            .map(|i| Self {
+                kind: match rng.below(10) {
+                    0 | 1 if i > 0 => Kind::Shared(rng.index(i)),
+                    2 => Kind::SessionLess,
+                    3 => Kind::Late,
+                    _ => Kind::Faithful,
+                },
+                context: Context::default(),
+                past: Past::default(),
+                old: Vec::new(),
+                home: rng.percent(25).then(|| rng.index(plan.nodes)),
+                think_us: [500, 5_000, 40_000, 200_000][rng.index(4)],
+                op: None,
+            })
+            .collect()
+    }
+}
+
+/// An operation of a client.
+pub struct Operation {
+    pub session: usize,
+    pub entry: usize,
+    /// The life of the entry node in which it took the operation up.
+    life: u32,
+    pub key: Key,
+    pub what: Op,
+    pub context: Context,
+    pub past: Past,
+    pub write: Option<WriteId>,
+    /// The tombstone that was read.
+    pub tombstone: Option<WriteId>,
+    pub started_us: u64,
+    route: Option<Route>,
+    attempt: u32,
+    target: MemberId,
+    pub answer: Option<Answer>,
+    /// The operation must succeed.
+    pub must: bool,
+}
+
+impl World {
+    pub fn key(&self, i: usize) -> Key {
+        Key::from(format!("k{i}"))
+    }
+
+    /// A session's next operation.
+    pub fn issue(&mut self, session: usize) -> Result<(), Failed> {
+        if !self.busy {
+            return Ok(());
+        }
+        let entry = match self.sessions[session].home {
+            Some(home) if self.rng.percent(95) => home,
+            _ => self.rng.index(self.nodes.len()),
+        };
+        // Half of the keys' weight is on a quarter of them.
+        let mut key = self.rng.index(self.plan.keys);
+        if self.rng.percent(50) {
+            key /= 4;
+        }
+        let key = self.key(key);
+        let what = match self.rng.below(10) {
+            0..4 => Op::Get {
+                key,
+                consistency: Consistency::Causal,
+            },
+            4 if self.rng.percent(30) => Op::Get {
+                key,
+                consistency: Consistency::Eventual,
+            },
+            dice => {
+                let value = (dice < 8).then(Bytes::new);
+                Op::Write {
+                    key,
+                    value,
+                    stamp: Stamp::default(),
+                }
+            }
+        };
+        self.start_op(session, entry, what, false);
+        Ok(())
+    }
+
+    /// Sends an operation to a node.
+    pub fn start_op(&mut self, session: usize, entry: usize, what: Op, must: bool) {
+        let client = &mut self.sessions[session];
+        let source = match client.kind {
+            Kind::Shared(other) => other,
+            _ => session,
+        };
+        let (mut context, mut past) = (
+            self.sessions[source].context.clone(),
+            self.sessions[source].past.clone(),
+        );
+        let client = &mut self.sessions[session];
+        if client.kind == Kind::Late {
+            client.old.push((context.clone(), past.clone()));
+            if self.rng.percent(15) {
+                let at = self.rng.index(client.old.len());
+                (context, past) = client.old[at].clone();
+            }
+        }
+        let op = self.ops.len();
+        client.op = Some(op);
+        self.ops.push(Operation {
+            session,
+            entry,
+            life: self.nodes[entry].life,
+            key: what.key().clone(),
+            what,
+            context,
+            past,
+            write: None,
+            tombstone: None,
+            started_us: self.now,
+            route: None,
+            attempt: 0,
+            target: MemberId(entry as u16),
+            answer: None,
+            must,
+        });
+        if self.nodes[entry].process.is_some() {
+            self.later(entry, 100, Input::Begin(op));
+        } else {
+            self.end_op(op);
+        }
+    }
+
+    /// The entry node takes an operation up.
+    pub fn begin(&mut self, op: usize) -> Result<(), Failed> {
+        let entry = self.ops[op].entry;
+        let (wall_ms, now) = (self.wall_ms(entry), self.now);
+        // Counted from here: a node that is not running when the request comes cannot answer.
+        self.ops[op].started_us = now;
+        let Some(process) = &self.nodes[entry].process else {
+            return Ok(());
+        };
+        let context = self.ops[op].context.clone();
+        if process.clock.too_far_ahead(wall_ms, context.clock) {
+            let ahead_ms = context.clock.ms().saturating_sub(wall_ms);
+            return self.finish(op, Answer::Refused(Refusal::ClockAhead { ahead_ms }));
+        }
+        let partition = self.view.partition_of_key(&self.ops[op].key);
+        let spread = self.rng.index(16);
+        let (marks, health) = (&process.published, &process.health);
+        let route = Route::new(marks, partition, &context, health, now, spread);
+        self.ops[op].route = Some(route);
+        self.stamp(op)?;
+        self.note_op(op);
+        self.drive(op)
+    }
+
+    fn note_op(&mut self, op: usize) {
+        let o = &self.ops[op];
+        let line = format!(
+            "op {op} of s{} at m{}: {:?} with {:?}",
+            o.session, o.entry, o.what, o.context
+        );
+        self.note(|| line);
+    }
+
+    /// Gives a write its stamp.
+    fn stamp(&mut self, op: usize) -> Result<(), Failed> {
+        let entry = self.ops[op].entry;
+        let wall_ms = self.wall_ms(entry);
+        let Some(process) = &self.nodes[entry].process else {
+            return Ok(());
+        };
+        let after = self.ops[op].context.clock;
+        let Op::Write { key, value, stamp } = &mut self.ops[op].what else {
+            return Ok(());
+        };
+        *stamp = Stamp {
+            ts: process.clock.tick(wall_ms, after),
+            by: MemberId(entry as u16),
+        };
+        let (key, stamp, live) = (key.clone(), *stamp, value.is_some());
+        let past = self.ops[op].past.clone();
+        let write = self.oracle.stamped(key, stamp, live, past)?;
+        self.ops[op].write = Some(write);
+        if let Op::Write { value, .. } = &mut self.ops[op].what
+            && live
+        {
+            *value = Some(Bytes::from(write.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Makes the next attempt of an operation.
+    pub fn drive(&mut self, op: usize) -> Result<(), Failed> {
+        let (now, entry) = (self.now, self.ops[op].entry);
+        if self.ops[op].answer.is_some() {
+            return Ok(());
+        }
+        self.ops[op].attempt += 1;
+        let attempt = self.ops[op].attempt;
+        let Some(route) = &mut self.ops[op].route else {
+            return Ok(());
+        };
+        let next = route.next(now);
+        self.note(|| format!("op {op}.{attempt}: {next:?}"));
+        match next {
+            Attempt::Here { stall_us } => {
+                self.ops[op].target = MemberId(entry as u16);
+                let left = (self.ops[op].started_us + TOTAL_US).saturating_sub(now);
+                self.later(entry, ATTEMPT_US.min(left), Input::Late { op, attempt });
+                let ticket = Ticket {
+                    op,
+                    attempt,
+                    origin: entry,
+                };
+                let (what, context) = (self.ops[op].what.clone(), self.ops[op].context.clone());
+                self.serve(entry, ticket, what, context, stall_us)
+            }
+            Attempt::There {
+                to,
+                timeout_us,
+                stall_us,
+            } => {
+                self.ops[op].target = to;
+                let target = usize::from(to.0);
+                let refused = self.nodes[target].process.is_none()
+                    && !self.net.is_cut(entry, target, now)
+                    && !self.net.is_cut(target, entry, now);
+                if refused {
+                    self.later(entry, 300, Input::NotSent { op, attempt });
+                    return Ok(());
+                }
+                self.later(entry, timeout_us, Input::Late { op, attempt });
+                let frame = Frame::Request {
+                    op,
+                    attempt,
+                    what: self.ops[op].what.clone(),
+                    context: self.ops[op].context.clone(),
+                    stall_us,
+                };
+                self.send(entry, target, frame);
+                Ok(())
+            }
+            Attempt::Pause { us } => {
+                self.later(entry, us, Input::Again(op));
+                Ok(())
+            }
+            Attempt::GiveUp(refusal) => self.finish(op, Answer::Refused(refusal)),
+        }
+    }
+
+    /// A replica does what a request asks.
+    pub fn serve(
+        &mut self,
+        node: usize,
+        ticket: Ticket,
+        what: Op,
+        context: Context,
+        stall_us: u64,
+    ) -> Result<(), Failed> {
+        match what {
+            Op::Get { key, consistency } => {
+                let Some(process) = &self.nodes[node].process else {
+                    return Ok(());
+                };
+                let (store, marks) = (&self.nodes[node].disk, &process.published);
+                let found = reads::lookup(store, marks, &key, &context, consistency)
+                    .map_err(|e| format!("node {node}: {e}"))?;
+                let answer = match found {
+                    Lookup::Answer(read) => Answer::Read(read),
+                    Lookup::Short(missing) if stall_us == 0 => {
+                        Answer::Refused(Refusal::Short(missing))
+                    }
+                    Lookup::Recovering(reason) if stall_us == 0 => {
+                        Answer::Refused(Refusal::Recovering(reason))
+                    }
+                    Lookup::Hidden | Lookup::Short(_) | Lookup::Recovering(_) => {
+                        let event = Event::Read {
+                            ticket,
+                            key,
+                            context,
+                            consistency,
+                            until_us: self.now + stall_us,
+                        };
+                        return self.step(node, event);
+                    }
+                };
+                self.reply(node, ticket, answer)
+            }
+            Op::Write { key, value, stamp } => {
+                let write = self.oracle.by_stamp(&key, stamp);
+                if let Some(process) = &mut self.nodes[node].process
+                    && let Some(write) = write
+                {
+                    process.handed.push((ticket, write, self.now));
+                }
+                let event = Event::Write {
+                    ticket,
+                    key,
+                    value,
+                    stamp,
+                    context,
+                };
+                self.step(node, event)
+            }
+        }
+    }
+
+    pub fn answered(&mut self, op: usize, attempt: u32, answer: Answer) -> Result<(), Failed> {
+        self.came(op, attempt, Outcome::Answered(answer))
+    }
+
+    pub fn late(&mut self, op: usize, attempt: u32) -> Result<(), Failed> {
+        self.came(op, attempt, Outcome::NoAnswer)
+    }
+
+    pub fn not_sent(&mut self, op: usize, attempt: u32) -> Result<(), Failed> {
+        self.came(op, attempt, Outcome::NotSent)
+    }
+
+    fn came(&mut self, op: usize, attempt: u32, outcome: Outcome) -> Result<(), Failed> {
+        let (now, target) = (self.now, self.ops[op].target);
+        let entry = self.ops[op].entry;
+        let over = self.ops[op].life != self.nodes[entry].life;
+        if over || self.ops[op].answer.is_some() || self.ops[op].attempt != attempt {
+            return Ok(());
+        }
+        let ahead = match &outcome {
+            Outcome::Answered(Answer::Refused(Refusal::StampTooOld(clock))) => Some(*clock),
+            _ => None,
+        };
+        let Some(process) = &mut self.nodes[entry].process else {
+            return Ok(());
+        };
+        let Some(route) = &mut self.ops[op].route else {
+            return Ok(());
+        };
+        if let Some(answer) = route.came(target, outcome, &mut process.health, now) {
+            return self.finish(op, answer);
+        }
+        let certain = route.certain();
+        if let Some(clock) = ahead {
+            process.clock.observe(clock);
+            if certain {
+                self.stamp(op)?;
+            }
+        }
+        self.drive(op)
+    }
+
+    fn finish(&mut self, op: usize, answer: Answer) -> Result<(), Failed> {
+        self.note(|| format!("op {op} ends: {answer:?}"));
+        self.check_answer(op, &answer)?;
+        self.ops[op].answer = Some(answer);
+        let (context, past) = (self.ops[op].context.clone(), self.ops[op].past.clone());
+        let session = self.ops[op].session;
+        let keeps = match self.sessions[session].kind {
+            Kind::SessionLess => None,
+            Kind::Shared(other) => Some(other),
+            Kind::Faithful | Kind::Late => Some(session),
+        };
+        if let Some(keeps) = keeps {
+            (self.sessions[keeps].context, self.sessions[keeps].past) = (context, past);
+        }
+        self.end_op(op);
+        Ok(())
+    }
+
+    /// The client goes on.
+    pub fn end_op(&mut self, op: usize) {
+        let session = self.ops[op].session;
+        if self.sessions[session].op != Some(op) {
+            return;
+        }
+        self.sessions[session].op = None;
+        let think_us = self.sessions[session].think_us;
+        let delay = self.rng.below(think_us * 2) + 100;
+        self.after(delay, What::Client(session));
+    }
+
+    /// The operations that a node was busy with when its process ended: their clients go on.
+    pub fn lose_ops_of(&mut self, node: usize) {
+        for session in 0..self.sessions.len() {
+            if let Some(op) = self.sessions[session].op
+                && self.ops[op].entry == node
+            {
+                self.end_op(op);
+            }
+        }
+    }
+}

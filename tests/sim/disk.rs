@@ -1,0 +1,91 @@
+//! A disk in memory: what is durable, and the batches that are still on their way.
+//!
+//! A batch can be read only when it is durable, as in the real store. A crash keeps some of the
+//! batches that were under way, from the front, and loses the others.
+
+use bytes::Bytes;
+use causeway::protocol::store::{Batch, Store, StoreError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::rc::Rc;
+
+/// A disk; clones are the same disk.
+#[derive(Clone, Default)]
+pub struct Disk(Rc<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    durable: BTreeMap<Bytes, Bytes>,
+    waiting: VecDeque<(u64, Batch)>,
+}
+
+impl State {
+    fn apply(&mut self, batch: &Batch) {
+        for (key, value) in &batch.ops {
+            match value {
+                Some(value) => self.durable.insert(key.clone(), value.clone()),
+                None => self.durable.remove(key),
+            };
+        }
+    }
+}
+
+impl Disk {
+    /// Takes a batch that will be durable later.
+    pub fn submit(&self, no: u64, batch: Batch) {
+        self.0.borrow_mut().waiting.push_back((no, batch));
+    }
+
+    /// The batch that will be durable next.
+    pub fn first_waiting(&self) -> Option<(u64, Batch)> {
+        self.0.borrow().waiting.front().cloned()
+    }
+
+    /// Makes the first waiting batch durable.
+    pub fn sync_one(&self) {
+        let mut state = self.0.borrow_mut();
+        if let Some((_, batch)) = state.waiting.pop_front() {
+            state.apply(&batch);
+        }
+    }
+
+    /// Number of batches that are not durable yet.
+    pub fn waiting(&self) -> usize {
+        self.0.borrow().waiting.len()
+    }
+
+    /// Loses all batches that are not durable yet.
+    pub fn crash(&self) {
+        self.0.borrow_mut().waiting.clear();
+    }
+
+    /// Loses everything.
+    pub fn wipe(&self) {
+        *self.0.borrow_mut() = State::default();
+    }
+}
+
+impl Store for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.borrow().durable.get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        for (key, value) in self.0.borrow().durable.range::<[u8], _>(range) {
+            if !visit(key.clone(), value.clone()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

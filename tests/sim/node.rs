@@ -1,0 +1,413 @@
+//! A simulated node: its process, which a crash ends, and its disk, which it leaves behind.
+//!
+//! This is what the real node's shell does, in miniature: effects are turned into I/O, marks are
+//! published a little late, requests go through the same route.
+
+use super::disk::Disk;
+use super::net::Frame;
+use super::oracle::WriteId;
+use super::world::{Failed, What, World};
+use causeway::protocol::clock::Clock;
+use causeway::protocol::health::Health;
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::marks::Marks;
+use causeway::protocol::op::Answer;
+use causeway::protocol::replica::{self, Effect, Event, Now, Replica, Setup};
+use std::sync::Arc;
+
+/// Time between ticks, in microseconds.
+const TICK_US: u64 = 20_000;
+
+/// Who waits for an answer of the replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    pub op: usize,
+    pub attempt: u32,
+    pub origin: usize,
+}
+
+/// Something for a node's process.
+pub enum Input {
+    Frame(MemberId, Frame),
+    Tick,
+    Persisted(u64),
+    Flush,
+    Publish(Arc<Marks>),
+    Down(MemberId),
+    /// A client's operation arrives.
+    Begin(usize),
+    /// An attempt took too long.
+    Late {
+        op: usize,
+        attempt: u32,
+    },
+    /// A pause between attempts is over.
+    Again(usize),
+    /// Nothing was sent: the attempt failed at once.
+    NotSent {
+        op: usize,
+        attempt: u32,
+    },
+}
+
+/// What ends with a crash.
+pub struct Process {
+    pub replica: Replica<Disk, Ticket>,
+    pub clock: Arc<Clock>,
+    pub health: Health,
+    pub published: Arc<Marks>,
+    /// The newest marks, published or not.
+    pub marks: Arc<Marks>,
+    pub incarnation: u64,
+    flushing: bool,
+    /// Writes handed to the replica since the last flush, and when.
+    pub handed: Vec<(Ticket, WriteId, u64)>,
+    /// The last seq of the own log.
+    pub seq: u64,
+    publish_us: u64,
+    /// A connection ended since the last marks.
+    pub downed: bool,
+}
+
+/// A node.
+pub struct Node {
+    pub member: MemberId,
+    pub disk: Disk,
+    pub process: Option<Process>,
+    /// Counts starts and ends of the process.
+    pub life: u32,
+    pub skew_ms: i64,
+    pub paused_until: u64,
+    pub slow_disk_until: u64,
+    /// The disk was lost and what was on it is not all back yet.
+    pub lost: bool,
+}
+
+impl Node {
+    pub fn new(member: MemberId, disk: Disk) -> Self {
+        Self {
+            member,
+            disk,
+            process: None,
+            life: 0,
+            skew_ms: 0,
+            paused_until: 0,
+            slow_disk_until: 0,
+            lost: false,
+        }
+    }
+}
+
+impl World {
+    fn now_of(&self, node: usize) -> Now {
+        Now {
+            mono_us: self.now,
+            wall_ms: self.wall_ms(node),
+        }
+    }
+
+    /// Starts a node's process on its disk.
+    pub fn start_node(&mut self, node: usize, above: u64) -> Result<(), Failed> {
+        if self.nodes[node].process.is_some() {
+            return Ok(());
+        }
+        let now = self.now_of(node);
+        let wanted = (now.wall_ms / 1_000) << 8 | self.rng.below(256);
+        let incarnation = replica::above(above, wanted);
+        let clock = Arc::new(Clock::default());
+        let setup = Setup {
+            me: self.nodes[node].member,
+            view: Arc::clone(&self.view),
+            incarnation,
+        };
+        let disk = self.nodes[node].disk.clone();
+        let replica = Replica::open(setup, disk, Arc::clone(&clock), now)
+            .map_err(|e| format!("node {node} does not open: {e}"))?;
+        let marks = Arc::new(replica.marks());
+        let log = replica.log_id();
+        self.nodes[node].life += 1;
+        self.nodes[node].process = Some(Process {
+            replica,
+            clock,
+            health: Health::default(),
+            published: Arc::clone(&marks),
+            marks,
+            incarnation: log.incarnation,
+            flushing: false,
+            handed: Vec::new(),
+            seq: 0,
+            publish_us: self.now,
+            downed: false,
+        });
+        self.oracle.started(log)?;
+        self.note(|| format!("m{node} starts as {log}"));
+        let delay = self.rng.below(TICK_US);
+        self.later(node, delay, Input::Tick);
+        self.flush(node)
+    }
+
+    /// Ends a node's process. Of the batches under way to its disk the first `keep` arrive.
+    pub fn stop_node(&mut self, node: usize, keep: usize) -> Result<(), Failed> {
+        if self.nodes[node].process.is_none() {
+            return Ok(());
+        }
+        for _ in 0..keep {
+            self.sync_one(node)?;
+        }
+        self.nodes[node].disk.crash();
+        self.nodes[node].process = None;
+        self.nodes[node].life += 1;
+        self.nodes[node].paused_until = 0;
+        for other in 0..self.nodes.len() {
+            if other != node {
+                self.reset(node, other);
+            }
+        }
+        self.lose_ops_of(node);
+        Ok(())
+    }
+
+    /// Ends a connection; both sides hear of it.
+    pub fn reset(&mut self, a: usize, b: usize) {
+        self.net.reset(a, b);
+        for (at, other) in [(a, b), (b, a)] {
+            let delay = self.rng.below(2_000);
+            let member = self.nodes[other].member;
+            self.later(at, delay, Input::Down(member));
+        }
+    }
+
+    /// Hands something to a node's process, now or when its pause is over.
+    pub fn input(&mut self, node: usize, life: u32, input: Input) -> Result<(), Failed> {
+        let target = &self.nodes[node];
+        if target.life != life || target.process.is_none() {
+            return Ok(());
+        }
+        if target.paused_until > self.now {
+            let delay = target.paused_until - self.now;
+            self.after(delay, What::Input { node, life, input });
+            return Ok(());
+        }
+        self.handle(node, input)
+    }
+
+    fn handle(&mut self, node: usize, input: Input) -> Result<(), Failed> {
+        match input {
+            Input::Frame(from, frame) => self.frame(node, from, frame),
+            Input::Tick => {
+                self.later(node, TICK_US, Input::Tick);
+                self.step(node, Event::Tick)
+            }
+            Input::Persisted(no) => self.step(node, Event::Persisted(no)),
+            Input::Flush => self.flush(node),
+            Input::Publish(marks) => {
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.published = marks;
+                }
+                Ok(())
+            }
+            Input::Down(member) => {
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.downed = true;
+                }
+                self.step(node, Event::Down(member))
+            }
+            Input::Begin(op) => self.begin(op),
+            Input::Late { op, attempt } => self.late(op, attempt),
+            Input::Again(op) => self.drive(op),
+            Input::NotSent { op, attempt } => self.not_sent(op, attempt),
+        }
+    }
+
+    fn frame(&mut self, node: usize, from: MemberId, frame: Frame) -> Result<(), Failed> {
+        let now = self.now;
+        if let Some(process) = &mut self.nodes[node].process {
+            process.health.heard(from, now);
+        }
+        match frame {
+            Frame::Protocol {
+                incarnation,
+                message,
+            } => {
+                let event = Event::Message {
+                    from,
+                    incarnation,
+                    message,
+                };
+                self.step(node, event)
+            }
+            Frame::Request {
+                op,
+                attempt,
+                what,
+                context,
+                stall_us,
+            } => {
+                let ticket = Ticket {
+                    op,
+                    attempt,
+                    origin: usize::from(from.0),
+                };
+                self.serve(node, ticket, what, context, stall_us)
+            }
+            Frame::Response {
+                op,
+                attempt,
+                answer,
+            } => self.answered(op, attempt, answer),
+        }
+    }
+
+    /// Lets a node's replica take an event in; its effects come out a little later, with those of
+    /// other events.
+    pub fn step(&mut self, node: usize, event: Event<Ticket>) -> Result<(), Failed> {
+        let now = self.now_of(node);
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        process.replica.step(now, event);
+        if process.flushing {
+            return Ok(());
+        }
+        process.flushing = true;
+        let delay = if self.rng.percent(50) {
+            0
+        } else {
+            self.rng.below(300)
+        };
+        self.later(node, delay, Input::Flush);
+        Ok(())
+    }
+
+    fn flush(&mut self, node: usize) -> Result<(), Failed> {
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        process.flushing = false;
+        let effects = process.replica.flush();
+        let handed = std::mem::take(&mut process.handed);
+        self.note_accepted(node, handed, &effects)?;
+        for effect in effects {
+            match effect {
+                Effect::Persist { no, batch } => self.persist(node, no, batch),
+                Effect::Send { to, message } => {
+                    let Some(process) = &self.nodes[node].process else {
+                        break;
+                    };
+                    let incarnation = process.incarnation;
+                    for member in to {
+                        self.note(|| format!("m{node} -> {member} {message:?}"));
+                        let frame = Frame::Protocol {
+                            incarnation,
+                            message: message.clone(),
+                        };
+                        self.send(node, usize::from(member.0), frame);
+                    }
+                }
+                Effect::Answer { ticket, answer } => self.reply(node, ticket, answer)?,
+                Effect::Fault(error) => return Err(format!("node {node}: {error}")),
+                Effect::Restart { above } => {
+                    self.note(|| format!("m{node} must start above {above:x}"));
+                    let all = self.nodes[node].disk.waiting();
+                    self.stop_node(node, all)?;
+                    self.after(10_000, What::Restart { node, above });
+                    return Ok(());
+                }
+            }
+        }
+        self.publish(node)
+    }
+
+    fn persist(&mut self, node: usize, no: u64, batch: causeway::protocol::store::Batch) {
+        self.nodes[node].disk.submit(no, batch);
+        if self.nodes[node].disk.waiting() == 1 {
+            self.begin_sync(node);
+        }
+    }
+
+    /// Starts a sync of all batches that wait now; those that come meanwhile wait for the next.
+    fn begin_sync(&mut self, node: usize) {
+        let slow = self.nodes[node].slow_disk_until > self.now;
+        let cost = if slow {
+            self.rng.within(20_000, 300_000)
+        } else {
+            self.rng.within(50, 2_000)
+        };
+        let batches = self.nodes[node].disk.waiting();
+        let life = self.nodes[node].life;
+        let what = What::Synced {
+            node,
+            life,
+            batches,
+        };
+        self.after(cost, what);
+    }
+
+    /// The first batches of a node are durable.
+    pub fn synced(&mut self, node: usize, life: u32, batches: usize) -> Result<(), Failed> {
+        if self.nodes[node].life != life {
+            return Ok(());
+        }
+        for _ in 0..batches {
+            if let Some((no, _)) = self.nodes[node].disk.first_waiting() {
+                self.sync_one(node)?;
+                let delay = self.rng.below(300);
+                self.later(node, delay, Input::Persisted(no));
+            }
+        }
+        if self.nodes[node].disk.waiting() > 0 {
+            self.begin_sync(node);
+        }
+        Ok(())
+    }
+
+    fn sync_one(&mut self, node: usize) -> Result<(), Failed> {
+        if let Some((_, batch)) = self.nodes[node].disk.first_waiting() {
+            let before = self.before_sync(node, &batch)?;
+            self.nodes[node].disk.sync_one();
+            self.after_sync(node, &batch, before)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, node: usize) -> Result<(), Failed> {
+        let now = self.now;
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        let Some(marks) = process.replica.changed_marks() else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut process.marks, Arc::clone(&marks));
+        let delay = self.rng.below(500);
+        process.publish_us = (now + delay).max(process.publish_us);
+        let delay = process.publish_us - now;
+        if marks.recovering.is_none() {
+            self.nodes[node].lost = false;
+        }
+        self.check_marks(node, &before, &marks)?;
+        self.later(node, delay, Input::Publish(marks));
+        Ok(())
+    }
+
+    /// Gives a replica's answer to who asked.
+    pub fn reply(&mut self, node: usize, ticket: Ticket, answer: Answer) -> Result<(), Failed> {
+        let Ticket {
+            op,
+            attempt,
+            origin,
+        } = ticket;
+        self.note(|| format!("m{node} answers op {op}.{attempt}: {answer:?}"));
+        self.check_reply(node, op, &answer)?;
+        if origin == node {
+            return self.answered(op, attempt, answer);
+        }
+        let frame = Frame::Response {
+            op,
+            attempt,
+            answer,
+        };
+        self.send(node, origin, frame);
+        Ok(())
+    }
+}
