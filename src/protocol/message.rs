@@ -42,6 +42,8 @@ pub struct Ack {
     pub received: u64,
     /// Set when something in between is missing: go back to `received + 1`.
     pub gap: bool,
+    /// Which incarnations of the partition's replicas the sender has met, summed up.
+    pub met: u64,
 }
 
 /// How far the sender is in one log.
@@ -62,6 +64,8 @@ pub struct Gossip {
     pub fresh: bool,
     /// The open log of each replica, as far as the sender has heard.
     pub open: Vec<LogId>,
+    /// Which incarnations of the partition's replicas the sender has met, summed up.
+    pub met: u64,
     pub logs: Vec<LogReport>,
     pub finished: Vec<(MemberId, Finished)>,
     /// The sender's log has no write with a timestamp up to `promise` after seq `head`.

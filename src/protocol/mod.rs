@@ -1,4 +1,15 @@
 //! The causal protocol, free of I/O: plain data in, plain data out.
+//!
+//! Time and chance are arguments, and nothing depends on the order of a hash: one seed replays a
+//! whole cluster. The lints below and tests/purity.rs hold that up.
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::iter_over_hash_type,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
 pub mod clock;
 pub mod context;
 pub mod health;

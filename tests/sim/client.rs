@@ -379,10 +379,10 @@ impl World {
         if let Some(answer) = route.came(target, outcome, &mut process.health, now) {
             return self.finish(op, answer);
         }
-        let certain = route.certain();
+        let anew = route.wants_new_stamp();
         if let Some(clock) = ahead {
             process.clock.observe(clock);
-            if certain {
+            if anew {
                 self.stamp(op)?;
             }
         }

@@ -30,6 +30,11 @@ pub(super) struct Peer {
     pub(super) fresh: bool,
     /// Durable there, as it said in this incarnation.
     pub(super) applied: BTreeMap<LogId, u64>,
+    /// The part of `applied` that stability may count on: said by a peer that had met no later
+    /// incarnation of any replica than this one has. A replica that lost its disk is refilled
+    /// by one that has met it; what that one got afterwards must not be taken for being
+    /// everywhere by somebody who still counts on what the lost disk held.
+    pub(super) level: BTreeMap<LogId, u64>,
     /// The open logs that it knows of.
     open: BTreeMap<MemberId, u64>,
     pub(super) floor: Timestamp,
@@ -75,23 +80,47 @@ impl<S: Store, T> Replica<S, T> {
         }
         let was_alive = peer.alive(now);
         if peer.incarnation != Some(incarnation) {
-            // What it said before counts no more: it may have lost its disk.
-            *peer = Peer {
-                incarnation: Some(incarnation),
-                ..Peer::default()
-            };
-            let log = LogId {
+            self.meet(LogId {
                 member: from,
                 incarnation,
-            };
-            self.track(log);
-            self.abandon_snapshot_of(from);
+            });
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heard_us = Some(now.mono_us);
         }
         self.marks_changed |= !was_alive;
         true
+    }
+
+    /// A peer has started again.
+    fn meet(&mut self, open: LogId) {
+        // What it said before counts no more: it may have lost its disk.
+        let peer = Peer {
+            incarnation: Some(open.incarnation),
+            ..Peer::default()
+        };
+        self.peers.insert(open.member, peer);
+        self.track(open);
+        self.abandon_snapshot_of(open.member);
+        self.marks_changed = true;
+    }
+
+    /// Meets the peers that have started again and that another one has heard before.
+    fn meet_through(&mut self, from: MemberId, gossip: &Gossip) {
+        for &open in &gossip.open {
+            let is_news = open.member != from
+                && self.peers.contains_key(&open.member)
+                && open.incarnation > self.newest_incarnation(open.member);
+            if is_news {
+                self.meet(open);
+            }
+        }
+    }
+
+    /// The incarnations of the partition's replicas that are known, in one number.
+    pub(super) fn met(&self) -> u64 {
+        let peers = self.peers.values().filter_map(|p| p.incarnation);
+        peers.fold(self.log.incarnation, u64::wrapping_add)
     }
 
     /// The latest incarnation of a member that is known: from itself, from its logs here, or from
@@ -146,6 +175,7 @@ impl<S: Store, T> Replica<S, T> {
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
             open: self.open_logs(),
+            met: self.met(),
             logs: self.reports(),
             finished: self.finished_logs(),
             head: self.logs.get(&self.log).map_or(0, |l| l.received),
@@ -210,6 +240,7 @@ impl<S: Store, T> Replica<S, T> {
 
     pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
         self.clock.observe(gossip.clock);
+        self.meet_through(from, &gossip);
         self.compare(from, &gossip);
         let now = self.now;
         let own = self.log;
@@ -223,6 +254,7 @@ impl<S: Store, T> Replica<S, T> {
         for log in tracked {
             self.track(log);
         }
+        let counts = gossip.met == self.met();
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -233,6 +265,10 @@ impl<S: Store, T> Replica<S, T> {
             if self.logs.contains_key(&report.log) {
                 let applied = peer.applied.entry(report.log).or_default();
                 *applied = (*applied).max(report.applied);
+                if counts {
+                    let level = peer.level.entry(report.log).or_default();
+                    *level = (*level).max(report.applied);
+                }
             }
         }
         peer.open = gossip
@@ -293,7 +329,7 @@ impl<S: Store, T> Replica<S, T> {
         for (id, log) in &mut self.logs {
             let least = peers
                 .values()
-                .map(|p| p.applied.get(id).copied().unwrap_or(0))
+                .map(|p| p.level.get(id).copied().unwrap_or(0))
                 .fold(log.applied, u64::min);
             if least > log.stable {
                 log.stable = least;
@@ -322,7 +358,7 @@ impl<S: Store, T> Replica<S, T> {
             self.peers.iter().all(|(member, p)| {
                 let knows = *member == id.member
                     || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
-                p.serving && knows && p.applied.get(id).copied().unwrap_or(0) == end
+                p.serving && knows && p.level.get(id).copied().unwrap_or(0) == end
             })
         };
         let indexed = !self.peer_ids.is_empty();
@@ -420,6 +456,7 @@ impl<S: Store, T> Replica<S, T> {
         records.delete(record::log_key(id));
         for peer in self.peers.values_mut() {
             peer.applied.remove(&id);
+            peer.level.remove(&id);
         }
         self.marks_changed = true;
     }

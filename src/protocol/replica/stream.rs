@@ -135,11 +135,16 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn acked(&mut self, from: MemberId, ack: Ack) {
         let now = self.now;
         let own = self.log;
+        let counts = ack.met == self.met();
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
         let applied = peer.applied.entry(ack.log).or_default();
         *applied = (*applied).max(ack.applied);
+        if counts {
+            let level = peer.level.entry(ack.log).or_default();
+            *level = (*level).max(ack.applied);
+        }
         if ack.log == own {
             peer.stream.acknowledged(ack.applied, now.mono_us);
             let again = now.mono_us.saturating_sub(peer.stream.rewound_us) > REWIND_US;
@@ -169,7 +174,7 @@ impl<S: Store, T> Replica<S, T> {
         if self.must_fetch_snapshot() || self.disk_full.is_some() || self.disk_is_behind() {
             return Ok(());
         }
-        let mono_us = self.now.mono_us;
+        let (mono_us, met) = (self.now.mono_us, self.met());
         self.track(id);
         let log = self.logs.entry(id).or_default();
         log.stable = log.stable.max(append.stable.min(log.applied));
@@ -186,6 +191,7 @@ impl<S: Store, T> Replica<S, T> {
                 applied: log.applied,
                 received,
                 gap: append.first > received + 1,
+                met,
             };
             self.send(from, Message::Ack(ack));
             return Ok(());
@@ -205,6 +211,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Tells the writers whose logs moved how far they are durable here.
     pub(super) fn send_acks(&mut self, before: &BTreeMap<LogId, u64>) {
+        let met = self.met();
         for id in before.keys() {
             let Some(log) = self.logs.get(id) else {
                 continue;
@@ -214,6 +221,7 @@ impl<S: Store, T> Replica<S, T> {
                 applied: log.applied,
                 received: log.received,
                 gap: false,
+                met,
             };
             if self.peers.contains_key(&id.member) {
                 self.send(id.member, Message::Ack(ack));

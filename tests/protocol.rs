@@ -1,0 +1,12 @@
+//! The rules of the protocol, one by one, on a few replicas that a test drives by hand.
+
+#[path = "protocol/causality.rs"]
+mod causality;
+#[path = "protocol/cluster.rs"]
+mod cluster;
+#[path = "sim/disk.rs"]
+mod disk;
+#[path = "protocol/recovery.rs"]
+mod recovery;
+#[path = "protocol/writes.rs"]
+mod writes;

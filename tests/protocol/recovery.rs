@@ -1,0 +1,159 @@
+//! Identity, recovery and tombstones: what a disk that is empty or old may and may not do.
+
+use crate::cluster::Cluster;
+use causeway::protocol::context::Context;
+use causeway::protocol::op::{Answer, Refusal};
+
+#[test]
+fn the_first_start_of_all_serves_within_a_second() {
+    let mut c = Cluster::stopped(3, 3);
+    for node in 0..3 {
+        c.start(node);
+        c.run_ms(50);
+    }
+    c.run_ms(200);
+    assert!((0..3).all(|node| c.serves(node)));
+    // With one that never comes, a second is the bound.
+    let mut c = Cluster::stopped(3, 3);
+    c.start(0);
+    c.start(1);
+    c.run_ms(1_050);
+    assert!(c.serves(0) && c.serves(1));
+}
+
+#[test]
+fn every_start_opens_a_later_log_even_when_the_clock_went_back() {
+    let mut c = Cluster::new(2, 2);
+    let mut last = c.nodes[0].replica.as_ref().unwrap().log_id();
+    for skew_ms in [-30_000, 30_000, 0] {
+        c.stop(0);
+        c.nodes[0].skew_ms = skew_ms;
+        c.start(0);
+        c.run_ms(1_200);
+        let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+        assert!(log > last);
+        last = log;
+    }
+}
+
+#[test]
+fn an_incarnation_that_is_not_newer_is_told_to_start_again() {
+    let mut c = Cluster::new(2, 2);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.nodes[0].skew_ms = -30_000;
+    // The peer restarts as well: it knows the old incarnation from its disk alone.
+    c.stop(1);
+    c.start(1);
+    c.run_ms(10);
+    c.start(0);
+    c.run_ms(100);
+    assert!(c.nodes[0].restart.is_some());
+    assert!(!c.serves(0));
+}
+
+#[test]
+fn a_lost_disk_is_filled_before_it_serves() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(3_000);
+    assert!(matches!(c.get(1, &key, &none), Err(Refusal::Recovering(_))));
+    let ticket = c.write(1, &key, Some("2"), &none);
+    let answer = c.answer(ticket).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::Recovering(_))));
+    c.heal();
+    c.run_ms(300);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_deleted_key_does_not_come_back_from_an_old_disk() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("old"), &none);
+    c.run_ms(500);
+    let old = c.copy_disk(1);
+    c.put(0, &key, None, &none);
+    c.run_ms(8_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
+    c.stop(1);
+    c.restore_disk(1, old);
+    c.start(1);
+    c.run_ms(1_500);
+    assert!(c.serves(1));
+    assert_eq!(c.value(1, &key, &none), None);
+    assert_eq!(c.value(0, &key, &none), None);
+}
+
+#[test]
+fn a_tombstone_goes_when_all_have_it_and_never_by_time() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.stop(1);
+    c.put(0, &key, None, &none);
+    c.run_ms(60_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 1);
+    c.start(1);
+    c.run_ms(8_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 0);
+    assert_eq!(c.marks(1).gauges.tombstones, 0);
+}
+
+#[test]
+fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
+    // The delete depends on a write of the other partition that one replica there lacks.
+    let mut c = Cluster::new(4, 2);
+    let (here, there, none) = (c.key(0, 0), c.key(1, 0), Context::default());
+    c.put(0, &here, Some("1"), &none);
+    c.stop(3);
+    let seen = c.put(2, &there, Some("2"), &none);
+    assert_eq!(seen.len(), 1);
+    let seen = c.put(0, &here, None, &seen);
+    c.run_ms(10_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 1);
+    let read = c.get(0, &here, &none).unwrap();
+    assert_eq!((read.found, read.context.len()), (None, 1));
+    assert!(!seen.is_empty());
+    c.start(3);
+    c.run_ms(8_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 0);
+}
+
+#[test]
+fn what_a_lost_disk_had_confirmed_is_not_counted_on() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Two have the write; the one that confirmed it loses its disk and is refilled by the third.
+    c.cut(0, 2);
+    c.cut(1, 2);
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.heal();
+    c.cut(0, 2);
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(1_000);
+    assert!(c.serves(1));
+    // The writer has not heard of that when the third gets the write.
+    c.heal();
+    c.cut(0, 1);
+    c.mute(2, 1);
+    let mut context = seen.clone();
+    for _ in 0..300 {
+        c.run_ms(1);
+        context = c.get(0, &key, &context).unwrap().context;
+        if let Ok(read) = c.get(1, &key, &context) {
+            assert!(
+                read.found.is_some(),
+                "the write was called stable too early"
+            );
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Two copies before anyone sees a write, and what is refused.
+
+use crate::cluster::Cluster;
+use causeway::protocol::clock::Timestamp;
+use causeway::protocol::context::Context;
+use causeway::protocol::op::{Answer, Refusal};
+use causeway::protocol::replica::Event;
+use causeway::protocol::version::Stamp;
+
+#[test]
+fn a_write_is_shown_and_acknowledged_at_its_second_copy() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.nodes[1].disk_hangs = true;
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(20);
+    assert_eq!(c.value(0, &key, &none), None, "only its writer has it");
+    assert!(c.written(ticket).is_none());
+    c.nodes[1].disk_hangs = false;
+    c.run_ms(5);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("1"));
+    assert_eq!(c.written(ticket).unwrap().copies, 2);
+}
+
+#[test]
+fn a_write_goes_with_one_copy_when_the_second_takes_too_long() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.nodes[1].disk_hangs = true;
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(60);
+    assert!(c.written(ticket).is_none());
+    c.run_ms(80);
+    assert_eq!(c.written(ticket).unwrap().copies, 1);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_write_without_a_live_peer_does_not_wait() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.stop(1);
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(2);
+    assert_eq!(c.written(ticket).unwrap().copies, 1);
+}
+
+#[test]
+fn a_shown_write_is_found_behind_one_that_is_not_shown_yet() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let first = c.write(0, &key, Some("1"), &none);
+    c.run_ms(1);
+    c.mute(0, 1);
+    c.write(0, &key, Some("2"), &none);
+    c.run_ms(5);
+    let seen = c.written(first).unwrap().context;
+    let read = c.get(0, &key, &seen).unwrap();
+    assert_eq!(read.found.unwrap().value, "1");
+}
+
+#[test]
+fn a_client_that_may_have_seen_a_hidden_write_waits_for_it() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // The peer has the write and its answer is lost: it knows that all have it, the writer not.
+    c.mute(1, 0);
+    c.write(0, &key, Some("1"), &none);
+    c.run_ms(10);
+    let mut seen = Context::default();
+    seen.clock = c.nodes[0].clock.now();
+    assert!(matches!(c.get(0, &key, &seen), Err(Refusal::Short(_))));
+    let ticket = c.read(0, &key, &seen, 150);
+    c.run_ms(140);
+    let Some(Answer::Read(read)) = c.answer(ticket) else {
+        panic!("the wait has an end");
+    };
+    assert_eq!(read.found.unwrap().value, "1");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.step(0, Event::DiskFull(Some("no room".into())));
+    let ticket = c.write(0, &key, Some("2"), &none);
+    let answer = c.answer(ticket).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::DiskFull(_))));
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("1"));
+    c.step(0, Event::DiskFull(None));
+    c.put(0, &key, Some("2"), &none);
+}
+
+#[test]
+fn a_stamp_behind_the_promise_is_refused() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.put(0, &key, None, &none);
+    c.run_ms(6_000);
+    let old = Stamp {
+        ts: Timestamp::from_ms(crate::cluster::START_MS + 100),
+        ..c.stamp(0, &none)
+    };
+    let ticket = c.write_as(0, &key, Some("old"), &none, old);
+    let answer = c.answer(ticket).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::StampTooOld(_))));
+}
