@@ -9,7 +9,7 @@ use super::wire::Envelope;
 use crate::protocol::clock::Clock;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
-use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
+use crate::protocol::replica::{self, Effect, Event, Now, OpenError, Replica, Setup};
 use crate::protocol::store::StoreError;
 use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
@@ -294,7 +294,7 @@ impl Core {
             "a peer knows a later incarnation of this node ({above:x}): opening a newer log"
         );
         self.restart_above = None;
-        self.setup.incarnation = above + 1;
+        self.setup.incarnation = replica::above(above, self.setup.incarnation);
         let (disk, clock) = (
             Arc::clone(&self.shared.disk),
             Arc::clone(&self.shared.clock),

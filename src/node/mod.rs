@@ -339,11 +339,11 @@ fn unexpected(answer: &Answer, context: Context) -> Failed {
 }
 
 /// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
-/// then 8 random bits for starts within one second after the disk was lost.
+/// then 16 random bits, should a clock that was set back meet a disk that was lost.
 fn new_incarnation(wall_ms: u64) -> u64 {
     const EPOCH_S: u64 = 1_700_000_000;
     let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
-    seconds << 8 | u64::from(rand::random::<u8>())
+    seconds << 16 | u64::from(rand::random::<u16>())
 }
 
 /// Tells the core when the disk has no room for writes, and when it has again.
