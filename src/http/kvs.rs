@@ -51,9 +51,9 @@ pub async fn get(
     let node = &surface.node;
     let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
-    let partition = node.view().partition_of_key(&key);
+    let partition = node.partition_of_key(&key);
     let read = node
-        .get(key, asked.context, consistency)
+        .get(key, partition, asked.context, consistency)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
     surface.handles.entries.observe(read.context.len() as f64);
@@ -135,8 +135,8 @@ async fn write(
     context: Context,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let partition = node.view().partition_of_key(&key);
-    match node.write(key, value, context).await {
+    let partition = node.partition_of_key(&key);
+    match node.write(key, partition, value, context).await {
         Ok(Wrote::Written(written)) => {
             surface
                 .handles

@@ -178,6 +178,11 @@ impl Node {
         Arc::clone(&self.view)
     }
 
+    /// The partition that holds a key.
+    pub fn partition_of_key(&self, key: &Key) -> PartitionId {
+        self.view.partition_of_key(key)
+    }
+
     /// The node's own number.
     pub fn me(&self) -> MemberId {
         self.me
@@ -204,18 +209,18 @@ impl Node {
         }
     }
 
-    /// Reads a key, never older than `context` unless asked so; ends within a second.
+    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second.
     ///
     /// # Errors
     /// When no replica could answer as asked.
     pub async fn get(
         &self,
         key: Key,
+        partition: PartitionId,
         context: Context,
         consistency: Consistency,
     ) -> Result<Read, Failed> {
         let context = self.admit(context)?;
-        let partition = self.view.partition_of_key(&key);
         if partition == self.partition {
             let marks = self.shared.marks.load();
             let found = reads::lookup(&*self.shared.disk, &marks, &key, &context, consistency);
@@ -230,18 +235,18 @@ impl Node {
         }
     }
 
-    /// Writes a key, or deletes it with `None`; ends within a second.
+    /// Writes a key of `partition`, or deletes it with `None`; ends within a second.
     ///
     /// # Errors
     /// When no replica took the write, or none said so in time.
     pub async fn write(
         &self,
         key: Key,
+        partition: PartitionId,
         value: Option<Bytes>,
         context: Context,
     ) -> Result<Wrote, Failed> {
         let context = self.admit(context)?;
-        let partition = self.view.partition_of_key(&key);
         let stamp = self.stamp(context.clock);
         let op = Op::Write { key, value, stamp };
         match self.drive(op, partition, context).await? {

@@ -281,9 +281,17 @@ pub fn decode_version(key: Key, bytes: &Bytes) -> Result<Version, StoreError> {
 /// # Errors
 /// When the store fails.
 pub fn load<S: Store + ?Sized>(store: &S, key: &Key) -> Result<Option<Version>, StoreError> {
+    load_at(store, &data_key(key))
+}
+
+/// The version under a store key.
+///
+/// # Errors
+/// When the store fails.
+pub fn load_at<S: Store + ?Sized>(store: &S, place: &Bytes) -> Result<Option<Version>, StoreError> {
     store
-        .get(&data_key(key))?
-        .map(|bytes| decode_version(key.clone(), &bytes))
+        .get(place)?
+        .map(|bytes| decode_version(key_of(place), &bytes))
         .transpose()
 }
 

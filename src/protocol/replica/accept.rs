@@ -8,8 +8,10 @@ use super::super::context::Context;
 use super::super::ids::Dot;
 use super::super::op::{Answer, Refusal, Written};
 use super::super::reads;
+use super::super::record;
 use super::super::store::Store;
 use super::super::version::{Key, Stamp, Version};
+use super::super::view::Slot;
 use super::{Effect, Replica};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -141,10 +143,12 @@ impl<S: Store, T> Replica<S, T> {
         stamp: Stamp,
         context: Context,
     ) {
-        if let Some(refusal) = self.refusal_for_write(&key, stamp) {
+        let slot = Slot::of(&key);
+        if let Some(refusal) = self.refusal_for_write(slot, stamp) {
             return self.refuse(ticket, refusal);
         }
-        let current = match self.current(&key) {
+        let place = record::slot_key(slot, &key);
+        let current = match self.current(&place) {
             Ok(current) => current,
             Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
         };
@@ -172,7 +176,7 @@ impl<S: Store, T> Replica<S, T> {
         let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
         self.accept.hide(&version, shown.cloned());
         self.stage_dot(dot, key);
-        self.stage_version(version.clone(), current.as_ref());
+        self.stage_version(place, version.clone(), current.as_ref());
         self.tail.push(version, !self.peer_ids.is_empty());
         self.accept.waiting.push_back(Waiting {
             seq: dot.seq,
@@ -185,14 +189,14 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
-    fn refusal_for_write(&self, key: &Key, stamp: Stamp) -> Option<Refusal> {
+    fn refusal_for_write(&self, slot: Slot, stamp: Stamp) -> Option<Refusal> {
         if let Some(reason) = &self.disk_full {
             return Some(Refusal::DiskFull(reason.clone()));
         }
         if let Some(reason) = self.refuses_writes() {
             return Some(Refusal::Recovering(reason));
         }
-        if self.view.partition_of_key(key) != self.partition {
+        if self.view.partition(slot) != self.partition {
             return Some(Refusal::NotMine);
         }
         if stamp.ts <= self.promises.given() {

@@ -7,15 +7,13 @@ use super::super::store::{Batch, Store, StoreError};
 use super::super::version::{Key, Stamp, Version};
 use super::{Effect, Replica};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What the next batch will hold.
 #[derive(Default)]
 pub(super) struct Staged {
-    /// Keys whose newest version (in `inflight`) is to be written.
-    keys: BTreeSet<Key>,
-    /// Keys whose version is to be deleted.
-    removed: BTreeSet<Key>,
+    /// Store keys whose newest version, in `inflight`, is to be written or removed.
+    places: Vec<Bytes>,
     /// Dots to index, in order per log.
     index: BTreeMap<LogId, IndexRun>,
     counts: bool,
@@ -29,7 +27,7 @@ pub(super) struct PendingBatch {
     no: u64,
     /// How far each log will be applied.
     applied: Vec<(LogId, u64)>,
-    keys: Vec<Key>,
+    places: Vec<Bytes>,
     bytes: usize,
     /// The promise that the batch makes durable.
     promise: Option<super::super::clock::Timestamp>,
@@ -42,20 +40,27 @@ pub(super) struct Inflight {
     version: Option<Version>,
 }
 
+/// Staged bytes that do not wait for the batch before.
+const BATCH_BYTES: usize = 4 << 20;
 /// Dots in one run of the index, at most.
 const RUN_DOTS: usize = 4096;
 
 impl<S: Store, T> Replica<S, T> {
-    /// The newest version of a key that this replica has taken in, durable or not.
-    pub(super) fn current(&self, key: &Key) -> Result<Option<Version>, StoreError> {
-        match self.inflight.get(key) {
+    /// The newest version that this replica has taken in under a store key, durable or not.
+    pub(super) fn current(&self, place: &Bytes) -> Result<Option<Version>, StoreError> {
+        match self.inflight.get(place) {
             Some(inflight) => Ok(inflight.version.clone()),
-            None => record::load(&self.store, key),
+            None => record::load_at(&self.store, place),
         }
     }
 
     /// Puts a version into the store unless the one there wins; `current` is that one.
-    pub(super) fn stage_version(&mut self, version: Version, current: Option<&Version>) {
+    pub(super) fn stage_version(
+        &mut self,
+        place: Bytes,
+        version: Version,
+        current: Option<&Version>,
+    ) {
         if current.is_some_and(|c| !version.beats(c)) {
             return;
         }
@@ -64,26 +69,23 @@ impl<S: Store, T> Replica<S, T> {
             let key = record::tombstone_key(version.stamp, &version.key);
             self.staged.records.put(key, Bytes::new());
         }
-        self.stage(version.key.clone(), Some(version));
+        self.stage(place, Some(version));
     }
 
-    /// Takes a key out of the store; `current` is what is there.
-    pub(super) fn stage_removal(&mut self, key: Key, current: &Version) {
+    /// Takes a store key out of the store; `current` is what is there.
+    pub(super) fn stage_removal(&mut self, place: Bytes, current: &Version) {
         self.count(Some(current), None);
-        self.stage(key, None);
+        self.stage(place, None);
     }
 
-    fn stage(&mut self, key: Key, version: Option<Version>) {
-        self.staged.bytes += version.as_ref().map_or(key.len(), Version::size);
-        if version.is_some() {
-            self.staged.removed.remove(&key);
-            self.staged.keys.insert(key.clone());
-        } else {
-            self.staged.keys.remove(&key);
-            self.staged.removed.insert(key.clone());
-        }
+    fn stage(&mut self, place: Bytes, version: Option<Version>) {
+        self.staged.bytes += version.as_ref().map_or(place.len(), Version::size);
         let batch = self.next_batch;
-        self.inflight.insert(key, Inflight { batch, version });
+        let inflight = Inflight { batch, version };
+        let before = self.inflight.insert(place.clone(), inflight);
+        if before.is_none_or(|b| b.batch != batch) {
+            self.staged.places.push(place);
+        }
     }
 
     fn count(&mut self, before: Option<&Version>, after: Option<&Version>) {
@@ -136,21 +138,25 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// Turns what is staged into one batch.
+    ///
+    /// One batch is on its way at a time, unless much is waiting: meanwhile the next one grows, and
+    /// the more there is to do, the less a single write costs.
     pub(super) fn stage_batch(&mut self) {
+        if !self.batches.is_empty() && self.staged.bytes < BATCH_BYTES {
+            return;
+        }
         let logs: Vec<LogId> = self.staged.index.keys().copied().collect();
         for log in logs {
             self.close_run(log);
         }
         let mut staged = std::mem::take(&mut self.staged);
         let mut batch = std::mem::take(&mut staged.records);
-        for key in &staged.keys {
-            let version = self.inflight.get(key).and_then(|i| i.version.as_ref());
-            if let Some(version) = version {
-                batch.put(record::data_key(key), record::encode_version(version));
+        for place in &staged.places {
+            let newest = self.inflight.get(place);
+            match newest.and_then(|i| i.version.as_ref()) {
+                Some(version) => batch.put(place.clone(), record::encode_version(version)),
+                None => batch.delete(place.clone()),
             }
-        }
-        for key in &staged.removed {
-            batch.delete(record::data_key(key));
         }
         let mut applied = Vec::new();
         for (id, log) in &mut self.logs {
@@ -178,7 +184,7 @@ impl<S: Store, T> Replica<S, T> {
         self.batches.push_back(PendingBatch {
             no,
             applied,
-            keys: staged.keys.into_iter().chain(staged.removed).collect(),
+            places: staged.places,
             bytes: staged.bytes,
             promise,
         });
@@ -207,9 +213,13 @@ impl<S: Store, T> Replica<S, T> {
                     }
                 }
             }
-            for key in batch.keys {
-                if self.inflight.get(&key).is_some_and(|i| i.batch == batch.no) {
-                    self.inflight.remove(&key);
+            for place in batch.places {
+                if self
+                    .inflight
+                    .get(&place)
+                    .is_some_and(|i| i.batch == batch.no)
+                {
+                    self.inflight.remove(&place);
                 }
             }
             self.inflight_bytes -= batch.bytes;
@@ -264,9 +274,10 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Lets the undo of unexposed writes know of a version that others may see already.
     pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
-        let current = self.current(&version.key)?;
+        let place = record::data_key(&version.key);
+        let current = self.current(&place)?;
         self.accept.shown_meanwhile(&version);
-        self.stage_version(version, current.as_ref());
+        self.stage_version(place, version, current.as_ref());
         Ok(())
     }
 

@@ -210,7 +210,8 @@ pub struct Replica<S, T> {
     staged: apply::Staged,
     batches: VecDeque<apply::PendingBatch>,
     next_batch: u64,
-    inflight: BTreeMap<Key, apply::Inflight>,
+    /// Versions that are not durable yet, by store key.
+    inflight: BTreeMap<Bytes, apply::Inflight>,
     inflight_bytes: usize,
 
     accept: accept::Accept<T>,

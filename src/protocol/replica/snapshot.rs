@@ -190,14 +190,15 @@ impl<S: Store, T> Replica<S, T> {
         let mut local = Vec::new();
         self.store
             .scan(&just_after(&chunk.after), &to, &mut |key, _| {
-                local.push(record::key_of(&key));
+                local.push(key);
                 true
             })?;
-        for key in local.into_iter().filter(|k| !kept.contains(k)) {
-            if let Some(current) = self.current(&key)?
+        let gone = |place: &Bytes| !kept.contains(&record::key_of(place));
+        for place in local.into_iter().filter(gone) {
+            if let Some(current) = self.current(&place)?
                 && start.covers(current.dot)
             {
-                self.stage_removal(key, &current);
+                self.stage_removal(place, &current);
             }
         }
         match chunk.upto {

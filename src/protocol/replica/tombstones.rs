@@ -127,7 +127,8 @@ impl<S: Store, T> Replica<S, T> {
             let Some((stamp, key)) = record::tombstone_of(&store_key) else {
                 continue;
             };
-            let current = self.current(&key)?;
+            let place = record::data_key(&key);
+            let current = self.current(&place)?;
             if tombstone_stamp(current.as_ref()) == Some(stamp)
                 && let Some(tombstone) = current
             {
@@ -136,7 +137,7 @@ impl<S: Store, T> Replica<S, T> {
                 if !past.is_empty() {
                     continue;
                 }
-                self.stage_removal(key, &tombstone);
+                self.stage_removal(place, &tombstone);
             }
             self.staged.records.delete(store_key);
         }
