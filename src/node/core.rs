@@ -22,6 +22,10 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 16_384;
 /// Events stepped through before effects are carried out.
 const ROUND: usize = 1_024;
+/// A batch of this many operations is a sign of load.
+const BUSY_OPS: usize = 24;
+/// How long the next batch gathers then, beside the time that things take anyway.
+const REST: Duration = Duration::from_micros(600);
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -126,6 +130,10 @@ pub struct Core {
     /// The number of the replica's first batch, less one, in the committer's count.
     base: u64,
     submitted: u64,
+    /// Operations in the last batch that was submitted.
+    submitted_ops: usize,
+    /// Operations that became durable in this round.
+    settled_ops: usize,
     durable: u64,
     restart_above: Option<u64>,
     full: bool,
@@ -164,6 +172,8 @@ impl Core {
             outbox: Outbox::default(),
             base: 0,
             submitted: 0,
+            submitted_ops: 0,
+            settled_ops: 0,
             durable: 0,
             restart_above: None,
             full: false,
@@ -205,6 +215,7 @@ impl Core {
                         Input::Stop => stopping = true,
                     }
                 }
+                self.rest();
                 self.carry_out();
                 self.restart_if_due();
                 if let Some(error) = self.failed.take() {
@@ -230,6 +241,7 @@ impl Core {
 
     fn persisted(&mut self, no: u64) {
         self.durable = no;
+        self.settled_ops += std::mem::take(&mut self.submitted_ops);
         if let Some(no) = no.checked_sub(self.base).filter(|no| *no > 0) {
             self.step(Event::Persisted(no));
         }
@@ -247,6 +259,21 @@ impl Core {
 
     fn carry_out(&mut self) {
         let effects = self.replica.flush();
+        self.carry_out_all(effects);
+    }
+
+    /// Under load, answers first and lets a larger batch gather: a sync costs the same for one write
+    /// as for a hundred, and the processor has better things to do.
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.settled_ops) < BUSY_OPS {
+            return;
+        }
+        let effects = self.replica.flush_early();
+        self.carry_out_all(effects);
+        std::thread::sleep(REST);
+    }
+
+    fn carry_out_all(&mut self, effects: Vec<Effect<Ticket>>) {
         // Readers first: who gets an answer may ask again at once.
         if let Some(marks) = self.replica.changed_marks() {
             if let (None, Some(reason)) = (&self.shared.marks.load().recovering, &marks.recovering)
@@ -261,6 +288,7 @@ impl Core {
         for effect in effects {
             match effect {
                 Effect::Persist { no, batch } => {
+                    self.submitted_ops = batch.ops.len();
                     self.submitted = self.base + no;
                     self.committer.submit(Numbered {
                         no: self.submitted,

@@ -384,6 +384,11 @@ impl<S: Store, T> Replica<S, T> {
     /// What is to be done about the events since the last flush, in order.
     pub fn flush(&mut self) -> Vec<Effect<T>> {
         self.stage_batch();
+        self.flush_early()
+    }
+
+    /// As [`Self::flush`], but what is to be written goes on gathering.
+    pub fn flush_early(&mut self) -> Vec<Effect<T>> {
         std::mem::take(&mut self.effects)
     }
 
