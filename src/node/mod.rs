@@ -9,7 +9,7 @@ mod run;
 pub mod status;
 mod wire;
 
-pub use run::{RunError, run};
+pub use run::{RunError, Running, launch, run};
 
 use self::core::{Clocks, Core, Inbox, Input, Shared};
 use self::forward::Forwarder;
