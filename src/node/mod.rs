@@ -329,6 +329,13 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// Without a shutdown the core ends all the same, and lets go of the disk a little later.
+    fn drop(&mut self) {
+        self.inbox.stop();
+    }
+}
+
 fn unexpected(answer: &Answer, context: Context) -> Failed {
     log::error!("an operation got an answer of another kind: {answer:?}");
     Failed {
