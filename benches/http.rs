@@ -1,16 +1,19 @@
 //! What a node's surface adds to a request: GET of a key that is here, and PUT, against a handler
 //! that does nothing, on loopback. One server thread, one client thread, and turns, so that a
-//! busy machine slows all of them alike; beside the rate, the processor time that the server's
-//! threads spend on a request, which a busy machine changes least.
+//! busy machine slows all of them alike; beside the rate, the processor time that the threads of the
+//! server and the node spend on a request, which a busy machine changes least. The PUT waits for the
+//! disk: its rate is the disk's.
 //!
 //! `cargo bench --bench http` takes about 25 s.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use causeway::http;
 use causeway::node::Node;
-use causeway::protocol::context::Codec;
-use causeway::protocol::view::View;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,19 +24,10 @@ const ROUND: Duration = Duration::from_millis(400);
 
 fn main() -> io::Result<()> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let node = Node::stub(
-        View::first(&[any], 1).map_err(io::Error::other)?,
-        Codec::new(None),
-        8 << 20,
-    );
-    let signed = Node::stub(
-        View::first(&[any], 1).map_err(io::Error::other)?,
-        Codec::new(Some(b"secret")),
-        8 << 20,
-    );
-    let bare = run(move || http::bare_server(any, 1))?;
-    let plain = run(move || http::serve(node, any, 1))?;
-    let signed = run(move || http::serve(signed, any, 1))?;
+    let bare = run(async move || http::bare_server(any, 1))?;
+    let (dir, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let plain = node(dir.path(), &[])?;
+    let signed = node(other.path(), &[("CLUSTER_SECRET", "secret")])?;
 
     let client = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -114,14 +108,27 @@ fn others_cpu_ns() -> io::Result<u64> {
     Ok(sum)
 }
 
+/// Runs a node alone, with its data in `dir`.
+fn node(dir: &Path, more: &[(&str, &str)]) -> io::Result<SocketAddr> {
+    let name = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let mut config = common::config(name, &[name], dir, more);
+    config.bind.set_port(0);
+    config.peer_bind.set_port(0);
+    run(async move || {
+        let bind = config.bind;
+        let node = Node::start(config).await.map_err(io::Error::other)?;
+        http::serve(node, bind, 1)
+    })
+}
+
 /// Runs a server on a thread of its own.
 fn run(
-    start: impl FnOnce() -> io::Result<(actix_web::dev::Server, Vec<SocketAddr>)> + Send + 'static,
+    start: impl AsyncFnOnce() -> io::Result<(actix_web::dev::Server, Vec<SocketAddr>)> + Send + 'static,
 ) -> io::Result<SocketAddr> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let (server, bound) = start()?;
+            let (server, bound) = start().await?;
             let _ = tell.send(bound[0]);
             server.await
         })

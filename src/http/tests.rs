@@ -4,8 +4,7 @@
 use super::routes::Route;
 use super::{Metrics, Surface, configure, openapi};
 use crate::node::Node;
-use crate::protocol::context::Codec;
-use crate::protocol::view::View;
+use crate::node::config::Config as Settings;
 use actix_web::body::to_bytes;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -19,13 +18,21 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use utoipa::OpenApi;
 
-fn node() -> Arc<Node> {
-    let addresses = [1, 2].map(|i| SocketAddr::from(([10, 0, 0, i], 8080)));
-    Node::stub(View::first(&addresses, 1).unwrap(), Codec::new(None), 4096)
+/// The settings of a node alone, which takes values of up to 4096 bytes.
+fn settings(dir: &Path) -> Settings {
+    let lookup = |name: &str| match name {
+        "ip_port" | "VIEW" => Some("127.0.0.1:8080".to_owned()),
+        "DATA_DIR" => Some(dir.to_string_lossy().into_owned()),
+        "MAX_VALUE_BYTES" => Some("4096".to_owned()),
+        _ => None,
+    };
+    let mut settings = Settings::from_env(lookup).unwrap();
+    settings.peer_bind.set_port(0);
+    settings
 }
 
 /// Runs `case` on many inputs, each against the same surface.
@@ -35,7 +42,8 @@ fn many<S: Strategy>(
     case: impl Fn(&dyn Call, S::Value) -> Result<(), TestCaseError>,
 ) {
     let system = System::new();
-    let node = node();
+    let dir = tempfile::tempdir().unwrap();
+    let node = system.block_on(Node::start(settings(dir.path()))).unwrap();
     let surface = Surface::new(Arc::clone(&node), Arc::new(Metrics::new(node)));
     let app = system.block_on(init_service(
         App::new().configure(|app| configure(app, &surface)),

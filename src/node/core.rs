@@ -113,6 +113,14 @@ impl Inbox {
         let _ = self.0.send(input).await;
     }
 
+    /// Tells the core to end, without waiting for anything.
+    pub fn stop(&self) {
+        if let Err(mpsc::error::TrySendError::Full(stop)) = self.0.try_send(Input::Stop) {
+            let inbox = self.clone();
+            std::thread::spawn(move || inbox.send_blocking(stop));
+        }
+    }
+
     /// Queues an input, waiting for room on this thread.
     pub fn send_blocking(&self, input: Input) {
         let _ = self.0.blocking_send(input);

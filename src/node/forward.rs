@@ -12,7 +12,7 @@ use crate::protocol::message::{Beacon, Message};
 use crate::protocol::op::{Answer, Consistency, Op, Refusal};
 use crate::protocol::reads::{self, Lookup};
 use crate::protocol::replica::Event;
-use crate::protocol::route::{Attempt, Outcome, Route};
+use crate::protocol::route::{Attempt, Outcome, Route, TOTAL_US};
 use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
 use std::sync::{Arc, Weak};
@@ -21,6 +21,10 @@ use tokio::net::TcpListener;
 
 /// Versions of the wire format that this program speaks.
 const WIRE_VERSIONS: (u16, u16) = (1, 1);
+
+/// Bytes of a value that a replica takes in within a microsecond, at least: the time of an attempt is
+/// meant for small ones.
+const BYTES_PER_US: usize = 16;
 
 /// Drives operations for one node.
 pub(super) struct Forwarder<'a> {
@@ -42,6 +46,7 @@ impl<'a> Forwarder<'a> {
     ) -> Result<(Answer, Context), Failed> {
         let node = self.node;
         let clocks = node.shared.clocks;
+        let end_us = clocks.mono_us() + TOTAL_US;
         let mut route = {
             let marks = node.shared.marks.load();
             let spread = node.next_spread();
@@ -62,6 +67,8 @@ impl<'a> Forwarder<'a> {
                     timeout_us,
                     stall_us,
                 } => {
+                    let left_us = end_us.saturating_sub(clocks.mono_us());
+                    let timeout_us = (timeout_us + transfer_us(&op)).min(left_us);
                     let forward = Forward {
                         op: op.clone(),
                         context: context.clone(),
@@ -194,6 +201,16 @@ impl<'a> Forwarder<'a> {
                 message: Message::Beacon(beacon),
             });
         }
+    }
+}
+
+/// The time that an operation's value takes on its way to another node.
+fn transfer_us(op: &Op) -> u64 {
+    match op {
+        Op::Write {
+            value: Some(value), ..
+        } => (value.len() / BYTES_PER_US) as u64,
+        Op::Write { value: None, .. } | Op::Get { .. } => 0,
     }
 }
 

@@ -10,7 +10,7 @@ mod run;
 pub mod status;
 mod wire;
 
-pub use run::{RunError, run};
+pub use run::{RunError, Running, launch, run};
 
 use self::core::{Clocks, Core, Inbox, Input, Shared};
 use self::forward::Forwarder;
@@ -332,6 +332,13 @@ impl Node {
             links.shutdown().await;
         }
         ended
+    }
+}
+
+impl Drop for Node {
+    /// Without a shutdown the core ends all the same, and lets go of the disk a little later.
+    fn drop(&mut self) {
+        self.inbox.stop();
     }
 }
 

@@ -1,0 +1,17 @@
+//! Clusters of real nodes on loopback, as their clients and operators meet them.
+
+mod common;
+
+#[path = "cluster/harness.rs"]
+mod harness;
+#[path = "cluster/session.rs"]
+mod session;
+
+#[path = "cluster/calm.rs"]
+mod calm;
+#[path = "cluster/faults.rs"]
+mod faults;
+#[path = "cluster/refusals.rs"]
+mod refusals;
+#[path = "cluster/restarts.rs"]
+mod restarts;

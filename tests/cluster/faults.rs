@@ -1,0 +1,205 @@
+//! Nodes that are gone or stand still while others are asked.
+
+use crate::harness::{Cluster, HTTP, LEVEL_WITHIN, PATIENCE, Process, eventually};
+use crate::session::{Reply, Session, here};
+use causeway::protocol::context::Codec;
+use std::process::{Command, Stdio};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stands_still_keeps_nobody_waiting() {
+    let cluster = Cluster::new(4, 2).apart().all_up().await;
+    let mut session = Session::default();
+    let keys: Vec<String> = cluster.keys(1, "key").take(12).collect();
+    for key in &keys {
+        assert_eq!(session.put(cluster.at(0), key, "old").await.status, 201);
+    }
+    // One that is stopped takes connections and answers nothing, like one behind a wall.
+    cluster.freeze(3);
+    for (i, key) in keys.iter().enumerate() {
+        let at = cluster.at(i % 3);
+        let put = session.put(at, key, "new").await.in_time();
+        assert_eq!(put.status, 200, "{put:?}");
+        let read = session.get(cluster.at((i + 1) % 3), key).await.in_time();
+        assert_eq!(read.value(), Some("new"), "{read:?}");
+    }
+    cluster.thaw(3);
+    cluster.level().await;
+    for key in &keys {
+        assert_eq!(here(cluster.at(3), key, "").await.value(), Some("new"));
+    }
+    cluster.end().await;
+}
+
+/// A refusal of a partition that is gone, which keeps the client's past.
+fn assert_unreachable(reply: Reply, session: &Session) {
+    let reply = reply.in_time();
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(
+        reply.retry_after && reply.body["partition_id"] == 1,
+        "{reply:?}"
+    );
+    let text = reply.body["error"].as_str().unwrap();
+    assert!(text.contains("partition 1"), "{text}");
+    let codec = Codec::new(None);
+    let back = reply.body["causal_payload"].as_str().unwrap();
+    let (back, seen) = (codec.decode(back), codec.decode(&session.payload));
+    // What every replica has by now may be left out.
+    assert_eq!(back.unwrap().clock, seen.unwrap().clock);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_gone_is_refused_in_time_and_the_other_serves() {
+    let mut cluster = Cluster::new(4, 2).apart().all_up().await;
+    let lost: Vec<String> = cluster.keys(1, "lost").take(3).collect();
+    let kept: Vec<String> = cluster.keys(0, "kept").take(3).collect();
+    let mut session = Session::default();
+    for key in &lost {
+        assert_eq!(session.put(cluster.at(2), key, "v").await.status, 201);
+    }
+    cluster.level().await;
+    // First both stand still; then both are dead.
+    for step in ["frozen", "dead"] {
+        for node in [2, 3] {
+            match step {
+                "frozen" => cluster.freeze(node),
+                _ => cluster.kill(node),
+            }
+        }
+        for (i, key) in lost.iter().enumerate() {
+            let at = cluster.at(i % 2);
+            let before = session.clone();
+            assert_unreachable(session.get(at, key).await, &before);
+            assert_unreachable(session.put(at, key, "w").await, &before);
+            assert_unreachable(session.delete(at, key).await, &before);
+            let put = session.put(at, &kept[i], step).await.in_time();
+            assert!(put.written(), "{put:?}");
+            let other = cluster.at((i + 1) % 2);
+            let read = session.get(other, &kept[i]).await.in_time();
+            assert_eq!(read.value(), Some(step), "{read:?}");
+        }
+    }
+    for node in [2, 3] {
+        cluster.up(node).await;
+    }
+    cluster.serving().await;
+    cluster.level().await;
+    for key in &lost {
+        let put = session.put(cluster.at(0), key, "w").await;
+        assert_eq!(put.status, 200, "{put:?}");
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_never_shown_less_than_it_has_seen() {
+    let mut cluster = Cluster::start(2, 2).await;
+    let (one, other) = (cluster.at(0), cluster.at(1));
+    let mut session = Session::default();
+    assert_eq!(session.put(one, "k", "old").await.status, 201);
+    cluster.level().await;
+    // Only node 0 has the new value, and node 1 is asked while node 0 is away.
+    cluster.down(1).await;
+    assert_eq!(session.put(one, "k", "new").await.status, 200);
+    cluster.down(0).await;
+    cluster.up(1).await;
+    cluster.serving().await;
+    let codec = Codec::new(None);
+    let seen = codec.decode(&session.payload).unwrap();
+    assert!(!seen.is_empty());
+    let refused = session.get(other, "k").await.in_time();
+    assert!(refused.status == 503 && refused.retry_after, "{refused:?}");
+    let text = refused.body["error"].as_str().unwrap();
+    assert!(text.contains("needed is"), "{text}");
+    assert!(codec.decode(&session.payload).unwrap().covers(&seen));
+    let stale = here(other, "k", &session.payload).await.in_time();
+    assert_eq!(stale.value(), Some("old"));
+    assert_eq!(stale.body["stale"], true);
+    // Others are served, and writes are taken, also the client's own.
+    let mut stranger = Session::default();
+    assert_eq!(stranger.get(other, "k").await.value(), Some("old"));
+    let put = session.put(other, "l", "after new").await.in_time();
+    assert_eq!(put.status, 201, "{put:?}");
+    cluster.up(0).await;
+    eventually("it reads on", LEVEL_WITHIN, async || {
+        let read = session.get(other, "k").await.in_time();
+        let found = read.status == 200 && read.value() == Some("new");
+        found.then_some(()).ok_or(format!("{read:?}"))
+    })
+    .await;
+    cluster.level().await;
+    assert_eq!(here(one, "l", "").await.value(), Some("after new"));
+    cluster.end().await;
+}
+
+/// A command that runs `causeway` with its data on a disk of `size` of its own: a file system in
+/// memory, in a namespace of the process's, so that it needs no privileges and leaves nothing.
+fn on_a_small_disk(node: &Command, size: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$DATA_DIR\" && exec \"$0\"");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount])
+        .arg(node.get_program())
+        .env_clear()
+        .envs(node.get_envs().filter_map(|(n, v)| Some((n, v?))));
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_serves_reads() {
+    let cluster = Cluster::new(1, 1);
+    let mut probe = on_a_small_disk(&Command::new("true"), "1m");
+    let dir = tempfile::tempdir().unwrap();
+    probe.env("DATA_DIR", dir.path()).stderr(Stdio::null());
+    if !probe.status().is_ok_and(|status| status.success()) {
+        println!("skipped: this system does not let a process mount a file system of its own");
+        return;
+    }
+    let at = cluster.at(0);
+    let process = Process::spawn(on_a_small_disk(&cluster.command(0), "192m"));
+    eventually("it serves", PATIENCE, async || {
+        let ready = HTTP.get(format!("http://{at}/ready")).send().await;
+        let ready = ready.and_then(reqwest::Response::error_for_status);
+        ready.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+    let mut session = Session::default();
+    let value = |i: usize| i.to_string().repeat(1 << 20);
+    let mut taken = 0;
+    let refused = loop {
+        let put = session
+            .put(at, &format!("key-{taken}"), &value(taken))
+            .await;
+        if !put.written() {
+            break put.in_time();
+        }
+        taken += 1;
+        assert!(taken < 192, "more than the disk has room for");
+    };
+    assert_eq!(refused.status, 507, "{refused:?}");
+    assert!(taken > 5, "{taken}");
+    for method in ["put", "delete"] {
+        let again = match method {
+            "put" => session.put(at, "key-0", "small").await,
+            _ => session.delete(at, "key-0").await,
+        };
+        let again = again.in_time();
+        assert_eq!(again.status, 507, "{method}: {again:?}");
+        assert!(
+            again.body["error"]
+                .as_str()
+                .unwrap()
+                .contains("disk is full")
+        );
+    }
+    for i in 0..taken {
+        let read = session.get(at, &format!("key-{i}")).await.in_time();
+        assert!(
+            read.value() == Some(value(i).as_str()),
+            "{i}: {}",
+            read.status
+        );
+    }
+    assert_eq!(session.get(at, &format!("key-{taken}")).await.value(), None);
+    process.end().await;
+}

@@ -1,0 +1,370 @@
+//! Whole clusters on loopback: nodes in this process, or each in one of its own where a test needs
+//! to kill it or to make it stand still.
+
+use crate::common;
+use causeway::node::config::Config;
+use causeway::node::status::Status;
+use causeway::node::{self, RunError, Running};
+use causeway::protocol::view::View;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fmt::Write as _;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// After this long all replicas are equal again.
+pub const LEVEL_WITHIN: Duration = Duration::from_secs(5);
+/// For what has no limit of its own: only a node that hangs takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A node that is told to end has this long.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A fresh connection for each request: one that was kept would fail the first request after its
+/// node started again.
+pub static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(PATIENCE)
+        .build()
+        .unwrap()
+});
+
+/// Waits until `check` finds nothing to complain about.
+pub async fn eventually(
+    what: &str,
+    within: Duration,
+    mut check: impl AsyncFnMut() -> Result<(), String>,
+) {
+    let began = Instant::now();
+    while let Err(why) = check().await {
+        assert!(began.elapsed() < within, "{what}, not in {within:?}: {why}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// An address whose port and peer port nobody uses.
+///
+/// Both lie below the ports that the system gives to outgoing connections, and none is given out
+/// twice in this process, so that a node that is down for a while finds its own free again.
+fn address() -> SocketAddr {
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(u16::try_from(std::process::id() % 12_000).unwrap_or(0)));
+    loop {
+        let port = 10_240 + NEXT.fetch_add(1, Ordering::Relaxed) % 12_500;
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
+}
+
+/// A cluster, some nodes of which may be down.
+pub struct Cluster {
+    spots: Vec<Spot>,
+    view: View,
+    k: usize,
+    /// Each node in a process of its own.
+    apart: bool,
+}
+
+/// A node's place: its address and disk, whether it runs or not.
+struct Spot {
+    address: SocketAddr,
+    dir: TempDir,
+    more: Vec<(&'static str, String)>,
+    running: Option<Life>,
+}
+
+enum Life {
+    Here(Running),
+    Apart(Process),
+}
+
+/// A node in a process of its own, which is killed when a test gives up.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    /// Starts `command` with its log collected.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut stderr, into) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(n @ 1..) = stderr.read(&mut piece) {
+                let text = String::from_utf8_lossy(&piece[..n]);
+                into.lock().unwrap().push_str(&text);
+            }
+        });
+        Self { child, log }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Ends it as an operator would.
+    pub async fn end(mut self) {
+        self.signal(Signal::TERM);
+        let mut code = None;
+        eventually("the process ends", END_WITHIN, async || {
+            code = self.child.try_wait().unwrap();
+            code.map(drop).ok_or_else(|| "it runs on".to_owned())
+        })
+        .await;
+        let log = self.log.lock().unwrap();
+        assert_eq!(code.and_then(|c| c.code()), Some(0), "{log}");
+    }
+}
+
+impl Cluster {
+    /// `n` places, no node running yet.
+    pub fn new(n: usize, k: usize) -> Self {
+        let spots: Vec<Spot> = (0..n)
+            .map(|_| Spot {
+                address: address(),
+                dir: tempfile::tempdir().unwrap(),
+                more: vec![("K", k.to_string())],
+                running: None,
+            })
+            .collect();
+        let addresses: Vec<SocketAddr> = spots.iter().map(|s| s.address).collect();
+        Self {
+            view: View::first(&addresses, k).unwrap(),
+            spots,
+            k,
+            apart: false,
+        }
+    }
+
+    /// A cluster that serves, in this process.
+    pub async fn start(n: usize, k: usize) -> Self {
+        Self::new(n, k).all_up().await
+    }
+
+    /// The same, each node in a process of its own.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
+    /// The same, with a variable in the environment of a node.
+    #[must_use]
+    pub fn with(mut self, node: usize, name: &'static str, value: &str) -> Self {
+        self.spots[node].more.push((name, value.to_owned()));
+        self
+    }
+
+    /// Starts every node and waits until all serve.
+    pub async fn all_up(mut self) -> Self {
+        for node in 0..self.spots.len() {
+            self.up(node).await;
+        }
+        self.serving().await;
+        self
+    }
+
+    pub fn at(&self, node: usize) -> SocketAddr {
+        self.spots[node].address
+    }
+
+    /// Where the nodes that run are.
+    pub fn running(&self) -> Vec<SocketAddr> {
+        let running = self.spots.iter().filter(|s| s.running.is_some());
+        running.map(|s| s.address).collect()
+    }
+
+    /// The settings of a node.
+    pub fn config(&self, node: usize) -> Config {
+        let (spot, view) = (&self.spots[node], self.addresses());
+        common::config(spot.address, &view, spot.dir.path(), &spot.more())
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.spots.iter().map(|s| s.address).collect()
+    }
+
+    /// Starts a node, without waiting until it serves.
+    pub async fn up(&mut self, node: usize) {
+        let life = if self.apart {
+            Life::Apart(Process::spawn(self.command(node)))
+        } else {
+            Life::Here(self.try_up(node).await.unwrap())
+        };
+        self.spots[node].running = Some(life);
+    }
+
+    /// Starts a node in this process, which may be refused.
+    pub async fn try_up(&self, node: usize) -> Result<Running, RunError> {
+        node::launch(self.config(node), 1).await
+    }
+
+    /// What starts a node in a process of its own.
+    pub fn command(&self, node: usize) -> Command {
+        let (spot, view) = (&self.spots[node], self.addresses());
+        let environment = common::environment(spot.address, &view, spot.dir.path(), &spot.more());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.env_clear().envs(environment);
+        command
+    }
+
+    /// Stops a node in order.
+    pub async fn down(&mut self, node: usize) {
+        match self.spots[node].running.take() {
+            Some(Life::Here(running)) => {
+                let end = tokio::time::timeout(END_WITHIN, running.stop()).await;
+                end.expect("it ends in time").unwrap();
+            }
+            Some(Life::Apart(process)) => process.end().await,
+            None => {}
+        }
+    }
+
+    /// Ends a node's process at once.
+    pub fn kill(&mut self, node: usize) {
+        self.process(node);
+        self.spots[node].running = None;
+    }
+
+    /// Makes a node stand still: its connections stay open, and nothing is answered.
+    pub fn freeze(&self, node: usize) {
+        self.process(node).signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self, node: usize) {
+        self.process(node).signal(Signal::CONT);
+    }
+
+    fn process(&self, node: usize) -> &Process {
+        match &self.spots[node].running {
+            Some(Life::Apart(process)) => process,
+            _ => panic!("node {node} is not in a process of its own"),
+        }
+    }
+
+    /// What a node has logged so far.
+    pub fn log(&self, node: usize) -> String {
+        self.process(node).log.lock().unwrap().clone()
+    }
+
+    /// Removes what a node that is down has on disk.
+    pub fn lose_disk(&mut self, node: usize) {
+        self.spots[node].dir = tempfile::tempdir().unwrap();
+    }
+
+    /// Exchanges the disks of two nodes that are down.
+    pub fn swap_disks(&mut self, one: usize, other: usize) {
+        let (low, high) = self.spots.split_at_mut(other);
+        std::mem::swap(&mut low[one].dir, &mut high[0].dir);
+    }
+
+    /// Keys of a partition that start with `name`.
+    pub fn keys(&self, partition: u32, name: &str) -> impl Iterator<Item = String> {
+        (0..)
+            .map(move |i| format!("{name}-{i}"))
+            .filter(move |key| self.view.partition_of_key(key.as_bytes()).0 == partition)
+    }
+
+    /// What a node says of itself.
+    pub async fn status(&self, node: usize) -> Status {
+        status(self.at(node)).await.unwrap()
+    }
+
+    /// Waits until every node that runs serves reads.
+    pub async fn serving(&self) {
+        for at in self.running() {
+            eventually("it serves", PATIENCE, async || {
+                let status = status(at).await?;
+                match status.reason {
+                    None => Ok(()),
+                    Some(why) => Err(format!("{at}: {why}")),
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until every node that runs serves, hears from all its peers, and nobody lacks anything.
+    pub async fn level(&self) {
+        eventually("all replicas are level", LEVEL_WITHIN, async || {
+            let mut keys = vec![None; self.spots.len().div_ceil(self.k)];
+            for at in self.running() {
+                let status = status(at).await?;
+                let own = &mut keys[status.partition_id as usize];
+                let same = *own.get_or_insert(status.keys) == status.keys;
+                let level = |lag, behind, alive| lag == 0 && behind == 0 && alive;
+                if !same
+                    || status.state != "serving"
+                    || status.unstable > 0
+                    || !status.peers.iter().all(|p| level(p.lag, p.behind, p.alive))
+                {
+                    return Err(brief(&status));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Stops every node in order.
+    pub async fn end(mut self) {
+        for node in 0..self.spots.len() {
+            self.down(node).await;
+        }
+    }
+}
+
+impl Spot {
+    fn more(&self) -> Vec<(&str, &str)> {
+        self.more.iter().map(|(n, v)| (*n, v.as_str())).collect()
+    }
+}
+
+async fn status(at: SocketAddr) -> Result<Status, String> {
+    let url = format!("http://{at}/status");
+    let reply = HTTP.get(url).send().await.map_err(|e| e.to_string())?;
+    reply.json().await.map_err(|e| e.to_string())
+}
+
+fn brief(status: &Status) -> String {
+    let mut text = format!(
+        "{} is {} ({:?}) with {} keys, {} unstable",
+        status.node, status.state, status.reason, status.keys, status.unstable
+    );
+    for peer in &status.peers {
+        let alive = if peer.alive { "alive" } else { "dead" };
+        let _ = write!(
+            text,
+            "; {} is {alive}, lacks {} and has {} more",
+            peer.node, peer.lag, peer.behind
+        );
+    }
+    text
+}

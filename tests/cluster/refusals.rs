@@ -1,0 +1,141 @@
+//! Nodes and disks of another cluster, and payloads that nobody signed.
+
+use crate::harness::{Cluster, PATIENCE, eventually};
+use crate::session::{Session, here};
+use causeway::node::Node;
+use causeway::protocol::context::Codec;
+
+/// Waits until both nodes of a pair have logged `why`, and checks that neither hears the other.
+async fn assert_strangers(cluster: &Cluster, why: &str) {
+    for node in [0, 1] {
+        eventually("it says why", PATIENCE, async || {
+            let log = cluster.log(node);
+            log.contains(why).then_some(()).ok_or(log)
+        })
+        .await;
+        let status = cluster.status(node).await;
+        assert_eq!(status.state, "recovering");
+        assert!(status.peers.iter().all(|peer| !peer.alive));
+        let refused = Session::default().put(cluster.at(node), "k", "v").await;
+        assert_eq!(refused.in_time().status, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_another_secret_do_not_talk_and_say_so() {
+    let cluster = Cluster::new(2, 2)
+        .apart()
+        .with(0, "CLUSTER_SECRET", "one")
+        .with(1, "CLUSTER_SECRET", "another");
+    let cluster = up_both(cluster).await;
+    assert_strangers(&cluster, "the cluster secrets differ").await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_another_view_do_not_talk_and_say_so() {
+    let cluster = Cluster::new(2, 2).apart();
+    let turned = format!("{},{}", cluster.at(1), cluster.at(0));
+    let cluster = up_both(cluster.with(1, "VIEW", &turned)).await;
+    assert_strangers(&cluster, "the cluster fingerprints differ").await;
+    cluster.end().await;
+}
+
+async fn up_both(mut cluster: Cluster) -> Cluster {
+    for node in [0, 1] {
+        cluster.up(node).await;
+        eventually("it answers", PATIENCE, async || {
+            let health = format!("http://{}/health", cluster.at(node));
+            let health = crate::harness::HTTP.get(health).send().await;
+            health.map(drop).map_err(|e| e.to_string())
+        })
+        .await;
+    }
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_with_a_secret_takes_only_payloads_that_it_signed() {
+    let secret = "a secret";
+    let cluster = Cluster::new(2, 2)
+        .with(0, "CLUSTER_SECRET", secret)
+        .with(1, "CLUSTER_SECRET", secret)
+        .all_up()
+        .await;
+    let mut session = Session::default();
+    assert_eq!(session.put(cluster.at(0), "k", "v").await.status, 201);
+    assert_eq!(session.get(cluster.at(1), "k").await.value(), Some("v"));
+    let own = Codec::new(Some(secret.as_bytes()));
+    let seen = own.decode(&session.payload).unwrap();
+    for (codec, why) in [
+        (Codec::new(None), "it is not signed"),
+        (Codec::new(Some(b"guessed")), "its signature does not match"),
+    ] {
+        let forged = Session {
+            payload: codec.encode(&seen),
+        };
+        for reply in [
+            forged.clone().get(cluster.at(0), "k").await,
+            forged.clone().put(cluster.at(0), "k", "w").await,
+            forged.clone().delete(cluster.at(0), "k").await,
+        ] {
+            assert_eq!(reply.status, 400, "{reply:?}");
+            assert!(reply.body["error"].as_str().unwrap().contains(why));
+        }
+    }
+    assert_eq!(here(cluster.at(0), "k", "").await.value(), Some("v"));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_of_another_node_or_view_or_in_use_is_refused() {
+    let refusal = async |cluster: &Cluster, node: usize| match cluster.try_up(node).await {
+        Ok(_) => panic!("node {node} started"),
+        Err(error) => error.to_string(),
+    };
+    let mut cluster = Cluster::start(2, 2).await;
+    let mut session = Session::default();
+    assert_eq!(session.put(cluster.at(0), "k", "v").await.status, 201);
+    let text = refusal(&cluster, 0).await;
+    assert!(text.contains("another process"), "{text}");
+    // The node that has it is none the worse for it.
+    assert_eq!(session.get(cluster.at(0), "k").await.value(), Some("v"));
+    for node in [0, 1] {
+        cluster.down(node).await;
+    }
+
+    cluster.swap_disks(0, 1);
+    for node in [0, 1] {
+        let text = refusal(&cluster, node).await;
+        assert!(text.contains("another node"), "{text}");
+    }
+    cluster.swap_disks(0, 1);
+
+    let cluster = cluster.with(0, "K", "1");
+    let text = refusal(&cluster, 0).await;
+    assert!(text.contains("another VIEW or K"), "{text}");
+
+    // A refusal changes nothing and keeps nothing open.
+    let cluster = cluster.with(0, "K", "2").all_up().await;
+    assert_eq!(session.get(cluster.at(1), "k").await.value(), Some("v"));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_in_use_is_named_and_the_disk_let_go() {
+    let cluster = Cluster::new(1, 1);
+    let config = cluster.config(0);
+    let taken = std::net::TcpListener::bind(config.peer_bind).unwrap();
+    let error = Node::start(config.clone()).await.err().unwrap().to_string();
+    assert!(error.contains(&config.peer_bind.to_string()), "{error}");
+    drop(taken);
+    let taken = std::net::TcpListener::bind(config.bind).unwrap();
+    let error = cluster.try_up(0).await.err().unwrap().to_string();
+    assert!(error.contains(&config.bind.to_string()), "{error}");
+    drop(taken);
+    eventually("it starts", PATIENCE, async || {
+        let node = cluster.try_up(0).await.map_err(|e| e.to_string())?;
+        node.stop().await.map_err(|e| e.to_string())
+    })
+    .await;
+}
