@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) level: BTreeMap<LogId, u64>,
     /// The open logs that it knows of.
     open: BTreeMap<MemberId, u64>,
+    /// The incarnations that it had met when it last gossiped.
+    told: Option<u64>,
     pub(super) floor: Timestamp,
     pub(super) stream: Stream,
 }
@@ -277,6 +279,7 @@ impl<S: Store, T> Replica<S, T> {
             .map(|l| (l.member, l.incarnation))
             .collect();
         peer.floor = gossip.floor;
+        peer.told = Some(gossip.met);
         let acked = peer.applied.get(&own).copied().unwrap_or(0);
         peer.stream.acknowledged(acked, now.mono_us);
         let Some(incarnation) = peer.incarnation else {
@@ -353,12 +356,16 @@ impl<S: Store, T> Replica<S, T> {
                 self.peers.get(&member).and_then(|p| p.incarnation)
             }
         };
+        let met = self.met();
         let closed = |id: &LogId| current(id.member).is_some_and(|c| id.incarnation < c);
         let level = |id: &LogId, end: u64| {
             self.peers.iter().all(|(member, p)| {
                 let knows = *member == id.member
                     || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
-                p.serving && knows && p.level.get(id).copied().unwrap_or(0) == end
+                // What it does not name it has nothing of; but it must have told.
+                let told = p.told == Some(met);
+                let level = p.level.get(id).copied().unwrap_or(0);
+                p.serving && told && knows && level == end
             })
         };
         let indexed = !self.peer_ids.is_empty();
@@ -386,7 +393,8 @@ impl<S: Store, T> Replica<S, T> {
     /// those of them that nobody named do not exist.
     fn write_off_lost_logs(&mut self) {
         let own = self.log;
-        let told = |p: &Peer| p.serving && !p.open.is_empty();
+        let met = self.met();
+        let told = |p: &Peer| p.serving && p.told == Some(met);
         if !self.peers.values().all(told) {
             return;
         }
