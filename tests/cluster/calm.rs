@@ -47,7 +47,7 @@ async fn the_largest_values_are_forwarded_and_replicated() {
         // A busy machine may need more than the second that an answer has.
         eventually("it is written", PATIENCE, async || {
             let put = session.put(at, &key, &value).await.in_time();
-            assert!(put.written() || put.status == 503, "{put:?}");
+            assert!(put.written() || put.status >= 500, "{put:?}");
             put.written().then_some(()).ok_or(format!("{put:?}"))
         })
         .await;

@@ -49,18 +49,23 @@ pub async fn eventually(
     }
 }
 
-/// An address whose port and peer port nobody uses.
+/// An address whose port and peer port nobody uses, and what claims it as long as it is kept.
 ///
-/// Both lie below the ports that the system gives to outgoing connections, and none is given out
-/// twice in this process, so that a node that is down for a while finds its own free again.
-fn address() -> SocketAddr {
-    static NEXT: LazyLock<AtomicU16> =
-        LazyLock::new(|| AtomicU16::new(u16::try_from(std::process::id() % 12_000).unwrap_or(0)));
+/// A node that is down for a while has to find its ports free again. So all ports lie below those
+/// that the system gives to outgoing connections, and a third one, held by the test, keeps other
+/// tests away, in this process and in others.
+fn claim() -> (SocketAddr, TcpListener) {
+    const FIRST: u16 = 10_240;
+    const COUNT: u16 = 5_000;
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
     loop {
-        let port = 10_240 + NEXT.fetch_add(1, Ordering::Relaxed) % 12_500;
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
-            return SocketAddr::from(([127, 0, 0, 1], port));
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        if let Some(claim) = bind(port + COUNT)
+            && bind(port).is_some()
+            && bind(port + 2 * COUNT).is_some()
+        {
+            return (SocketAddr::from(([127, 0, 0, 1], port)), claim);
         }
     }
 }
@@ -77,6 +82,7 @@ pub struct Cluster {
 /// A node's place: its address and disk, whether it runs or not.
 struct Spot {
     address: SocketAddr,
+    _claim: TcpListener,
     dir: TempDir,
     more: Vec<(&'static str, String)>,
     running: Option<Life>,
@@ -146,8 +152,10 @@ impl Cluster {
     /// `n` places, no node running yet.
     pub fn new(n: usize, k: usize) -> Self {
         let spots: Vec<Spot> = (0..n)
-            .map(|_| Spot {
-                address: address(),
+            .map(|_| claim())
+            .map(|(address, claim)| Spot {
+                address,
+                _claim: claim,
                 dir: tempfile::tempdir().unwrap(),
                 more: vec![("K", k.to_string())],
                 running: None,
