@@ -6,7 +6,7 @@ use causeway::node::config::Config;
 use causeway::node::status::Status;
 use causeway::node::{self, RunError, Running};
 use causeway::protocol::view::View;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::fmt::Write as _;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
@@ -129,9 +129,12 @@ impl Process {
         Self { child, log }
     }
 
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Ends it as an operator would.
@@ -262,7 +265,13 @@ impl Cluster {
 
     /// Makes a node stand still: its connections stay open, and nothing is answered.
     pub fn freeze(&self, node: usize) {
-        self.process(node).signal(Signal::STOP);
+        let process = self.process(node);
+        process.signal(Signal::STOP);
+        // Its threads go on until one of them takes the signal: on a busy machine that is later.
+        let (_, status) = waitpid(Some(process.pid()), WaitOptions::UNTRACED)
+            .unwrap()
+            .unwrap();
+        assert!(status.stopped());
     }
 
     /// Lets it go on.

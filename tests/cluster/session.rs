@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Every answer is there within a second; the rest is for a machine that is busy with other tests.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node answered.
 #[derive(Debug)]
