@@ -153,7 +153,7 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "try again, or ask another node",
         ),
-        Refusal::Unreachable { .. } => (
+        Refusal::Unreachable { .. } | Refusal::Undecided => (
             StatusCode::SERVICE_UNAVAILABLE,
             "it is not known whether a write was taken; try again, or ask another node",
         ),
@@ -288,6 +288,7 @@ mod tests {
             (Refusal::DiskFull("0 bytes left".into()), 507),
             (Refusal::Storage("a page is damaged".into()), 500),
             (Refusal::Overloaded, 503),
+            (Refusal::Undecided, 503),
             (Refusal::ShuttingDown, 503),
         ];
         let codec = Codec::new(None);

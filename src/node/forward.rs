@@ -264,9 +264,7 @@ impl net::Handler<Envelope, Forward, Forwarded> for Server {
         }
         let answer = match node.forwarder().here(&op, &context, stall_us).await {
             Outcome::Answered(answer) => answer,
-            Outcome::NotSent | Outcome::NoAnswer => {
-                Answer::Refused(Refusal::Storage("the replica did not answer".into()))
-            }
+            Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
         };
         let marks = node.shared.marks.load();
         Forwarded {

@@ -133,6 +133,9 @@ pub enum Refusal {
     /// The disk failed or its data is damaged.
     #[error("storage failed: {0}")]
     Storage(String),
+    /// The disk has not stored a write in time. It may be done later.
+    #[error("the disk is slow: the write may be stored later")]
+    Undecided,
     /// Too much is waiting already. Certain not to have been done.
     #[error("the node has too many requests waiting")]
     Overloaded,

@@ -22,6 +22,7 @@ use super::version::{Key, Stamp, Version};
 use super::view::Slot;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Version of the records' layout.
 const RECORD: u8 = 1;
@@ -119,14 +120,24 @@ pub struct IndexRun {
     pub keys: Vec<Key>,
 }
 
+/// Bytes that are written as they are: a slice would be written number by number.
+#[derive(Deserialize)]
+struct Raw<'a>(#[serde(borrow)] &'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct StoredVersion<'a> {
     #[serde(borrow)]
-    value: Option<&'a [u8]>,
+    value: Option<Raw<'a>>,
     stamp: Stamp,
     dot: Dot,
     wall_ms: u64,
-    deps: Context,
+    deps: Cow<'a, Context>,
 }
 
 /// The store key of a data key.
@@ -222,8 +233,15 @@ pub fn finished_key(member: MemberId) -> Bytes {
 /// A record as bytes.
 #[must_use]
 pub fn encode<T: Serialize>(record: &T) -> Bytes {
+    encode_sized(record, 32)
+}
+
+/// A record as bytes, about `size` of them.
+fn encode_sized<T: Serialize>(record: &T, size: usize) -> Bytes {
+    let mut out = Vec::with_capacity(size);
+    out.push(RECORD);
     // Only a value that reports an error while it is being serialised can fail: none of ours does.
-    postcard::to_extend(record, vec![RECORD])
+    postcard::to_extend(record, out)
         .map(Bytes::from)
         .unwrap_or_default()
 }
@@ -251,13 +269,14 @@ pub fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, 
 /// A version as bytes; the key is the store key's.
 #[must_use]
 pub fn encode_version(version: &Version) -> Bytes {
-    encode(&StoredVersion {
-        value: version.value.as_deref(),
+    let stored = StoredVersion {
+        value: version.value.as_deref().map(Raw),
         stamp: version.stamp,
         dot: version.dot,
         wall_ms: version.wall_ms,
-        deps: version.deps.clone(),
-    })
+        deps: Cow::Borrowed(&version.deps),
+    };
+    encode_sized(&stored, version.size())
 }
 
 /// A version from its record. The value shares the record's memory.
@@ -268,11 +287,11 @@ pub fn decode_version(key: Key, bytes: &Bytes) -> Result<Version, StoreError> {
     let stored: StoredVersion = decode("version", bytes)?;
     Ok(Version {
         key,
-        value: stored.value.map(|v| bytes.slice_ref(v)),
+        value: stored.value.map(|Raw(v)| bytes.slice_ref(v)),
         stamp: stored.stamp,
         dot: stored.dot,
         wall_ms: stored.wall_ms,
-        deps: stored.deps,
+        deps: stored.deps.into_owned(),
     })
 }
 

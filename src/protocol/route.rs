@@ -182,6 +182,7 @@ impl Route {
                     | Refusal::Overloaded
                     | Refusal::ShuttingDown
                     | Refusal::Storage(_)
+                    | Refusal::Undecided
                     | Refusal::Unreachable { .. } => Some(refusal),
                     Refusal::ClockAhead { .. } | Refusal::UnknownMember(_) => {
                         return Some(Answer::Refused(refusal));
@@ -203,7 +204,7 @@ impl Route {
             }
         };
         // A replica whose storage fails may have stored a write all the same.
-        self.unsure |= matches!(refusal, Some(Refusal::Storage(_)));
+        self.unsure |= matches!(refusal, Some(Refusal::Storage(_) | Refusal::Undecided));
         if refusal.is_some() {
             self.refusal = refusal;
         }

@@ -35,13 +35,8 @@ async fn every_node_sees_a_write_at_once_with_its_payload() {
     cluster.end().await;
 }
 
-/// The longest value that a node takes. Without optimisation it takes most of a second to store
-/// one, which is all the time that there is.
-const LARGEST: usize = if cfg!(debug_assertions) {
-    2 << 20
-} else {
-    8 << 20
-};
+/// The longest value that a node takes.
+const LARGEST: usize = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_values_are_forwarded_and_replicated() {

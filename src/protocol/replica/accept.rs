@@ -274,8 +274,7 @@ impl<S: Store, T> Replica<S, T> {
             .filter_map(|w| w.ticket.take())
             .collect();
         for ticket in tickets {
-            let slow = "the disk is slow: the write may be stored later";
-            self.refuse(ticket, Refusal::Storage(slow.to_owned()));
+            self.refuse(ticket, Refusal::Undecided);
         }
     }
 
