@@ -1,7 +1,7 @@
 //! The `causeway` binary: see [`causeway::cli`].
 
-/// Requests are born on one thread and die on another, many times over: the system's allocator
-/// spends a tenth of the node's time on that, this one about half of it.
+/// A request's memory is taken on one thread and given back on another, many times over, which is
+/// what the system's allocator is slow at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

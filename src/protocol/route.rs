@@ -219,3 +219,139 @@ impl Route {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Timestamp;
+    use super::super::ids::LogId;
+    use super::super::marks::Gauges;
+    use super::super::view::View;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    /// Node 0 of six, in two partitions of three.
+    fn marks() -> Marks {
+        let address = |i| SocketAddr::from(([10, 0, 0, i], 8080));
+        let addresses: Vec<SocketAddr> = (1..=6).map(address).collect();
+        Marks {
+            view: Arc::new(View::first(&addresses, 3).unwrap()),
+            me: MemberId(0),
+            partition: PartitionId(0),
+            recovering: None,
+            logs: BTreeMap::new(),
+            finished: Arc::default(),
+            elsewhere: Arc::default(),
+            peers: Vec::new(),
+            gauges: Gauges::default(),
+        }
+    }
+
+    fn route(partition: u32, context: &Context, health: &Health) -> Route {
+        Route::new(&marks(), PartitionId(partition), context, health, 0, 1)
+    }
+
+    fn first(route: &mut Route) -> MemberId {
+        match route.next(0) {
+            Attempt::There { to, .. } => to,
+            Attempt::Here { .. } => MemberId(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_replica_asks_itself_first() {
+        let mut route = route(0, &Context::default(), &Health::default());
+        assert_eq!(route.next(0), Attempt::Here { stall_us: 0 });
+    }
+
+    #[test]
+    fn who_wrote_what_the_client_has_seen_is_asked_first_and_who_failed_lately_last() {
+        let mut context = Context::default();
+        let log = LogId {
+            member: MemberId(5),
+            incarnation: 1,
+        };
+        context.see(log, 1);
+        let mut health = Health::default();
+        assert_eq!(first(&mut route(1, &context, &health)), MemberId(5));
+        health.failed(MemberId(5), 0);
+        assert_ne!(first(&mut route(1, &context, &health)), MemberId(5));
+    }
+
+    #[test]
+    fn a_write_is_stamped_anew_only_while_nobody_can_have_taken_it() {
+        let old = || Outcome::Answered(Answer::Refused(Refusal::StampTooOld(Timestamp(9))));
+        let mut health = Health::default();
+        let mut sure = route(1, &Context::default(), &health);
+        assert_eq!(sure.came(MemberId(3), old(), &mut health, 0), None);
+        assert!(sure.wants_new_stamp());
+        let mut unsure = route(1, &Context::default(), &health);
+        unsure.came(MemberId(3), Outcome::NoAnswer, &mut health, 0);
+        unsure.came(MemberId(4), old(), &mut health, 0);
+        assert!(!unsure.wants_new_stamp());
+    }
+
+    #[test]
+    fn full_disks_everywhere_are_said_at_once() {
+        let (mut health, mut now) = (Health::default(), 0);
+        let mut route = route(1, &Context::default(), &health);
+        let full = Refusal::DiskFull("no room".into());
+        loop {
+            now += 1;
+            match route.next(now) {
+                Attempt::There { to, .. } => {
+                    let answer = Outcome::Answered(Answer::Refused(full.clone()));
+                    assert_eq!(route.came(to, answer, &mut health, now), None);
+                }
+                Attempt::GiveUp(refusal) => break assert_eq!(refusal, full),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(now, 4, "each of three replicas once");
+    }
+
+    proptest! {
+        /// Whatever the replicas do, and however slowly, the operation ends within its time.
+        #[test]
+        fn every_operation_ends_in_time(
+            outcomes in proptest::collection::vec((0u8..4, 0u64..=100), 1..40),
+            partition in 0u32..2,
+        ) {
+            let (mut health, mut now) = (Health::default(), 0u64);
+            let mut route = route(partition, &Context::default(), &health);
+            let mut outcomes = outcomes.iter().cycle();
+            loop {
+                prop_assert!(now <= TOTAL_US);
+                let (to, longest) = match route.next(now) {
+                    Attempt::Here { stall_us } => (MemberId(0), stall_us),
+                    Attempt::There { to, timeout_us, stall_us } => {
+                        prop_assert!(stall_us < timeout_us && timeout_us <= ATTEMPT_US);
+                        (to, timeout_us)
+                    }
+                    Attempt::Pause { us } => {
+                        now += us;
+                        continue;
+                    }
+                    Attempt::GiveUp(_) => break,
+                };
+                let Some((kind, percent)) = outcomes.next() else {
+                    break;
+                };
+                let (outcome, took) = match kind {
+                    0 => (Outcome::NotSent, 1),
+                    1 => (Outcome::NoAnswer, longest),
+                    2 => (Outcome::Answered(Answer::Refused(Refusal::Short(Vec::new()))), longest),
+                    _ => {
+                        let refusal = Refusal::Recovering(String::new());
+                        (Outcome::Answered(Answer::Refused(refusal)), longest * percent / 100)
+                    }
+                };
+                now += took.max(1);
+                prop_assert_eq!(route.came(to, outcome, &mut health, now), None);
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable, which logs are finished
 //! tombstones.rs  when a delete may be forgotten
+//! publish.rs     the marks that readers see
 //! recovery.rs    from start to serving
 //! reads.rs       reads that the fast path could not answer
 //! ```
@@ -19,6 +20,7 @@
 mod accept;
 mod apply;
 mod gossip;
+mod publish;
 mod pull;
 mod reads;
 mod recovery;
@@ -29,7 +31,8 @@ mod tombstones;
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
 use super::ids::{LogId, MemberId};
-use super::marks::{Elsewhere, Gauges, Mark, Marks, PeerMark};
+use super::marks::Elsewhere;
+
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
 use super::record::{self, Counts, Finished, Identity, LogRecord};
@@ -488,49 +491,5 @@ impl<S: Store, T> Replica<S, T> {
                 .finished
                 .get(&log.member)
                 .is_some_and(|f| f.contains(log.incarnation))
-    }
-
-    /// The marks, when something moved since the last call.
-    pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
-        std::mem::take(&mut self.marks_changed).then(|| Arc::new(self.marks()))
-    }
-
-    /// The marks as they are.
-    #[must_use]
-    pub fn marks(&self) -> Marks {
-        let mark = |log: &Log| Mark {
-            applied: log.applied,
-            stable: log.stable,
-            exposed: log.exposed,
-        };
-        Marks {
-            view: Arc::clone(&self.view),
-            me: self.me,
-            partition: self.partition,
-            recovering: self.recovery_reason(),
-            logs: self.logs.iter().map(|(id, log)| (*id, mark(log))).collect(),
-            finished: Arc::clone(&self.finished),
-            elsewhere: Arc::clone(&self.elsewhere),
-            peers: self
-                .peers
-                .iter()
-                .map(|(member, peer)| PeerMark {
-                    member: *member,
-                    alive: peer.alive(self.now),
-                    serving: peer.serving,
-                    applied: peer.applied.clone(),
-                })
-                .collect(),
-            gauges: Gauges {
-                live_keys: self.counts.live,
-                tombstones: self.counts.tombstones,
-                unstable: self
-                    .logs
-                    .values()
-                    .map(|l| l.applied - l.stable.min(l.applied))
-                    .sum(),
-                stalled_reads: self.stalled.len() as u64,
-            },
-        }
     }
 }

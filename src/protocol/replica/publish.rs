@@ -1,0 +1,52 @@
+//! What the rest of the node sees of the replica: its marks, as one snapshot.
+
+use super::super::marks::{Gauges, Mark, Marks, PeerMark};
+use super::super::store::Store;
+use super::{Log, Replica};
+use std::sync::Arc;
+
+impl<S: Store, T> Replica<S, T> {
+    /// The marks, when something moved since the last call.
+    pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
+        std::mem::take(&mut self.marks_changed).then(|| Arc::new(self.marks()))
+    }
+
+    /// The marks as they are.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let mark = |log: &Log| Mark {
+            applied: log.applied,
+            stable: log.stable,
+            exposed: log.exposed,
+        };
+        Marks {
+            view: Arc::clone(&self.view),
+            me: self.me,
+            partition: self.partition,
+            recovering: self.recovery_reason(),
+            logs: self.logs.iter().map(|(id, log)| (*id, mark(log))).collect(),
+            finished: Arc::clone(&self.finished),
+            elsewhere: Arc::clone(&self.elsewhere),
+            peers: self
+                .peers
+                .iter()
+                .map(|(member, peer)| PeerMark {
+                    member: *member,
+                    alive: peer.alive(self.now),
+                    serving: peer.serving,
+                    applied: peer.applied.clone(),
+                })
+                .collect(),
+            gauges: Gauges {
+                live_keys: self.counts.live,
+                tombstones: self.counts.tombstones,
+                unstable: self
+                    .logs
+                    .values()
+                    .map(|l| l.applied - l.stable.min(l.applied))
+                    .sum(),
+                stalled_reads: self.stalled.len() as u64,
+            },
+        }
+    }
+}
