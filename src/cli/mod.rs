@@ -61,10 +61,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // The engine and the framework say little that helps an operator.
-    let level = if cli.command.is_none() {
-        "info,fjall=warn,lsm_tree=warn,actix_server=warn"
-    } else {
-        "warn"
+    let level = match cli.command {
+        None => "info,fjall=warn,lsm_tree=warn,actix_server=warn",
+        // Nodes that start together miss each other at first.
+        Some(Command::Local(_)) => "warn,causeway::net=error",
+        Some(_) => "warn",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match run(cli.command) {
