@@ -1,8 +1,7 @@
 //! Where a node keeps its data: an ordered map of bytes that survives a crash.
 //!
-//! [`Disk`] is the map on disk, [`Memory`] the same map without one, and [`SimDisk`] a disk for the
-//! simulator, which loses what was not synced. All of them are a [`Store`](crate::protocol::store::Store)
-//! to readers. Writes go through one [`Committer`] thread, which stores everything that waits with one
+//! [`Disk`] is the map on disk, and [`Memory`] the same map without one. Both are a
+//! [`Store`](crate::protocol::store::Store) to readers. Writes go through one [`Committer`] thread, which stores everything that waits with one
 //! `fdatasync` (group commit).
 //!
 //! What is promised about damage: a torn end of the journal, as a crash leaves it, is repaired when
@@ -19,10 +18,8 @@ mod journal;
 mod manifest;
 mod memory;
 mod record_cache;
-mod sim_disk;
 
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
 pub use disk::{DEFAULT_CACHE_BYTES, Disk};
 pub use memory::Memory;
-pub use sim_disk::{Image, SimDisk};

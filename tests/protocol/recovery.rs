@@ -157,3 +157,27 @@ fn what_a_lost_disk_had_confirmed_is_not_counted_on() {
         }
     }
 }
+
+#[test]
+fn a_log_is_not_finished_before_all_have_told_what_they_have_of_it() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 1 knows the log of node 2, and is away while something is written to it.
+    c.run_ms(300);
+    c.cut(1, 0);
+    c.cut(1, 2);
+    let seen = c.put(2, &key, Some("kept"), &none);
+    for node in [2, 1] {
+        c.stop(node);
+        c.start(node);
+        c.run_ms(1_500);
+    }
+    // Now it hears two others who have not heard of its own start yet.
+    c.heal();
+    c.mute(1, 0);
+    c.mute(1, 2);
+    c.run_ms(300);
+    c.heal();
+    c.run_ms(2_000);
+    assert_eq!(c.value(1, &key, &seen), Some("kept".into()));
+}
