@@ -227,9 +227,9 @@ mod tests {
     use super::super::marks::Gauges;
     use super::super::view::View;
     use super::*;
+    use core::net::SocketAddr;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use std::net::SocketAddr;
     use std::sync::Arc;
 
     /// Node 0 of six, in two partitions of three.

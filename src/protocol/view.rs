@@ -1,10 +1,10 @@
 //! Slots, partitions and the first view: which replicas hold a key.
 
 use super::ids::MemberId;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 /// Number of equal arcs of the hash ring (Dynamo, SOSP 2007, section 6.2, strategy 3).
 pub const SLOTS: u16 = 16_384;
