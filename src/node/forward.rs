@@ -111,24 +111,26 @@ impl<'a> Forwarder<'a> {
     /// Does an operation on this replica.
     pub(super) async fn here(&self, op: &Op, context: &Context, stall_us: u64) -> Outcome {
         let node = self.node;
+        let until_us = match op {
+            Op::Get { consistency, .. } => match self.look(op, context, *consistency) {
+                Now::Answer(answer) => return Outcome::Answered(answer),
+                Now::Refused(refusal) if stall_us == 0 => {
+                    return Outcome::Answered(Answer::Refused(refusal));
+                }
+                Now::Refused(_) | Now::AskReplica => node.shared.clocks.mono_us() + stall_us,
+            },
+            Op::Write { .. } => 0,
+        };
+        // Most reads end above: only what the replica has to answer costs a ticket.
         let (ticket, answer) = reply::ticket();
         let event = match op {
-            Op::Get { key, consistency } => {
-                let now = match self.look(op, context, *consistency) {
-                    Now::Answer(answer) => return Outcome::Answered(answer),
-                    Now::Refused(refusal) if stall_us == 0 => {
-                        return Outcome::Answered(Answer::Refused(refusal));
-                    }
-                    Now::Refused(_) | Now::AskReplica => node.shared.clocks.mono_us(),
-                };
-                Event::Read {
-                    ticket,
-                    key: key.clone(),
-                    context: context.clone(),
-                    consistency: *consistency,
-                    until_us: now + stall_us,
-                }
-            }
+            Op::Get { key, consistency } => Event::Read {
+                ticket,
+                key: key.clone(),
+                context: context.clone(),
+                consistency: *consistency,
+                until_us,
+            },
             Op::Write { key, value, stamp } => Event::Write {
                 ticket,
                 key: key.clone(),
