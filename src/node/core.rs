@@ -4,6 +4,7 @@
 //! effects together: one batch for the committer, the new marks for the readers, then answers
 //! and messages. It never waits for the disk or the network.
 
+use super::MIN_FREE_BYTES;
 use super::reply::{Outbox, Ticket};
 use super::wire::Envelope;
 use crate::protocol::clock::Clock;
@@ -26,6 +27,8 @@ const ROUND: usize = 1_024;
 const BUSY_OPS: usize = 24;
 /// How long the next batch gathers then, beside the time that things take anyway.
 const REST: Duration = Duration::from_micros(600);
+/// After the engine has run out of room it is tried again this often.
+const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -144,7 +147,8 @@ pub struct Core {
     settled_ops: usize,
     durable: u64,
     restart_above: Option<u64>,
-    full: bool,
+    /// Since when the engine has had no room; moved on with each attempt to go on.
+    full: Option<Instant>,
     failed: Option<StoreError>,
 }
 
@@ -184,7 +188,7 @@ impl Core {
             settled_ops: 0,
             durable: 0,
             restart_above: None,
-            full: false,
+            full: None,
             failed: None,
         }
     }
@@ -210,7 +214,10 @@ impl Core {
             loop {
                 tokio::select! {
                     biased;
-                    _ = ticks.tick() => self.step(Event::Tick),
+                    _ = ticks.tick() => {
+                        self.step(Event::Tick);
+                        self.go_on_when_there_is_room();
+                    }
                     count = inbox.recv_many(&mut inputs, ROUND) => {
                         stopping |= count == 0;
                     }
@@ -230,7 +237,7 @@ impl Core {
                     return Err(error);
                 }
                 // Stuck on a full disk there is nothing to wait for.
-                if stopping && (self.durable == self.submitted || self.full) {
+                if stopping && (self.durable == self.submitted || self.full.is_some()) {
                     return Ok(());
                 }
             }
@@ -240,7 +247,7 @@ impl Core {
 
     fn step(&mut self, event: Event<Ticket>) {
         if let Event::DiskFull(None) = event
-            && std::mem::take(&mut self.full)
+            && self.full.take().is_some()
         {
             self.committer.resume();
         }
@@ -258,10 +265,20 @@ impl Core {
     fn storage_failed(&mut self, error: StoreError) {
         log::error!("storing failed: {error}");
         if let StoreError::Full { .. } = error {
-            self.full = true;
+            self.full = Some(Instant::now());
             self.step(Event::DiskFull(Some(error.to_string())));
         } else {
             self.failed = Some(error);
+        }
+    }
+
+    /// The engine can run out of room while the device has some, by a limit or while it compacts: then
+    /// nobody else says when to try again.
+    fn go_on_when_there_is_room(&mut self) {
+        let due = self.full.is_some_and(|at| at.elapsed() >= FULL_RETRY);
+        if due && self.shared.disk.is_nearly_full(MIN_FREE_BYTES) == Ok(false) {
+            log::warn!("storing again, after there was no room");
+            self.step(Event::DiskFull(None));
         }
     }
 
