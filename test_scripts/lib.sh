@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Each node sits on two networks. Nodes talk to each other on the data network, at fixed addresses; clients come in over the
-# client network, by a port published on 127.0.0.1. Cutting a node off the data network thus leaves it in reach of its clients,
+# client network, by a port published on 127.0.0.1, or from a container there at the node's fixed address. Cutting a node off the data network thus leaves it in reach of its clients,
 # which is what a network split looks like from one side.
 
 set -euo pipefail
@@ -16,6 +16,7 @@ The same as environment variables:
   IMAGE     image under test                                            (causeway:test)
   PREFIX    start of the names of all containers, networks and volumes  (cwtest)
   SUBNET    network of the nodes    (the first free one of 10.77.0.0/16 to 10.92.0.0/16)
+  CLIENT_SUBNET  network of the clients     (the first free one of 10.93.0.0/16 to 10.108.0.0/16)
   LIMIT_MS  how long an answer may take, with curl's own start          (1250)
   LEVEL_S   seconds in which replicas must agree after a fault is over  (5)
 
@@ -136,30 +137,37 @@ all_along() {
 
 DATA_NET=$NAME-data
 CLIENT_NET=$NAME-client # sorts before the data network: Docker publishes ports through the first of a container's networks
-ADDRESS=() PORT=() NODE=()
+ADDRESS=() CLIENT_ADDRESS=() PORT=() NODE=()
 
 make_networks() {
-  local subnet
   NETWORKS+=("$DATA_NET" "$CLIENT_NET")
-  docker network create "$CLIENT_NET" >/dev/null
-  if [[ -n ${SUBNET:-} ]]; then
-    docker network create --subnet "$SUBNET" "$DATA_NET" >/dev/null || give_up "cannot make a network with subnet $SUBNET"
+  make_network "$CLIENT_NET" "${CLIENT_SUBNET:-}" CLIENT_SUBNET 10.{93..108}.0.0/16; CLIENT_SUBNET=$MADE
+  make_network "$DATA_NET" "${SUBNET:-}" SUBNET 10.{77..92}.0.0/16; SUBNET=$MADE
+}
+
+# make_network NAME SUBNET VARIABLE OTHER...: with that subnet, or, when it is empty, the first of the others that is free; MADE is it.
+make_network() {
+  local name=$1 given=$2 variable=$3
+  shift 3
+  if [[ -n $given ]]; then
+    docker network create --subnet "$given" "$name" >/dev/null || give_up "cannot make a network with subnet $given"
+    MADE=$given
     return
   fi
-  for subnet in 10.{77..92}.0.0/16; do
-    if docker network create --subnet "$subnet" "$DATA_NET" >/dev/null 2>&1; then SUBNET=$subnet; return; fi
+  for MADE in "$@"; do
+    if docker network create --subnet "$MADE" "$name" >/dev/null 2>&1; then return; fi
   done
-  give_up "no free subnet among 10.77.0.0/16 to 10.92.0.0/16; name one with SUBNET"
+  give_up "no free subnet among $1 to $MADE; name one with $variable"
 }
 
 # plan_nodes N K: names and addresses, and the view that goes with them.
 plan_nodes() {
-  local i base
+  local i base clients
   NODES=$1 REPLICAS=$2 VIEW=
-  base=${SUBNET%/*}
+  base=${SUBNET%/*} clients=${CLIENT_SUBNET%/*}
   for ((i = 1; i <= NODES; i++)); do
     NODE[i]=$NAME-n$i
-    ADDRESS[i]=${base%.*}.$((20 + i))
+    ADDRESS[i]=${base%.*}.$((20 + i)) CLIENT_ADDRESS[i]=${clients%.*}.$((20 + i))
     VIEW+=${VIEW:+,}${ADDRESS[i]}:8080
   done
 }
@@ -171,14 +179,16 @@ create_node() {
   CONTAINERS+=("${NODE[i]}")
   docker create --name "${NODE[i]}" --network "$DATA_NET" --ip "${ADDRESS[i]}" -p 127.0.0.1::8080 \
     -e K="$REPLICAS" -e VIEW="$VIEW" -e ip_port="${ADDRESS[i]}:8080" "$@" "$IMAGE" >/dev/null
-  docker network connect "$CLIENT_NET" "${NODE[i]}"
+  docker network connect --ip "${CLIENT_ADDRESS[i]}" "$CLIENT_NET" "${NODE[i]}"
 }
 
-# The published port is a new one after each start.
+# The published port is a new one after each start; the address on the client network stays.
 start_node() { docker start "${NODE[$1]}" >/dev/null; find_port "$1"; }
 find_port() { PORT[$1]=$(docker port "${NODE[$1]}" 8080/tcp | head -n 1); PORT[$1]=${PORT[$1]##*:}; }
 
 kill_node() { docker kill -s KILL "${NODE[$1]}" >/dev/null; }
+pause_node() { docker pause "${NODE[$1]}" >/dev/null; }
+unpause_node() { docker unpause "${NODE[$1]}" >/dev/null; }
 remove_node() { docker rm -f -v "${NODE[$1]}" >/dev/null; } # -v: its disk goes too
 cut_off() { docker network disconnect "$DATA_NET" "${NODE[$1]}"; }
 connect_again() { docker network connect --ip "${ADDRESS[$1]}" "$DATA_NET" "${NODE[$1]}"; find_port "$1"; }

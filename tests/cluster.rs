@@ -11,6 +11,8 @@ mod session;
 mod calm;
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/history.rs"]
+mod history;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/restarts.rs"]

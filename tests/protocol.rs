@@ -8,5 +8,7 @@ mod cluster;
 mod disk;
 #[path = "protocol/recovery.rs"]
 mod recovery;
+#[path = "protocol/teeth.rs"]
+mod teeth;
 #[path = "protocol/writes.rs"]
 mod writes;

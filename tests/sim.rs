@@ -1,9 +1,13 @@
 //! A deterministic simulation: whole clusters with simulated networks, disks, clocks and clients,
 //! under faults that follow from one seed, and an oracle that knows what is true.
 //!
-//! `SIM_SEEDS=n cargo test --test sim` runs another number of seeds; `SIM_SEED=x` replays one and
-//! prints what happened last
-//! (`SIM_TRACE=n`: the last n events).
+//! ```text
+//! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on
+//! SIM_SEED=x cargo test --test sim       replays one; with
+//!     SIM_FAULTS=3,7                     only these faults of its schedule,
+//!     SIM_SESSIONS=2                     only its first clients,
+//!     SIM_TRACE=400                      and that many of the last events
+//! ```
 
 #[path = "sim/calm.rs"]
 mod calm;
@@ -15,90 +19,90 @@ mod client;
 mod disk;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/history.rs"]
+mod history;
+#[path = "sim/journal.rs"]
+mod journal;
+#[path = "sim/measure.rs"]
+mod measure;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/node.rs"]
 mod node;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/plan.rs"]
+mod plan;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/runs.rs"]
+mod runs;
+#[path = "sim/teeth.rs"]
+mod teeth;
 #[path = "sim/world.rs"]
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use world::World;
+use plan::Plan;
+use runs::{number, run, run_all, shrink};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 /// Seeds that once found a defect, in the order in which they did.
-const REGRESSIONS: &[u64] = &[];
-
-/// Runs a seed; what went wrong, with the trace of the last events.
-fn run(seed: u64, keep: usize) -> Result<u64, String> {
-    let mut world = World::new(seed, keep);
-    let done = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let failed = match done {
-        Ok(Ok(())) => return Ok(world.steps),
-        Ok(Err(failed)) => failed,
-        Err(_) => "it panicked".to_owned(),
-    };
-    Err(format!("{}\n\n{:?}\n{failed}", world.trace(), world.plan))
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+const REGRESSIONS: &[u64] = &[1005, 1141, 434];
 
 #[test]
 fn simulated_clusters_keep_every_promise() {
     if let Some(seed) = number("SIM_SEED") {
-        let steps = run(seed, number("SIM_TRACE").unwrap_or(400) as usize)
-            .unwrap_or_else(|failed| panic!("seed {seed}: {failed}"));
-        println!("seed {seed}: {steps} events, nothing wrong");
-        return;
+        return replay(seed);
     }
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let all: Vec<u64> = REGRESSIONS.iter().copied().chain(0..seeds).collect();
-    let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let Some(seed) = all.get(at) else {
-                        return;
-                    };
-                    match run(*seed, 0) {
-                        Ok(n) => steps.fetch_add(n, Ordering::Relaxed),
-                        Err(failed) => {
-                            failures.lock().unwrap().push((*seed, failed));
-                            0
-                        }
-                    };
-                }
-            });
-        }
-    });
-    println!("{} seeds, {} events", all.len(), steps.into_inner());
-    let mut failures = failures.into_inner().unwrap();
-    failures.sort();
-    for (seed, failed) in &failures {
+    let from = number("SIM_FROM").unwrap_or(0);
+    let seeds = from..from + number("SIM_SEEDS").unwrap_or(SEEDS);
+    let all: Vec<u64> = REGRESSIONS.iter().copied().chain(seeds).collect();
+    let (steps, failures) = run_all(&all);
+    println!("{} seeds, {steps} events", all.len());
+    for (i, (seed, failed)) in failures.iter().enumerate() {
         println!(
-            "seed {seed}: {failed}\nreplay: SIM_SEED={seed} cargo test --test sim -- --nocapture\n"
+            "\nseed {seed}: {failed}\nreplay: SIM_SEED={seed} cargo test --test sim simulated -- --nocapture"
         );
+        // What matters is looked for in the first ones only: that takes many runs.
+        if i < 3 {
+            println!("{}", shrink(*seed, failed));
+        }
     }
     assert!(failures.is_empty(), "{} seeds failed", failures.len());
+}
+
+/// Runs one seed, or what is asked for of it, and shows how it ended.
+fn replay(seed: u64) {
+    let mut plan = Plan::of(seed);
+    if let Ok(kept) = std::env::var("SIM_FAULTS") {
+        let kept: Vec<usize> = kept.split(',').filter_map(|i| i.parse().ok()).collect();
+        let mut i = 0;
+        plan.faults.retain(|_| {
+            i += 1;
+            kept.contains(&(i - 1))
+        });
+    }
+    if let Some(sessions) = number("SIM_SESSIONS") {
+        plan.load.sessions = sessions as usize;
+    }
+    let keep = number("SIM_TRACE");
+    match run(plan, keep.unwrap_or(400) as usize) {
+        Ok(done) => {
+            if keep.is_some() {
+                println!("{}", done.trace);
+            }
+            println!("seed {seed}: {} events, nothing wrong", done.steps);
+        }
+        Err(failed) => panic!("seed {seed}: {}\n{failed}", failed.trace),
+    }
 }
 
 #[test]
 fn a_seed_decides_everything() {
     for seed in [3, 14] {
-        assert_eq!(run(seed, 0), run(seed, 0));
+        let (one, other) = (run(Plan::of(seed), 0), run(Plan::of(seed), 0));
+        assert_eq!(one.map_err(|e| e.what), other.map_err(|e| e.what));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: without arguments a node, otherwise a client of one.
 
 mod bench;
+mod check;
 mod client;
 mod explain;
 mod failure;
@@ -49,6 +50,9 @@ enum Command {
     Health,
     /// Measure a cluster under load
     Bench(bench::Bench),
+    /// Check a recorded history for causal consistency
+    #[command(after_help = check::CODES_HELP)]
+    Check(check::Check),
     /// Serve an empty handler: what the HTTP server alone can do, for bench to compare with
     #[command(hide = true)]
     BenchServer {
@@ -90,6 +94,7 @@ fn run(command: Option<Command>) -> Outcome {
             runtime(Builder::new_multi_thread())?.block_on(serve::bare(bind))
         }
         Some(Command::Bench(args)) => bench::bench(args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Put(args)) => client(kv::put(args)),
         Some(Command::Get(args)) => client(kv::get(args)),
         Some(Command::Delete(args)) => client(kv::delete(args)),

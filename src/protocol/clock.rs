@@ -4,6 +4,7 @@
 //! events within a millisecond. A full counter runs over into the milliseconds, so timestamps
 //! stay strictly increasing at any rate. The wall clock is an argument: nothing here reads one.
 
+use super::teeth::{Rule, broken};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,6 +75,11 @@ impl Clock {
     /// A new timestamp: later than the wall clock's millisecond began, than `after` and than
     /// anything this clock gave or saw (`max(wall, after + 1, clock + 1)`).
     pub fn tick(&self, wall_ms: u64, after: Timestamp) -> Timestamp {
+        let after = if broken(Rule::StampBelowContext) {
+            Timestamp::default()
+        } else {
+            after
+        };
         let floor = Timestamp::from_ms(wall_ms).max(after.next());
         let step = |now: u64| floor.max(Timestamp(now).next()).0;
         let mut now = self.0.load(Ordering::SeqCst);

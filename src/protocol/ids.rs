@@ -4,26 +4,20 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A node's number: small, given once, never reused.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct MemberId(pub u16);
 
 /// A writer log: the ordered writes that one node accepted in one incarnation.
 ///
 /// Incarnations of a member grow with every start and are never reused (DESIGN: identity).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct LogId {
     pub member: MemberId,
     pub incarnation: u64,
 }
 
 /// Names one write for ever: the `seq`-th write (from 1) of a log.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct Dot {
     pub log: LogId,
     pub seq: u64,
@@ -46,3 +40,16 @@ impl fmt::Display for Dot {
         write!(f, "{}#{}", self.log, self.seq)
     }
 }
+
+/// Names are short in traces and logs too.
+macro_rules! debug_as_display {
+    ($($name:ty),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+
+debug_as_display!(MemberId, LogId, Dot);

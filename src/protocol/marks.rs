@@ -8,6 +8,7 @@ use super::ids::{LogId, MemberId};
 use super::message::Beacon;
 use super::op::Missing;
 use super::record::Finished;
+use super::teeth::{Rule, broken};
 use super::view::{PartitionId, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,9 +33,21 @@ pub struct PeerMark {
     pub applied: BTreeMap<LogId, u64>,
 }
 
+/// Members whose logs are in one part of [`Elsewhere`].
+const PART: u16 = 32;
+
 /// What is known of other partitions' logs.
+///
+/// In parts, by member: readers hold on to what was published, so what a beacon changes has to be copied first. That
+/// is one small part then, not what is known of the whole cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elsewhere {
+    parts: BTreeMap<u16, Arc<Part>>,
+}
+
+/// What is known of some members' logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Part {
     /// Stable marks of logs that are tracked there.
     stable: BTreeMap<LogId, u64>,
     /// Logs of a member up to this incarnation are finished, but for those that are tracked.
@@ -45,26 +58,15 @@ impl Elsewhere {
     /// Whether every replica there has a log's writes up to `seq`.
     #[must_use]
     pub fn is_stable(&self, log: LogId, seq: u64) -> bool {
-        match self.stable.get(&log) {
-            Some(stable) => seq <= *stable,
-            None => self
-                .over
-                .get(&log.member)
-                .is_some_and(|o| log.incarnation <= *o),
-        }
+        self.part(log.member).is_some_and(|p| p.is_stable(log, seq))
     }
 
     /// Whether a beacon tells anything new.
     #[must_use]
     pub fn lacks(&self, beacon: &Beacon) -> bool {
-        beacon
-            .stable
-            .iter()
-            .any(|(log, s)| !self.is_stable(*log, *s))
-            || beacon
-                .over
-                .iter()
-                .any(|(m, o)| self.over.get(m).unwrap_or(&0) < o)
+        let unstable = |(log, s): &(LogId, u64)| !self.is_stable(*log, *s);
+        let more = |(m, o): &(MemberId, u64)| self.over(*m) < *o;
+        beacon.stable.iter().any(unstable) || beacon.over.iter().any(more)
     }
 
     /// Takes a beacon in. What one replica has finished all others may: a log that is not
@@ -72,18 +74,59 @@ impl Elsewhere {
     pub fn join(&mut self, beacon: &Beacon) {
         for &(log, stable) in &beacon.stable {
             if !self.is_stable(log, stable.max(1)) {
-                let known = self.stable.entry(log).or_default();
+                let known = self.part_mut(log.member).stable.entry(log).or_default();
                 *known = (*known).max(stable);
             }
         }
         for &(member, over) in &beacon.over {
-            let known = self.over.entry(member).or_default();
-            *known = (*known).max(over);
-            self.stable.retain(|log, _| {
-                log.member != member
-                    || log.incarnation > over
-                    || beacon.stable.iter().any(|(tracked, _)| tracked == log)
-            });
+            let ended = self.ended(member, over, beacon);
+            if self.over(member) < over || !ended.is_empty() {
+                let part = self.part_mut(member);
+                let known = part.over.entry(member).or_default();
+                *known = (*known).max(over);
+                for log in ended {
+                    part.stable.remove(&log);
+                }
+            }
+        }
+    }
+
+    /// The logs of a member up to an incarnation that are known here and not tracked there any more.
+    fn ended(&self, member: MemberId, over: u64, beacon: &Beacon) -> Vec<LogId> {
+        let log = |incarnation| LogId {
+            member,
+            incarnation,
+        };
+        let known = self
+            .part(member)
+            .map(|p| p.stable.range(log(0)..=log(over)));
+        let tracked = |log: &LogId| beacon.stable.iter().any(|(tracked, _)| tracked == log);
+        let logs = known.into_iter().flatten().map(|(log, _)| *log);
+        logs.filter(|log| !tracked(log)).collect()
+    }
+
+    fn over(&self, member: MemberId) -> u64 {
+        let over = self.part(member).and_then(|p| p.over.get(&member));
+        over.copied().unwrap_or(0)
+    }
+
+    fn part(&self, member: MemberId) -> Option<&Part> {
+        self.parts.get(&(member.0 / PART)).map(|p| &**p)
+    }
+
+    fn part_mut(&mut self, member: MemberId) -> &mut Part {
+        Arc::make_mut(self.parts.entry(member.0 / PART).or_default())
+    }
+}
+
+impl Part {
+    fn is_stable(&self, log: LogId, seq: u64) -> bool {
+        match self.stable.get(&log) {
+            Some(stable) => seq <= *stable,
+            None => self
+                .over
+                .get(&log.member)
+                .is_some_and(|o| log.incarnation <= *o),
         }
     }
 }
@@ -126,6 +169,7 @@ impl Marks {
     #[must_use]
     pub fn is_finished(&self, log: LogId) -> bool {
         !self.logs.contains_key(&log)
+            && !broken(Rule::ForgetFinished)
             && self
                 .finished
                 .get(&log.member)
@@ -136,6 +180,7 @@ impl Marks {
     #[must_use]
     pub fn is_stable(&self, log: LogId, seq: u64) -> bool {
         match self.logs.get(&log) {
+            Some(mark) if broken(Rule::PruneEarly) => seq <= mark.applied,
             Some(mark) => seq <= mark.stable,
             None => self.elsewhere.is_stable(log, seq) || self.is_finished(log),
         }
@@ -171,7 +216,7 @@ impl Marks {
     /// Whether a read with this context may be answered here.
     #[must_use]
     pub fn covers(&self, context: &Context) -> bool {
-        context.is_empty() || self.missing(context).is_empty()
+        context.is_empty() || broken(Rule::ReadUnchecked) || self.missing(context).is_empty()
     }
 
     /// Replicas that have a log's writes up to `seq`, as far as is known; else its writer.

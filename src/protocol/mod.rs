@@ -22,5 +22,6 @@ pub mod record;
 pub mod replica;
 pub mod route;
 pub mod store;
+pub mod teeth;
 pub mod version;
 pub mod view;

@@ -144,6 +144,17 @@ pub enum Refusal {
     ShuttingDown,
 }
 
+impl Refusal {
+    /// Whether it says for certain that a write was not done at the replica that refused.
+    #[must_use]
+    pub fn says_not_done(&self) -> bool {
+        matches!(
+            self,
+            Refusal::StampTooOld(_) | Refusal::NotMine | Refusal::DiskFull(_) | Refusal::Overloaded
+        )
+    }
+}
+
 fn list(missing: &[Missing]) -> String {
     let one = |m: &Missing| {
         let holders: Vec<String> = m.holders.iter().map(ToString::to_string).collect();

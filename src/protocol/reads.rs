@@ -9,6 +9,7 @@ use super::marks::Marks;
 use super::op::{Consistency, Found, Missing, Read};
 use super::record;
 use super::store::{Store, StoreError};
+use super::teeth::{Rule, broken};
 use super::version::{Key, Version};
 
 /// What the store and the marks say about a read.
@@ -43,6 +44,8 @@ pub fn lookup<S: Store + ?Sized>(
     }
     if !marks.covers(context) {
         match consistency {
+            Consistency::Causal
+                if broken(Rule::AbsentUnchecked) && record::load(store, key)?.is_none() => {}
             Consistency::Causal => return Ok(Lookup::Short(marks.missing(context))),
             Consistency::Eventual => stale = true,
         }
@@ -64,6 +67,7 @@ pub fn hidden(marks: &Marks, dot: Dot, context: &Context) -> bool {
         .logs
         .get(&dot.log)
         .is_some_and(|mark| dot.log.member == marks.me && dot.seq > mark.exposed)
+        && !broken(Rule::ShowHidden)
         && context.get(dot.log).is_none_or(|seen| seen < dot.seq)
 }
 
@@ -97,6 +101,7 @@ pub fn observe(marks: &Marks, version: &Version, context: &mut Context) {
     for (log, seq) in version
         .deps
         .iter()
+        .filter(|_| !broken(Rule::DropDependencies))
         .chain([(version.dot.log, version.dot.seq)])
     {
         if !marks.is_stable(log, seq) {

@@ -1,10 +1,12 @@
 //! How a replica's state is laid out in the store: keys by kind, and the records behind them.
 //!
 //! ```text
+//! c                                      the clock: later than all that is stored
 //! d <slot u16> <key>                     the winning version of a key
 //! u <member u16> <incarnation u64> <seq> keys of a run of a log's unstable dots, by its last seq
 //! t <ts u64> <member u16> <key>          a tombstone to collect one day
 //! l <member u16> <incarnation u64>       how far a log is applied, stable and indexed here
+//! e <member u16> <incarnation u64> <seq> <key> a version that came ahead of its log
 //! f <member u16>                         logs of a member that are finished
 //! i                                      whose disk this is
 //! p                                      the timestamp behind which no write is taken
@@ -23,12 +25,14 @@ use super::view::Slot;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Version of the records' layout.
 const RECORD: u8 = 1;
 
 pub const IDENTITY: &[u8] = b"i";
 pub const PROMISED: &[u8] = b"p";
+pub const CLOCK: &[u8] = b"c";
 pub const COUNTS: &[u8] = b"n";
 
 /// Whose disk this is.
@@ -177,6 +181,17 @@ pub fn index_key(log: LogId, last: u64) -> Bytes {
     out.put_u8(b'u');
     put_log(&mut out, log);
     out.put_u64(last);
+    out.freeze()
+}
+
+/// The key of a version that came ahead of its log.
+#[must_use]
+pub fn early_key(dot: Dot, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(19 + key.len());
+    out.put_u8(b'e');
+    put_log(&mut out, dot.log);
+    out.put_u64(dot.seq);
+    out.put_slice(key);
     out.freeze()
 }
 
@@ -342,6 +357,24 @@ pub fn load_logs<S: Store + ?Sized>(store: &S) -> Result<Vec<(LogId, LogRecord)>
         };
         Some(decode("log", value).map(|record| (log, record)))
     })
+}
+
+/// Versions that came ahead of their logs.
+///
+/// # Errors
+/// When the store fails or a key is too short.
+pub fn load_early<S: Store + ?Sized>(store: &S) -> Result<BTreeMap<Dot, Key>, StoreError> {
+    let early = collect(store, b"e", b"f", |key, _| {
+        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
+        let incarnation = key.get(3..11)?.try_into().ok().map(u64::from_be_bytes)?;
+        let seq = key.get(11..19)?.try_into().ok().map(u64::from_be_bytes)?;
+        let log = LogId {
+            member: MemberId(member),
+            incarnation,
+        };
+        Some(Ok((Dot { log, seq }, key.slice(19..))))
+    })?;
+    Ok(early.into_iter().collect())
 }
 
 /// Finished logs by member.

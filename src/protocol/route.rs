@@ -211,12 +211,15 @@ impl Route {
         None
     }
 
-    /// The most telling refusal: what a replica said, or that none could be reached.
+    /// The most telling refusal: what a replica said, or that none could be reached. Not that nothing was done,
+    /// when another replica may have done it.
     fn give_up(&mut self) -> Refusal {
-        self.refusal.take().unwrap_or_else(|| Refusal::Unreachable {
-            partition: self.partition,
-            tried: std::mem::take(&mut self.tried),
-        })
+        let said = self.refusal.take();
+        said.filter(|refusal| !(self.unsure && refusal.says_not_done()))
+            .unwrap_or_else(|| Refusal::Unreachable {
+                partition: self.partition,
+                tried: std::mem::take(&mut self.tried),
+            })
     }
 }
 
@@ -292,6 +295,31 @@ mod tests {
         unsure.came(MemberId(3), Outcome::NoAnswer, &mut health, 0);
         unsure.came(MemberId(4), old(), &mut health, 0);
         assert!(!unsure.wants_new_stamp());
+    }
+
+    #[test]
+    fn nobody_is_told_that_nothing_was_done_when_a_replica_was_silent() {
+        for silent_first in [false, true] {
+            let (mut health, mut now) = (Health::default(), 0);
+            let mut route = route(1, &Context::default(), &health);
+            let full = Refusal::DiskFull("no room".into());
+            let refusal = loop {
+                now += 1;
+                match route.next(now) {
+                    Attempt::There { to, .. } => {
+                        let outcome = match silent_first && now == 1 {
+                            true => Outcome::NoAnswer,
+                            false => Outcome::Answered(Answer::Refused(full.clone())),
+                        };
+                        assert_eq!(route.came(to, outcome, &mut health, now), None);
+                    }
+                    Attempt::GiveUp(refusal) => break refusal,
+                    other => panic!("{other:?}"),
+                }
+            };
+            let open = matches!(refusal, Refusal::Unreachable { .. });
+            assert_eq!(open, silent_first, "{refusal:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::clock::Timestamp;
 use super::context::Context;
 use super::ids::{Dot, MemberId};
+use super::teeth::{Rule, broken};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,9 @@ impl Version {
     /// Whether this version replaces `other`.
     #[must_use]
     pub fn beats(&self, other: &Version) -> bool {
+        if broken(Rule::OrderByWallClock) {
+            return (self.wall_ms, self.order()) > (other.wall_ms, other.order());
+        }
         self.order() > other.order()
     }
 

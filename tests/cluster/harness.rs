@@ -140,14 +140,38 @@ impl Process {
     /// Ends it as an operator would.
     pub async fn end(mut self) {
         self.signal(Signal::TERM);
-        let mut code = None;
-        eventually("the process ends", END_WITHIN, async || {
-            code = self.child.try_wait().unwrap();
-            code.map(drop).ok_or_else(|| "it runs on".to_owned())
+        let (code, log) = self.ended(END_WITHIN).await;
+        assert_eq!(code, Some(0), "{log}");
+    }
+
+    /// Waits until it has ended by itself: its exit code, and what it logged.
+    pub async fn ended(&mut self, within: Duration) -> (Option<i32>, String) {
+        eventually("the process ends", within, async || {
+            let ended = self.has_ended().then_some(());
+            ended.ok_or_else(|| "it runs on".to_owned())
         })
         .await;
-        let log = self.log.lock().unwrap();
-        assert_eq!(code.and_then(|c| c.code()), Some(0), "{log}");
+        let code = self.child.try_wait().unwrap().and_then(|c| c.code());
+        (code, self.log.lock().unwrap().clone())
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Makes it stand still: its connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        // Its threads go on until one of them takes the signal: on a busy machine that is later.
+        let (_, status) = waitpid(Some(self.pid()), WaitOptions::UNTRACED)
+            .unwrap()
+            .unwrap();
+        assert!(status.stopped());
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 }
 
@@ -211,6 +235,15 @@ impl Cluster {
         running.map(|s| s.address).collect()
     }
 
+    /// The nodes that hold a key.
+    pub fn replicas(&self, key: &str) -> Vec<SocketAddr> {
+        let partition = self.view.partition_of_key(key.as_bytes());
+        let members = self.view.replicas(partition).iter();
+        members
+            .map(|member| self.at(usize::from(member.0)))
+            .collect()
+    }
+
     /// The settings of a node.
     pub fn config(&self, node: usize) -> Config {
         let (spot, view) = (&self.spots[node], self.addresses());
@@ -265,18 +298,12 @@ impl Cluster {
 
     /// Makes a node stand still: its connections stay open, and nothing is answered.
     pub fn freeze(&self, node: usize) {
-        let process = self.process(node);
-        process.signal(Signal::STOP);
-        // Its threads go on until one of them takes the signal: on a busy machine that is later.
-        let (_, status) = waitpid(Some(process.pid()), WaitOptions::UNTRACED)
-            .unwrap()
-            .unwrap();
-        assert!(status.stopped());
+        self.process(node).freeze();
     }
 
     /// Lets it go on.
     pub fn thaw(&self, node: usize) {
-        self.process(node).signal(Signal::CONT);
+        self.process(node).thaw();
     }
 
     fn process(&self, node: usize) -> &Process {

@@ -10,7 +10,6 @@ use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
 use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
-use causeway::protocol::store::{Batch, Store};
 use causeway::protocol::version::{Key, Stamp};
 use causeway::protocol::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +28,8 @@ pub struct Node {
     incarnation: u64,
     /// A node whose disk hangs: nothing becomes durable.
     pub disk_hangs: bool,
+    /// A node whose own log does not get through, though all else does.
+    pub keeps_log: bool,
     pub skew_ms: i64,
     /// What the replica asked for: to be started again above this incarnation.
     pub restart: Option<u64>,
@@ -65,6 +66,7 @@ impl Cluster {
             clock: Arc::default(),
             incarnation: 0,
             disk_hangs: false,
+            keeps_log: false,
             skew_ms: 0,
             restart: None,
         };
@@ -112,24 +114,6 @@ impl Cluster {
         }
     }
 
-    /// A copy of what is on a node's disk.
-    pub fn copy_disk(&self, node: usize) -> Batch {
-        let mut copy = Batch::default();
-        let put = &mut |key: Bytes, value: Bytes| {
-            copy.put(key, value);
-            true
-        };
-        self.nodes[node].disk.scan(&[], &[0xff], put).unwrap();
-        copy
-    }
-
-    /// Puts an old copy back.
-    pub fn restore_disk(&self, node: usize, copy: Batch) {
-        self.nodes[node].disk.wipe();
-        self.nodes[node].disk.submit(0, copy);
-        self.nodes[node].disk.sync_one();
-    }
-
     pub fn cut(&mut self, a: usize, b: usize) {
         self.cut.extend([(a, b), (b, a)]);
     }
@@ -160,6 +144,14 @@ impl Cluster {
                 Effect::Persist { no, batch } => self.nodes[node].disk.submit(no, batch),
                 Effect::Send { to, message } => {
                     let incarnation = self.nodes[node].incarnation;
+                    let own = match &message {
+                        Message::Append(_) => true,
+                        Message::Range(range) => range.log.member == MemberId(node as u16),
+                        _ => false,
+                    };
+                    if own && self.nodes[node].keeps_log {
+                        continue;
+                    }
                     for member in to {
                         let to = usize::from(member.0);
                         if !self.cut.contains(&(node, to)) {

@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
 use causeway::protocol::op::{Answer, Refusal};
+use causeway::protocol::record;
 
 #[test]
 fn the_first_start_of_all_serves_within_a_second() {
@@ -72,17 +73,17 @@ fn a_lost_disk_is_filled_before_it_serves() {
 }
 
 #[test]
-fn a_deleted_key_does_not_come_back_from_an_old_disk() {
+pub fn a_deleted_key_does_not_come_back_from_an_old_disk() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     c.put(0, &key, Some("old"), &none);
     c.run_ms(500);
-    let old = c.copy_disk(1);
+    let old = c.nodes[1].disk.copy();
     c.put(0, &key, None, &none);
     c.run_ms(8_000);
     assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
     c.stop(1);
-    c.restore_disk(1, old);
+    c.nodes[1].disk.put_back(old);
     c.start(1);
     c.run_ms(1_500);
     assert!(c.serves(1));
@@ -106,7 +107,7 @@ fn a_tombstone_goes_when_all_have_it_and_never_by_time() {
 }
 
 #[test]
-fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
+pub fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
     // The delete depends on a write of the other partition that one replica there lacks.
     let mut c = Cluster::new(4, 2);
     let (here, there, none) = (c.key(0, 0), c.key(1, 0), Context::default());
@@ -126,7 +127,7 @@ fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
 }
 
 #[test]
-fn what_a_lost_disk_had_confirmed_is_not_counted_on() {
+pub fn what_a_lost_disk_had_confirmed_is_not_counted_on() {
     let mut c = Cluster::new(3, 3);
     let (key, none) = (c.key(0, 0), Context::default());
     // Two have the write; the one that confirmed it loses its disk and is refilled by the third.
@@ -180,4 +181,166 @@ fn a_log_is_not_finished_before_all_have_told_what_they_have_of_it() {
     c.heal();
     c.run_ms(2_000);
     assert_eq!(c.value(1, &key, &seen), Some("kept".into()));
+}
+
+#[test]
+pub fn a_version_that_came_ahead_of_its_log_outlives_its_writers_disk_everywhere() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 0 has a write of node 2, and a newer one of its own that nobody else has.
+    c.cut(1, 0);
+    c.cut(1, 2);
+    let seen = c.put(2, &key, Some("old"), &none);
+    c.cut(0, 2);
+    c.run_ms(600);
+    let newest = c.put(0, &key, Some("new"), &seen);
+    // Node 1 asks it for the log of node 2, and gets the newer write; the log of node 0 is slower.
+    c.heal();
+    c.cut(0, 2);
+    c.cut(1, 2);
+    c.nodes[0].keeps_log = true;
+    c.run_ms(60);
+    let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    assert_eq!(c.marks(1).logs[&log].applied, 0);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("new"));
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.heal();
+    c.start(0);
+    c.run_ms(5_000);
+    for node in 0..3 {
+        let value = c.value(node, &key, &newest);
+        assert_eq!(value.as_deref(), Some("new"), "node {node}");
+        assert_eq!(c.marks(node).logs.len(), 3, "the old log has ended");
+        let left = record::load_early(&c.nodes[node].disk).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+pub fn a_refilled_disk_serves_only_when_the_snapshot_is_durable() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("kept"), &none);
+    // All of it comes from logs that have ended: no mark tells how far the snapshot is on the disk.
+    for node in [0, 1] {
+        c.stop(node);
+        c.start(node);
+        c.run_ms(3_000);
+    }
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(1);
+    c.nodes[1].disk_hangs = true;
+    c.run_ms(50);
+    assert_eq!(c.marks(1).finished.len(), 2, "the snapshot came");
+    assert!(!c.serves(1));
+    c.nodes[1].disk_hangs = false;
+    c.run_ms(50);
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("kept"));
+}
+
+#[test]
+pub fn a_first_start_comes_through_a_crash_of_the_first_to_serve() {
+    for at_ms in 1..10 {
+        let mut c = Cluster::stopped(2, 2);
+        c.start(1);
+        c.run_ms(300);
+        // Node 0 hears of node 1 only when that one could serve.
+        c.nodes[1].disk_hangs = true;
+        c.start(0);
+        c.run_ms(at_ms);
+        c.stop(1);
+        c.nodes[1].disk_hangs = false;
+        c.start(1);
+        c.run_ms(2_500);
+        assert!(c.serves(0) && c.serves(1), "crash after {at_ms} ms");
+    }
+}
+
+#[test]
+fn a_read_ends_in_time_at_a_node_whose_disk_has_stood_still_since_its_start() {
+    let mut c = Cluster::stopped(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.nodes[0].disk_hangs = true;
+    c.start(0);
+    let ticket = c.read(0, &key, &none, 50);
+    c.run_ms(100);
+    let answer = c.answer(ticket);
+    assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
+}
+
+#[test]
+fn peers_have_a_second_from_when_they_can_hear_of_a_start() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let old = c.nodes[1].disk.copy();
+    let seen = c.put(0, &key, Some("new"), &none);
+    c.run_ms(300);
+    assert_eq!(c.get(0, &key, &seen).unwrap().context.len(), 0, "stable");
+    c.stop(1);
+    c.nodes[1].disk.put_back(old);
+    // The disk takes longer to start than a peer may take to answer.
+    c.nodes[1].disk_hangs = true;
+    c.start(1);
+    c.run_ms(1_500);
+    c.nodes[1].disk_hangs = false;
+    for _ in 0..200 {
+        c.run_ms(1);
+        if c.serves(1) {
+            assert_eq!(c.value(1, &key, &none).as_deref(), Some("new"));
+        }
+    }
+    assert!(c.serves(1));
+}
+
+#[test]
+pub fn no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.stop(1);
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(10);
+    let early = c.write(1, &key, Some("1"), &none);
+    let answer = c.answer(early);
+    assert!(
+        matches!(answer, Some(Answer::Refused(Refusal::Recovering(_)))),
+        "{answer:?}"
+    );
+    // Nobody answers: after a second it goes on alone.
+    c.run_ms(1_100);
+    assert_eq!(c.put(1, &key, Some("2"), &none).len(), 1);
+}
+
+#[test]
+pub fn a_refilled_disk_does_not_vouch_for_starts_that_the_lost_one_knew_better() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Nodes 1 and 2 have a write. Node 2 loses its disk, and is refilled by node 0, which has not.
+    c.cut(0, 1);
+    c.cut(0, 2);
+    let seen = c.put(2, &key, Some("1"), &none);
+    c.stop(2);
+    c.nodes[2].disk.wipe();
+    c.heal();
+    c.cut(0, 1);
+    c.cut(1, 2);
+    c.start(2);
+    c.run_ms(1_500);
+    assert!(c.serves(2));
+    // Now node 0, which alone has heard of that, loses its own, and is refilled by node 1.
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.heal();
+    c.cut(0, 2);
+    c.cut(1, 2);
+    c.start(0);
+    c.run_ms(1_500);
+    assert!(c.serves(0));
+    for node in [0, 1] {
+        let read = c.get(node, &key, &seen).unwrap();
+        assert_eq!(read.context.len(), 1, "node 2 does not have it");
+    }
 }

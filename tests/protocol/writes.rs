@@ -93,7 +93,7 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
 }
 
 #[test]
-fn a_stamp_behind_the_promise_is_refused() {
+pub fn a_stamp_behind_the_promise_is_refused() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     c.put(0, &key, Some("1"), &none);
@@ -106,4 +106,17 @@ fn a_stamp_behind_the_promise_is_refused() {
     let ticket = c.write_as(0, &key, Some("old"), &none, old);
     let answer = c.answer(ticket).unwrap();
     assert!(matches!(answer, Answer::Refused(Refusal::StampTooOld(_))));
+}
+
+#[test]
+fn a_clock_that_was_set_back_during_a_restart_does_not_put_new_writes_behind_old_ones() {
+    let mut c = Cluster::new(1, 1);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("old"), &none);
+    c.stop(0);
+    c.nodes[0].skew_ms = -3_600_000;
+    c.start(0);
+    c.run_ms(10);
+    c.put(0, &key, Some("new"), &none);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("new"));
 }

@@ -1,5 +1,6 @@
 //! After the faults: everything comes right again, and within stated times.
 
+use super::client::key;
 use super::world::{Failed, World};
 use bytes::Bytes;
 use causeway::protocol::op::{Consistency, Op};
@@ -10,14 +11,14 @@ use std::collections::BTreeMap;
 
 /// All replicas of a partition are equal this long after healing, in microseconds.
 const LEVEL_US: u64 = 5_000_000;
-/// Tombstones are gone this long after the last delete, in microseconds: clocks that were ahead
-/// by up to 30 s must be caught up with first.
-const COLLECT_US: u64 = 45_000_000;
+/// Tombstones are gone this long after the last delete, in microseconds; clocks that were ahead must be caught
+/// up with first.
+const COLLECT_US: u64 = 10_000_000;
 
 impl World {
     /// A whole run: faults, then calm.
     pub fn run(&mut self) -> Result<(), Failed> {
-        self.run_until(self.healed_at())?;
+        self.run_until(1_000_000 + self.plan.healed_us())?;
         // Clients go on for a while, then the cluster is left alone.
         self.run_until(self.now + 1_000_000)?;
         self.busy = false;
@@ -29,7 +30,8 @@ impl World {
         self.everyone_asks_everything()?;
         self.check_contexts()?;
         self.check_collected()?;
-        self.check_level()
+        self.check_level()?;
+        self.check_history()
     }
 
     /// What a client can see of a node's store: versions by key.
@@ -135,8 +137,7 @@ impl World {
                     return Err(format!("I11: session {session} still waits"));
                 }
                 let entry = self.rng.index(self.nodes.len());
-                let key = self.rng.index(self.plan.keys);
-                let key = self.key(key);
+                let key = key(self.rng.index(self.plan.load.keys));
                 let op = if round == 1 {
                     Op::Write {
                         key,
@@ -171,7 +172,7 @@ impl World {
 
     /// Tombstones go.
     fn check_collected(&mut self) -> Result<(), Failed> {
-        let end = self.now + COLLECT_US;
+        let end = self.now + COLLECT_US + self.plan.ahead_ms() * 1_000;
         loop {
             let left = |n: &super::node::Node| {
                 let process = n.process.as_ref();

@@ -1,12 +1,12 @@
 //! The invariants, checked as things happen. Names I1 to I13 are those of ARCHITECTURE.md.
 
 use super::node::Ticket;
-use super::oracle::WriteId;
+use super::oracle::{WriteId, write_of};
 use super::world::{Failed, World};
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::op::{Answer, Read};
-use causeway::protocol::record::{self, Finished, LogRecord};
+use causeway::protocol::record::{self, Finished, IndexRun, LogRecord};
 use causeway::protocol::replica::Effect;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
@@ -29,48 +29,42 @@ impl World {
         record::load(&self.nodes[node].disk, key).map_err(|e| e.to_string())
     }
 
-    /// Learns which dots the writes got that were handed to a replica since its last flush.
-    pub fn note_accepted(
+    /// Learns which further dots writes got that a replica logs again, since nobody else can.
+    pub fn note_logged_again(
         &mut self,
         node: usize,
-        handed: Vec<(Ticket, WriteId, u64)>,
         effects: &[Effect<Ticket>],
     ) -> Result<(), Failed> {
-        let Some(process) = &mut self.nodes[node].process else {
+        let Some(Dot { log, .. }) = self.head(node) else {
             return Ok(());
         };
-        let answered = |t: &Ticket| {
-            effects
-                .iter()
-                .any(|e| matches!(e, Effect::Answer { ticket, .. } if ticket == t))
-        };
-        let taken: Vec<(WriteId, u64)> = handed
-            .into_iter()
-            .filter(|(ticket, ..)| !answered(ticket))
-            .map(|(_, write, at)| (write, at))
-            .collect();
-        let log = process.replica.log_id();
-        // What was taken goes with this flush's batch, or with the next one.
-        let last = process.seq + taken.len() as u64;
         for effect in effects {
             let Effect::Persist { batch, .. } = effect else {
                 continue;
             };
-            for (id, record) in logs_in(batch)? {
-                if id == log && record.applied != last {
-                    return Err(format!(
-                        "node {node}: {} writes were taken, its log went from {} to {}",
-                        taken.len(),
-                        process.seq,
-                        record.applied
-                    ));
+            let runs = batch.ops.iter().filter_map(|(k, v)| Some((k, v.as_ref()?)));
+            for (place, value) in
+                runs.filter(|(k, _)| k.starts_with(&record::index_key(log, 0)[..11]))
+            {
+                let run: IndexRun =
+                    record::decode("index run", value).map_err(|e| e.to_string())?;
+                for (seq, key) in (run.first..).zip(run.keys) {
+                    let dot = Dot { log, seq };
+                    if self.oracle.dots.contains_key(&dot) {
+                        continue;
+                    }
+                    let Some(version) = self.version_at(node, &key)? else {
+                        return Err(format!(
+                            "I1: node {node} gives {dot} to nothing ({place:?})"
+                        ));
+                    };
+                    let Some(write) = self.oracle.of_version(&version) else {
+                        return Err(format!("I1: node {node} gives {dot} to a write of nobody"));
+                    };
+                    self.note(|| format!("m{node} logs write {write} again as {dot}"));
+                    self.oracle.took(write, dot, self.now)?;
                 }
             }
-        }
-        let first = process.seq + 1;
-        process.seq = last;
-        for (seq, (write, at)) in (first..).zip(taken) {
-            self.oracle.took(write, Dot { log, seq }, at)?;
         }
         Ok(())
     }
@@ -150,12 +144,10 @@ impl World {
     }
 
     fn check_version(&self, node: usize, version: &Version) -> Result<(), Failed> {
-        let write = self.oracle.by_stamp(&version.key, version.stamp);
-        let named = self.oracle.dots.get(&version.dot).copied();
-        if named.is_none() || named != write {
+        if self.oracle.of_version(version).is_none() {
+            let named = self.oracle.dots.get(&version.dot);
             return Err(format!(
-                "I1: node {node} stores {} as write {write:?}, it is {named:?}",
-                version.dot
+                "I1: node {node} stores {version:?}, its dot names {named:?}"
             ));
         }
         Ok(())
@@ -238,6 +230,28 @@ impl World {
         self.check_exposed(node, before, after)
     }
 
+    /// A node whose disk was lost serves again: nobody may count on more than it has.
+    pub fn check_counted_on(&self, node: usize) -> Result<(), Failed> {
+        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
+            return Ok(());
+        };
+        for other in self.nodes_of(partition) {
+            let Some(process) = &self.nodes[other].process else {
+                continue;
+            };
+            for (log, mark) in &process.marks.logs {
+                let here = self.oracle.applied(node, *log);
+                if other != node && mark.stable > here {
+                    return Err(format!(
+                        "I3: node {node} serves with {here} of {log}, node {other} calls it stable up to {}",
+                        mark.stable
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check_exposed(&mut self, node: usize, before: &Marks, after: &Marks) -> Result<(), Failed> {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -293,6 +307,40 @@ impl World {
                 let known = &mut self.oracle.writes[write].copies;
                 *known = (*known).max(written.copies);
             }
+            Answer::Read(Read {
+                found: Some(found),
+                context,
+                ..
+            }) => {
+                let write = write_of(&found.value).filter(|w| *w < self.oracle.writes.len());
+                let dots = write.map_or(&[][..], |w| &self.oracle.writes[w].dots);
+                let mut elsewhere = false;
+                let partition = self.view.partition_of_key(&self.ops[op].key);
+                for other in self.nodes_of(partition).into_iter().filter(|n| *n != node) {
+                    // A copy that came ahead of its log counts, and one that was there until its disk was lost.
+                    let stored = self.version_at(other, &self.ops[op].key)?;
+                    let has = |w: WriteId| {
+                        let stamp = self.oracle.writes[w].stamp;
+                        self.oracle.has(other, w) || stored.is_some_and(|v| v.stamp >= stamp)
+                    };
+                    elsewhere |= self.nodes[other].lost || write.is_some_and(has);
+                }
+                let exposed = self.nodes[node].process.as_ref().map(|p| {
+                    let marks = p.replica.marks();
+                    let log = p.replica.log_id();
+                    (log, marks.logs.get(&log).map_or(0, |m| m.exposed))
+                });
+                let hidden = |dot: &Dot| {
+                    let asked = self.ops[op].context.get(dot.log) >= Some(dot.seq);
+                    !asked && exposed.is_some_and(|(log, upto)| dot.log == log && dot.seq > upto)
+                };
+                // A write may be here under several dots; one that is exposed is enough.
+                if !dots.is_empty() && !elsewhere && dots.iter().all(hidden) {
+                    return Err(format!(
+                        "two copies: node {node} lets op {op} read {dots:?}, which only it has ({context:?})"
+                    ));
+                }
+            }
             Answer::Read(read) if read.found.is_none() => {
                 let version = self.version_at(node, &self.ops[op].key)?;
                 let marks = self.nodes[node].process.as_ref().map(|p| &p.marks);
@@ -301,7 +349,7 @@ impl World {
                     && (marks.is_stable(version.dot.log, version.dot.seq)
                         || read.context.get(version.dot.log) >= Some(version.dot.seq))
                 {
-                    let write = self.oracle.by_stamp(&version.key, version.stamp);
+                    let write = self.oracle.of_version(&version);
                     self.ops[op].tombstone = write;
                 }
             }
@@ -325,7 +373,8 @@ impl World {
             }
             Answer::Written(written) => {
                 if let Some(write) = self.ops[op].write {
-                    self.ops[op].past.insert(write);
+                    let stamp = self.oracle.writes[write].stamp;
+                    self.ops[op].past.insert(write, stamp);
                 }
                 Some(&written.context)
             }
@@ -341,7 +390,7 @@ impl World {
             }
         };
         if let Some(context) = context {
-            if context.len() > self.oracle.logs_started() {
+            if context.len() > self.oracle.logs_started() + self.earlier {
                 return Err(format!("I10: op {op} ends with {} entries", context.len()));
             }
             self.ops[op].context = context.clone();
@@ -359,9 +408,7 @@ impl World {
             }
             return Ok(());
         };
-        let write: Option<WriteId> = std::str::from_utf8(&found.value)
-            .ok()
-            .and_then(|v| v.parse().ok());
+        let write = write_of(&found.value);
         let key = &self.ops[op].key;
         let Some(write) = write.filter(|w| self.oracle.writes[*w].key == *key) else {
             return Err(format!("op {op} reads a value that nobody wrote there"));
@@ -380,28 +427,29 @@ impl World {
     }
 
     /// "Not found" is right when nothing that the client has seen says otherwise.
-    fn check_absent(&self, op: usize) -> Result<(), Failed> {
+    fn check_absent(&mut self, op: usize) -> Result<(), Failed> {
         let key = &self.ops[op].key;
         let writes = &self.oracle.writes;
         let Some(least) = self.oracle.least(key, &self.ops[op].past) else {
             return Ok(());
         };
-        let deleted = |w: &WriteId| {
-            let w = &writes[*w];
-            !w.live && !w.dots.is_empty() && w.stamp >= writes[least].stamp
-        };
-        if !self.oracle.of_key[key].iter().any(deleted) {
+        let deletes = self.oracle.of_key(key, writes[least].stamp);
+        let deletes = deletes.filter(|w| !writes[*w].live && !writes[*w].dots.is_empty());
+        // Of a client who has seen the value it is known that it has seen one of the deletes, and so what
+        // all of them had seen.
+        let Some(seen) = self.oracle.common_past(deletes) else {
             return Err(format!(
                 "I5: op {op} does not find {key:?}, its client has seen write {least}"
             ));
-        }
+        };
+        self.ops[op].past.join(&seen);
         Ok(())
     }
 
     fn saw(&mut self, op: usize, write: WriteId) {
-        let past = &mut self.ops[op].past;
-        past.join(&self.oracle.writes[write].past);
-        past.insert(write);
+        let (past, seen) = (&mut self.ops[op].past, &self.oracle.writes[write]);
+        past.join(&seen.past);
+        past.insert(write, seen.stamp);
     }
 }
 

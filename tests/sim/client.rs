@@ -3,11 +3,12 @@
 use super::net::Frame;
 use super::node::{Input, Ticket};
 use super::oracle::{Past, WriteId};
+use super::plan::Plan;
 use super::rng::Rng;
-use super::world::{Failed, Plan, What, World};
+use super::world::{Failed, START_MS, What, World};
 use bytes::Bytes;
 use causeway::protocol::context::Context;
-use causeway::protocol::ids::MemberId;
+use causeway::protocol::ids::{LogId, MemberId};
 use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::replica::Event;
@@ -36,30 +37,55 @@ pub struct Session {
     old: Vec<(Context, Past)>,
     /// A client that stays at one node.
     home: Option<usize>,
-    think_us: u64,
+    rng: Rng,
     pub op: Option<usize>,
 }
 
 impl Session {
     /// The clients of a plan.
     pub fn all(plan: &Plan, rng: &mut Rng) -> Vec<Self> {
-        (0..plan.sessions)
-            .map(|i| Self {
-                kind: match rng.below(10) {
-                    0 | 1 if i > 0 => Kind::Shared(rng.index(i)),
-                    2 => Kind::SessionLess,
-                    3 => Kind::Late,
-                    _ => Kind::Faithful,
-                },
-                context: Context::default(),
+        let load = &plan.load;
+        let session = |i: usize| {
+            let kind = if i > 0 && rng.percent(load.sharing) {
+                Kind::Shared(rng.index(i))
+            } else if rng.percent(load.session_less) {
+                Kind::SessionLess
+            } else if rng.percent(load.late) {
+                Kind::Late
+            } else {
+                Kind::Faithful
+            };
+            let keeps = matches!(kind, Kind::Faithful | Kind::Late);
+            let context = if keeps && rng.percent(load.from_earlier) {
+                from_earlier(plan, rng)
+            } else {
+                Context::default()
+            };
+            Self {
+                kind,
+                context,
                 past: Past::default(),
                 old: Vec::new(),
                 home: rng.percent(25).then(|| rng.index(plan.nodes)),
-                think_us: [500, 5_000, 40_000, 200_000][rng.index(4)],
+                rng: Rng::new(rng.next()),
                 op: None,
-            })
-            .collect()
+            }
+        };
+        (0..load.sessions).map(session).collect()
     }
+}
+
+/// A context of an earlier run of the cluster, whose disks are all gone: it names logs that nobody has.
+fn from_earlier(plan: &Plan, rng: &mut Rng) -> Context {
+    let mut context = Context::default();
+    for _ in 0..1 + rng.index(3) {
+        let log = LogId {
+            member: MemberId(rng.index(plan.nodes) as u16),
+            incarnation: (START_MS / 1_000 - 1_000 + rng.below(500)) << 16,
+        };
+        context.see(log, 1 + rng.below(1_000));
+    }
+    context
 }
 
 /// An operation of a client.
@@ -75,6 +101,8 @@ pub struct Operation {
     pub write: Option<WriteId>,
     /// The tombstone that was read.
     pub tombstone: Option<WriteId>,
+    /// When the client sent it, and when its entry node took it up.
+    pub asked_us: u64,
     pub started_us: u64,
     route: Option<Route>,
     attempt: u32,
@@ -84,43 +112,66 @@ pub struct Operation {
     pub must: bool,
 }
 
-impl World {
-    pub fn key(&self, i: usize) -> Key {
-        Key::from(format!("k{i}"))
+impl Operation {
+    /// Frees what an operation that is over needs no more: a long run has very many.
+    fn shrink(&mut self) {
+        self.past = Past::default();
+        // An earlier attempt may still be answered, which is checked against it.
+        if self.attempt <= 1 {
+            self.context = Context::default();
+            self.route = None;
+        }
+        self.answer = Some(Answer::Refused(Refusal::NotMine));
     }
+}
 
+pub fn key(i: usize) -> Key {
+    Key::from(format!("k{i}"))
+}
+
+/// A number below `n`, of which rank `r` has weight `(r + 1) ^ -(exponent / 100)`.
+fn zipf(rng: &mut Rng, n: usize, exponent: u64) -> usize {
+    let weight = |rank: usize| (rank as f64).powf(-(exponent as f64) / 100.0);
+    let all: f64 = (1..=n).map(weight).sum();
+    let mut dice = rng.below(1 << 53) as f64 / (1u64 << 53) as f64 * all;
+    (1..n)
+        .position(|rank| {
+            dice -= weight(rank);
+            dice < 0.0
+        })
+        .unwrap_or(n - 1)
+}
+
+impl World {
     /// A session's next operation.
     pub fn issue(&mut self, session: usize) -> Result<(), Failed> {
         if !self.busy {
             return Ok(());
         }
-        let entry = match self.sessions[session].home {
-            Some(home) if self.rng.percent(95) => home,
-            _ => self.rng.index(self.nodes.len()),
+        let nodes = self.nodes.len();
+        let load = &self.plan.load;
+        let Session { home, rng, .. } = &mut self.sessions[session];
+        let entry = match *home {
+            Some(home) if rng.percent(95) => home,
+            _ => rng.index(nodes),
         };
-        // Half of the keys' weight is on a quarter of them.
-        let mut key = self.rng.index(self.plan.keys);
-        if self.rng.percent(50) {
-            key /= 4;
-        }
-        let key = self.key(key);
-        let what = match self.rng.below(10) {
-            0..4 => Op::Get {
+        let key = match &self.measure {
+            Some(measure) => key(measure.rank(rng)),
+            None => key(zipf(rng, load.keys, load.zipf)),
+        };
+        let what = if rng.percent(load.writes) {
+            Op::Write {
                 key,
-                consistency: Consistency::Causal,
-            },
-            4 if self.rng.percent(30) => Op::Get {
-                key,
-                consistency: Consistency::Eventual,
-            },
-            dice => {
-                let value = (dice < 8).then(Bytes::new);
-                Op::Write {
-                    key,
-                    value,
-                    stamp: Stamp::default(),
-                }
+                value: (!rng.percent(load.deletes)).then(Bytes::new),
+                stamp: Stamp::default(),
             }
+        } else {
+            let consistency = if rng.percent(load.eventual) {
+                Consistency::Eventual
+            } else {
+                Consistency::Causal
+            };
+            Op::Get { key, consistency }
         };
         self.start_op(session, entry, what, false);
         Ok(())
@@ -140,8 +191,8 @@ impl World {
         let client = &mut self.sessions[session];
         if client.kind == Kind::Late {
             client.old.push((context.clone(), past.clone()));
-            if self.rng.percent(15) {
-                let at = self.rng.index(client.old.len());
+            if client.rng.percent(15) {
+                let at = client.rng.index(client.old.len());
                 (context, past) = client.old[at].clone();
             }
         }
@@ -157,6 +208,7 @@ impl World {
             past,
             write: None,
             tombstone: None,
+            asked_us: self.now,
             started_us: self.now,
             route: None,
             attempt: 0,
@@ -196,12 +248,14 @@ impl World {
     }
 
     fn note_op(&mut self, op: usize) {
-        let o = &self.ops[op];
-        let line = format!(
-            "op {op} of s{} at m{}: {:?} with {:?}",
-            o.session, o.entry, o.what, o.context
-        );
-        self.note(|| line);
+        if self.is_traced() {
+            let o = &self.ops[op];
+            let line = format!(
+                "op {op} of s{} at m{}: {:?} with {:?}",
+                o.session, o.entry, o.what, o.context
+            );
+            self.note(|| line);
+        }
     }
 
     /// Gives a write its stamp.
@@ -253,6 +307,7 @@ impl World {
                     op,
                     attempt,
                     origin: entry,
+                    until_us: now + stall_us,
                 };
                 let (what, context) = (self.ops[op].what.clone(), self.ops[op].context.clone());
                 self.serve(entry, ticket, what, context, stall_us)
@@ -307,6 +362,9 @@ impl World {
                 let (store, marks) = (&self.nodes[node].disk, &process.published);
                 let found = reads::lookup(store, marks, &key, &context, consistency)
                     .map_err(|e| format!("node {node}: {e}"))?;
+                if let Some(measure) = &mut self.measure {
+                    measure.looked(&found, stall_us);
+                }
                 let answer = match found {
                     Lookup::Answer(read) => Answer::Read(read),
                     Lookup::Short(missing) if stall_us == 0 => {
@@ -329,12 +387,11 @@ impl World {
                 self.reply(node, ticket, answer)
             }
             Op::Write { key, value, stamp } => {
-                let write = self.oracle.by_stamp(&key, stamp);
-                if let Some(process) = &mut self.nodes[node].process
-                    && let Some(write) = write
-                {
-                    process.handed.push((ticket, write, self.now));
-                }
+                // A late copy may have the stamp before, so the client's operation alone does not tell.
+                let current = self.ops[ticket.op].write;
+                let current = current.filter(|w| self.oracle.writes[*w].stamp == stamp);
+                let write = current.or_else(|| self.oracle.of_stamp(&key, stamp, value.as_deref()));
+                let before = self.head(node);
                 let event = Event::Write {
                     ticket,
                     key,
@@ -342,7 +399,13 @@ impl World {
                     stamp,
                     context,
                 };
-                self.step(node, event)
+                self.step(node, event)?;
+                match (self.head(node), write) {
+                    (Some(dot), Some(write)) if before != Some(dot) => {
+                        self.oracle.took(write, dot, self.now)
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -383,6 +446,7 @@ impl World {
         if let Some(clock) = ahead {
             process.clock.observe(clock);
             if anew {
+                self.record_before_restamp(op)?;
                 self.stamp(op)?;
             }
         }
@@ -392,6 +456,8 @@ impl World {
     fn finish(&mut self, op: usize, answer: Answer) -> Result<(), Failed> {
         self.note(|| format!("op {op} ends: {answer:?}"));
         self.check_answer(op, &answer)?;
+        self.record(op, Some(&answer))?;
+        self.measured(op, &answer);
         self.ops[op].answer = Some(answer);
         let (context, past) = (self.ops[op].context.clone(), self.ops[op].past.clone());
         let session = self.ops[op].session;
@@ -402,6 +468,10 @@ impl World {
         };
         if let Some(keeps) = keeps {
             (self.sessions[keeps].context, self.sessions[keeps].past) = (context, past);
+        }
+        if self.measure.is_some() {
+            self.sessions[session].past = Past::default();
+            self.ops[op].shrink();
         }
         self.end_op(op);
         Ok(())
@@ -414,19 +484,21 @@ impl World {
             return;
         }
         self.sessions[session].op = None;
-        let think_us = self.sessions[session].think_us;
-        let delay = self.rng.below(think_us * 2) + 100;
+        let think_us = self.plan.load.think_us;
+        let delay = self.sessions[session].rng.below(think_us * 2) + 100;
         self.after(delay, What::Client(session));
     }
 
     /// The operations that a node was busy with when its process ended: their clients go on.
-    pub fn lose_ops_of(&mut self, node: usize) {
+    pub fn lose_ops_of(&mut self, node: usize) -> Result<(), Failed> {
         for session in 0..self.sessions.len() {
             if let Some(op) = self.sessions[session].op
                 && self.ops[op].entry == node
             {
+                self.record(op, None)?;
                 self.end_op(op);
             }
         }
+        Ok(())
     }
 }

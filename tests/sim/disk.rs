@@ -1,7 +1,6 @@
 //! A disk in memory: what is durable, and the batches that are still on their way.
 //!
-//! A batch can be read only when it is durable, as in the real store. A crash keeps some of the
-//! batches that were under way, from the front, and loses the others.
+//! A batch can be read only when it is durable, as in the real store.
 
 use bytes::Bytes;
 use causeway::protocol::store::{Batch, Store, StoreError};
@@ -10,13 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 
+/// What is on a disk.
+pub type Content = BTreeMap<Bytes, Bytes>;
+
 /// A disk; clones are the same disk.
 #[derive(Clone, Default)]
 pub struct Disk(Rc<RefCell<State>>);
 
 #[derive(Default)]
 struct State {
-    durable: BTreeMap<Bytes, Bytes>,
+    durable: Content,
     waiting: VecDeque<(u64, Batch)>,
 }
 
@@ -55,6 +57,17 @@ impl Disk {
         self.0.borrow().waiting.len()
     }
 
+    /// The batches that are not durable yet.
+    #[allow(dead_code, reason = "only the simulator loses a part of them")]
+    pub fn unsynced(&self) -> Vec<Batch> {
+        let state = self.0.borrow();
+        state
+            .waiting
+            .iter()
+            .map(|(_, batch)| batch.clone())
+            .collect()
+    }
+
     /// Loses all batches that are not durable yet.
     pub fn crash(&self) {
         self.0.borrow_mut().waiting.clear();
@@ -62,7 +75,20 @@ impl Disk {
 
     /// Loses everything.
     pub fn wipe(&self) {
-        *self.0.borrow_mut() = State::default();
+        self.put_back(Content::new());
+    }
+
+    /// What is durable now.
+    pub fn copy(&self) -> Content {
+        self.0.borrow().durable.clone()
+    }
+
+    /// Puts a copy in the place of what is there.
+    pub fn put_back(&self, content: Content) {
+        *self.0.borrow_mut() = State {
+            durable: content,
+            waiting: VecDeque::new(),
+        };
     }
 }
 

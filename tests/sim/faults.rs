@@ -1,105 +1,117 @@
-//! What goes wrong, and when.
+//! What each fault does to the cluster when its moment comes.
 
+use super::journal::survivors;
+use super::node::Input;
+use super::plan::Fault;
 use super::world::{Failed, What, World};
-
-/// How long a node that went down stays away, at most, in microseconds.
-const DOWN_US: u64 = 3_000_000;
-
-/// A fault. Where it strikes is decided when it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    Crash,
-    LoseDisk,
-    /// The nodes fall into two halves that cannot talk.
-    Split,
-    /// One direction between two nodes is dead.
-    OneWay,
-    Reset,
-    Loss,
-    SlowLink,
-    Jump,
-    Pause,
-    SlowDisk,
-    Heal,
-}
+use causeway::protocol::view::PartitionId;
 
 impl World {
-    /// Plans the faults of a run.
+    /// Plans the faults of a run, and their end.
     pub fn plan_faults(&mut self) {
-        let kinds = [
-            Fault::Crash,
-            Fault::Crash,
-            Fault::LoseDisk,
-            Fault::Split,
-            Fault::Split,
-            Fault::OneWay,
-            Fault::Reset,
-            Fault::Loss,
-            Fault::SlowLink,
-            Fault::Jump,
-            Fault::Pause,
-            Fault::SlowDisk,
-        ];
-        let mut at = self.rng.below(500_000);
-        while at < self.plan.faults_us {
-            let fault = kinds[self.rng.index(kinds.len())];
-            let wanted = match fault {
-                Fault::LoseDisk => self.plan.lose_disks,
-                Fault::Jump => self.plan.jump_clocks,
-                _ => true,
-            };
-            if wanted {
-                self.after(at, What::Fault(fault));
-            }
-            at += self.rng.below(self.plan.fault_every_us * 2) + 1;
+        for (i, planned) in self.plan.faults.clone().into_iter().enumerate() {
+            self.after(planned.at_us, What::Fault(i));
         }
-        self.after(self.plan.faults_us + DOWN_US, What::Fault(Fault::Heal));
+        let end = self.plan.healed_us() - 100_000;
+        self.after(end, What::Heal);
     }
 
-    /// When the faults are over and every node has been started again.
-    pub fn healed_at(&self) -> u64 {
-        1_000_000 + self.plan.faults_us + DOWN_US + 100_000
-    }
-
-    pub fn fault(&mut self, fault: Fault) -> Result<(), Failed> {
-        let node = self.rng.index(self.nodes.len());
-        let other = self.rng.index(self.nodes.len());
-        let until = self.now + self.rng.within(50_000, DOWN_US - 100_000);
-        let holds = self.rng.percent(50);
-        self.note(|| format!("FAULT {fault:?} m{node} m{other} until {until}"));
+    pub fn fault(&mut self, i: usize) -> Result<(), Failed> {
+        let fault = self.plan.faults[i].fault.clone();
+        self.note(|| format!("FAULT {i}: {fault:?}"));
+        let now = self.now;
         match fault {
-            Fault::Crash => return self.crash(node, until),
-            Fault::LoseDisk => return self.lose_disk(node, until),
-            Fault::Split => {
-                let side: Vec<bool> = self.nodes.iter().map(|_| self.rng.percent(50)).collect();
-                for (a, b) in self.pairs() {
-                    if side[a] != side[b] {
-                        self.net.cut(a, b, until, holds);
+            Fault::Crash { node, down_us } => return self.crash(node, down_us),
+            Fault::LoseDisk { node, down_us } => return self.lose_disk(node, down_us),
+            Fault::OldDisk { node, down_us } => return self.old_disk(node, down_us),
+            Fault::Copy { node } => {
+                let applied = self.oracle.applied_at(node);
+                self.nodes[node].copy = Some((self.nodes[node].disk.copy(), applied));
+            }
+            Fault::Split { side, us, holds } => {
+                let apart = |a: usize, b: usize| (side >> a ^ side >> b) & 1 == 1;
+                for (a, b) in self.pairs().into_iter().filter(|&(a, b)| apart(a, b)) {
+                    if !self.is_shielded(a, b) {
+                        self.net.cut(a, b, now + us, holds);
                     }
                 }
             }
-            Fault::OneWay => self.net.cut(node, other, until, holds),
-            Fault::Reset if node != other => self.reset(node, other),
-            Fault::Loss => self.net.lose(node, other, until),
-            Fault::SlowLink => self.net.slow(node, other, until),
-            Fault::Jump => self.nodes[node].skew_ms = self.rng.below(60_001) as i64 - 30_000,
-            Fault::Pause => {
-                let until = until.min(self.now + 2_000_000);
+            Fault::OneWay {
+                from,
+                to,
+                us,
+                holds,
+            } if !self.is_shielded(from, to) => self.net.cut(from, to, now + us, holds),
+            Fault::Apart { a, b, us, holds } if !self.is_shielded(a, b) => {
+                self.net.cut(a, b, now + us, holds);
+                self.net.cut(b, a, now + us, holds);
+            }
+            Fault::Flap {
+                a,
+                b,
+                period_us,
+                times,
+            } if !self.is_shielded(a, b) => self.flap(a, b, period_us, times),
+            Fault::Reset { a, b } if a != b => self.reset(a, b),
+            Fault::Loss {
+                from,
+                to,
+                us,
+                percent,
+            } if !self.is_shielded(from, to) => self.net.lose(from, to, now + us, percent),
+            Fault::Duplicate {
+                from,
+                to,
+                us,
+                percent,
+            } => self.net.duplicate(from, to, now + us, percent),
+            Fault::SlowLink { from, to, us } if !self.is_shielded(from, to) => {
+                self.net.slow(from, to, now + us);
+            }
+            Fault::Jump { node, skew_ms } => self.nodes[node].wall.skew_ms = skew_ms,
+            Fault::Drift { node, ppm } => {
+                let skew_ms = self.nodes[node].wall.skew_at(now);
+                let wall = &mut self.nodes[node].wall;
+                (wall.skew_ms, wall.drift_ppm, wall.since_us) = (skew_ms, ppm, now);
+            }
+            Fault::Pause { node, us } if !self.is_shielded(node, node) => {
                 let paused = &mut self.nodes[node].paused_until;
-                *paused = until.max(*paused);
+                *paused = (now + us).max(*paused);
             }
-            Fault::SlowDisk => self.nodes[node].slow_disk_until = until,
-            Fault::Reset => {}
-            Fault::Heal => {
-                self.net.heal(self.now);
-                self.healed = true;
-                for node in &mut self.nodes {
-                    node.skew_ms = 0;
-                    node.slow_disk_until = 0;
-                }
+            Fault::SlowDisk { node, us } => self.nodes[node].slow_disk_until = now + us,
+            Fault::FullDisk { node, us } => {
+                self.nodes[node].full_until = now + us;
+                self.tell_room(node);
             }
+            _ => {}
         }
         Ok(())
+    }
+
+    /// Everything that is wrong ends. Processes that are down start again when their time comes.
+    pub fn heal(&mut self) {
+        self.note(|| "HEALED".to_owned());
+        self.net.heal(self.now);
+        self.healed = true;
+        for node in 0..self.nodes.len() {
+            let it = &mut self.nodes[node];
+            it.wall = Default::default();
+            it.slow_disk_until = 0;
+            if it.full_until > self.now {
+                it.full_until = self.now;
+                self.later(node, 0, Input::Room);
+            }
+        }
+    }
+
+    /// The replica hears that its disk is full, and when it is not any more.
+    pub fn tell_room(&mut self, node: usize) {
+        let left = self.nodes[node].full_until.saturating_sub(self.now);
+        if left > 0 {
+            let delay = self.rng.below(5_000);
+            self.later(node, delay, Input::Room);
+            self.later(node, left + 5_000, Input::Room);
+        }
     }
 
     fn pairs(&self) -> Vec<(usize, usize)> {
@@ -110,51 +122,138 @@ impl World {
             .collect()
     }
 
-    fn crash(&mut self, node: usize, until: u64) -> Result<(), Failed> {
-        if self.nodes[node].process.is_none() {
+    /// A node that runs on an old copy of its disk can find that out from its peers alone. Until it has, nothing
+    /// is done to the links between them, nor to them; what it does alone is not promised.
+    fn is_shielded(&self, a: usize, b: usize) -> bool {
+        let of = |n: usize| self.view.partition_of(self.nodes[n].member);
+        of(a) == of(b) && of(a).is_some_and(|p| self.is_comparing(p))
+    }
+
+    fn is_comparing(&self, partition: PartitionId) -> bool {
+        let nodes = self.nodes_of(partition);
+        nodes.iter().any(|n| self.nodes[*n].comparing)
+    }
+
+    fn flap(&mut self, a: usize, b: usize, period_us: u64, times: u8) {
+        let cut = What::Flap {
+            a,
+            b,
+            us: period_us / 2,
+        };
+        for i in 0..u64::from(times) {
+            self.after(i * period_us, cut.clone());
+        }
+    }
+
+    /// One of the times that a link goes.
+    pub fn flap_once(&mut self, a: usize, b: usize, us: u64) {
+        if self.healed || a == b || self.is_shielded(a, b) {
+            return;
+        }
+        let until = self.now + us;
+        self.net.cut(a, b, until, false);
+        self.net.cut(b, a, until, false);
+        self.reset(a, b);
+    }
+
+    fn crash(&mut self, node: usize, down_us: u64) -> Result<(), Failed> {
+        if self.nodes[node].process.is_none() || self.is_shielded(node, node) {
             return Ok(());
         }
-        let waiting = self.nodes[node].disk.waiting();
-        let keep = self.rng.index(waiting + 1);
+        let unsynced = self.nodes[node].disk.unsynced();
+        let keep = survivors(&unsynced, &mut self.rng);
         self.stop_node(node, keep)?;
-        self.after(until - self.now, What::Restart { node, above: 0 });
+        self.after(down_us, What::Restart { node, above: 0 });
         Ok(())
     }
 
-    /// Loses a disk, where the promise of two copies allows it: nothing that was acknowledged with
-    /// two copies is only there, and no other disk of the partition is being refilled.
-    fn lose_disk(&mut self, node: usize, until: u64) -> Result<(), Failed> {
-        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
+    /// Loses a disk, where the promise of two copies allows it.
+    fn lose_disk(&mut self, node: usize, down_us: u64) -> Result<(), Failed> {
+        if !self.may_go(node, None) {
             return Ok(());
-        };
-        let others: Vec<usize> = self.nodes_of(partition);
-        let others: Vec<usize> = others.into_iter().filter(|n| *n != node).collect();
-        let refilling = others.iter().any(|n| self.nodes[*n].lost);
-        if self.nodes[node].process.is_none() || others.is_empty() || refilling {
-            return Ok(());
-        }
-        let mut gone = Vec::new();
-        for write in 0..self.oracle.writes.len() {
-            if self.oracle.partition(write) != partition || self.oracle.writes[write].gone {
-                continue;
-            }
-            let elsewhere = others.iter().any(|n| self.oracle.has(*n, write));
-            if !elsewhere {
-                if self.oracle.writes[write].copies >= 2 {
-                    return Ok(());
-                }
-                gone.push(write);
-            }
-        }
-        self.note(|| format!("m{node} loses its disk, and writes {gone:?} with it"));
-        for write in gone {
-            self.oracle.writes[write].gone = !self.oracle.writes[write].dots.is_empty();
         }
         self.stop_node(node, 0)?;
         self.nodes[node].disk.wipe();
         self.nodes[node].lost = true;
-        self.oracle.applied.retain(|(n, _), _| *n != node);
-        self.after(until - self.now, What::Restart { node, above: 0 });
+        self.oracle.set_applied(node, Vec::new());
+        self.after(down_us, What::Restart { node, above: 0 });
         Ok(())
+    }
+
+    /// Puts an old copy in the place of a disk, where the promise of two copies allows it.
+    fn old_disk(&mut self, node: usize, down_us: u64) -> Result<(), Failed> {
+        let Some((content, applied)) = self.nodes[node].copy.clone() else {
+            return Ok(());
+        };
+        if !self.may_go(node, Some(&applied)) {
+            return Ok(());
+        }
+        self.stop_node(node, 0)?;
+        self.nodes[node].disk.put_back(content);
+        (self.nodes[node].lost, self.nodes[node].comparing) = (true, true);
+        self.oracle.set_applied(node, applied);
+        self.after(down_us, What::Restart { node, above: 0 });
+        Ok(())
+    }
+
+    /// Whether a disk may be lost: another replica serves, nothing that was acknowledged with two copies is only
+    /// there, and no other disk of the partition is being refilled. What is only there, and not in the copy that takes its place, is gone.
+    fn may_go(&mut self, node: usize, copy: Option<&super::oracle::Applied>) -> bool {
+        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
+            return false;
+        };
+        let mut others = self.nodes_of(partition);
+        others.retain(|n| *n != node);
+        let refilling = others.iter().any(|n| self.nodes[*n].lost);
+        let down = self.nodes[node].process.is_none();
+        let serves = |n: &usize| {
+            let process = self.nodes[*n].process.as_ref();
+            process.is_some_and(|p| p.marks.recovering.is_none())
+        };
+        let alone = !others.iter().any(serves);
+        if down || alone || refilling || self.nodes[node].comparing {
+            return false;
+        }
+        let mut gone = Vec::new();
+        for write in 0..self.oracle.writes.len() {
+            let w = &self.oracle.writes[write];
+            if self.oracle.partition(write) != partition || w.gone {
+                continue;
+            }
+            let copied = copy.is_some_and(|c| self.oracle.is_in(write, c));
+            let elsewhere = others.iter().any(|n| self.oracle.has(*n, write));
+            if !elsewhere && !copied {
+                if w.copies >= 2 {
+                    return false;
+                }
+                if !w.dots.is_empty() {
+                    gone.push(write);
+                }
+            }
+        }
+        self.note(|| format!("m{node} loses its disk, and writes {gone:?} with it"));
+        for write in gone {
+            self.oracle.writes[write].gone = true;
+        }
+        true
+    }
+
+    /// Whether a node that stands on an old copy may start: a peer that serves is there and in reach.
+    pub fn may_compare(&self, node: usize) -> bool {
+        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
+            return true;
+        };
+        let nodes = self.nodes_of(partition);
+        let runs = |n: usize| {
+            let process = self.nodes[n].process.as_ref();
+            self.nodes[n].paused_until <= self.now
+                && process.is_some_and(|p| p.marks.recovering.is_none())
+        };
+        let reaches = |n: usize| {
+            !self.net.is_faulty(n, node, self.now) && !self.net.is_faulty(node, n, self.now)
+        };
+        nodes
+            .into_iter()
+            .any(|n| n != node && runs(n) && reaches(n))
     }
 }

@@ -1,8 +1,10 @@
-//! The network: every ordered pair of nodes has a link that keeps order within a connection.
+//! The network: every ordered pair of nodes has a link that keeps order within a connection, and faults that last
+//! for a while.
 
+use super::plan::Weather;
 use super::rng::Rng;
 use causeway::protocol::context::Context;
-use causeway::protocol::message::Message;
+use causeway::protocol::message::{Beacon, Message};
 use causeway::protocol::op::{Answer, Op};
 
 /// What travels between nodes.
@@ -23,6 +25,8 @@ pub enum Frame {
         op: usize,
         attempt: u32,
         answer: Answer,
+        /// What the answer tells of the partition besides; only in runs that are measured.
+        told: Option<Beacon>,
     },
 }
 
@@ -35,21 +39,35 @@ struct Link {
     cut_until: u64,
     holds: bool,
     loss_until: u64,
+    loss: u64,
+    twice_until: u64,
+    twice: u64,
     slow_until: u64,
+}
+
+/// When a frame arrives, and whether it does so even if its connection ends before.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery {
+    pub at: u64,
+    pub survives: bool,
 }
 
 /// All links.
 pub struct Net {
     nodes: usize,
+    weather: Weather,
+    rng: Rng,
     links: Vec<Link>,
     /// The number of each pair's connection; a reset begins the next.
     connections: Vec<u64>,
 }
 
 impl Net {
-    pub fn new(nodes: usize) -> Self {
+    pub fn new(nodes: usize, weather: Weather, rng: Rng) -> Self {
         Self {
             nodes,
+            weather,
+            rng,
             links: vec![Link::default(); nodes * nodes],
             connections: vec![0; nodes * nodes],
         }
@@ -64,37 +82,53 @@ impl Net {
         self.connections[a.min(b) * self.nodes + a.max(b)]
     }
 
-    /// Ends a connection: what is under way on it in either direction is lost.
+    /// Ends a connection: what is under way on it in either direction is lost, or most of it.
     pub fn reset(&mut self, a: usize, b: usize) {
         self.connections[a.min(b) * self.nodes + a.max(b)] += 1;
+        for (from, to) in [(a, b), (b, a)] {
+            self.link(from, to).last_us = 0;
+        }
     }
 
-    /// Whether a node could open a connection to another now.
+    /// Whether a node could not open a connection to another now.
     pub fn is_cut(&self, from: usize, to: usize, now: u64) -> bool {
         self.links[from * self.nodes + to].cut_until > now
     }
 
-    /// When something sent now arrives; `None` when it is lost.
-    pub fn send(&mut self, from: usize, to: usize, now: u64, rng: &mut Rng) -> Option<u64> {
-        let slow = rng.percent(3);
-        let mut delay = rng.within(100, 1_500);
-        let link = self.link(from, to);
-        if link.slow_until > now || slow {
-            delay += rng.within(1_000, 60_000);
+    /// Whether anything is wrong with a link now.
+    pub fn is_faulty(&self, from: usize, to: usize, now: u64) -> bool {
+        let link = &self.links[from * self.nodes + to];
+        let until = link.cut_until.max(link.loss_until).max(link.slow_until);
+        until.max(link.twice_until) > now
+    }
+
+    /// When something sent now arrives: never, once, or twice.
+    pub fn send(&mut self, from: usize, to: usize, now: u64) -> [Option<Delivery>; 2] {
+        let (weather, rng) = (&self.weather, &mut self.rng);
+        let link = &mut self.links[from * self.nodes + to];
+        let mut delay = rng.within(weather.delay_us.0, weather.delay_us.1);
+        if rng.percent(weather.slow) || link.slow_until > now {
+            delay += rng.below(weather.slow_us);
         }
-        if link.loss_until > now && rng.percent(30) {
-            return None;
+        if link.loss_until > now && rng.percent(link.loss) {
+            return [None; 2];
         }
         let mut start = now;
         if link.cut_until > now {
             if !link.holds {
-                return None;
+                return [None; 2];
             }
             start = link.cut_until;
         }
         let at = (start + delay).max(link.last_us + 1);
         link.last_us = at;
-        Some(at)
+        let survives = rng.percent(weather.survives);
+        let first = Delivery { at, survives };
+        let second = (link.twice_until > now && rng.percent(link.twice)).then(|| Delivery {
+            at: at + 1 + rng.below(400_000),
+            survives,
+        });
+        [Some(first), second]
     }
 
     pub fn cut(&mut self, from: usize, to: usize, until: u64, holds: bool) {
@@ -103,19 +137,26 @@ impl Net {
         link.holds = holds;
     }
 
-    pub fn lose(&mut self, from: usize, to: usize, until: u64) {
-        self.link(from, to).loss_until = until;
+    pub fn lose(&mut self, from: usize, to: usize, until: u64, percent: u64) {
+        let link = self.link(from, to);
+        (link.loss_until, link.loss) = (until, percent);
+    }
+
+    pub fn duplicate(&mut self, from: usize, to: usize, until: u64, percent: u64) {
+        let link = self.link(from, to);
+        (link.twice_until, link.twice) = (until, percent);
     }
 
     pub fn slow(&mut self, from: usize, to: usize, until: u64) {
         self.link(from, to).slow_until = until;
     }
 
-    /// Ends all faults.
+    /// Ends all faults. Frames that take longer than an attempt would keep operations from succeeding.
     pub fn heal(&mut self, now: u64) {
+        self.weather.slow = 0;
         for link in &mut self.links {
             link.cut_until = link.cut_until.min(now);
-            (link.loss_until, link.slow_until) = (0, 0);
+            (link.loss_until, link.slow_until, link.twice_until) = (0, 0, 0);
         }
     }
 }

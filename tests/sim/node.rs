@@ -3,14 +3,15 @@
 //! This is what the real node's shell does, in miniature: effects are turned into I/O, marks are
 //! published a little late, requests go through the same route.
 
-use super::disk::Disk;
+use super::disk::{Content, Disk};
 use super::net::Frame;
-use super::oracle::WriteId;
+use super::oracle::Applied;
 use super::world::{Failed, What, World};
 use causeway::protocol::clock::Clock;
 use causeway::protocol::health::Health;
-use causeway::protocol::ids::MemberId;
+use causeway::protocol::ids::{Dot, MemberId};
 use causeway::protocol::marks::Marks;
+use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
 use causeway::protocol::replica::{self, Effect, Event, Now, Replica, Setup};
 use std::sync::Arc;
@@ -18,15 +19,21 @@ use std::sync::Arc;
 /// Time between ticks, in microseconds.
 const TICK_US: u64 = 20_000;
 
+/// A replica ends a wait this much late at most: it looks at them on its ticks.
+const LATE_US: u64 = 30_000;
+
 /// Who waits for an answer of the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     pub op: usize,
     pub attempt: u32,
     pub origin: usize,
+    /// When a read that waits has waited long enough.
+    pub until_us: u64,
 }
 
 /// Something for a node's process.
+#[derive(Clone)]
 pub enum Input {
     Frame(MemberId, Frame),
     Tick,
@@ -34,6 +41,8 @@ pub enum Input {
     Flush,
     Publish(Arc<Marks>),
     Down(MemberId),
+    /// The room on the disk is looked at.
+    Room,
     /// A client's operation arrives.
     Begin(usize),
     /// An attempt took too long.
@@ -60,10 +69,6 @@ pub struct Process {
     pub marks: Arc<Marks>,
     pub incarnation: u64,
     flushing: bool,
-    /// Writes handed to the replica since the last flush, and when.
-    pub handed: Vec<(Ticket, WriteId, u64)>,
-    /// The last seq of the own log.
-    pub seq: u64,
     publish_us: u64,
     /// A connection ended since the last marks.
     pub downed: bool,
@@ -76,11 +81,30 @@ pub struct Node {
     pub process: Option<Process>,
     /// Counts starts and ends of the process.
     pub life: u32,
-    pub skew_ms: i64,
+    pub wall: Wall,
     pub paused_until: u64,
     pub slow_disk_until: u64,
-    /// The disk was lost and what was on it is not all back yet.
+    pub full_until: u64,
+    /// The disk was lost, or an old copy put in its place, and what was on it is not all back yet.
     pub lost: bool,
+    /// An old copy was put in the place of the disk, and the node has not found out yet.
+    pub comparing: bool,
+    /// A copy of the disk, with how far it was.
+    pub copy: Option<(Content, Applied)>,
+}
+
+/// A wall clock: how far it is off, and how that changes.
+#[derive(Debug, Clone, Default)]
+pub struct Wall {
+    pub skew_ms: i64,
+    pub drift_ppm: i64,
+    pub since_us: u64,
+}
+
+impl Wall {
+    pub fn skew_at(&self, now_us: u64) -> i64 {
+        self.skew_ms + (now_us - self.since_us) as i64 * self.drift_ppm / 1_000_000_000
+    }
 }
 
 impl Node {
@@ -90,10 +114,13 @@ impl Node {
             disk,
             process: None,
             life: 0,
-            skew_ms: 0,
+            wall: Wall::default(),
             paused_until: 0,
             slow_disk_until: 0,
+            full_until: 0,
             lost: false,
+            comparing: false,
+            copy: None,
         }
     }
 }
@@ -106,13 +133,26 @@ impl World {
         }
     }
 
+    /// The last dot of a node's own log.
+    pub fn head(&self, node: usize) -> Option<Dot> {
+        let replica = &self.nodes[node].process.as_ref()?.replica;
+        Some(Dot {
+            log: replica.log_id(),
+            seq: replica.head(),
+        })
+    }
+
     /// Starts a node's process on its disk.
     pub fn start_node(&mut self, node: usize, above: u64) -> Result<(), Failed> {
         if self.nodes[node].process.is_some() {
             return Ok(());
         }
+        if self.nodes[node].comparing && !self.may_compare(node) {
+            self.after(50_000, What::Restart { node, above });
+            return Ok(());
+        }
         let now = self.now_of(node);
-        let wanted = (now.wall_ms / 1_000) << 8 | self.rng.below(256);
+        let wanted = (now.wall_ms / 1_000) << 16 | self.rng.below(1 << 16);
         let incarnation = replica::above(above, wanted);
         let clock = Arc::new(Clock::default());
         let setup = Setup {
@@ -134,8 +174,6 @@ impl World {
             marks,
             incarnation: log.incarnation,
             flushing: false,
-            handed: Vec::new(),
-            seq: 0,
             publish_us: self.now,
             downed: false,
         });
@@ -143,6 +181,7 @@ impl World {
         self.note(|| format!("m{node} starts as {log}"));
         let delay = self.rng.below(TICK_US);
         self.later(node, delay, Input::Tick);
+        self.tell_room(node);
         self.flush(node)
     }
 
@@ -163,8 +202,7 @@ impl World {
                 self.reset(node, other);
             }
         }
-        self.lose_ops_of(node);
-        Ok(())
+        self.lose_ops_of(node)
     }
 
     /// Ends a connection; both sides hear of it.
@@ -212,6 +250,11 @@ impl World {
                 }
                 self.step(node, Event::Down(member))
             }
+            Input::Room => {
+                let full = self.nodes[node].full_until > self.now;
+                let reason = full.then(|| "simulated".to_owned());
+                self.step(node, Event::DiskFull(reason))
+            }
             Input::Begin(op) => self.begin(op),
             Input::Late { op, attempt } => self.late(op, attempt),
             Input::Again(op) => self.drive(op),
@@ -247,6 +290,7 @@ impl World {
                     op,
                     attempt,
                     origin: usize::from(from.0),
+                    until_us: now + stall_us,
                 };
                 self.serve(node, ticket, what, context, stall_us)
             }
@@ -254,7 +298,13 @@ impl World {
                 op,
                 attempt,
                 answer,
-            } => self.answered(op, attempt, answer),
+                told,
+            } => {
+                if let Some(told) = told {
+                    self.learn(node, from, told)?;
+                }
+                self.answered(op, attempt, answer)
+            }
         }
     }
 
@@ -285,8 +335,7 @@ impl World {
         };
         process.flushing = false;
         let effects = process.replica.flush();
-        let handed = std::mem::take(&mut process.handed);
-        self.note_accepted(node, handed, &effects)?;
+        self.note_logged_again(node, &effects)?;
         for effect in effects {
             match effect {
                 Effect::Persist { no, batch } => self.persist(node, no, batch),
@@ -296,7 +345,9 @@ impl World {
                     };
                     let incarnation = process.incarnation;
                     for member in to {
-                        self.note(|| format!("m{node} -> {member} {message:?}"));
+                        if self.is_traced() && !matches!(message, Message::Beacon(_)) {
+                            self.note(|| format!("m{node} -> {member} {message:?}"));
+                        }
                         let frame = Frame::Protocol {
                             incarnation,
                             message: message.clone(),
@@ -331,8 +382,11 @@ impl World {
         let cost = if slow {
             self.rng.within(20_000, 300_000)
         } else {
-            self.rng.within(50, 2_000)
+            let (from, to) = self.plan.weather.sync_us;
+            self.rng.within(from, to)
         };
+        let full = self.nodes[node].full_until.saturating_sub(self.now);
+        let cost = cost + full;
         let batches = self.nodes[node].disk.waiting();
         let life = self.nodes[node].life;
         let what = What::Synced {
@@ -383,7 +437,10 @@ impl World {
         process.publish_us = (now + delay).max(process.publish_us);
         let delay = process.publish_us - now;
         if marks.recovering.is_none() {
-            self.nodes[node].lost = false;
+            if std::mem::take(&mut self.nodes[node].lost) {
+                self.check_counted_on(node)?;
+            }
+            self.nodes[node].comparing = false;
         }
         self.check_marks(node, &before, &marks)?;
         self.later(node, delay, Input::Publish(marks));
@@ -396,7 +453,15 @@ impl World {
             op,
             attempt,
             origin,
+            until_us,
         } = ticket;
+        let was_paused = self.nodes[node].paused_until >= until_us;
+        if self.now > until_us + LATE_US && !was_paused && matches!(answer, Answer::Read(_)) {
+            return Err(format!(
+                "I11: node {node} answers read {op} {} us after it has waited long enough",
+                self.now - until_us
+            ));
+        }
         self.note(|| format!("m{node} answers op {op}.{attempt}: {answer:?}"));
         self.check_reply(node, op, &answer)?;
         if origin == node {
@@ -406,6 +471,7 @@ impl World {
             op,
             attempt,
             answer,
+            told: self.told(node),
         };
         self.send(node, origin, frame);
         Ok(())

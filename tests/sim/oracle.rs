@@ -1,8 +1,9 @@
 //! What is true of the writes, known from outside: who made them after having seen what, which
 //! dots they got, and which of them are still somewhere.
 
-use causeway::protocol::ids::{Dot, LogId};
-use causeway::protocol::version::{Key, Stamp};
+use causeway::protocol::clock::Timestamp;
+use causeway::protocol::ids::{Dot, LogId, MemberId};
+use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::{PartitionId, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,32 +11,40 @@ use std::sync::Arc;
 /// A write of a client, however often it was tried.
 pub type WriteId = usize;
 
+/// How far each log is on a disk.
+pub type Applied = Vec<(LogId, u64)>;
+
 /// A set of writes: a client's whole past, with nothing pruned.
 #[derive(Debug, Clone, Default)]
-pub struct Past(Vec<u64>);
+pub struct Past {
+    bits: Vec<u64>,
+    newest: Timestamp,
+}
 
 impl Past {
-    pub fn insert(&mut self, write: WriteId) {
+    pub fn insert(&mut self, write: WriteId, stamp: Stamp) {
         let word = write / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
         }
-        self.0[word] |= 1 << (write % 64);
+        self.bits[word] |= 1 << (write % 64);
+        self.newest = self.newest.max(stamp.ts);
     }
 
     pub fn contains(&self, write: WriteId) -> bool {
-        self.0
+        self.bits
             .get(write / 64)
             .is_some_and(|w| w >> (write % 64) & 1 == 1)
     }
 
     pub fn join(&mut self, other: &Past) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
+        if self.bits.len() < other.bits.len() {
+            self.bits.resize(other.bits.len(), 0);
         }
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+        for (mine, theirs) in self.bits.iter_mut().zip(&other.bits) {
             *mine |= theirs;
         }
+        self.newest = self.newest.max(other.newest);
     }
 }
 
@@ -59,9 +68,9 @@ pub struct Write {
 pub struct Oracle {
     view: Arc<View>,
     pub writes: Vec<Write>,
-    stamps: BTreeMap<(Key, Stamp), WriteId>,
+    /// Two writes may have one stamp: of a node that started again with a clock that had been set back.
+    stamps: BTreeSet<(Key, Stamp, WriteId)>,
     pub dots: BTreeMap<Dot, WriteId>,
-    pub of_key: BTreeMap<Key, Vec<WriteId>>,
     /// Incarnations that have been started.
     started: BTreeSet<LogId>,
     /// The newest tombstone of each key that a replica has dropped.
@@ -75,9 +84,8 @@ impl Oracle {
         Self {
             view,
             writes: Vec::new(),
-            stamps: BTreeMap::new(),
+            stamps: BTreeSet::new(),
             dots: BTreeMap::new(),
-            of_key: BTreeMap::new(),
             started: BTreeSet::new(),
             collected: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -111,15 +119,10 @@ impl Oracle {
         past: Past,
     ) -> Result<WriteId, String> {
         let write = self.writes.len();
-        let newest = (0..write)
-            .filter(|w| past.contains(*w))
-            .map(|w| self.writes[w].stamp.ts)
-            .max();
-        if newest.is_some_and(|ts| ts >= stamp.ts) {
+        if past.newest >= stamp.ts {
             return Err(format!("I4: write {write} is stamped before its past"));
         }
-        self.stamps.insert((key.clone(), stamp), write);
-        self.of_key.entry(key.clone()).or_default().push(write);
+        self.stamps.insert((key.clone(), stamp, write));
         self.writes.push(Write {
             key,
             stamp,
@@ -133,8 +136,25 @@ impl Oracle {
         Ok(write)
     }
 
-    pub fn by_stamp(&self, key: &Key, stamp: Stamp) -> Option<WriteId> {
-        self.stamps.get(&(key.clone(), stamp)).copied()
+    /// The write of a client that has this stamp; deletes with one stamp are alike.
+    pub fn of_stamp(&self, key: &Key, stamp: Stamp, value: Option<&[u8]>) -> Option<WriteId> {
+        let mut of_stamp = self
+            .of_key(key, stamp)
+            .take_while(|w| self.writes[*w].stamp == stamp);
+        match value {
+            Some(value) => of_stamp.find(|w| write_of(value) == Some(*w)),
+            None => of_stamp.find(|w| !self.writes[*w].live),
+        }
+    }
+
+    /// The write that a version is of: that of its dot, if it looks like it.
+    pub fn of_version(&self, version: &Version) -> Option<WriteId> {
+        let write = *self.dots.get(&version.dot)?;
+        let w = &self.writes[write];
+        let value = version.value.as_deref().map(write_of);
+        let expected = w.live.then_some(Some(write));
+        let same = w.key == version.key && w.stamp == version.stamp && value == expected;
+        same.then_some(write)
     }
 
     /// A replica took a write in.
@@ -155,14 +175,59 @@ impl Oracle {
         Ok(())
     }
 
-    /// The stamp that an answer about a key must have at least, for a client with this past.
+    /// The writes of a key from a stamp on, the oldest first.
+    pub fn of_key(&self, key: &Key, from: Stamp) -> impl DoubleEndedIterator<Item = WriteId> {
+        let newest = Stamp {
+            ts: Timestamp(u64::MAX),
+            by: MemberId(u16::MAX),
+        };
+        let range = (key.clone(), from, 0)..=(key.clone(), newest, WriteId::MAX);
+        self.stamps.range(range).map(|(.., write)| *write)
+    }
+
+    /// The write that an answer about a key must not be older than, for a client with this past.
     pub fn least(&self, key: &Key, past: &Past) -> Option<WriteId> {
-        self.of_key
-            .get(key)?
-            .iter()
-            .copied()
-            .filter(|w| past.contains(*w) && !self.writes[*w].gone)
-            .max_by_key(|w| self.writes[*w].stamp)
+        let mut newest_first = self.of_key(key, Stamp::default()).rev();
+        newest_first.find(|w| past.contains(*w) && !self.writes[*w].gone)
+    }
+
+    /// What all of these writes had seen; `None` when there are none.
+    pub fn common_past(&self, mut writes: impl Iterator<Item = WriteId>) -> Option<Past> {
+        let mut common = self.writes[writes.next()?].past.clone();
+        for write in writes {
+            let past = &self.writes[write].past.bits;
+            common.bits.truncate(past.len());
+            for (mine, theirs) in common.bits.iter_mut().zip(past) {
+                *mine &= theirs;
+            }
+        }
+        let seen = (0..self.writes.len()).filter(|w| common.contains(*w));
+        let newest = seen.map(|w| self.writes[w].stamp.ts).max();
+        common.newest = newest.unwrap_or_default();
+        Some(common)
+    }
+
+    /// How far each log is durable at a node.
+    pub fn applied_at(&self, node: usize) -> Applied {
+        let of_node = self.applied.iter().filter(|((n, _), _)| *n == node);
+        of_node.map(|((_, log), seq)| (*log, *seq)).collect()
+    }
+
+    /// A node has another disk now.
+    pub fn set_applied(&mut self, node: usize, applied: Applied) {
+        self.applied.retain(|(n, _), _| *n != node);
+        let of_node = applied.into_iter().map(|(log, seq)| ((node, log), seq));
+        self.applied.extend(of_node);
+    }
+
+    /// Whether a disk that is so far has a write, or a newer one of its key.
+    pub fn is_in(&self, write: WriteId, applied: &Applied) -> bool {
+        let has = |dot: &Dot| {
+            applied
+                .iter()
+                .any(|(log, s)| *log == dot.log && *s >= dot.seq)
+        };
+        self.writes[write].dots.iter().any(has)
     }
 
     /// How far a log is durable at a node.
@@ -175,4 +240,9 @@ impl Oracle {
         let dots = &self.writes[write].dots;
         dots.iter().any(|d| self.applied(node, d.log) >= d.seq)
     }
+}
+
+/// The write that a value is of: every value is its write's number.
+pub fn write_of(value: &[u8]) -> Option<WriteId> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

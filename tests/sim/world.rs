@@ -2,11 +2,13 @@
 
 use super::client::{Operation, Session};
 use super::disk::Disk;
-use super::faults::Fault;
+use super::measure::Measure;
 use super::net::{Frame, Net};
 use super::node::{Input, Node};
 use super::oracle::Oracle;
+use super::plan::Plan;
 use super::rng::Rng;
+use causeway::check::History;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
 use std::cmp::Reverse;
@@ -15,14 +17,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Wall clock at the start of a run, in milliseconds since 1970.
-const START_MS: u64 = 1_800_000_000_000;
+pub const START_MS: u64 = 1_800_000_000_000;
+
+/// Characters of a line of the trace.
+const LINE: usize = 400;
 
 /// Something that will happen.
+#[derive(Clone)]
 pub enum What {
     Arrive {
         from: usize,
         to: usize,
+        /// It arrives if this is still the connection, or if it survives and the receiver is still in this life.
         connection: u64,
+        survives: Option<u32>,
         frame: Frame,
     },
     /// Something for the process of a node in one of its lives.
@@ -43,13 +51,23 @@ pub enum What {
     },
     /// A session issues its next operation.
     Client(usize),
-    Fault(Fault),
+    /// A fault of the plan, by its place there.
+    Fault(usize),
+    /// A flapping link goes for a moment.
+    Flap {
+        a: usize,
+        b: usize,
+        us: u64,
+    },
+    /// All faults end.
+    Heal,
 }
 
 struct Scheduled {
     at: u64,
     order: u64,
-    what: What,
+    /// Boxed: the queue moves its entries a lot.
+    what: Box<What>,
 }
 
 impl PartialEq for Scheduled {
@@ -72,38 +90,6 @@ impl Ord for Scheduled {
     }
 }
 
-/// How large a run is and what may go wrong in it.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub nodes: usize,
-    pub k: usize,
-    pub keys: usize,
-    pub sessions: usize,
-    /// How long faults go on, in microseconds.
-    pub faults_us: u64,
-    /// The mean time between faults, in microseconds.
-    pub fault_every_us: u64,
-    pub lose_disks: bool,
-    pub jump_clocks: bool,
-}
-
-impl Plan {
-    /// The plan of a seed.
-    pub fn of(rng: &mut Rng) -> Self {
-        let nodes = [3, 3, 4, 4, 5, 6, 6, 8, 12][rng.index(9)];
-        Self {
-            nodes,
-            k: [1, 2, 2, 3, 3, 3, 4][rng.index(7)],
-            keys: [2, 5, 12, 60][rng.index(4)],
-            sessions: 3 + rng.index(8),
-            faults_us: rng.within(3_000_000, 9_000_000),
-            fault_every_us: [150_000, 400_000, 900_000, 3_000_000][rng.index(4)],
-            lose_disks: rng.percent(60),
-            jump_clocks: rng.percent(50),
-        }
-    }
-}
-
 /// Everything there is.
 pub struct World {
     pub now: u64,
@@ -115,6 +101,10 @@ pub struct World {
     pub sessions: Vec<Session>,
     pub ops: Vec<Operation>,
     pub oracle: Oracle,
+    /// What clients saw.
+    pub history: History,
+    /// Logs of an earlier run that clients know of.
+    pub earlier: usize,
     /// Sessions issue operations.
     pub busy: bool,
     pub healed: bool,
@@ -124,31 +114,36 @@ pub struct World {
     trace: VecDeque<String>,
     keep: usize,
     pub steps: u64,
+    /// What the run costs, when somebody wants to know.
+    pub measure: Option<Measure>,
 }
 
 /// What went wrong.
 pub type Failed = String;
 
 impl World {
-    pub fn new(seed: u64, keep: usize) -> Self {
-        let mut rng = Rng::new(seed);
-        let plan = Plan::of(&mut rng);
-        let addresses: Vec<SocketAddr> = (0..plan.nodes)
-            .map(|i| SocketAddr::from(([10, 0, 0, i as u8 + 1], 8080)))
-            .collect();
+    pub fn new(plan: Plan, keep: usize) -> Self {
+        let address =
+            |i: usize| SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8 + 1], 8080));
+        let addresses: Vec<SocketAddr> = (0..plan.nodes).map(address).collect();
         let view = Arc::new(View::first(&addresses, plan.k).unwrap());
         let nodes = (0..plan.nodes)
             .map(|i| Node::new(MemberId(i as u16), Disk::default()))
             .collect();
+        // Each has its own source of chance, so that leaving a fault out changes little else.
+        let stream = |n: u64| Rng::new(plan.seed ^ n.wrapping_mul(0x9e6c_63d0_676a_9a99));
+        let mut rng = stream(1);
         let sessions = Session::all(&plan, &mut rng);
         let mut world = Self {
             now: 1_000_000,
-            net: Net::new(plan.nodes),
+            net: Net::new(plan.nodes, plan.weather.clone(), stream(2)),
             oracle: Oracle::new(Arc::clone(&view)),
+            history: History::new(),
             rng,
             plan,
             view,
             nodes,
+            earlier: sessions.iter().map(|s| s.context.len()).sum(),
             sessions,
             ops: Vec::new(),
             busy: true,
@@ -158,6 +153,7 @@ impl World {
             trace: VecDeque::new(),
             keep,
             steps: 0,
+            measure: None,
         };
         for node in 0..world.plan.nodes {
             let delay = world.rng.below(200_000);
@@ -177,7 +173,7 @@ impl World {
         self.queue.push(Reverse(Scheduled {
             at: self.now + delay_us,
             order: self.order,
-            what,
+            what: Box::new(what),
         }));
     }
 
@@ -189,7 +185,11 @@ impl World {
 
     /// The wall clock of a node, in milliseconds since 1970.
     pub fn wall_ms(&self, node: usize) -> u64 {
-        (START_MS + self.now / 1_000).saturating_add_signed(self.nodes[node].skew_ms)
+        (START_MS + self.now / 1_000).saturating_add_signed(self.nodes[node].wall.skew_at(self.now))
+    }
+
+    pub fn is_traced(&self) -> bool {
+        self.keep > 0
     }
 
     /// Adds a line to the trace; costs nothing without one.
@@ -197,7 +197,9 @@ impl World {
         if self.keep == 0 {
             return;
         }
-        self.trace.push_back(format!("{:>10} {}", self.now, line()));
+        let line = line();
+        let shown: String = line.chars().take(LINE).collect();
+        self.trace.push_back(format!("{:>10} {shown}", self.now));
         if self.trace.len() > self.keep {
             self.trace.pop_front();
         }
@@ -215,7 +217,7 @@ impl World {
             };
             self.now = next.at;
             self.steps += 1;
-            self.happen(next.what)?;
+            self.happen(*next.what)?;
         }
         self.now = until;
         Ok(())
@@ -227,12 +229,13 @@ impl World {
                 from,
                 to,
                 connection,
+                survives,
                 frame,
             } => {
-                if self.net.connection(from, to) != connection {
+                let life = self.nodes[to].life;
+                if self.net.connection(from, to) != connection && survives != Some(life) {
                     return Ok(());
                 }
-                let life = self.nodes[to].life;
                 self.input(to, life, Input::Frame(MemberId(from as u16), frame))
             }
             What::Input { node, life, input } => self.input(node, life, input),
@@ -243,21 +246,34 @@ impl World {
             } => self.synced(node, life, batches),
             What::Restart { node, above } => self.start_node(node, above),
             What::Client(session) => self.issue(session),
-            What::Fault(fault) => self.fault(fault),
+            What::Fault(i) => self.fault(i),
+            What::Flap { a, b, us } => {
+                self.flap_once(a, b, us);
+                Ok(())
+            }
+            What::Heal => {
+                self.heal();
+                Ok(())
+            }
         }
     }
 
     /// Sends a frame; it may be lost.
     pub fn send(&mut self, from: usize, to: usize, frame: Frame) {
+        if let Some(measure) = &mut self.measure {
+            measure.sent(&frame);
+        }
         let connection = self.net.connection(from, to);
-        if let Some(at) = self.net.send(from, to, self.now, &mut self.rng) {
+        let deliveries = self.net.send(from, to, self.now);
+        for delivery in deliveries.into_iter().flatten() {
             let what = What::Arrive {
                 from,
                 to,
                 connection,
-                frame,
+                survives: delivery.survives.then(|| self.nodes[to].life),
+                frame: frame.clone(),
             };
-            self.after(at - self.now, what);
+            self.after(delivery.at - self.now, what);
         }
     }
 }

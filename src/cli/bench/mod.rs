@@ -7,9 +7,11 @@
 //! part is 6 to 7 us in both). That is not enough to carry an HTTP client of our own.
 
 mod protocol;
+mod record;
 mod route;
 mod session;
 mod tally;
+mod targets;
 mod wire;
 mod workload;
 
@@ -18,9 +20,11 @@ use super::failure::{Code, Failure, Outcome, note, print};
 use super::kv::Consistency;
 use clap::Args;
 use protocol::Protocol;
+use record::Recorder;
 use route::{Routes, Routing};
 use session::Session;
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +55,9 @@ pub struct Bench {
     /// The share of requests that read, 0.0 to 1.0
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     read_share: f64,
+    /// The share of requests that delete; those that neither read nor delete write
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    delete_share: f64,
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     keys: u64,
     /// Bytes per value
@@ -59,7 +66,8 @@ pub struct Bench {
     /// Which keys: all alike, or YCSB's few hot ones (Zipf, exponent 0.99)
     #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
     distribution: Distribution,
-    /// Any: a session stays with one target. Aware: each request goes to a node that holds its key
+    /// Any: a session stays with one target. Aware: each request goes to a node that holds its key.
+    /// Roam: each request goes to a target at random, and to another when that cannot be reached
     #[arg(long, value_enum, default_value_t = Routing::Any)]
     routing: Routing,
     /// Eventual: reads ask for what is there, and no context is carried
@@ -68,12 +76,18 @@ pub struct Bench {
     /// Write every key once before anything else
     #[arg(long)]
     prefill: bool,
+    /// Seconds after which a request without an answer has failed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    timeout: u64,
     /// Threads that the sessions are spread over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
+    /// Write down every operation as a line of JSON, for `causeway check`. The keys are this run's own
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -92,12 +106,60 @@ enum Phase {
     Load { from: Instant, until: Instant },
 }
 
+/// What all sessions have in common.
+#[derive(Clone)]
+struct Shared {
+    args: Arc<Bench>,
+    routes: Arc<Routes>,
+    recorder: Option<Arc<Recorder>>,
+}
+
+/// What the options allow one by one and not together.
+fn sound(args: &Bench) -> Outcome {
+    if args.read_share + args.delete_share > 1.0 {
+        return Err(Failure::usage(
+            "--read-share and --delete-share are more than 1.0 together",
+        ));
+    }
+    if args.history.is_none() {
+        return Ok(());
+    }
+    if args.protocol != Protocol::Causeway {
+        return Err(Failure::usage(
+            "--history needs --protocol causeway: others have no context to be held to",
+        ));
+    }
+    if args.consistency == Consistency::Eventual {
+        return Err(Failure::usage(
+            "--history needs --consistency causal: eventual reads promise nothing to be checked",
+        ));
+    }
+    Ok(())
+}
+
 pub fn bench(args: Bench) -> Outcome {
-    let args = Arc::new(args);
-    let routes = Arc::new(Routes::learn(&args)?);
+    sound(&args)?;
+    // First, so that a file of before is not lost to a cluster that is not there.
+    let routes = Routes::learn(&args)?;
+    let recorder = args.history.as_deref().map(Recorder::create).transpose()?;
+    let shared = Shared {
+        routes: Arc::new(routes),
+        args: Arc::new(args),
+        recorder: recorder.map(Arc::new),
+    };
+    let measured = measure(&shared);
+    // The more telling of two failures: a run that could not be written down ends for that reason.
+    if let Some(recorder) = &shared.recorder {
+        recorder.finish()?;
+    }
+    measured
+}
+
+fn measure(shared: &Shared) -> Outcome {
+    let args = &shared.args;
     if args.prefill && args.protocol != Protocol::Bare {
         let until = Instant::now() + PREFILL_WITHIN;
-        let tally = run(&args, &routes, Phase::Prefill { until })?;
+        let tally = run(shared, Phase::Prefill { until })?;
         if tally.requests() < args.keys {
             return Err(Failure::not_done(format!(
                 "only {} of {} keys were written first, in {} s{}",
@@ -110,7 +172,7 @@ pub fn bench(args: Bench) -> Outcome {
     }
     let from = Instant::now() + Duration::from_secs(args.warmup);
     let until = from + Duration::from_secs(args.seconds);
-    let tally = run(&args, &routes, Phase::Load { from, until })?;
+    let tally = run(shared, Phase::Load { from, until })?;
     let report = tally.report(args.seconds);
     if args.json {
         let text = serde_json::to_string(&report)
@@ -133,11 +195,11 @@ pub fn bench(args: Bench) -> Outcome {
 }
 
 /// Runs every session through one phase, on as many threads as asked for.
-fn run(args: &Arc<Bench>, routes: &Arc<Routes>, phase: Phase) -> Result<Tally, Failure> {
+fn run(shared: &Shared, phase: Phase) -> Result<Tally, Failure> {
     let cannot = |e: std::io::Error| Failure::not_done(format!("cannot start a thread: {e}"));
     let mut threads = Vec::new();
-    for thread in 0..u32::from(args.threads) {
-        let (args, routes) = (Arc::clone(args), Arc::clone(routes));
+    for thread in 0..u32::from(shared.args.threads) {
+        let shared = shared.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -145,8 +207,9 @@ fn run(args: &Arc<Bench>, routes: &Arc<Routes>, phase: Phase) -> Result<Tally, F
         let work = move || {
             let tally = Rc::new(RefCell::new(Tally::default()));
             let sessions = LocalSet::new();
-            for id in (thread..args.connections).step_by(usize::from(args.threads)) {
-                let session = Session::new(id, &args, &routes, &tally);
+            let all = thread..shared.args.connections;
+            for id in all.step_by(usize::from(shared.args.threads)) {
+                let session = Session::new(id, &shared, phase, &tally);
                 sessions.spawn_local(session.run(phase));
             }
             runtime.block_on(sessions);

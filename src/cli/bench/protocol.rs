@@ -1,6 +1,7 @@
 //! The requests of the three servers that can be measured, and what their replies mean.
 
 use super::Bench;
+use crate::check::history::Kind;
 use crate::cli::kv::Consistency;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,7 @@ const PAYLOAD_FIELD: &[u8] = b"\"causal_payload\":\"";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
-    /// GET and PUT /kvs
+    /// GET, PUT and DELETE /kvs
     Causeway,
     /// etcd's HTTP gateway: POST /v3/kv/range and /v3/kv/put
     Etcd,
@@ -31,7 +32,7 @@ pub enum Protocol {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
-    /// A read of a key that nobody has written yet.
+    /// A read or delete of a key that is not there.
     NotFound,
     /// Refused, and how.
     Error(String),
@@ -45,14 +46,33 @@ pub struct Speaker {
     text: String,
     value_size: usize,
     random: StdRng,
+    /// What keys and values start with when they are recorded.
+    marks: Option<Marks>,
     key: String,
+    value: String,
     payload: String,
     finder: Finder<'static>,
+}
+
+/// Makes a history's keys its own, and each value of a session different from all others.
+struct Marks {
+    keys: String,
+    session: String,
+    writes: u64,
 }
 
 impl Speaker {
     pub fn new(session: u32, args: &Bench) -> Self {
         Self::of(session, args.protocol, args.consistency, args.value_size)
+    }
+
+    /// Marks keys and values, those with the session's name.
+    pub fn mark(&mut self, keys: &str, session: &str) {
+        self.marks = Some(Marks {
+            keys: keys.to_owned(),
+            session: session.to_owned(),
+            writes: 0,
+        });
     }
 
     fn of(session: u32, protocol: Protocol, consistency: Consistency, value_size: usize) -> Self {
@@ -63,18 +83,29 @@ impl Speaker {
             text: Alphanumeric.sample_string(&mut random, 2 * value_size),
             value_size,
             random,
+            marks: None,
             key: String::new(),
+            value: String::new(),
             payload: String::new(),
             finder: Finder::new(PAYLOAD_FIELD),
         }
     }
 
     /// Chooses the key that the next request is about.
-    pub fn set_key(&mut self, number: u64) -> &str {
+    pub fn set_key(&mut self, number: u64) {
         self.key.clear();
+        let start = self.marks.as_ref().map_or("key", |marks| &marks.keys);
         // A `String` takes whatever is written to it.
-        let _ = write!(self.key, "key{number}");
+        let _ = write!(self.key, "{start}{number}");
+    }
+
+    pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What the last request wrote, if it was a put.
+    pub fn value(&self) -> &str {
+        &self.value
     }
 
     pub fn context_chars(&self) -> usize {
@@ -82,32 +113,40 @@ impl Speaker {
     }
 
     /// The next request, with the context so far.
-    pub fn request(&mut self, read: bool) -> Result<Request<Full<Bytes>>, String> {
+    pub fn request(&mut self, kind: Kind) -> Result<Request<Full<Bytes>>, String> {
+        self.choose_value();
         let (key, payload) = (self.key.as_str(), self.payload.as_str());
-        let start = self.random.random_range(0..=self.value_size);
-        let value = self
-            .text
-            .get(start..start + self.value_size)
-            .unwrap_or_default();
-        match (self.protocol, read) {
+        let value = self.value.as_str();
+        match (self.protocol, kind) {
             (Protocol::Bare, _) => get("/bare".to_owned()),
-            (Protocol::Causeway, true) => get(match self.consistency {
+            (Protocol::Causeway, Kind::Get) => get(match self.consistency {
                 Consistency::Causal => format!("/kvs?key={key}&causal_payload={payload}"),
                 Consistency::Eventual => format!("/kvs?key={key}&consistency=eventual"),
             }),
-            (Protocol::Causeway, false) => body(
+            (Protocol::Causeway, Kind::Delete) => {
+                let mut request = get(format!("/kvs?key={key}&causal_payload={payload}"))?;
+                *request.method_mut() = Method::DELETE;
+                Ok(request)
+            }
+            (Protocol::Causeway, Kind::Put) => body(
                 Method::PUT,
                 "/kvs",
                 "application/x-www-form-urlencoded",
                 format!("key={key}&value={value}&causal_payload={payload}"),
             ),
-            (Protocol::Etcd, true) => body(
+            (Protocol::Etcd, Kind::Get) => body(
                 Method::POST,
                 "/v3/kv/range",
                 "application/json",
                 format!(r#"{{"key":"{}"}}"#, STANDARD.encode(key)),
             ),
-            (Protocol::Etcd, false) => body(
+            (Protocol::Etcd, Kind::Delete) => body(
+                Method::POST,
+                "/v3/kv/deleterange",
+                "application/json",
+                format!(r#"{{"key":"{}"}}"#, STANDARD.encode(key)),
+            ),
+            (Protocol::Etcd, Kind::Put) => body(
                 Method::POST,
                 "/v3/kv/put",
                 "application/json",
@@ -120,8 +159,25 @@ impl Speaker {
         }
     }
 
+    fn choose_value(&mut self) {
+        let start = self.random.random_range(0..=self.value_size);
+        self.value.clear();
+        if let Some(marks) = &mut self.marks {
+            marks.writes += 1;
+            let _ = write!(self.value, "{}-{}.", marks.session, marks.writes);
+        }
+        let filler = self.value_size.saturating_sub(self.value.len());
+        let filler = self.text.get(start..start + filler).unwrap_or_default();
+        self.value.push_str(filler);
+    }
+
+    /// Whether a reply has a context.
+    pub fn carries(&self, body: &[u8]) -> bool {
+        self.find_payload(body).is_some()
+    }
+
     /// Takes note of a reply, its context above all.
-    pub fn reply(&mut self, read: bool, status: StatusCode, body: &[u8]) -> Answer {
+    pub fn reply(&mut self, kind: Kind, status: StatusCode, body: &[u8]) -> Answer {
         let mut carried = self.protocol != Protocol::Causeway;
         if !carried && let Some(payload) = self.find_payload(body) {
             carried = true;
@@ -130,7 +186,7 @@ impl Speaker {
                 self.payload.push_str(payload);
             }
         }
-        if read && status == StatusCode::NOT_FOUND && carried {
+        if kind != Kind::Put && status == StatusCode::NOT_FOUND && carried {
             return Answer::NotFound;
         }
         if !status.is_success() {
@@ -141,7 +197,7 @@ impl Speaker {
             return Answer::Error("a reply without causal_payload".into());
         }
         // etcd answers a range without a hit by leaving the list out.
-        if self.protocol == Protocol::Etcd && read && !contains(body, b"\"kvs\"") {
+        if self.protocol == Protocol::Etcd && kind == Kind::Get && !contains(body, b"\"kvs\"") {
             return Answer::NotFound;
         }
         Answer::Done
@@ -205,15 +261,15 @@ mod tests {
     fn the_context_of_a_reply_goes_with_the_next_request() {
         let mut s = speaker(Protocol::Causeway, Consistency::Causal);
         assert_eq!(
-            s.request(true).unwrap().uri(),
+            s.request(Kind::Get).unwrap().uri(),
             "/kvs?key=key5&causal_payload="
         );
         let reply = br#"{"msg":"success","value":"v","causal_payload":"EAbc-_","n":1}"#;
-        assert_eq!(s.reply(true, StatusCode::OK, reply), Answer::Done);
+        assert_eq!(s.reply(Kind::Get, StatusCode::OK, reply), Answer::Done);
         assert_eq!(s.context_chars(), 6);
-        let uri = s.request(true).unwrap().uri().to_string();
+        let uri = s.request(Kind::Get).unwrap().uri().to_string();
         assert_eq!(uri, "/kvs?key=key5&causal_payload=EAbc-_");
-        let put = text(s.request(false).unwrap());
+        let put = text(s.request(Kind::Put).unwrap());
         assert!(
             put.starts_with("key=key5&value=") && put.ends_with("&causal_payload=EAbc-_"),
             "{put}"
@@ -221,33 +277,65 @@ mod tests {
         // Errors carry it as well.
         let error = br#"{"msg":"error","error":"x","causal_payload":"EA"}"#;
         assert!(matches!(
-            s.reply(true, StatusCode::SERVICE_UNAVAILABLE, error),
+            s.reply(Kind::Get, StatusCode::SERVICE_UNAVAILABLE, error),
             Answer::Error(_)
         ));
         assert_eq!(s.context_chars(), 2);
         assert_eq!(
-            s.reply(true, StatusCode::NOT_FOUND, error),
+            s.reply(Kind::Get, StatusCode::NOT_FOUND, error),
             Answer::NotFound
         );
+    }
+
+    #[test]
+    fn a_delete_carries_the_context_too() {
+        let mut s = speaker(Protocol::Causeway, Consistency::Causal);
+        s.reply(Kind::Get, StatusCode::OK, br#"{"causal_payload":"EA"}"#);
+        let delete = s.request(Kind::Delete).unwrap();
+        assert_eq!(delete.method(), Method::DELETE);
+        assert_eq!(delete.uri(), "/kvs?key=key5&causal_payload=EA");
+        let nothing = br#"{"msg":"error","error":"x","causal_payload":"EB"}"#;
+        assert_eq!(
+            s.reply(Kind::Delete, StatusCode::NOT_FOUND, nothing),
+            Answer::NotFound
+        );
+    }
+
+    #[test]
+    fn values_that_are_recorded_differ_and_keep_their_size_where_they_can() {
+        for (size, exact) in [(40, true), (0, false)] {
+            let mut s = Speaker::of(0, Protocol::Causeway, Consistency::Causal, size);
+            s.mark("h1-", "s7");
+            s.set_key(5);
+            assert_eq!(s.key(), "h1-5");
+            let mut values = std::collections::BTreeSet::new();
+            for _ in 0..100 {
+                s.request(Kind::Put).unwrap();
+                assert!(s.value().starts_with("s7-"));
+                assert_eq!(s.value().len() == size, exact);
+                values.insert(s.value().to_owned());
+            }
+            assert_eq!(values.len(), 100);
+        }
     }
 
     #[test]
     fn an_eventual_session_carries_nothing() {
         let mut s = speaker(Protocol::Causeway, Consistency::Eventual);
         let reply = br#"{"causal_payload":"EAbc"}"#;
-        assert_eq!(s.reply(false, StatusCode::CREATED, reply), Answer::Done);
+        assert_eq!(s.reply(Kind::Put, StatusCode::CREATED, reply), Answer::Done);
         assert_eq!(
-            s.request(true).unwrap().uri(),
+            s.request(Kind::Get).unwrap().uri(),
             "/kvs?key=key5&consistency=eventual"
         );
-        assert!(text(s.request(false).unwrap()).ends_with("&causal_payload="));
+        assert!(text(s.request(Kind::Put).unwrap()).ends_with("&causal_payload="));
     }
 
     #[test]
     fn replies_that_are_none_are_errors() {
         let mut s = speaker(Protocol::Causeway, Consistency::Causal);
         for body in ["", "{}", r#"{"causal_payload":"unfinished"#] {
-            let answer = s.reply(false, StatusCode::OK, body.as_bytes());
+            let answer = s.reply(Kind::Put, StatusCode::OK, body.as_bytes());
             assert!(matches!(answer, Answer::Error(_)), "{body}");
         }
     }
@@ -255,11 +343,11 @@ mod tests {
     #[test]
     fn etcd_gets_base64_and_says_when_there_is_nothing() {
         let mut s = speaker(Protocol::Etcd, Consistency::Causal);
-        assert_eq!(text(s.request(true).unwrap()), r#"{"key":"a2V5NQ=="}"#);
+        assert_eq!(text(s.request(Kind::Get).unwrap()), r#"{"key":"a2V5NQ=="}"#);
         let empty = br#"{"header":{"revision":"1"}}"#;
-        assert_eq!(s.reply(true, StatusCode::OK, empty), Answer::NotFound);
-        assert_eq!(s.reply(false, StatusCode::OK, empty), Answer::Done);
+        assert_eq!(s.reply(Kind::Get, StatusCode::OK, empty), Answer::NotFound);
+        assert_eq!(s.reply(Kind::Put, StatusCode::OK, empty), Answer::Done);
         let hit = br#"{"header":{},"kvs":[{"key":"a2V5NQ=="}],"count":"1"}"#;
-        assert_eq!(s.reply(true, StatusCode::OK, hit), Answer::Done);
+        assert_eq!(s.reply(Kind::Get, StatusCode::OK, hit), Answer::Done);
     }
 }

@@ -12,11 +12,13 @@ use std::net::{SocketAddr, TcpStream};
 pub enum Routing {
     Any,
     Aware,
+    Roam,
 }
 
 /// The nodes that take requests.
 pub struct Routes {
     pub nodes: Vec<SocketAddr>,
+    pub routing: Routing,
     /// Set when requests go to owners; `nodes` are its members then, in their order.
     view: Option<View>,
 }
@@ -25,12 +27,13 @@ impl Routes {
     /// Finds the nodes, and checks that they can be reached at all.
     pub fn learn(args: &Bench) -> Result<Self, Failure> {
         let routes = match args.routing {
-            Routing::Any => Self {
+            Routing::Any | Routing::Roam => Self {
                 nodes: args
                     .target
                     .iter()
                     .map(|t| resolve(t))
                     .collect::<Result<_, _>>()?,
+                routing: args.routing,
                 view: None,
             },
             Routing::Aware => Self::aware(args)?,
@@ -77,12 +80,13 @@ impl Routes {
         }
         Ok(Self {
             nodes,
+            routing: Routing::Aware,
             view: Some(view),
         })
     }
 
-    /// The position in `nodes` of the one that a session's request for a key goes to. A session stays with
-    /// one replica of each partition.
+    /// The position in `nodes` of the one that a session's request for a key goes to, unless it roams. A session
+    /// stays with one replica of each partition.
     pub fn choose(&self, session: u32, key: &str) -> usize {
         let turn = session as usize;
         let Some(view) = &self.view else {
@@ -92,6 +96,15 @@ impl Routes {
         replicas
             .get(turn % replicas.len().max(1))
             .map_or(0, |member| usize::from(member.0))
+    }
+
+    #[cfg(test)]
+    pub fn roaming(nodes: Vec<SocketAddr>) -> Self {
+        Self {
+            nodes,
+            routing: Routing::Roam,
+            view: None,
+        }
     }
 }
 
@@ -109,6 +122,7 @@ mod tests {
     fn any_routing_spreads_sessions_over_targets() {
         let routes = Routes {
             nodes: nodes(3),
+            routing: Routing::Any,
             view: None,
         };
         let chosen: Vec<usize> = (0..6).map(|s| routes.choose(s, "k")).collect();
@@ -120,6 +134,7 @@ mod tests {
         let view = View::first(&nodes(5), 2).unwrap();
         let routes = Routes {
             nodes: nodes(5),
+            routing: Routing::Aware,
             view: Some(view.clone()),
         };
         for session in 0..4 {

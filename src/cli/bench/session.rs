@@ -1,95 +1,124 @@
 //! One session: a request, its reply, the next request, until the time is over.
 
 use super::protocol::{Answer, Speaker};
-use super::route::Routes;
+use super::record::{Done, Reached, Recorder};
 use super::tally::Tally;
-use super::wire::Wire;
+use super::targets::Targets;
 use super::workload::Workload;
-use super::{Bench, Phase};
+use super::{Bench, Phase, Shared};
+use crate::check::history::Kind;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// A request without an answer for that long has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// After a failure, so that a dead target does not cost a processor.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub struct Session {
     id: u32,
     args: Arc<Bench>,
-    routes: Arc<Routes>,
     workload: Workload,
     speaker: Speaker,
-    wires: Vec<Slot>,
+    targets: Targets,
+    /// How far the request on its way has come, and the target that it went to.
+    reached: Reached,
+    asked: Option<usize>,
+    history: Option<History>,
     /// Shared by the sessions of a thread.
     tally: Rc<RefCell<Tally>>,
 }
 
-/// The connection to one node, opened when first needed.
-#[derive(Default)]
-struct Slot {
-    wire: Option<Wire>,
-    opened: bool,
+/// Where a session's operations are written down, and under what name.
+struct History {
+    recorder: Arc<Recorder>,
+    name: String,
+    /// The file cannot be written.
+    broken: bool,
 }
 
 impl Session {
-    pub fn new(
-        id: u32,
-        args: &Arc<Bench>,
-        routes: &Arc<Routes>,
-        tally: &Rc<RefCell<Tally>>,
-    ) -> Self {
+    pub fn new(id: u32, shared: &Shared, phase: Phase, tally: &Rc<RefCell<Tally>>) -> Self {
+        let args = Arc::clone(&shared.args);
+        let mut speaker = Speaker::new(id, &args);
+        let history = shared.recorder.as_ref().map(|recorder| {
+            // A phase begins with an empty context: its sessions are others.
+            let name = match phase {
+                Phase::Prefill { .. } => format!("p{id}"),
+                Phase::Load { .. } => format!("s{id}"),
+            };
+            speaker.mark(recorder.keys(), &name);
+            History {
+                recorder: Arc::clone(recorder),
+                name,
+                broken: false,
+            }
+        });
         Self {
             id,
-            args: Arc::clone(args),
-            routes: Arc::clone(routes),
-            workload: Workload::new(id, args),
-            speaker: Speaker::new(id, args),
-            wires: routes.nodes.iter().map(|_| Slot::default()).collect(),
+            workload: Workload::new(id, &args),
+            speaker,
+            targets: Targets::new(id, &shared.routes),
+            args,
+            reached: Reached::NotSent,
+            asked: None,
+            history,
             tally: Rc::clone(tally),
         }
     }
 
-    pub async fn run(self, phase: Phase) {
+    pub async fn run(mut self, phase: Phase) {
         match phase {
             Phase::Prefill { until } => self.prefill(until).await,
             Phase::Load { from, until } => self.load(from, until).await,
         }
+        self.tally.borrow_mut().reconnects += self.targets.reconnects;
     }
 
-    async fn prefill(mut self, until: Instant) {
+    async fn prefill(&mut self, until: Instant) {
         let keys = u64::from(self.id)..self.args.keys;
         for key in keys.step_by(self.args.connections as usize) {
-            while !self.one(false, key, None, until).await {
-                if Instant::now() >= until {
+            while !self.one(Kind::Put, key, None, until).await {
+                if self.over(until) {
                     return;
                 }
             }
         }
     }
 
-    async fn load(mut self, from: Instant, until: Instant) {
-        while Instant::now() < until {
-            let (read, key) = (self.workload.reads(), self.workload.key());
-            self.one(read, key, Some(from), until).await;
+    async fn load(&mut self, from: Instant, until: Instant) {
+        while !self.over(until) {
+            let (kind, key) = (self.workload.kind(), self.workload.key());
+            self.one(kind, key, Some(from), until).await;
         }
     }
 
+    fn over(&self, until: Instant) -> bool {
+        Instant::now() >= until || self.history.as_ref().is_some_and(|h| h.broken)
+    }
+
     /// One request; whether it was answered as asked. Counts from `from` on.
-    async fn one(&mut self, read: bool, key: u64, from: Option<Instant>, until: Instant) -> bool {
+    async fn one(&mut self, kind: Kind, key: u64, from: Option<Instant>, until: Instant) -> bool {
         let started = Instant::now();
-        let patient_until = started + PATIENCE;
-        let answer = timeout_at(patient_until.min(until), self.ask(read, key)).await;
+        let patience = Duration::from_secs(self.args.timeout);
+        let patient_until = started + patience;
+        (self.reached, self.asked) = (Reached::NotSent, None);
+        let answer = timeout_at(patient_until.min(until), self.ask(kind, key)).await;
+        self.record(kind, started);
         let counted = from.is_none_or(|from| started >= from);
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(broken)) => Answer::Error(broken),
+            Ok(Err(broken)) => {
+                self.leave_alone();
+                Answer::Error(broken)
+            }
             // The time is over, not the patience.
             Err(_) if patient_until > until => return false,
-            Err(_) => Answer::Error(format!("no answer in {} s", PATIENCE.as_secs())),
+            Err(_) => {
+                self.leave_alone();
+                Answer::Error(format!("no answer in {} s", patience.as_secs()))
+            }
         };
         if let Answer::Error(error) = answer {
             if counted {
@@ -108,27 +137,46 @@ impl Session {
         true
     }
 
-    async fn ask(&mut self, read: bool, key: u64) -> Result<Answer, String> {
-        let key = self.speaker.set_key(key);
-        let at = self.routes.choose(self.id, key);
-        let (Some(slot), Some(node)) = (self.wires.get_mut(at), self.routes.nodes.get(at)) else {
-            return Err("no target".into());
+    async fn ask(&mut self, kind: Kind, key: u64) -> Result<Answer, String> {
+        self.speaker.set_key(key);
+        // Before there is a connection: what is not sent is recorded too, with a value of its own.
+        let request = self.speaker.request(kind)?;
+        let (at, mut wire) = self.targets.open(self.speaker.key()).await?;
+        self.asked = Some(at);
+        // From here on a part of it may have left, whatever comes back.
+        self.reached = Reached::Sent;
+        let (status, body) = wire.exchange(request).await?;
+        self.targets.keep(at, wire);
+        let answer = self.speaker.reply(kind, status, &body);
+        if self.history.is_some() {
+            self.reached = Reached::Reply {
+                status,
+                carried: self.speaker.carries(&body),
+                body,
+            };
+        }
+        Ok(answer)
+    }
+
+    fn record(&mut self, kind: Kind, started: Instant) {
+        let Some(history) = &mut self.history else {
+            return;
         };
-        // Taken out, and put back only after a whole reply: a connection with a reply
-        // still to come would answer the next request with it.
-        let open = slot.wire.take().filter(|wire| !wire.is_closed());
-        let mut wire = match open {
-            Some(wire) => wire,
-            None => {
-                if slot.opened {
-                    self.tally.borrow_mut().reconnects += 1;
-                }
-                slot.opened = true;
-                Wire::connect(*node).await?
-            }
-        };
-        let (status, body) = wire.exchange(self.speaker.request(read)?).await?;
-        slot.wire = Some(wire);
-        Ok(self.speaker.reply(read, status, &body))
+        let node = self.asked.and_then(|at| self.targets.address(at));
+        history.broken = !history.recorder.record(&Done {
+            session: &history.name,
+            kind,
+            key: self.speaker.key(),
+            written: self.speaker.value(),
+            node: node.map_or_else(String::new, |node| node.to_string()),
+            started,
+            reached: &self.reached,
+        });
+    }
+
+    fn leave_alone(&mut self) {
+        if let Some(at) = self.asked {
+            self.targets.leave_alone(at);
+        }
     }
 }

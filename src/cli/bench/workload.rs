@@ -1,6 +1,7 @@
-//! Which key a session asks for next, and whether it reads or writes.
+//! Which key a session asks for next, and whether it reads, writes or deletes it.
 
 use super::Bench;
+use crate::check::history::Kind;
 use clap::ValueEnum;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -20,6 +21,8 @@ pub struct Workload {
     random: StdRng,
     keys: u64,
     read_share: f64,
+    /// Of what is not a read.
+    deletes: f64,
     zipf: Option<Zipf<f64>>,
 }
 
@@ -29,15 +32,18 @@ impl Workload {
             session,
             args.keys,
             args.read_share,
+            args.delete_share,
             args.distribution == Distribution::Zipf,
         )
     }
 
-    fn of(session: u32, keys: u64, read_share: f64, zipf: bool) -> Self {
+    fn of(session: u32, keys: u64, read_share: f64, delete_share: f64, zipf: bool) -> Self {
         Self {
             random: StdRng::seed_from_u64(u64::from(session)),
             keys,
             read_share,
+            // All shares together are at most 1, but for the last digit.
+            deletes: (delete_share / (1.0 - read_share).max(f64::EPSILON)).min(1.0),
             // Refused only for parameters that the options exclude.
             zipf: zipf
                 .then(|| Zipf::new(keys as f64, ZIPF_EXPONENT).ok())
@@ -45,8 +51,14 @@ impl Workload {
         }
     }
 
-    pub fn reads(&mut self) -> bool {
-        self.random.random_bool(self.read_share)
+    pub fn kind(&mut self) -> Kind {
+        if self.random.random_bool(self.read_share) {
+            Kind::Get
+        } else if self.deletes > 0.0 && self.random.random_bool(self.deletes) {
+            Kind::Delete
+        } else {
+            Kind::Put
+        }
     }
 
     /// The number of a key, from 0. Under Zipf the low ones are the hot ones: keys are placed by
@@ -64,7 +76,7 @@ mod tests {
     use super::*;
 
     fn counts(zipf: bool, keys: u64, draws: u32) -> Vec<u32> {
-        let mut workload = Workload::of(7, keys, 0.5, zipf);
+        let mut workload = Workload::of(7, keys, 0.5, 0.0, zipf);
         let mut counts = vec![0; keys as usize];
         for _ in 0..draws {
             counts[workload.key() as usize] += 1;
@@ -94,15 +106,21 @@ mod tests {
             counts.iter().all(|n| (800..1_200).contains(n)),
             "{counts:?}"
         );
-        assert_eq!(Workload::of(1, 1, 0.0, true).key(), 0);
+        assert_eq!(Workload::of(1, 1, 0.0, 0.0, true).key(), 0);
     }
 
     #[test]
-    fn the_read_share_is_kept() {
-        let mut workload = Workload::of(3, 1, 0.9, false);
-        let reads = (0..10_000).filter(|_| workload.reads()).count();
-        assert!((8_800..9_200).contains(&reads), "{reads}");
-        assert!(!Workload::of(3, 1, 0.0, false).reads());
-        assert!(Workload::of(3, 1, 1.0, false).reads());
+    fn the_shares_are_kept() {
+        let of = |reads, deletes, kind| {
+            let mut workload = Workload::of(3, 1, reads, deletes, false);
+            (0..10_000).filter(|_| workload.kind() == kind).count()
+        };
+        let reads = of(0.7, 0.1, Kind::Get);
+        assert!((6_800..7_200).contains(&reads), "{reads}");
+        let deletes = of(0.7, 0.1, Kind::Delete);
+        assert!((850..1_150).contains(&deletes), "{deletes}");
+        assert_eq!(of(0.0, 0.0, Kind::Put), 10_000);
+        assert_eq!(of(1.0, 0.0, Kind::Get), 10_000);
+        assert_eq!(of(0.0, 1.0, Kind::Delete), 10_000);
     }
 }

@@ -10,6 +10,7 @@ use super::super::op::{Answer, Refusal, Written};
 use super::super::reads;
 use super::super::record;
 use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::view::Slot;
 use super::{Effect, Replica};
@@ -100,7 +101,7 @@ impl<T> Accept<T> {
         }
     }
 
-    fn hide(&mut self, version: &Version, before: Option<Version>) {
+    pub(super) fn hide(&mut self, version: &Version, before: Option<Version>) {
         let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
             shown: before,
             hidden: VecDeque::new(),
@@ -160,7 +161,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         let dot = Dot {
             log: self.log,
-            seq: self.logs.get(&self.log).map_or(0, |l| l.received) + 1,
+            seq: self.head() + 1,
         };
         let mut context = context;
         self.prune(&mut context);
@@ -193,13 +194,15 @@ impl<S: Store, T> Replica<S, T> {
         if let Some(reason) = &self.disk_full {
             return Some(Refusal::DiskFull(reason.clone()));
         }
-        if let Some(reason) = self.refuses_writes() {
+        if let Some(reason) = self.recovery_reason()
+            && !broken(Rule::WriteUncompared)
+        {
             return Some(Refusal::Recovering(reason));
         }
         if self.view.partition(slot) != self.partition {
             return Some(Refusal::NotMine);
         }
-        if stamp.ts <= self.promises.given() {
+        if stamp.ts <= self.promises.given() && !broken(Rule::BreakPromise) {
             return Some(Refusal::StampTooOld(self.clock.now()));
         }
         if self.accept.waiting.len() >= MAX_WAITING || self.disk_is_behind() {
@@ -222,6 +225,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         context.retain(|log, seq| match self.logs.get(&log) {
+            Some(l) if broken(Rule::PruneEarly) => seq > l.applied,
             Some(l) => seq > l.stable,
             None => !self.is_finished(log) && !self.elsewhere.is_stable(log, seq),
         });
@@ -238,6 +242,7 @@ impl<S: Store, T> Replica<S, T> {
             .map(|p| p.applied.get(&self.log).copied().unwrap_or(0))
             .max();
         let upto = match second {
+            Some(_) if broken(Rule::ShowOneCopy) => own.applied,
             Some(second) if self.peers.values().any(|p| p.serving && p.alive(self.now)) => {
                 let late = self.now.mono_us.saturating_sub(DEGRADE_US);
                 let degraded = self

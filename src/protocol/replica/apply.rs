@@ -4,6 +4,7 @@
 use super::super::ids::{Dot, LogId};
 use super::super::record::{self, IndexRun, LogRecord};
 use super::super::store::{Batch, Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::{Effect, Replica};
 use bytes::Bytes;
@@ -78,7 +79,7 @@ impl<S: Store, T> Replica<S, T> {
         self.stage(place, None);
     }
 
-    fn stage(&mut self, place: Bytes, version: Option<Version>) {
+    pub(super) fn stage(&mut self, place: Bytes, version: Option<Version>) {
         self.staged.bytes += version.as_ref().map_or(place.len(), Version::size);
         let batch = self.next_batch;
         let inflight = Inflight { batch, version };
@@ -101,7 +102,10 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn stage_dot(&mut self, dot: Dot, key: Key) {
         let mono_us = self.now.mono_us;
         let log = self.logs.entry(dot.log).or_default();
-        debug_assert_eq!(dot.seq, log.received + 1, "a receiver never skips");
+        debug_assert!(
+            dot.seq == log.received + 1 || broken(Rule::AcceptGap),
+            "a receiver never skips"
+        );
         log.received = dot.seq;
         log.progress_us = mono_us;
         log.dirty = true;
@@ -178,6 +182,7 @@ impl<S: Store, T> Replica<S, T> {
         if batch.is_empty() {
             return;
         }
+        batch.put(record::CLOCK, record::encode(&self.clock.now()));
         let no = self.next_batch;
         self.next_batch += 1;
         self.inflight_bytes += staged.bytes;
@@ -200,6 +205,7 @@ impl<S: Store, T> Replica<S, T> {
                 break;
             };
             any = true;
+            self.durable_batch = batch.no;
             for (id, applied) in batch.applied {
                 let Some(log) = self.logs.get_mut(&id) else {
                     continue;

@@ -9,6 +9,7 @@ use super::super::ids::{LogId, MemberId};
 use super::super::message::{Beacon, Gossip, Message};
 use super::super::record::{self, Finished};
 use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
 use super::stream::Stream;
 use super::{Effect, Log, Now, Replica};
 use std::collections::BTreeMap;
@@ -44,6 +45,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Whether it has told what it has since it knows these incarnations of all replicas.
+    pub(super) fn has_told(&self, met: u64) -> bool {
+        self.serving && self.told == Some(met)
+    }
+
     /// Whether it was heard of lately.
     pub(super) fn alive(&self, now: Now) -> bool {
         self.heard_us
@@ -101,14 +107,26 @@ impl<S: Store, T> Replica<S, T> {
             incarnation: Some(open.incarnation),
             ..Peer::default()
         };
-        self.peers.insert(open.member, peer);
+        let before = self.peers.insert(open.member, peer);
+        if broken(Rule::PeerKeepsItsWord)
+            && let (Some(before), Some(peer)) = (before, self.peers.get_mut(&open.member))
+        {
+            (peer.applied, peer.level) = (before.applied, before.level);
+        }
         self.track(open);
         self.abandon_snapshot_of(open.member);
         self.marks_changed = true;
     }
 
     /// Meets the peers that have started again and that another one has heard before.
+    ///
+    /// Not on a disk that was refilled: with the old one, the knowledge of a still later start may be lost, and
+    /// what this replica says would count as if it had been said in ignorance of that start. It waits to hear each
+    /// peer itself.
     fn meet_through(&mut self, from: MemberId, gossip: &Gossip) {
+        if self.recovery.refilled && !broken(Rule::TrustHearsay) {
+            return;
+        }
         for &open in &gossip.open {
             let is_news = open.member != from
                 && self.peers.contains_key(&open.member)
@@ -192,7 +210,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// The open log of each replica, as far as is known here. A closed one that is still on its way
-    /// to the disk is named instead: how far it will be here is not told yet.
+    /// to the disk, or that versions came ahead of, is named instead: it must not end yet.
     fn open_logs(&self) -> Vec<LogId> {
         let newest = self.peers.iter().filter_map(|(member, peer)| {
             peer.incarnation.map(|incarnation| LogId {
@@ -206,7 +224,7 @@ impl<S: Store, T> Replica<S, T> {
                 ..open
             }..open;
             let mut closed = self.logs.range(of_member);
-            closed.find(|(_, log)| log.received > log.applied)
+            closed.find(|(id, log)| log.received > log.applied || self.has_early(**id))
         };
         newest
             .map(|open| unsettled(open).map_or(open, |(id, _)| *id))
@@ -256,7 +274,7 @@ impl<S: Store, T> Replica<S, T> {
         for log in tracked {
             self.track(log);
         }
-        let counts = gossip.met == self.met();
+        let counts = gossip.met == self.met() || broken(Rule::StableAcrossStarts);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -327,11 +345,12 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Moves `stable` to the least of all replicas' `applied`.
     pub(super) fn refresh_stable(&mut self) {
-        let peers = &self.peers;
+        let (peers, now) = (&self.peers, self.now);
         let mut changed = false;
         for (id, log) in &mut self.logs {
             let least = peers
                 .values()
+                .filter(|p| p.alive(now) || !broken(Rule::StableWithoutTheDead))
                 .map(|p| p.level.get(id).copied().unwrap_or(0))
                 .fold(log.applied, u64::min);
             if least > log.stable {
@@ -363,16 +382,16 @@ impl<S: Store, T> Replica<S, T> {
                 let knows = *member == id.member
                     || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
                 // What it does not name it has nothing of; but it must have told.
-                let told = p.told == Some(met);
+                let told = p.has_told(met) || broken(Rule::FinishUntold);
                 let level = p.level.get(id).copied().unwrap_or(0);
-                p.serving && told && knows && level == end
+                told && knows && (level == end || broken(Rule::FinishUntold))
             })
         };
         let indexed = !self.peer_ids.is_empty();
         let finished: Vec<(LogId, u64)> = self
             .logs
             .iter()
-            .filter(|(_, log)| log.is_settled(indexed))
+            .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(**id))
             .map(|(id, log)| (*id, log.applied))
             .filter(|(id, end)| closed(id) && level(id, *end))
             .collect();
@@ -394,8 +413,7 @@ impl<S: Store, T> Replica<S, T> {
     fn write_off_lost_logs(&mut self) {
         let own = self.log;
         let met = self.met();
-        let told = |p: &Peer| p.serving && p.told == Some(met);
-        if !self.peers.values().all(told) {
+        if !self.peers.values().all(|p| p.has_told(met)) {
             return;
         }
         let mut open = BTreeMap::from([(own.member, own.incarnation)]);
@@ -430,6 +448,7 @@ impl<S: Store, T> Replica<S, T> {
             .logs
             .iter()
             .filter(|(id, log)| **id != self.log && log.received == log.applied)
+            .filter(|(id, _)| !self.has_early(**id))
             .filter(|(id, log)| {
                 let finished = gossip.finished.iter().find(|(m, _)| *m == id.member);
                 let tracked = gossip.logs.iter().any(|r| r.log == **id);

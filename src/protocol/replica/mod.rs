@@ -9,6 +9,7 @@
 //! apply.rs       versions on their way to the store: winner, index, counts, batches
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
+//! early.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable, which logs are finished
 //! tombstones.rs  when a delete may be forgotten
@@ -19,6 +20,7 @@
 
 mod accept;
 mod apply;
+mod early;
 mod gossip;
 mod publish;
 mod pull;
@@ -30,13 +32,14 @@ mod tombstones;
 
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
-use super::ids::{LogId, MemberId};
+use super::ids::{Dot, LogId, MemberId};
 use super::marks::Elsewhere;
 
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
 use super::record::{self, Counts, Finished, Identity, LogRecord};
 use super::store::{Batch, Store, StoreError};
+use super::teeth::{Rule, broken};
 use super::version::{Key, Stamp};
 use super::view::{PartitionId, View};
 use bytes::Bytes;
@@ -213,10 +216,14 @@ pub struct Replica<S, T> {
     staged: apply::Staged,
     batches: VecDeque<apply::PendingBatch>,
     next_batch: u64,
+    /// The last batch that is durable.
+    durable_batch: u64,
     /// Versions that are not durable yet, by store key.
     inflight: BTreeMap<Bytes, apply::Inflight>,
     inflight_bytes: usize,
 
+    /// Versions that came ahead of their log, by their dots.
+    early: BTreeMap<Dot, Key>,
     accept: accept::Accept<T>,
     tail: stream::Tail,
     stalled: Vec<reads::Stalled<T>>,
@@ -260,13 +267,19 @@ impl<S: Store, T> Replica<S, T> {
         let last = identity.as_ref().map_or(0, |id| id.incarnation);
         let log = LogId {
             member: me,
-            incarnation: above(last, incarnation),
+            incarnation: if broken(Rule::ReuseLog) {
+                1
+            } else {
+                above(last, incarnation)
+            },
         };
         let served = identity.is_some_and(|id| id.served);
         let promised: Timestamp =
             record::load_record(&store, record::PROMISED)?.unwrap_or_default();
         clock.observe_wall(now.wall_ms);
         clock.observe(promised);
+        // A wall clock that was set back must not put new writes behind old ones.
+        clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
 
         let mut logs: BTreeMap<LogId, Log> = BTreeMap::new();
         for (
@@ -300,6 +313,7 @@ impl<S: Store, T> Replica<S, T> {
             },
         );
         let finished = record::load_finished(&store)?.into_iter().collect();
+        let early = record::load_early(&store)?;
         let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
 
         let is_peer = |m: &MemberId| view.replicas(partition).contains(m);
@@ -330,12 +344,14 @@ impl<S: Store, T> Replica<S, T> {
             staged: apply::Staged::default(),
             batches: VecDeque::new(),
             next_batch: 1,
+            durable_batch: 0,
             inflight: BTreeMap::new(),
             inflight_bytes: 0,
+            early,
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
             stalled: Vec::new(),
-            recovery: recovery::Recovery::new(now, served),
+            recovery: recovery::Recovery::new(served),
             snapshot: None,
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
@@ -352,6 +368,12 @@ impl<S: Store, T> Replica<S, T> {
     #[must_use]
     pub fn log_id(&self) -> LogId {
         self.log
+    }
+
+    /// The last seq of the own log, durable or not.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.logs.get(&self.log).map_or(0, |l| l.received)
     }
 
     /// Takes one event in. What comes of it is handed out by [`Self::flush`].
@@ -433,19 +455,22 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn tick(&mut self) {
+        // Clients are answered in time even by a disk on which nothing gets.
+        self.expire_reads();
+        self.give_up_writes();
         if !self.opened {
             return;
         }
         self.expose();
         self.pump_all();
-        self.expire_reads();
-        self.give_up_writes();
         self.close_gaps();
         self.snapshot_tick();
         self.try_serve();
         if self.gossip_due() {
             self.finish_logs();
-            if let Err(error) = self.collect_tombstones().and_then(|()| self.prune_index()) {
+            let chores = self.settle_early();
+            let chores = chores.and_then(|()| self.collect_tombstones());
+            if let Err(error) = chores.and_then(|()| self.prune_index()) {
                 self.effects.push(Effect::Fault(error));
             }
             self.renew_promise();
@@ -459,6 +484,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         };
         if !std::mem::replace(&mut self.opened, true) {
+            self.recovery.asked(self.now);
             self.send_gossip(true);
         }
         self.refresh_stable();

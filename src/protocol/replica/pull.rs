@@ -8,6 +8,7 @@ use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{Message, Pull, Range};
 use super::super::record::{self, IndexRun};
 use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
 use super::Replica;
 use std::collections::BTreeSet;
@@ -50,7 +51,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// The highest seq of a log that any peer reported.
-    fn known_end(&self, log: LogId) -> u64 {
+    pub(super) fn known_end(&self, log: LogId) -> u64 {
         self.peers
             .values()
             .filter_map(|p| p.applied.get(&log).copied())
@@ -214,7 +215,11 @@ impl<S: Store, T> Replica<S, T> {
         if range.after > received {
             return Ok(());
         }
-        self.take_versions(range.versions)?;
+        let came = if broken(Rule::RangeWithoutVersions) {
+            Vec::new()
+        } else {
+            self.take_versions(range.versions)?
+        };
         let dots = (range.after + 1..).zip(range.keys);
         for (seq, key) in dots.filter(|(seq, _)| *seq > received) {
             let dot = Dot {
@@ -223,23 +228,24 @@ impl<S: Store, T> Replica<S, T> {
             };
             self.stage_dot(dot, key);
         }
+        self.note_early(came);
         if self.known_end(range.log) > self.logs.get(&range.log).map_or(0, |l| l.received) {
             self.pull(range.log);
         }
         Ok(())
     }
 
-    /// Takes versions in that a peer shipped, whatever their logs.
+    /// Takes versions in that a peer shipped, whatever their logs; their dots and keys.
     pub(super) fn take_versions(
         &mut self,
         versions: Vec<super::super::version::Version>,
-    ) -> Result<Vec<Key>, StoreError> {
-        let mut keys = Vec::with_capacity(versions.len());
+    ) -> Result<Vec<(Dot, Key)>, StoreError> {
+        let mut came = Vec::with_capacity(versions.len());
         for version in versions {
             self.clock.observe(version.stamp.ts);
-            keys.push(version.key.clone());
+            came.push((version.dot, version.key.clone()));
             self.stage_seen(version)?;
         }
-        Ok(keys)
+        Ok(came)
     }
 }

@@ -6,6 +6,7 @@ use super::super::marks::Marks;
 use super::super::op::{Answer, Consistency, Missing, Refusal};
 use super::super::reads::{self, Lookup};
 use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
 use super::Replica;
 
@@ -97,6 +98,10 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn fetch_missing(&mut self, context: &Context) {
+        // Nobody may hear of this incarnation before the disk knows it.
+        if !self.opened {
+            return;
+        }
         let mut unknown = false;
         for missing in self.marks().missing(context) {
             if self.logs.contains_key(&missing.log) {
@@ -132,7 +137,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         self.retry_stalled();
         for read in std::mem::take(&mut self.stalled) {
-            if read.until_us > self.now.mono_us {
+            if read.until_us > self.now.mono_us || broken(Rule::WaitForever) {
                 self.fetch_missing(&read.context);
                 self.stalled.push(read);
                 continue;

@@ -6,9 +6,10 @@
 //! the replicas have told each other so, they serve.
 
 use super::super::ids::{LogId, MemberId};
-use super::super::message::{Gossip, LogReport};
+use super::super::message::Gossip;
 use super::super::record::{self, Identity};
 use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
 use super::{Now, Replica};
 use std::collections::BTreeMap;
 
@@ -18,14 +19,19 @@ const PATIENCE_US: u64 = 1_000_000;
 
 /// Where a replica is between start and serving.
 pub(super) struct Recovery {
-    started_us: u64,
+    /// When the peers could first hear of this start.
+    asked_us: Option<u64>,
     pub(super) serving: bool,
     /// The disk has served before and is not known to be old.
     intact: bool,
+    /// What it holds came from peers, in this incarnation.
+    pub(super) refilled: bool,
     /// The disk is old or empty and a peer has data: only a snapshot helps.
     fetch: bool,
-    /// A snapshot has been taken in; its marks, which must be durable before reads are served.
-    fetched: Option<Vec<LogReport>>,
+    /// A snapshot has been taken in.
+    fetched: bool,
+    /// The batch with which the disk learns that this replica has served.
+    recorded: Option<u64>,
     /// The first peer heard, with where it was, and where this replica was then.
     contact: Option<Contact>,
 }
@@ -37,20 +43,27 @@ struct Contact {
 }
 
 impl Recovery {
-    pub(super) fn new(now: Now, served: bool) -> Self {
+    pub(super) fn new(served: bool) -> Self {
         Self {
-            started_us: now.mono_us,
+            asked_us: None,
             serving: false,
             intact: served,
+            refilled: !served,
             fetch: false,
-            fetched: None,
+            fetched: false,
+            recorded: None,
             contact: None,
         }
     }
 
-    pub(super) fn fetched(&mut self, marks: Vec<LogReport>) {
+    /// From now on the peers may answer.
+    pub(super) fn asked(&mut self, now: Now) {
+        self.asked_us = Some(now.mono_us);
+    }
+
+    pub(super) fn fetched(&mut self) {
         self.fetch = false;
-        self.fetched = Some(marks);
+        self.fetched = true;
     }
 }
 
@@ -73,7 +86,8 @@ impl<S: Store, T> Replica<S, T> {
             .put(record::IDENTITY, record::encode(&identity));
     }
 
-    /// Why reads are not served, if they are not.
+    /// Why clients are not served, if they are not. Writes are not taken either: only who knows what the partition
+    /// has promised may open a log, and on an old copy of a disk this incarnation may be one of the past.
     pub(super) fn recovery_reason(&self) -> Option<String> {
         if self.recovery.serving {
             return None;
@@ -98,16 +112,6 @@ impl<S: Store, T> Replica<S, T> {
         })
     }
 
-    /// Why writes are not taken, if they are not: a log may only be opened by who knows what
-    /// the partition has promised.
-    pub(super) fn refuses_writes(&self) -> Option<String> {
-        if self.recovery.intact {
-            None
-        } else {
-            self.recovery_reason()
-        }
-    }
-
     /// Whether what is here is only good as the target of a snapshot.
     pub(super) fn must_fetch_snapshot(&self) -> bool {
         self.recovery.fetch
@@ -117,17 +121,19 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn is_fresh(&self) -> bool {
         !self.recovery.intact
             && !self.recovery.serving
-            && self.recovery.fetched.is_none()
+            && !self.recovery.fetched
             && !self.recovery.fetch
     }
 
     /// Learns from gossip how this disk compares.
     pub(super) fn compare(&mut self, from: MemberId, gossip: &Gossip) {
         let old = self.is_older_than(gossip);
-        let empty = !self.recovery.intact && self.recovery.fetched.is_none();
+        let empty = !self.recovery.intact && !self.recovery.fetched && !broken(Rule::ServeEmpty);
         if (old || (empty && !gossip.fresh)) && !self.peer_ids.is_empty() && !self.recovery.fetch {
             self.recovery.fetch = true;
             self.recovery.intact = false;
+            self.recovery.refilled = true;
+            self.recovery.recorded = None;
             self.recovery.serving = false;
             self.marks_changed = true;
         }
@@ -159,6 +165,7 @@ impl<S: Store, T> Replica<S, T> {
     /// replica, and this one lacks it.
     fn is_older_than(&self, gossip: &Gossip) -> bool {
         let behind = |log: LogId, seq: u64| match self.logs.get(&log) {
+            _ if broken(Rule::TrustOldDisk) => false,
             Some(l) => l.applied < seq,
             None => seq > 0 && !self.is_finished(log),
         };
@@ -179,15 +186,13 @@ impl<S: Store, T> Replica<S, T> {
         if self.recovery.serving || self.recovery.fetch || self.snapshot.is_some() {
             return;
         }
-        let waited = self.now.mono_us.saturating_sub(self.recovery.started_us) >= PATIENCE_US;
-        let ready = if self.peer_ids.is_empty() {
+        let asked = self.recovery.asked_us;
+        let waited = asked.is_some_and(|at| self.now.mono_us.saturating_sub(at) >= PATIENCE_US);
+        let filled = self.peer_ids.is_empty() || self.recovery.fetched;
+        let ready = if filled || broken(Rule::ServeEmpty) {
             true
-        } else if let Some(marks) = &self.recovery.fetched {
-            let applied =
-                |r: &LogReport| self.logs.get(&r.log).is_none_or(|l| l.applied >= r.applied);
-            marks.iter().all(applied)
         } else if self.recovery.intact {
-            waited || self.level_with_contact()
+            waited || self.level_with_contact() || broken(Rule::TrustOldDisk)
         } else {
             let heard = self.peers.values().filter(|p| p.incarnation.is_some());
             let (all, fresh) = (
@@ -198,14 +203,25 @@ impl<S: Store, T> Replica<S, T> {
             // the first to hear it from all.
             all > 0 && fresh == all && (all == self.peer_ids.len() || waited)
         };
-        if ready {
-            self.recovery.serving = true;
-            self.recovery.intact = true;
+        if !ready {
+            return;
+        }
+        // First the disk, then the peers: to whom serves or has served, an empty disk must turn for data. What a
+        // snapshot brought is durable by then too: it is in this batch or in an earlier one.
+        if !self.recovery.intact && self.recovery.recorded.is_none() {
             self.stage_identity(true);
-            self.marks_changed = true;
-            if self.opened {
-                self.send_gossip(false);
-            }
+            self.recovery.recorded = Some(self.next_batch);
+        }
+        let recorded = self.recovery.recorded.unwrap_or_default();
+        let known = self.durable_batch >= recorded || self.peer_ids.is_empty();
+        if !known && !broken(Rule::ServeUndurable) {
+            return;
+        }
+        self.recovery.serving = true;
+        self.recovery.intact = true;
+        self.marks_changed = true;
+        if self.opened {
+            self.send_gossip(false);
         }
     }
 

@@ -10,6 +10,7 @@ use super::super::ids::{LogId, MemberId};
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
 use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
 use super::{Log, Replica};
 use bytes::Bytes;
@@ -182,7 +183,12 @@ impl<S: Store, T> Replica<S, T> {
             logs: chunk.logs,
             finished: chunk.finished,
         });
-        let kept: BTreeSet<Key> = self.take_versions(chunk.versions)?.into_iter().collect();
+        let came = self.take_versions(chunk.versions)?;
+        let kept: BTreeSet<Key> = came.iter().map(|(_, key)| key.clone()).collect();
+        let mut early: Vec<_> = came
+            .into_iter()
+            .filter(|(dot, _)| !start.covers(*dot))
+            .collect();
         let to = match &chunk.upto {
             Some(upto) => just_after(upto),
             None => Bytes::from_static(record::DATA.1),
@@ -195,12 +201,16 @@ impl<S: Store, T> Replica<S, T> {
             })?;
         let gone = |place: &Bytes| !kept.contains(&record::key_of(place));
         for place in local.into_iter().filter(gone) {
-            if let Some(current) = self.current(&place)?
-                && start.covers(current.dot)
-            {
+            let Some(current) = self.current(&place)? else {
+                continue;
+            };
+            if !start.covers(current.dot) {
+                early.push((current.dot, current.key));
+            } else if !broken(Rule::SnapshotKeepsRemoved) {
                 self.stage_removal(place, &current);
             }
         }
+        self.note_early(early);
         match chunk.upto {
             Some(upto) => {
                 fetch.after = upto;
@@ -219,6 +229,9 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Everything up to the sender's marks is here.
     fn adopt(&mut self, start: Start) -> Result<(), StoreError> {
+        // Some may have ended here since the sender told.
+        let mut logs = start.logs;
+        logs.retain(|report| !self.is_finished(report.log));
         for (member, theirs) in start.finished {
             let over: Vec<LogId> = self
                 .logs
@@ -244,7 +257,7 @@ impl<S: Store, T> Replica<S, T> {
             let value = record::encode(&finished[&member]);
             self.staged.records.put(record::finished_key(member), value);
         }
-        for report in &start.logs {
+        for report in &logs {
             let log = self.logs.entry(report.log).or_default();
             if report.applied > log.received {
                 log.received = report.applied;
@@ -259,7 +272,7 @@ impl<S: Store, T> Replica<S, T> {
             log.pull = None;
             log.dirty = true;
         }
-        self.recovery.fetched(start.logs);
+        self.recovery.fetched();
         self.marks_changed = true;
         Ok(())
     }

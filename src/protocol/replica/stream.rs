@@ -7,6 +7,7 @@
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{Ack, Append, Message};
 use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::super::version::Version;
 use super::Replica;
 use std::collections::{BTreeMap, VecDeque};
@@ -135,7 +136,7 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn acked(&mut self, from: MemberId, ack: Ack) {
         let now = self.now;
         let own = self.log;
-        let counts = ack.met == self.met();
+        let counts = ack.met == self.met() || broken(Rule::StableAcrossStarts);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -180,17 +181,14 @@ impl<S: Store, T> Replica<S, T> {
         log.stable = log.stable.max(append.stable.min(log.applied));
         let received = log.received;
         let last = append.first + append.versions.len() as u64;
-        if append.first > received + 1 || last <= received + 1 {
-            log.progress_us = if append.first > received + 1 {
-                log.progress_us
-            } else {
-                mono_us
-            };
+        let gap = append.first > received + 1 && !broken(Rule::AcceptGap);
+        if gap || last <= received + 1 {
+            log.progress_us = if gap { log.progress_us } else { mono_us };
             let ack = Ack {
                 log: id,
                 applied: log.applied,
                 received,
-                gap: append.first > received + 1,
+                gap,
                 met,
             };
             self.send(from, Message::Ack(ack));
@@ -205,6 +203,17 @@ impl<S: Store, T> Replica<S, T> {
             self.clock.observe(version.stamp.ts);
             self.stage_seen(version)?;
             self.stage_dot(dot, key);
+        }
+        if broken(Rule::ConfirmBeforeDurable) {
+            let received = self.logs.get(&id).map_or(0, |l| l.received);
+            let ack = Ack {
+                log: id,
+                applied: received,
+                received,
+                gap: false,
+                met,
+            };
+            self.send(from, Message::Ack(ack));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 use super::super::clock::Timestamp;
 use super::super::record;
 use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::Replica;
 use super::apply::tombstone_stamp;
 use bytes::Bytes;
@@ -108,6 +109,11 @@ impl<S: Store, T> Replica<S, T> {
             .values()
             .map(|p| p.floor)
             .fold(self.floor(), Timestamp::min);
+        let safe = if broken(Rule::CollectByTime) {
+            Timestamp::from_ms(self.now.wall_ms.saturating_sub(1_000))
+        } else {
+            safe
+        };
         let (end, mut due) = (record::tombstones_after(safe), Vec::new());
         if self.promises.cursor >= end {
             self.promises.cursor = Bytes::from_static(b"t");
@@ -134,7 +140,7 @@ impl<S: Store, T> Replica<S, T> {
             {
                 let mut past = tombstone.deps.clone();
                 self.prune(&mut past);
-                if !past.is_empty() {
+                if !past.is_empty() && !broken(Rule::CollectBeforePast) {
                     continue;
                 }
                 self.stage_removal(place, &tombstone);

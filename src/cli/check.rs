@@ -1,0 +1,47 @@
+//! `check`: is a recorded history causally consistent?
+
+use super::failure::{Code, Failure, Outcome, print};
+use crate::check::{History, Unreadable};
+use clap::Args;
+use std::fs::File;
+use std::io::{BufReader, stdin};
+use std::path::{Path, PathBuf};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The exit codes of this command, which are not quite those of the others.
+pub const CODES_HELP: &str = "\
+Exit codes:
+  0  the history is consistent
+  1  it is not: the shortest contradiction is printed
+  2  it cannot be read: the line is named";
+
+#[derive(Args)]
+pub struct Check {
+    /// The history, one JSON object a line; - for stdin
+    file: PathBuf,
+}
+
+pub fn check(args: &Check) -> Outcome {
+    let name = args.file.display();
+    let unreadable = |e: Unreadable| Failure::usage(format!("{name}: {e}"));
+    let history = if args.file == Path::new("-") {
+        History::read(BufReader::with_capacity(BUFFER_BYTES, stdin().lock()))
+    } else {
+        let file = File::open(&args.file);
+        let file = file.map_err(|e| Failure::usage(format!("cannot open {name}: {e}")))?;
+        History::read(BufReader::with_capacity(BUFFER_BYTES, file))
+    };
+    // 1 says something about the history, so it is not for a full disk behind stdout.
+    let told = |outcome: Outcome| outcome.map_err(|f| Failure::usage(f.text));
+    match history.map_err(unreadable)?.check() {
+        Ok(summary) => told(print(summary)),
+        Err(violation) => {
+            told(print(&violation))?;
+            Err(Failure::new(
+                Code::NotDone,
+                format!("{name}: not causally consistent"),
+            ))
+        }
+    }
+}

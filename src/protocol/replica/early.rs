@@ -1,0 +1,106 @@
+//! Versions that came ahead of their log.
+//!
+//! A range or a snapshot ships what its sender has of a key, and that may be a write which the receiver's copy of
+//! the writer's log does not reach yet. Readers see it at once, and as a rule the log follows. But when the writer
+//! loses its disk before anybody has that part of its log, the log ends below the version, which would then stay
+//! here alone. So such versions are remembered, on disk, and their log does not end while they are. When nobody
+//! can supply more of it, what is left is logged again by this replica, with its stamp as it was; when that is
+//! stable, the old log may go.
+
+use super::super::ids::{Dot, LogId};
+use super::super::record;
+use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
+use super::super::version::{Key, Version};
+use super::Replica;
+
+impl<S: Store, T> Replica<S, T> {
+    /// Takes note of those versions, just taken in, that are ahead of their logs.
+    pub(super) fn note_early(&mut self, came: Vec<(Dot, Key)>) {
+        for (dot, key) in came {
+            let received = self.logs.get(&dot.log).map_or(0, |l| l.received);
+            if dot.seq <= received || self.is_finished(dot.log) || broken(Rule::ForgetEarly) {
+                continue;
+            }
+            self.track(dot.log);
+            let records = &mut self.staged.records;
+            records.put(record::early_key(dot, &key), Vec::new());
+            self.early.insert(dot, key);
+        }
+    }
+
+    /// Whether versions of a log are here ahead of it.
+    pub(super) fn has_early(&self, log: LogId) -> bool {
+        let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
+        self.early.range(dots).next().is_some()
+    }
+
+    /// Lets go of what the logs have caught up with, or what is stable by another name; logs again what
+    /// nobody can supply.
+    pub(super) fn settle_early(&mut self) -> Result<(), StoreError> {
+        if self.early.is_empty() {
+            return Ok(());
+        }
+        for (dot, key) in self.early.clone() {
+            let caught_up = match self.logs.get(&dot.log) {
+                Some(log) => log.received >= dot.seq,
+                None => true,
+            };
+            let current = self.current(&record::data_key(&key))?;
+            let current = current.filter(|_| !caught_up);
+            match current {
+                Some(version) if version.dot == dot => {
+                    if self.is_cut_off(dot.log) {
+                        self.log_again(version);
+                    }
+                }
+                Some(version) if !self.is_everywhere(version.dot) => {}
+                _ => {
+                    let records = &mut self.staged.records;
+                    records.delete(record::early_key(dot, &key));
+                    self.early.remove(&dot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_everywhere(&self, dot: Dot) -> bool {
+        match self.logs.get(&dot.log) {
+            Some(log) => log.stable >= dot.seq,
+            None => self.is_finished(dot.log),
+        }
+    }
+
+    /// Whether nobody can supply more of a log: its writer has started again, and every replica has said, since
+    /// it knows that, that it has no more than is here.
+    fn is_cut_off(&self, id: LogId) -> bool {
+        let met = self.met();
+        let newest = if id.member == self.me {
+            Some(self.log.incarnation)
+        } else {
+            self.peers.get(&id.member).and_then(|p| p.incarnation)
+        };
+        let have = self.logs.get(&id).map_or(0, |l| l.received);
+        newest.is_some_and(|newest| id.incarnation < newest)
+            && self.known_end(id) <= have
+            && self.peers.values().all(|p| p.has_told(met))
+    }
+
+    /// Gives a version the next dot of the own log; readers go on to see it.
+    ///
+    /// Its stamp may lie behind what this log has promised. That harms nobody: as long as the old log is not
+    /// finished, no floor passes its stamp, so no tombstone that beats it has been collected.
+    fn log_again(&mut self, version: Version) {
+        let key = version.key.clone();
+        let dot = Dot {
+            log: self.log,
+            seq: self.head() + 1,
+        };
+        let again = Version { dot, ..version };
+        self.accept.hide(&again, Some(again.clone()));
+        self.stage_dot(dot, key.clone());
+        self.stage(record::data_key(&key), Some(again.clone()));
+        self.tail.push(again, true);
+    }
+}

@@ -1,0 +1,108 @@
+//! Rules that a test can have broken, one at a time, to show that the simulator would notice.
+//!
+//! Only a build with the feature `teeth` can break anything, and only tests have that feature. In every other
+//! build [`broken`] is a constant.
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident,)*) => {
+        /// A rule of the protocol, by what happens without it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rule {
+            $($(#[$doc])* $rule,)*
+        }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &[Self] = &[$(Self::$rule,)*];
+        }
+    };
+}
+
+rules! {
+    /// A receiver takes what does not follow on what it has.
+    AcceptGap,
+    /// A part of a log counts as applied without its versions.
+    RangeWithoutVersions,
+    /// Contexts and dependencies lose what is applied here, though not everywhere.
+    PruneEarly,
+    /// Reads are answered whatever the client has seen.
+    ReadUnchecked,
+    /// "Not found" is answered whatever the client has seen.
+    AbsentUnchecked,
+    /// Replies name the write that was read, not what it depended on.
+    DropDependencies,
+    /// The clock of a context does not move the stamp of a write.
+    StampBelowContext,
+    /// The wall clock of the replica decides between two versions.
+    OrderByWallClock,
+    /// A write is shown and acknowledged when one replica has it.
+    ShowOneCopy,
+    /// A write that is not exposed is read.
+    ShowHidden,
+    /// A replica confirms writes that are not on its disk yet.
+    ConfirmBeforeDurable,
+    /// What the live replicas have counts as stable.
+    StableWithoutTheDead,
+    /// Stability counts what was said before a replica's new start was known.
+    StableAcrossStarts,
+    /// A replica with a refilled disk takes others' word for who has started when.
+    TrustHearsay,
+    /// What a peer said before it started again counts on.
+    PeerKeepsItsWord,
+    /// Every start uses the same log.
+    ReuseLog,
+    /// A replica with an empty disk serves.
+    ServeEmpty,
+    /// A disk is used without a look at what the peers count on.
+    TrustOldDisk,
+    /// Writes are taken before the replica has compared itself with a peer.
+    WriteUncompared,
+    /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
+    ServeUndurable,
+    /// What the sender of a snapshot has no more stays.
+    SnapshotKeepsRemoved,
+    /// A version that came ahead of its log, and whose log then ended, is not passed on.
+    ForgetEarly,
+    /// A log ends though a replica has not said how far it is.
+    FinishUntold,
+    /// Which logs are finished is forgotten.
+    ForgetFinished,
+    /// Tombstones go after some seconds.
+    CollectByTime,
+    /// A tombstone goes before its past is stable.
+    CollectBeforePast,
+    /// Promises about timestamps are not kept.
+    BreakPromise,
+    /// Reads wait without end.
+    WaitForever,
+}
+
+#[cfg(not(feature = "teeth"))]
+#[inline(always)]
+#[must_use]
+pub const fn broken(_: Rule) -> bool {
+    false
+}
+
+#[cfg(feature = "teeth")]
+pub use switch::{break_rule, broken};
+
+#[cfg(feature = "teeth")]
+mod switch {
+    use super::Rule;
+    use core::cell::Cell;
+
+    thread_local! {
+        static BROKEN: Cell<Option<Rule>> = const { Cell::new(None) };
+    }
+
+    /// Breaks a rule for everything that this thread runs from now on, and mends the one before.
+    pub fn break_rule(rule: Option<Rule>) {
+        BROKEN.set(rule);
+    }
+
+    #[must_use]
+    pub fn broken(rule: Rule) -> bool {
+        BROKEN.get() == Some(rule)
+    }
+}

@@ -1,0 +1,54 @@
+//! Rules whose absence the simulator seldom meets: the test of each must fail without it.
+
+use crate::{recovery, writes};
+use causeway::protocol::teeth::{Rule, break_rule};
+use std::panic::catch_unwind;
+
+const TEETH: &[(Rule, fn())] = &[
+    (
+        Rule::StableAcrossStarts,
+        recovery::what_a_lost_disk_had_confirmed_is_not_counted_on,
+    ),
+    (
+        Rule::TrustHearsay,
+        recovery::a_refilled_disk_does_not_vouch_for_starts_that_the_lost_one_knew_better,
+    ),
+    (
+        Rule::SnapshotKeepsRemoved,
+        recovery::a_deleted_key_does_not_come_back_from_an_old_disk,
+    ),
+    (
+        Rule::ServeUndurable,
+        recovery::a_refilled_disk_serves_only_when_the_snapshot_is_durable,
+    ),
+    (
+        Rule::ServeUndurable,
+        recovery::a_first_start_comes_through_a_crash_of_the_first_to_serve,
+    ),
+    (
+        Rule::WriteUncompared,
+        recovery::no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer,
+    ),
+    (
+        Rule::ForgetEarly,
+        recovery::a_version_that_came_ahead_of_its_log_outlives_its_writers_disk_everywhere,
+    ),
+    (
+        Rule::CollectBeforePast,
+        recovery::a_tombstone_stays_while_its_past_may_be_missing_somewhere,
+    ),
+    (
+        Rule::BreakPromise,
+        writes::a_stamp_behind_the_promise_is_refused,
+    ),
+];
+
+#[test]
+fn the_rule_tests_notice_what_the_simulator_seldom_meets() {
+    for (rule, test) in TEETH {
+        break_rule(Some(*rule));
+        let broken = catch_unwind(test);
+        break_rule(None);
+        assert!(broken.is_err(), "{rule:?} is not noticed");
+    }
+}

@@ -1,0 +1,463 @@
+//! What a seed decides before anything runs: the shape of the cluster, the load, which faults exist at all and how
+//! often (swarm testing: Groce et al., ISSTA 2012), and the schedule of every single one.
+//!
+//! The schedule is plain data. Leaving faults out of it gives another run of the same cluster: that is how a
+//! failing seed is shrunk.
+
+use super::rng::Rng;
+
+/// How long a node that went down stays away, and a link is cut, at most, in microseconds.
+pub const DOWN_US: u64 = 4_500_000;
+
+/// Something that goes wrong at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    pub at_us: u64,
+    pub fault: Fault,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies; of what was on its way to the disk a part arrives.
+    Crash {
+        node: usize,
+        down_us: u64,
+    },
+    /// The process dies and its disk is lost.
+    LoseDisk {
+        node: usize,
+        down_us: u64,
+    },
+    /// The disk is copied, to be put back by a later `OldDisk`.
+    Copy {
+        node: usize,
+    },
+    /// The process dies and comes back with the last copy of its disk.
+    OldDisk {
+        node: usize,
+        down_us: u64,
+    },
+    /// The nodes fall into two halves that cannot talk. What is sent across is lost, or held back.
+    Split {
+        side: u64,
+        us: u64,
+        holds: bool,
+    },
+    /// One direction between two nodes is dead.
+    OneWay {
+        from: usize,
+        to: usize,
+        us: u64,
+        holds: bool,
+    },
+    /// Two nodes cannot talk.
+    Apart {
+        a: usize,
+        b: usize,
+        us: u64,
+        holds: bool,
+    },
+    /// A link goes and comes, over and over.
+    Flap {
+        a: usize,
+        b: usize,
+        period_us: u64,
+        times: u8,
+    },
+    /// A connection breaks; both sides hear of it.
+    Reset {
+        a: usize,
+        b: usize,
+    },
+    /// A share of what is sent is lost.
+    Loss {
+        from: usize,
+        to: usize,
+        us: u64,
+        percent: u64,
+    },
+    /// A share of what is sent arrives twice, the second time late.
+    Duplicate {
+        from: usize,
+        to: usize,
+        us: u64,
+        percent: u64,
+    },
+    SlowLink {
+        from: usize,
+        to: usize,
+        us: u64,
+    },
+    /// The wall clock is set.
+    Jump {
+        node: usize,
+        skew_ms: i64,
+    },
+    /// The wall clock runs fast or slow from now on.
+    Drift {
+        node: usize,
+        ppm: i64,
+    },
+    Pause {
+        node: usize,
+        us: u64,
+    },
+    SlowDisk {
+        node: usize,
+        us: u64,
+    },
+    /// The disk takes nothing more for a while.
+    FullDisk {
+        node: usize,
+        us: u64,
+    },
+}
+
+/// How large a run is, what its clients do, and what goes wrong.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub k: usize,
+    pub load: Load,
+    pub weather: Weather,
+    /// How long faults go on, in microseconds.
+    pub faults_us: u64,
+    pub faults: Vec<Planned>,
+}
+
+/// What the clients do.
+#[derive(Debug, Clone)]
+pub struct Load {
+    pub sessions: usize,
+    pub keys: usize,
+    /// The keys' weight falls off as `rank ^ -(zipf / 100)`.
+    pub zipf: u64,
+    /// Percent of the operations.
+    pub writes: u64,
+    /// Percent of the writes.
+    pub deletes: u64,
+    /// Percent of the reads that ask for what is there.
+    pub eventual: u64,
+    /// Percent of the sessions that share another one's context, use an old one now and then, come with
+    /// one from an earlier run of the cluster, or keep none.
+    pub sharing: u64,
+    pub late: u64,
+    pub from_earlier: u64,
+    pub session_less: u64,
+    /// Mean time between a session's operations, in microseconds.
+    pub think_us: u64,
+}
+
+/// What the network and the disks are like all the time.
+#[derive(Debug, Clone)]
+pub struct Weather {
+    pub delay_us: (u64, u64),
+    /// Percent of the frames that take much longer, and how long at most.
+    pub slow: u64,
+    pub slow_us: u64,
+    /// Percent of the frames under way on a connection that ends which arrive all the same.
+    pub survives: u64,
+    pub sync_us: (u64, u64),
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let rng = &mut Rng::new(seed);
+        let nodes = pick(rng, &[1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 6, 7, 8, 9, 12, 16]);
+        let k = pick(rng, &[1, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
+        let load = Load::of(rng);
+        let weather = Weather {
+            delay_us: pick(
+                rng,
+                &[(20, 200), (100, 1_500), (100, 1_500), (2_000, 20_000)],
+            ),
+            slow: pick(rng, &[0, 1, 3, 10]),
+            slow_us: pick(rng, &[5_000, 60_000, 60_000, 250_000]),
+            survives: pick(rng, &[0, 0, 50]),
+            sync_us: pick(rng, &[(20, 100), (50, 2_000), (50, 2_000), (3_000, 15_000)]),
+        };
+        let faults_us = rng.within(2_000_000, 8_000_000);
+        let every_us = pick(
+            rng,
+            &[100_000, 200_000, 400_000, 900_000, 1_500_000, 3_000_000],
+        );
+        let faults = schedule(rng, nodes, k, faults_us, every_us);
+        Self {
+            seed,
+            nodes,
+            k,
+            load,
+            weather,
+            faults_us,
+            faults,
+        }
+    }
+
+    /// When the faults are over and every node has been started again.
+    pub fn healed_us(&self) -> u64 {
+        self.faults_us + DOWN_US + 100_000
+    }
+
+    /// How far a clock can be ahead of the others, in milliseconds.
+    pub fn ahead_ms(&self) -> u64 {
+        let ahead = |p: &Planned| match p.fault {
+            Fault::Jump { skew_ms, .. } => u64::try_from(skew_ms).unwrap_or(0),
+            Fault::Drift { ppm, .. } => {
+                u64::try_from(ppm).unwrap_or(0) * self.healed_us() / 1_000_000_000
+            }
+            _ => 0,
+        };
+        self.faults.iter().map(ahead).max().unwrap_or(0)
+    }
+}
+
+impl Load {
+    fn of(rng: &mut Rng) -> Self {
+        Self {
+            sessions: 2 + rng.index(10),
+            keys: pick(rng, &[1, 2, 5, 12, 60, 200]),
+            zipf: pick(rng, &[0, 60, 99, 150]),
+            writes: pick(rng, &[10, 50, 50, 80]),
+            deletes: pick(rng, &[0, 15, 30, 60]),
+            eventual: pick(rng, &[0, 0, 10]),
+            sharing: pick(rng, &[0, 20, 50]),
+            late: pick(rng, &[0, 15, 30]),
+            from_earlier: pick(rng, &[0, 0, 30]),
+            session_less: pick(rng, &[0, 10, 30]),
+            think_us: pick(rng, &[500, 5_000, 40_000, 200_000]),
+        }
+    }
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.index(from.len())]
+}
+
+/// Something that can be drawn: one fault, or a sequence that only harms in this order.
+#[derive(Clone, Copy)]
+enum Kind {
+    Crash,
+    LoseDisk,
+    OldDisk,
+    Split,
+    OneWay,
+    Apart,
+    Flap,
+    Reset,
+    Loss,
+    Duplicate,
+    SlowLink,
+    Clock,
+    Pause,
+    SlowDisk,
+    FullDisk,
+    Ambush,
+    Refill,
+}
+
+const KINDS: [Kind; 17] = [
+    Kind::Crash,
+    Kind::LoseDisk,
+    Kind::OldDisk,
+    Kind::Split,
+    Kind::OneWay,
+    Kind::Apart,
+    Kind::Flap,
+    Kind::Reset,
+    Kind::Loss,
+    Kind::Duplicate,
+    Kind::SlowLink,
+    Kind::Clock,
+    Kind::Pause,
+    Kind::SlowDisk,
+    Kind::FullDisk,
+    Kind::Ambush,
+    Kind::Refill,
+];
+
+/// Draws faults one after the other.
+struct Draw<'a> {
+    rng: &'a mut Rng,
+    nodes: usize,
+    k: usize,
+    faults: Vec<Planned>,
+}
+
+fn schedule(rng: &mut Rng, nodes: usize, k: usize, end_us: u64, every_us: u64) -> Vec<Planned> {
+    // A third of the kinds does not exist in this run; the others differ in how often.
+    let weights = KINDS.map(|kind| (kind, pick(rng, &[0, 0, 1, 1, 3, 8])));
+    let all: u64 = weights.iter().map(|(_, weight)| weight).sum();
+    let mut at_us = rng.below(500_000);
+    let mut draw = Draw {
+        rng,
+        nodes,
+        k,
+        faults: Vec::new(),
+    };
+    while all > 0 && at_us < end_us {
+        let mut dice = draw.rng.below(all);
+        for (kind, weight) in weights {
+            if dice < weight {
+                draw.add(kind, at_us);
+                break;
+            }
+            dice -= weight;
+        }
+        at_us += draw.rng.below(every_us * 2) + 1;
+    }
+    draw.faults.retain(|planned| planned.at_us <= end_us);
+    draw.faults.sort_by_key(|planned| planned.at_us);
+    draw.faults
+}
+
+/// Up to `most`, and as likely between 20 and 40 ms as between 1 and 2 s.
+fn duration(rng: &mut Rng, most: u64) -> u64 {
+    let most = most.max(10_000);
+    let doublings = most.ilog2() - 10_000u64.ilog2();
+    (10_000 << rng.below(u64::from(doublings) + 1)).min(most) * rng.within(50, 100) / 100
+}
+
+impl Draw<'_> {
+    fn push(&mut self, at_us: u64, fault: Fault) {
+        self.faults.push(Planned { at_us, fault });
+    }
+
+    /// Another replica of a node's partition, mostly; else any node.
+    fn peer(&mut self, node: usize) -> usize {
+        if self.rng.percent(30) {
+            return self.rng.index(self.nodes);
+        }
+        let first = node / self.k * self.k;
+        first + self.rng.index(self.k.min(self.nodes - first))
+    }
+
+    /// Three replicas of a partition, in any order.
+    fn three(&mut self) -> Option<[usize; 3]> {
+        let first = self.rng.index(self.nodes) / self.k * self.k;
+        let mut replicas: Vec<usize> = (first..self.nodes.min(first + self.k)).collect();
+        if replicas.len() < 3 {
+            return None;
+        }
+        Some([(); 3].map(|()| replicas.remove(self.rng.index(replicas.len()))))
+    }
+
+    fn add(&mut self, kind: Kind, at_us: u64) {
+        let node = self.rng.index(self.nodes);
+        let peer = self.peer(node);
+        let us = duration(self.rng, DOWN_US - 100_000);
+        let (side, holds) = (self.rng.next(), self.rng.percent(50));
+        let percent = pick(self.rng, &[5, 30, 80]);
+        let (from, to) = (node, peer);
+        let fault = match kind {
+            Kind::Crash => Fault::Crash { node, down_us: us },
+            Kind::LoseDisk => Fault::LoseDisk { node, down_us: us },
+            Kind::OldDisk => {
+                // Some so old that a delete may be forgotten everywhere else.
+                let age_us = if holds {
+                    self.rng.within(2_500_000, 5_000_000)
+                } else {
+                    duration(self.rng, 2_000_000)
+                };
+                self.push(at_us, Fault::Copy { node });
+                return self.push(at_us + age_us, Fault::OldDisk { node, down_us: us });
+            }
+            Kind::Split => Fault::Split { side, us, holds },
+            Kind::OneWay => Fault::OneWay {
+                from,
+                to,
+                us,
+                holds,
+            },
+            Kind::Apart => Fault::Apart {
+                a: node,
+                b: peer,
+                // Some longer than all promises about timestamps wait.
+                us: if side % 2 == 0 { us } else { DOWN_US - us / 4 },
+                holds,
+            },
+            Kind::Flap => Fault::Flap {
+                a: node,
+                b: peer,
+                period_us: us / 20 + 1_000,
+                times: 2 + (side % 8) as u8,
+            },
+            Kind::Reset => Fault::Reset { a: node, b: peer },
+            Kind::Loss => Fault::Loss {
+                from,
+                to,
+                us,
+                percent,
+            },
+            Kind::Duplicate => Fault::Duplicate {
+                from,
+                to,
+                us,
+                percent,
+            },
+            Kind::SlowLink => Fault::SlowLink { from, to, us },
+            Kind::Clock => {
+                let by = self.rng.below(60_001) as i64 - 30_000;
+                if holds {
+                    Fault::Drift { node, ppm: by * 10 }
+                } else {
+                    Fault::Jump { node, skew_ms: by }
+                }
+            }
+            Kind::Pause => Fault::Pause {
+                node,
+                us: us.min(2_000_000),
+            },
+            Kind::SlowDisk => Fault::SlowDisk { node, us },
+            Kind::FullDisk => Fault::FullDisk { node, us },
+            Kind::Ambush => return self.ambush(at_us),
+            Kind::Refill => return self.refill(at_us),
+        };
+        self.push(at_us, fault);
+    }
+
+    fn apart(&mut self, at_us: u64, a: usize, b: usize, us: u64) {
+        let holds = self.rng.percent(30);
+        self.push(at_us, Fault::Apart { a, b, us, holds });
+    }
+
+    /// One replica is away, then a second is alone with what the third wrote before; the two meet over a bad
+    /// link, and the second loses its disk.
+    fn ambush(&mut self, at_us: u64) {
+        let Some([node, peer, other]) = self.three() else {
+            return;
+        };
+        let away_us = duration(self.rng, 500_000);
+        let alone_us = away_us + 50_000 + duration(self.rng, 1_000_000);
+        let met_us = duration(self.rng, 400_000);
+        self.apart(at_us, peer, node, alone_us);
+        self.apart(at_us, peer, other, alone_us + met_us);
+        self.apart(at_us + away_us, node, other, alone_us - away_us + met_us);
+        let lossy = Fault::Loss {
+            from: node,
+            to: peer,
+            us: met_us,
+            percent: 60,
+        };
+        self.push(at_us + alone_us, lossy);
+        let down_us = duration(self.rng, 500_000);
+        let lost = Fault::LoseDisk { node, down_us };
+        self.push(at_us + alone_us + met_us, lost);
+    }
+
+    /// A node loses its disk and is refilled by the one that was away; a third does not hear of that.
+    fn refill(&mut self, at_us: u64) {
+        let Some([node, away, third]) = self.three() else {
+            return;
+        };
+        let away_us = duration(self.rng, 1_000_000);
+        let refill_us = 100_000 + duration(self.rng, 1_000_000);
+        let deaf_us = duration(self.rng, 1_500_000);
+        self.apart(at_us, away, node, away_us);
+        self.apart(at_us, away, third, away_us + refill_us);
+        self.apart(at_us + away_us, third, node, refill_us + deaf_us);
+        let down_us = duration(self.rng, 100_000);
+        self.push(at_us + away_us, Fault::LoseDisk { node, down_us });
+    }
+}

@@ -1,0 +1,165 @@
+//! Running seeds: many at once, and one again and again until only what matters is left of it.
+
+use super::plan::Plan;
+use super::world::World;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Runs that looking for what matters may take.
+const SHRINK_RUNS: usize = 200;
+/// Lines of trace that a shrunk run shows.
+const SHOWN: usize = 60;
+
+/// A run that went wrong.
+pub struct Failure {
+    pub what: String,
+    pub plan: Plan,
+    pub trace: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            nodes,
+            k,
+            load,
+            weather,
+            ..
+        } = &self.plan;
+        write!(
+            f,
+            "{}\n{nodes} nodes, K={k}\n{load:?}\n{weather:?}",
+            self.what
+        )
+    }
+}
+
+impl Failure {
+    /// Which promise was broken: the text before the first colon.
+    fn promise(&self) -> &str {
+        self.what.split(':').next().unwrap_or_default()
+    }
+}
+
+/// A run in which nothing went wrong.
+#[derive(Debug, PartialEq)]
+pub struct Done {
+    pub steps: u64,
+    pub trace: String,
+}
+
+/// Runs a plan and keeps so many of the last events.
+pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
+    let mut world = World::new(plan, keep);
+    let done = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let what = match done {
+        Ok(Ok(())) => {
+            return Ok(Done {
+                steps: world.steps,
+                trace: world.trace(),
+            });
+        }
+        Ok(Err(failed)) => failed,
+        Err(_) => "it panicked".to_owned(),
+    };
+    Err(Box::new(Failure {
+        what,
+        trace: world.trace(),
+        plan: world.plan,
+    }))
+}
+
+/// Runs seeds on all cores: the number of events, and the failures by seed.
+pub fn run_all(seeds: &[u64]) -> (u64, Vec<(u64, Box<Failure>)>) {
+    let steps = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    on_all_cores(seeds, |seed| match run(Plan::of(*seed), 0) {
+        Ok(done) => {
+            steps.fetch_add(done.steps, Ordering::Relaxed);
+        }
+        Err(failed) => failures.lock().unwrap().push((*seed, failed)),
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort_by_key(|(seed, _)| *seed);
+    (steps.into_inner(), failures)
+}
+
+/// Does something with each of these, several at a time.
+pub fn on_all_cores<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(one);
+                }
+            });
+        }
+    });
+}
+
+/// Leaves out faults and clients as long as the same promise is broken; what is left, and how it ended.
+///
+/// Delta debugging (Zeller and Hildebrandt, TSE 2002, section 3): halves first, then ever smaller parts.
+pub fn shrink(seed: u64, failed: &Failure) -> String {
+    let promise = failed.promise().to_owned();
+    let whole = Plan::of(seed);
+    let fails = |kept: &[usize], sessions: usize, keep: usize| {
+        let mut plan = whole.clone();
+        plan.faults = kept.iter().map(|i| whole.faults[*i].clone()).collect();
+        plan.load.sessions = sessions;
+        run(plan, keep).err().filter(|f| f.promise() == promise)
+    };
+    let mut kept: Vec<usize> = (0..whole.faults.len()).collect();
+    let mut sessions = whole.load.sessions;
+    let mut part = kept.len().div_ceil(2).max(1);
+    let mut left = SHRINK_RUNS;
+    while left > 0 {
+        let mut at = 0;
+        while at < kept.len() && left > 0 {
+            let mut without = kept.clone();
+            without.drain(at..(at + part).min(kept.len()));
+            left -= 1;
+            match fails(&without, sessions, 0) {
+                Some(_) => kept = without,
+                None => at += part,
+            }
+        }
+        if part == 1 {
+            break;
+        }
+        part = part.div_ceil(2);
+    }
+    for fewer in 1..sessions {
+        if fails(&kept, fewer, 0).is_some() {
+            sessions = fewer;
+            break;
+        }
+    }
+    let Some(failure) = fails(&kept, sessions, SHOWN) else {
+        return "it does not fail again".to_owned();
+    };
+    let list: Vec<String> = kept.iter().map(usize::to_string).collect();
+    let schedule: String = kept
+        .iter()
+        .map(|i| (i, &whole.faults[*i]))
+        .map(|(i, p)| format!("  {:>8} us  {i}: {:?}\n", p.at_us, p.fault))
+        .collect();
+    format!(
+        "what matters of it: {} of {} faults, {sessions} of {} clients\n{schedule}last events:\n{}\n{}\nreplay: SIM_SEED={seed} SIM_FAULTS={} SIM_SESSIONS={sessions} cargo test --test sim simulated -- --nocapture",
+        kept.len(),
+        whole.faults.len(),
+        whole.load.sessions,
+        failure.trace,
+        failure.what,
+        list.join(","),
+    )
+}
+
+/// A number from the environment.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}

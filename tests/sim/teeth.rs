@@ -1,0 +1,94 @@
+//! The simulator's teeth: with any one of these rules broken, it must find something wrong within so many seeds.
+
+use super::plan::Plan;
+use super::runs::{number, on_all_cores, run};
+use causeway::protocol::teeth::{Rule, break_rule};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+/// The rules, and the seeds within which the absence of each must be noticed.
+/// `TEETH_SEEDS=500 TEETH=ReuseLog,ServeEmpty` looks for the numbers anew.
+const TEETH: &[(Rule, u64)] = &[
+    (Rule::AcceptGap, 10),
+    (Rule::RangeWithoutVersions, 10),
+    (Rule::PruneEarly, 10),
+    (Rule::ReadUnchecked, 10),
+    (Rule::AbsentUnchecked, 30),
+    (Rule::DropDependencies, 120),
+    (Rule::StampBelowContext, 10),
+    (Rule::OrderByWallClock, 10),
+    (Rule::ShowOneCopy, 10),
+    (Rule::ShowHidden, 10),
+    (Rule::ConfirmBeforeDurable, 10),
+    (Rule::StableWithoutTheDead, 10),
+    (Rule::PeerKeepsItsWord, 60),
+    (Rule::ReuseLog, 10),
+    (Rule::ServeEmpty, 10),
+    (Rule::TrustOldDisk, 10),
+    (Rule::FinishUntold, 10),
+    (Rule::ForgetFinished, 10),
+    (Rule::CollectByTime, 30),
+    (Rule::WaitForever, 10),
+];
+
+/// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
+const BY_RULE_TESTS: [Rule; 8] = [
+    Rule::StableAcrossStarts,
+    Rule::TrustHearsay,
+    Rule::SnapshotKeepsRemoved,
+    Rule::ServeUndurable,
+    Rule::WriteUncompared,
+    Rule::ForgetEarly,
+    Rule::CollectBeforePast,
+    Rule::BreakPromise,
+];
+
+/// The first seed that shows that a rule is broken, and how.
+fn bites(rule: Rule, within: u64) -> Option<(u64, String)> {
+    break_rule(Some(rule));
+    let found = (0..number("TEETH_SEEDS").unwrap_or(within)).find_map(|seed| {
+        let failed = run(Plan::of(seed), 0).err()?;
+        Some((seed, failed.what))
+    });
+    break_rule(None);
+    found
+}
+
+#[test]
+fn the_simulator_notices_every_broken_rule() {
+    let mut listed: BTreeSet<Rule> = TEETH.iter().map(|(rule, _)| *rule).collect();
+    listed.extend(BY_RULE_TESTS);
+    let all = Rule::ALL.iter().copied().collect();
+    assert_eq!(listed, all, "every rule has a tooth");
+    let only = std::env::var("TEETH").unwrap_or_default();
+    let wanted = |(rule, _): &&(Rule, u64)| {
+        only.is_empty() || only.split(',').any(|r| r == format!("{rule:?}"))
+    };
+    let teeth: Vec<_> = TEETH.iter().filter(wanted).collect();
+    let caught = Mutex::new(Vec::new());
+    // What a broken rule makes panic is caught, and need not be read.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    on_all_cores(&teeth, |(rule, within)| {
+        let found = bites(*rule, *within);
+        caught.lock().unwrap().push((*rule, found));
+    });
+    std::panic::set_hook(hook);
+    let mut caught = caught.into_inner().unwrap();
+    caught.sort();
+    for (rule, found) in &caught {
+        match found {
+            Some((seed, what)) => println!("{rule:?}: seed {seed}: {what:.120}"),
+            None => println!("{rule:?}: NOT FOUND"),
+        }
+    }
+    let missed: Vec<Rule> = caught
+        .iter()
+        .filter(|c| c.1.is_none())
+        .map(|c| c.0)
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "the simulator does not notice {missed:?}"
+    );
+}
