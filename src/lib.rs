@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod council;
 pub mod http;
 pub mod net;
 pub mod node;

@@ -1,0 +1,31 @@
+//! What the council decides about: a value that committed commands change, the same on every node.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::ids::MemberId;
+
+/// A replicated state machine: a pure value without clock, chance or I/O, so that the same commands in the same order
+/// give the same value on every node.
+///
+/// Commands, outcomes and the machine itself travel and are stored in a format (postcard) that does not describe
+/// itself: their types must not ask for what kind of value comes next (`flatten`, `untagged`).
+///
+/// The machine is cloned once for every applied log entry while somebody looks at the value before it. Keep large parts
+/// behind an `Arc`.
+pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What is proposed.
+    type Command: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+    /// What the proposer gets back.
+    type Outcome: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+
+    /// Applies a committed command. It must not panic, whatever the command: a refusal is an outcome.
+    fn apply(&mut self, command: Self::Command) -> Self::Outcome;
+
+    /// The nodes that ought to take part in the council. Empty as long as nothing is known of them: the council then
+    /// stays as it was formed.
+    fn members(&self) -> BTreeSet<MemberId>;
+}

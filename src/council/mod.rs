@@ -1,0 +1,376 @@
+//! The council: a replicated state machine on a few nodes, for what the whole cluster has to agree on.
+//!
+//! It is Raft, by openraft, which no other part of the program names. The nodes with a vote are at most five; all other
+//! members follow the log as learners, so that every node has the decided state at hand ([`Council::local`]). On the leader
+//! a keeper makes the votes follow the members that the state itself names.
+//!
+//! The state machine ([`Machine`]) and the way to other nodes ([`Transport`]) are the caller's. Everything else is here: the
+//! log on disk, snapshots, forwarding to the leader, grouping of proposals, and that a proposal that was sent twice is
+//! applied once.
+
+mod apply;
+mod config;
+mod disk;
+mod error;
+mod force;
+mod keeper;
+mod leader;
+mod machine;
+mod network;
+mod propose;
+mod seats;
+mod sessions;
+mod standing;
+mod status;
+#[cfg(test)]
+mod store_tests;
+mod transport;
+mod types;
+
+pub use config::{Config, MAX_COMMAND_BYTES};
+pub use error::{CouncilError, OpenError};
+pub use force::force;
+pub use machine::Machine;
+pub use status::{Role, Status};
+pub use transport::{Rpc, RpcReply, Transport, TransportError};
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::SnapshotPolicy;
+use openraft::error::{Fatal, InitializeError, RaftError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::protocol::ids::MemberId;
+use apply::{Applied, Applier};
+use disk::{CouncilDisk, LogStore, Snapshots};
+use keeper::Keeper;
+use leader::Leader;
+use network::{Network, Reply, Request};
+use propose::{Asker, Numbers};
+use standing::Standing;
+use types::{Answer, Raft, SessionId};
+
+/// This node's part in the council. Clones share it. Without [`Council::shutdown`] it ends some time after the last clone is
+/// dropped.
+pub struct Council<M: Machine, T: Transport> {
+    inner: Arc<Inner<M, T>>,
+}
+
+impl<M: Machine, T: Transport> Clone for Council<M, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+struct Inner<M, T> {
+    me: MemberId,
+    config: Config,
+    transport: T,
+    raft: Raft,
+    leader: Leader,
+    numbers: Numbers,
+    applied: watch::Receiver<Applied<M>>,
+    local: watch::Receiver<Arc<M>>,
+    disk: Arc<CouncilDisk>,
+    standing: Standing,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<M, T> Drop for Inner<M, T> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<M: Machine, T: Transport> Council<M, T> {
+    /// Opens the council in `dir`, which is its own, and takes part as far as it did before: a node with an empty directory
+    /// waits until it is addressed or [`Council::initialize`] is called.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or what is in it is damaged.
+    pub async fn open(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        dir: &Path,
+    ) -> Result<Self, OpenError> {
+        let dir = dir.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            let disk = Arc::new(CouncilDisk::open(&dir)?);
+            let log = LogStore::open(Arc::clone(&disk))?;
+            let snapshots = Snapshots::open(Arc::clone(&disk))?;
+            let standing = Standing::open(Arc::clone(&disk))?;
+            Ok::<_, OpenError>((disk, log, snapshots, standing))
+        });
+        let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
+        let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
+        let applier = Applier::<M>::open(snapshots).await;
+        let applier = applier.map_err(|e| cannot(&e))?;
+        let applied = applier.views().applied.subscribe();
+        let local = applier.views().local.subscribe();
+        let settings = settings(&config)?;
+        let network = Network(transport.clone());
+        let raft = Raft::new(types::node_id(me), settings, network, log, applier)
+            .await
+            .map_err(|e| cannot(&e))?;
+        raft.runtime_config().elect(standing.votes());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let leader = Leader::start(raft.clone(), &tasks, stop.clone());
+        let keeper = Keeper {
+            me,
+            raft: raft.clone(),
+            transport: transport.clone(),
+            applied: applied.clone(),
+            dead_after: config.dead_after,
+        };
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled(keeper.keep()).await });
+        let run = rand::random();
+        let inner = Inner {
+            me,
+            config,
+            transport,
+            raft,
+            leader,
+            numbers: Numbers::new(SessionId { member: me, run }),
+            applied,
+            local,
+            disk,
+            standing,
+            stop,
+            tasks,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Forms the council at the first start of a cluster. Every one of the first `members` calls it, with the same set;
+    /// some of them get votes. It does nothing where a council was formed before. A node that comes later, or comes back
+    /// without its disk, must not call it: it could form a second council. Without it a node with an empty directory votes
+    /// only when it has caught up with a leader.
+    ///
+    /// # Errors
+    /// `Storage` or `Stopped`.
+    pub async fn initialize(&self, members: &BTreeSet<MemberId>) -> Result<(), CouncilError> {
+        if !members.contains(&self.inner.me) {
+            return Ok(());
+        }
+        self.gain_vote().await?;
+        let voters = seats::first_voters(members);
+        if !voters.contains(&self.inner.me) {
+            return Ok(());
+        }
+        let voters: BTreeSet<u64> = voters.into_iter().map(types::node_id).collect();
+        match self.inner.raft.initialize(voters).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
+                Err(CouncilError::Encoding(error.to_string()))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(ended(&fatal)),
+        }
+    }
+
+    /// Has a command decided and applied, once, and returns what came of it. While there is no leader it waits for one.
+    /// Ends within the configured patience.
+    ///
+    /// # Errors
+    /// Each says whether the command may be applied all the same.
+    pub async fn propose(&self, command: M::Command) -> Result<M::Outcome, CouncilError> {
+        let command = postcard::to_stdvec(&command).map_err(encoding)?;
+        if command.len() > MAX_COMMAND_BYTES {
+            let bytes = command.len();
+            return Err(CouncilError::TooLong { bytes });
+        }
+        let number = self.inner.numbers.take()?;
+        let proposal = number.proposal(Bytes::from(command));
+        let reply = self.asker().ask(Request::Propose(proposal)).await?;
+        match reply {
+            Reply::Proposed(Answer::Outcome(outcome)) => {
+                postcard::from_bytes(&outcome).map_err(encoding)
+            }
+            Reply::Proposed(Answer::Unreadable(why)) => Err(CouncilError::Encoding(why)),
+            // Not met as long as the number is held; whatever happened then is not known.
+            _ => Err(CouncilError::Undecided {
+                waited: self.inner.config.patience,
+            }),
+        }
+    }
+
+    /// The state with everything in it that was decided before the call: a linearizable read. Ends within twice the
+    /// configured patience.
+    ///
+    /// # Errors
+    /// `NoQuorum`, `Behind`, `Storage`, `Stopped`.
+    pub async fn read(&self) -> Result<Arc<M>, CouncilError> {
+        let next = match self.asker().ask(Request::ReadIndex).await? {
+            Reply::ReadIndex(next) => next,
+            _ => {
+                return Err(CouncilError::Encoding(
+                    "an answer of another kind".to_owned(),
+                ));
+            }
+        };
+        let waited = self.inner.config.patience;
+        let mut applied = self.inner.applied.clone();
+        let reached = applied.wait_for(|applied| applied.next >= next);
+        match tokio::time::timeout(waited, reached).await {
+            Ok(Ok(applied)) => Ok(Arc::clone(&applied.machine)),
+            Ok(Err(_)) => Err(CouncilError::Stopped),
+            Err(_) => Err(CouncilError::Behind { waited }),
+        }
+    }
+
+    /// The state as this node has it, which may be behind what is decided. After a restart it begins with what this node knew
+    /// to be decided before.
+    pub fn local(&self) -> watch::Receiver<Arc<M>> {
+        self.inner.local.clone()
+    }
+
+    /// Answers another node's call.
+    pub async fn handle(&self, rpc: Rpc) -> RpcReply {
+        let reply = match network::decode(&rpc.0) {
+            Ok(request) => self.serve(request).await,
+            Err(error) => Reply::Failed(error.to_string()),
+        };
+        // An empty answer cannot be read at the other end either, where that is an answer of another kind.
+        let bytes = postcard::to_stdvec(&reply).unwrap_or_else(|error| {
+            log::error!("an answer of the council has no encoding: {error}");
+            Vec::new()
+        });
+        RpcReply(Bytes::from(bytes))
+    }
+
+    async fn serve(&self, request: Request) -> Reply {
+        let raft = &self.inner.raft;
+        let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
+        match request {
+            Request::Append(rpc) => {
+                let decided = rpc.leader_commit.map(|id| id.index);
+                match raft.append_entries(rpc).await {
+                    Ok(reply) => {
+                        self.may_vote(decided).await;
+                        Reply::Append(reply)
+                    }
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Vote(_) if !self.inner.standing.votes() => {
+                Reply::Failed("it came without its log, and does not vote yet".to_owned())
+            }
+            Request::Vote(rpc) => match raft.vote(rpc).await {
+                Ok(reply) => Reply::Vote(reply),
+                Err(error) => failed(&error),
+            },
+            Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
+                Ok(reply) => Reply::Snapshot(Ok(reply)),
+                Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
+                Err(RaftError::Fatal(error)) => failed(&error),
+            },
+            Request::Propose(proposal) => self.inner.leader.decide(proposal).await,
+            Request::ReadIndex => self.inner.leader.read_index().await,
+            Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
+        }
+    }
+
+    /// Gains the right to vote, if there is nothing left that this node could lack.
+    async fn may_vote(&self, decided: Option<u64>) {
+        let level = |index: u64| self.inner.applied.borrow().next > index;
+        if self.inner.standing.waited()
+            && decided.is_some_and(level)
+            && let Err(error) = self.gain_vote().await
+        {
+            log::error!("this node does not vote in the council yet: {error}");
+        }
+    }
+
+    async fn gain_vote(&self) -> Result<(), CouncilError> {
+        let gained = self.inner.standing.gain().await;
+        gained.map_err(|error| CouncilError::Storage(error.to_string()))?;
+        self.inner.raft.runtime_config().elect(true);
+        Ok(())
+    }
+
+    /// How the council stands, as this node sees it.
+    pub async fn status(&self) -> Status {
+        let raft = &self.inner.raft;
+        let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
+        let committed = committed.await.ok().flatten();
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        Status::new(&metrics, committed, self.inner.standing.votes())
+    }
+
+    /// Stops taking part and lets go of the directory. Nothing that was acknowledged is lost.
+    ///
+    /// # Errors
+    /// `Storage` when the storage had failed before.
+    pub async fn shutdown(&self) -> Result<(), CouncilError> {
+        let inner = &self.inner;
+        inner.stop.cancel();
+        if let Err(error) = inner.raft.shutdown().await {
+            log::error!("the council's task ended badly: {error}");
+        }
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        let disk = Arc::clone(&inner.disk);
+        match tokio::task::spawn_blocking(move || disk.close()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(CouncilError::Storage(error.to_string())),
+            Err(error) => Err(CouncilError::Storage(error.to_string())),
+        }
+    }
+
+    fn asker(&self) -> Asker<'_, T> {
+        Asker {
+            me: self.inner.me,
+            transport: &self.inner.transport,
+            leader: &self.inner.leader,
+            metrics: self.inner.raft.metrics(),
+            patience: self.inner.config.patience,
+        }
+    }
+}
+
+fn encoding(error: postcard::Error) -> CouncilError {
+    CouncilError::Encoding(error.to_string())
+}
+
+/// Why the Raft library no longer works.
+fn ended(fatal: &Fatal<u64>) -> CouncilError {
+    match fatal {
+        Fatal::StorageError(error) => CouncilError::Storage(error.to_string()),
+        Fatal::Panicked => CouncilError::Storage("its task gave up".to_owned()),
+        Fatal::Stopped => CouncilError::Stopped,
+    }
+}
+
+fn settings(config: &Config) -> Result<Arc<openraft::Config>, OpenError> {
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let every = config.snapshot_every.max(1);
+    let settings = openraft::Config {
+        cluster_name: "causeway".to_owned(),
+        heartbeat_interval: ms(config::HEARTBEAT),
+        election_timeout_min: ms(config::ELECTION_MIN),
+        election_timeout_max: ms(config::ELECTION_MAX),
+        install_snapshot_timeout: ms(config::SEND_PART),
+        snapshot_max_chunk_size: config::PART_BYTES,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(every),
+        max_in_snapshot_log_to_keep: every,
+        // More than can be in the log, so that it is fed as long as it can be.
+        replication_lag_threshold: every.saturating_mul(3),
+        ..openraft::Config::default()
+    };
+    let settings = settings.validate();
+    settings
+        .map(Arc::new)
+        .map_err(|e| OpenError::Start(e.to_string()))
+}

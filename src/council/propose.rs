@@ -1,0 +1,200 @@
+//! The asking side, on any node: finds the leader and asks it, again and again while leaders change, until the time is up.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::error::CouncilError;
+use super::leader::Leader;
+use super::network::{self, CallError, Refusal, Reply, Request};
+use super::sessions::WINDOW;
+use super::status;
+use super::transport::{Transport, TransportError};
+use super::types::{Metrics, Proposal, SessionId};
+use crate::protocol::ids::MemberId;
+
+/// Pause after an attempt that a leader did not take, unless the leader changes before.
+const PAUSE: Duration = Duration::from_millis(30);
+/// One attempt, at most: the leader that a node knows of may be gone.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Numbers this process' proposals.
+pub struct Numbers {
+    session: SessionId,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    /// Those that somebody waits for.
+    waiting: BTreeSet<u64>,
+}
+
+/// A number for as long as somebody waits for its proposal.
+pub struct Number<'a> {
+    numbers: &'a Numbers,
+    number: u64,
+    below: u64,
+}
+
+impl Numbers {
+    pub fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The next number.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many numbers were given out since the oldest that is still in use.
+    pub fn take(&self) -> Result<Number<'_>, CouncilError> {
+        let mut open = self.lock();
+        let number = open.next;
+        let below = open.waiting.first().copied().unwrap_or(number);
+        if number - below >= WINDOW {
+            return Err(CouncilError::Overloaded);
+        }
+        open.next += 1;
+        open.waiting.insert(number);
+        Ok(Number {
+            numbers: self,
+            number,
+            below,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Number<'_> {
+    pub fn proposal(&self, command: Bytes) -> Proposal {
+        Proposal {
+            session: self.numbers.session,
+            number: self.number,
+            below: self.below,
+            command,
+        }
+    }
+}
+
+impl Drop for Number<'_> {
+    fn drop(&mut self) {
+        self.numbers.lock().waiting.remove(&self.number);
+    }
+}
+
+/// Asks the leader, wherever it is.
+pub struct Asker<'a, T> {
+    pub me: MemberId,
+    pub transport: &'a T,
+    pub leader: &'a Leader,
+    pub metrics: watch::Receiver<Metrics>,
+    pub patience: Duration,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    /// The leader's answer.
+    Answered(Reply),
+    /// Certainly not done.
+    NotTaken,
+    Unsure,
+}
+
+impl<T: Transport> Asker<'_, T> {
+    /// Asks until a leader has answered with anything but a refusal. A request must be one that may be done twice.
+    ///
+    /// # Errors
+    /// As they are.
+    pub async fn ask(mut self, request: Request) -> Result<Reply, CouncilError> {
+        let end = Instant::now() + self.patience;
+        // A read leaves nothing behind that could be in doubt.
+        let lasting = matches!(request, Request::Propose(_));
+        let (mut unsure, mut known) = (false, None);
+        loop {
+            let leader = leader_now(&mut self.metrics)?;
+            known = leader.or(known);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.out_of_time(unsure, known));
+            }
+            let Some(leader) = leader else {
+                self.new_leader(None, left).await;
+                continue;
+            };
+            let attempt = self.attempt(leader, request.clone(), left.min(ATTEMPT));
+            let mut changes = self.metrics.clone();
+            let attempt = tokio::select! {
+                attempt = attempt => attempt,
+                () = tokio::time::sleep(left) => Attempt::Unsure,
+                () = other_leader(&mut changes, Some(leader)) => Attempt::Unsure,
+            };
+            match attempt {
+                Attempt::Answered(Reply::Refused(Refusal::Overloaded)) => {
+                    return Err(CouncilError::Overloaded);
+                }
+                Attempt::Answered(reply) => return Ok(reply),
+                Attempt::NotTaken => {}
+                Attempt::Unsure => unsure |= lasting,
+            }
+            self.new_leader(Some(leader), left.min(PAUSE)).await;
+        }
+    }
+
+    async fn attempt(&self, leader: MemberId, request: Request, timeout: Duration) -> Attempt {
+        let reply = match request {
+            Request::Propose(proposal) if leader == self.me => self.leader.decide(proposal).await,
+            Request::ReadIndex if leader == self.me => self.leader.read_index().await,
+            request => match network::call(self.transport, leader, &request, timeout).await {
+                Ok(reply) => reply,
+                Err(CallError::Transport(TransportError::Unreachable(_))) => {
+                    return Attempt::NotTaken;
+                }
+                Err(_) => return Attempt::Unsure,
+            },
+        };
+        match reply {
+            Reply::Refused(Refusal::NotLeader | Refusal::NoQuorum) => Attempt::NotTaken,
+            Reply::Unsure | Reply::Failed(_) => Attempt::Unsure,
+            reply => Attempt::Answered(reply),
+        }
+    }
+
+    /// Waits until this node knows of another leader than `old`, at most `time`.
+    async fn new_leader(&mut self, old: Option<MemberId>, time: Duration) {
+        // Time that is up is found by the caller.
+        let _ = tokio::time::timeout(time, other_leader(&mut self.metrics, old)).await;
+    }
+
+    fn out_of_time(&self, unsure: bool, leader: Option<MemberId>) -> CouncilError {
+        let waited = self.patience;
+        if unsure {
+            CouncilError::Undecided { waited }
+        } else {
+            CouncilError::NoQuorum { waited, leader }
+        }
+    }
+}
+
+fn leader_now(metrics: &mut watch::Receiver<Metrics>) -> Result<Option<MemberId>, CouncilError> {
+    let metrics = metrics.borrow_and_update();
+    match &metrics.running_state {
+        Ok(()) => Ok(status::leader(&metrics)),
+        Err(fatal) => Err(super::ended(fatal)),
+    }
+}
+
+async fn other_leader(metrics: &mut watch::Receiver<Metrics>, old: Option<MemberId>) {
+    let other =
+        |metrics: &Metrics| metrics.running_state.is_err() || status::leader(metrics) != old;
+    // An error means that the council has ended, which the next look shows.
+    let _ = metrics.wait_for(other).await;
+}

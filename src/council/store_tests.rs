@@ -1,0 +1,148 @@
+//! The Raft library's own suite for storage, and what it does not ask: restarts and failures.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, StorageError};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::apply::Applier;
+use super::disk::{CouncilDisk, LogStore, Snapshots};
+use super::machine::Machine;
+use super::types::{Entry, LogId, Types, Vote};
+use super::{Config, Council, CouncilError, Role, Rpc, RpcReply, Transport, TransportError};
+use crate::protocol::ids::MemberId;
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Nothing;
+
+impl Machine for Nothing {
+    type Command = ();
+    type Outcome = ();
+
+    fn apply(&mut self, (): ()) {}
+
+    fn members(&self) -> BTreeSet<MemberId> {
+        BTreeSet::new()
+    }
+}
+
+struct Builder;
+
+impl StoreBuilder<Types, LogStore, Applier<Nothing>, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, Applier<Nothing>), StorageError<u64>> {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, log) = open(dir.path());
+        let snapshots = Snapshots::open(disk).unwrap();
+        Ok((dir, log, Applier::open(snapshots).await?))
+    }
+}
+
+fn open(dir: &Path) -> (Arc<CouncilDisk>, LogStore) {
+    let disk = Arc::new(CouncilDisk::open(dir).unwrap());
+    let log = LogStore::open(Arc::clone(&disk)).unwrap();
+    (disk, log)
+}
+
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(openraft::CommittedLeaderId::new(term, 1), index)
+}
+
+fn entry(term: u64, index: u64) -> Entry {
+    Entry {
+        log_id: id(term, index),
+        payload: EntryPayload::Blank,
+    }
+}
+
+#[test]
+fn the_librarys_suite() {
+    Suite::test_all(Builder).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut log) = open(dir.path());
+    let vote = Vote::new(3, 1);
+    log.save_vote(&vote).await.unwrap();
+    let entries: Vec<Entry> = (0..10).map(|n| entry(1, n)).collect();
+    log.blocking_append(entries).await.unwrap();
+    log.save_committed(Some(id(1, 6))).await.unwrap();
+    log.purge(id(1, 2)).await.unwrap();
+    log.truncate(id(1, 8)).await.unwrap();
+    log.blocking_append([entry(3, 8)]).await.unwrap();
+    disk.close().unwrap();
+
+    let (_disk, mut log) = open(dir.path());
+    assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+    assert_eq!(log.read_committed().await.unwrap(), Some(id(1, 6)));
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(id(1, 2)));
+    assert_eq!(state.last_log_id, Some(id(3, 8)));
+    let found = log.try_get_log_entries(0..100).await.unwrap();
+    let found: Vec<LogId> = found.into_iter().map(|entry| entry.log_id).collect();
+    let mut wanted: Vec<LogId> = (3..8).map(|n| id(1, n)).collect();
+    wanted.push(id(3, 8));
+    assert_eq!(found, wanted);
+}
+
+#[tokio::test]
+async fn a_closed_store_gives_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut log) = open(dir.path());
+    log.blocking_append([entry(1, 0)]).await.unwrap();
+    disk.close().unwrap();
+    assert!(log.save_vote(&Vote::new(1, 1)).await.is_err());
+    assert_eq!(
+        log.read_vote().await.unwrap(),
+        None,
+        "a vote that is not stored"
+    );
+    assert!(log.blocking_append([entry(1, 1)]).await.is_err());
+}
+
+/// There is nobody else.
+#[derive(Clone)]
+struct Alone;
+
+impl Transport for Alone {
+    async fn call(&self, to: MemberId, _: Rpc, _: Duration) -> Result<RpcReply, TransportError> {
+        Err(TransportError::Unreachable(to))
+    }
+
+    fn alive(&self, _: MemberId) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_council_whose_storage_failed_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let me = MemberId(1);
+    let council: Council<Nothing, Alone> = Council::open(Config::default(), me, Alone, dir.path())
+        .await
+        .unwrap();
+    council.initialize(&BTreeSet::from([me])).await.unwrap();
+    council.propose(()).await.unwrap();
+    council.inner.disk.close().unwrap();
+    let failed = council.propose(()).await;
+    assert!(
+        matches!(failed, Err(CouncilError::Storage(_))),
+        "{failed:?}"
+    );
+    let failed = council.read().await.map(drop);
+    assert!(
+        matches!(failed, Err(CouncilError::Storage(_))),
+        "{failed:?}"
+    );
+    let status = council.status().await;
+    assert_eq!(status.role, Role::Stopped);
+    assert!(status.failure.is_some());
+    council.shutdown().await.unwrap();
+}
