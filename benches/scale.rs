@@ -31,6 +31,8 @@ mod oracle;
 mod plan;
 #[path = "../tests/sim/rng.rs"]
 mod rng;
+#[path = "../tests/sim/views.rs"]
+mod views;
 #[path = "../tests/sim/world.rs"]
 mod world;
 
@@ -260,9 +262,9 @@ fn next_window(world: &mut World) -> Window {
 /// Looks on until everything is right again after the return of the node that went.
 fn come_back(world: &mut World) -> Return {
     let start = world.now;
-    let partition = world.view.partition_of_key(b"");
+    let partition = world.view().partition_of_key(b"");
     let member = world.nodes[GOES].member;
-    let partition = world.view.partition_of(member).unwrap_or(partition);
+    let partition = world.view().partition_of(member).unwrap_or(partition);
     let replicas = world.nodes_of(partition);
     // What was written up to its return, as the other replicas have it.
     let mut heads: Vec<(LogId, u64)> = Vec::new();
@@ -348,13 +350,18 @@ fn table(world: &World) -> (f64, f64) {
             clock: Timestamp::default(),
             serving: true,
             stable: marks.logs.iter().map(|(l, m)| (*l, m.stable)).collect(),
-            over: finished.map(|(m, f)| (*m, f.newest())).collect(),
+            over: finished
+                .map(|((cohort, m), f)| (*m, *cohort, f.newest()))
+                .collect(),
         });
     }
+    let views = world.decisions.latest();
     let before = memory("VmRSS:");
     let mut tables = vec![Elsewhere::default(); TABLES];
     for beacon in &beacons {
-        tables.iter_mut().for_each(|table| table.join(beacon));
+        tables
+            .iter_mut()
+            .for_each(|table| table.join(beacon, &views));
     }
     let kib = (memory("VmRSS:") - before) * 1_024.0 / TABLES as f64;
     let mut shown = Arc::new(tables.swap_remove(0));
@@ -364,7 +371,7 @@ fn table(world: &World) -> (f64, f64) {
     let began = Instant::now();
     for beacon in &beacons {
         let readers = Arc::clone(&shown);
-        Arc::make_mut(&mut shown).join(beacon);
+        Arc::make_mut(&mut shown).join(beacon, &views);
         drop(readers);
     }
     let us = began.elapsed().as_secs_f64() * 1e6 / beacons.len() as f64;

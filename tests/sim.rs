@@ -39,6 +39,8 @@ mod rng;
 mod runs;
 #[path = "sim/teeth.rs"]
 mod teeth;
+#[path = "sim/views.rs"]
+mod views;
 #[path = "sim/world.rs"]
 mod world;
 

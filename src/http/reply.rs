@@ -145,7 +145,7 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
             StatusCode::BAD_REQUEST,
             "send a causal_payload of this cluster, or begin a new session without one",
         ),
-        Refusal::Short(_) => (
+        Refusal::Short(_) | Refusal::OldView { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "try again, ask a node on the other side, or read with consistency=eventual",
         ),
@@ -275,6 +275,7 @@ mod tests {
             (Refusal::ClockAhead { ahead_ms: 60_000 }, 400),
             (Refusal::UnknownMember(MemberId(9)), 400),
             (Refusal::Short(vec![]), 503),
+            (Refusal::OldView { have: 1, need: 2 }, 503),
             (Refusal::Recovering("it is behind".into()), 503),
             (
                 Refusal::Unreachable {

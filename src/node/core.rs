@@ -10,7 +10,7 @@ use super::wire::Envelope;
 use crate::protocol::clock::Clock;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
-use crate::protocol::replica::{self, Effect, Event, Now, OpenError, Replica, Setup};
+use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
 use crate::protocol::store::StoreError;
 use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
@@ -305,7 +305,8 @@ impl Core {
             {
                 log::warn!("reads are not served for now: {reason}");
             } else if self.shared.marks.load().recovering.is_some() && marks.recovering.is_none() {
-                log::info!("serving partition {}", marks.partition.0);
+                let partition = marks.partition.map_or(0, |p| p.0);
+                log::info!("serving partition {partition}");
             }
             self.shared.marks.store(marks);
         }
@@ -330,6 +331,8 @@ impl Core {
                 Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
                 Effect::Restart { above } => self.restart_above = Some(above),
+                // Views are fixed: there is no next one, and no earlier one.
+                Effect::Ready(_) | Effect::Over(_) => {}
             }
         }
         self.outbox.deliver();
@@ -347,7 +350,7 @@ impl Core {
             "a peer knows a later incarnation of this node ({above:x}): opening a newer log"
         );
         self.restart_above = None;
-        self.setup.incarnation = replica::above(above, self.setup.incarnation);
+        self.setup.above = above;
         let (disk, clock) = (
             Arc::clone(&self.shared.disk),
             Arc::clone(&self.shared.clock),

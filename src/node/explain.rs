@@ -5,7 +5,7 @@ use super::status::{
     EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
 };
 use crate::protocol::context::Context;
-use crate::protocol::ids::{LogId, MemberId};
+use crate::protocol::ids::{self, LogId, MemberId};
 use crate::protocol::marks::Marks;
 use crate::storage::CommitterStats;
 
@@ -143,7 +143,7 @@ impl Node {
             holders.insert(0, self.config.address.to_string());
         }
         let first = format!("the first {seq} writes that {writer} took since its start");
-        let first = format!("{first} {:x}", log.incarnation);
+        let first = format!("{first} {:x}", ids::start_of(log.incarnation));
         let partition = self.view.partition_of(log.member);
         let (state, text) = if marks.is_finished(log) {
             let text = "that log is closed and was complete at every replica";
@@ -154,7 +154,7 @@ impl Node {
         } else if here {
             let text = "they are here, but not known to be at every replica";
             (EntryState::Here, text.to_owned())
-        } else if marks.is_mine(log) {
+        } else if marks.is_tracked(log) {
             let have = marks.logs.get(&log).map_or(0, |m| m.applied);
             let text = format!(
                 "here are only the first {have}: a read of this partition has to wait or go to {}",

@@ -156,6 +156,10 @@ impl<'a> Forwarder<'a> {
             Ok(Lookup::Answer(read)) => Now::Answer(Answer::Read(read)),
             Ok(Lookup::Hidden) => Now::AskReplica,
             Ok(Lookup::Short(missing)) => Now::Refused(Refusal::Short(missing)),
+            Ok(Lookup::OldView) => Now::Refused(Refusal::OldView {
+                have: marks.view().number,
+                need: context.view,
+            }),
             Ok(Lookup::Recovering(reason)) => Now::Refused(Refusal::Recovering(reason)),
             Err(error) => {
                 log::error!("reading the store failed: {error}");

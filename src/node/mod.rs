@@ -25,6 +25,7 @@ use crate::protocol::replica::{Event, OpenError, Setup};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::{PartitionId, View};
+use crate::protocol::views::Views;
 use crate::storage::Disk;
 use crate::storage::{Committer, CommitterStats};
 use arc_swap::ArcSwap;
@@ -105,8 +106,11 @@ impl Node {
         let disk = Arc::new(Disk::open(&config.data_dir)?);
         let setup = Setup {
             me,
-            view: Arc::clone(&view),
-            incarnation: new_incarnation(clocks.wall_ms()),
+            views: Arc::new(Views::first(View::clone(&view))),
+            start: new_start(clocks.wall_ms()),
+            above: 0,
+            trusted: false,
+            elsewhere: Arc::default(),
         };
         let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
         let shared = Arc::new(Shared {
@@ -352,7 +356,7 @@ fn unexpected(answer: &Answer, context: Context) -> Failed {
 
 /// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
 /// then 16 random bits, should a clock that was set back meet a disk that was lost.
-fn new_incarnation(wall_ms: u64) -> u64 {
+fn new_start(wall_ms: u64) -> u64 {
     const EPOCH_S: u64 = 1_700_000_000;
     let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
     seconds << 16 | u64::from(rand::random::<u16>())

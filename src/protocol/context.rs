@@ -4,8 +4,9 @@
 //! text is base64url (no padding) of
 //!
 //! ```text
-//! version and flags (1 byte: 0x10, +1 when signed)
+//! version and flags (1 byte: 0x20, +1 when signed)
 //! clock: milliseconds since 2024 (varint), counter (varint)
+//! number of the newest view seen (varint)
 //! entries, ascending by (member, incarnation), none twice, each:
 //!     member - previous member (varint)
 //!     incarnation - previous entry's incarnation (zigzag varint)
@@ -16,14 +17,14 @@
 //! The CRC catches a payload that was cut or mistyped; the MAC, one that was forged.
 
 use super::clock::Timestamp;
-use super::ids::{LogId, MemberId};
+use super::ids::{LogId, MAX_VIEW, MemberId};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-const VERSION: u8 = 0x10;
+const VERSION: u8 = 0x20;
 const SIGNED: u8 = 0x01;
 const CRC_LEN: usize = 4;
 const MAC_LEN: usize = 10;
@@ -39,6 +40,9 @@ pub const MAX_TEXT: usize = 64 * 1024;
 pub struct Context {
     /// The highest hybrid logical timestamp seen.
     pub clock: Timestamp,
+    /// The number of the newest view in which an entry may have been dropped. What every replica of that view has,
+    /// one that knows only an older view may lack.
+    pub view: u64,
     /// Ascending by log, each once.
     entries: Vec<(LogId, u64)>,
 }
@@ -102,6 +106,7 @@ impl Context {
     /// Adds everything that `other` has seen.
     pub fn join(&mut self, other: &Context) {
         self.clock = self.clock.max(other.clock);
+        self.view = self.view.max(other.view);
         for &(log, seq) in &other.entries {
             self.see(log, seq);
         }
@@ -116,6 +121,7 @@ impl Context {
     #[must_use]
     pub fn covers(&self, other: &Context) -> bool {
         self.clock >= other.clock
+            && self.view >= other.view
             && other
                 .iter()
                 .all(|(log, seq)| self.get(log).is_some_and(|s| s >= seq))
@@ -151,6 +157,7 @@ impl Codec {
             u64::from(context.clock.counter())
         };
         put_varint(&mut out, counter);
+        put_varint(&mut out, context.view);
         let (mut member, mut incarnation) = (0u16, 0u64);
         for (log, seq) in context.iter() {
             put_varint(&mut out, u64::from(log.member.0 - member));
@@ -183,9 +190,7 @@ impl Codec {
         if text.len() > MAX_TEXT {
             return Err(ContextError::TooLong);
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| ContextError::Alphabet)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| unreadable(&e))?;
         let Some(&first) = bytes.first() else {
             return Err(ContextError::Damaged);
         };
@@ -217,9 +222,7 @@ pub fn decode_unverified(text: &str) -> Result<(Context, bool), ContextError> {
     if text.is_empty() {
         return Ok((Context::default(), false));
     }
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| ContextError::Alphabet)?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| unreadable(&e))?;
     let first = bytes.first().copied().ok_or(ContextError::Damaged)?;
     if first & !SIGNED != VERSION {
         return Err(ContextError::Version);
@@ -231,6 +234,14 @@ pub fn decode_unverified(text: &str) -> Result<(Context, bool), ContextError> {
         checked(&bytes)?
     };
     Ok((parse(body)?, signed))
+}
+
+/// Why a text is not base64: a cut one has the right characters.
+fn unreadable(error: &base64::DecodeError) -> ContextError {
+    match error {
+        base64::DecodeError::InvalidByte(..) => ContextError::Alphabet,
+        _ => ContextError::Damaged,
+    }
 }
 
 fn split_tag(bytes: &[u8], len: usize) -> Result<(&[u8], &[u8]), ContextError> {
@@ -255,13 +266,15 @@ fn parse(body: &[u8]) -> Result<Context, ContextError> {
     let mut rest = &body[1..];
     let ms = get_varint(&mut rest)?;
     let counter = get_varint(&mut rest)?;
+    let view = get_varint(&mut rest)?;
     let ms = ms
         .checked_add(EPOCH_MS)
-        .filter(|ms| *ms < 1 << 48)
+        .filter(|ms| *ms < 1 << 48 && view < MAX_VIEW)
         .ok_or(ContextError::Malformed)?;
     let counter = u16::try_from(counter).map_err(|_| ContextError::Malformed)?;
     let mut context = Context {
         clock: Timestamp(Timestamp::from_ms(ms).0 | u64::from(counter)),
+        view,
         entries: Vec::new(),
     };
     let (mut member, mut incarnation) = (0u64, 0u64);
@@ -327,6 +340,7 @@ fn get_varint(bytes: &mut &[u8]) -> Result<u64, ContextError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::incarnation;
     use super::*;
     use proptest::prelude::*;
 
@@ -341,11 +355,13 @@ mod tests {
         (
             EPOCH_MS..(1u64 << 48),
             any::<u16>(),
+            0..MAX_VIEW,
             proptest::collection::btree_map((any::<u16>(), any::<u64>()), 1u64.., 0..20),
         )
-            .prop_map(|(ms, counter, entries)| {
+            .prop_map(|(ms, counter, view, entries)| {
                 let mut context = Context {
                     clock: Timestamp(Timestamp::from_ms(ms).0 | u64::from(counter)),
+                    view,
                     ..Context::default()
                 };
                 for ((member, incarnation), seq) in entries {
@@ -413,6 +429,7 @@ mod tests {
     fn a_payload_of_another_secret_is_refused() {
         let context = Context {
             clock: Timestamp::from_ms(EPOCH_MS + 5),
+            view: 1,
             entries: vec![(log(1, 2), 3)],
         };
         let (open, a, b) = (
@@ -436,10 +453,14 @@ mod tests {
         // Two logs of nodes started within a minute, a million writes each, signed.
         let mut context = Context {
             clock: Timestamp::from_ms(EPOCH_MS + 100_000_000_000),
+            view: 40,
             ..Context::default()
         };
-        context.see(log(1, 90_000_000 << 8), 1_000_000);
-        context.see(log(2, (90_000_030 << 8) + 99), 1_000_000);
+        context.see(log(1, incarnation(40, 90_000_000 << 16)), 1_000_000);
+        context.see(
+            log(2, incarnation(40, (90_000_030 << 16) + 9_999)),
+            1_000_000,
+        );
         assert!(Codec::new(Some(b"s")).encode(&context).len() <= 64);
     }
 }

@@ -8,8 +8,10 @@ use super::ids::{LogId, MemberId};
 use super::message::Beacon;
 use super::op::Missing;
 use super::record::Finished;
+use super::slots::Slot;
 use super::teeth::{Rule, broken};
 use super::view::{PartitionId, View};
+use super::views::{CohortId, Home, Views};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,10 +26,12 @@ pub struct Mark {
     pub exposed: u64,
 }
 
-/// Another replica of the partition, as last heard of.
+/// Another member that shares logs with this replica, as last heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerMark {
     pub member: MemberId,
+    /// Whether it is a replica of the same partition.
+    pub replica: bool,
     pub alive: bool,
     pub serving: bool,
     pub applied: BTreeMap<LogId, u64>,
@@ -50,39 +54,45 @@ pub struct Elsewhere {
 struct Part {
     /// Stable marks of logs that are tracked there.
     stable: BTreeMap<LogId, u64>,
-    /// Logs of a member up to this incarnation are finished, but for those that are tracked.
-    over: BTreeMap<MemberId, u64>,
+    /// Logs of a member for a cohort up to this incarnation are finished, but for those that are tracked.
+    over: BTreeMap<(MemberId, CohortId), u64>,
 }
 
 impl Elsewhere {
-    /// Whether every replica there has a log's writes up to `seq`.
+    /// Whether everybody who shares the logs of a cohort has one's writes up to `seq`.
     #[must_use]
-    pub fn is_stable(&self, log: LogId, seq: u64) -> bool {
-        self.part(log.member).is_some_and(|p| p.is_stable(log, seq))
+    pub fn is_stable(&self, log: LogId, cohort: CohortId, seq: u64) -> bool {
+        let part = self.part(log.member);
+        part.is_some_and(|p| p.is_stable(log, cohort, seq))
     }
 
     /// Whether a beacon tells anything new.
     #[must_use]
     pub fn lacks(&self, beacon: &Beacon) -> bool {
-        let unstable = |(log, s): &(LogId, u64)| !self.is_stable(*log, *s);
-        let more = |(m, o): &(MemberId, u64)| self.over(*m) < *o;
+        let unstable = |(log, s): &(LogId, u64)| {
+            let part = self.part(log.member);
+            part.and_then(|p| p.stable.get(log)).is_none_or(|k| k < s)
+        };
+        let more = |&(m, c, o): &(MemberId, CohortId, u64)| self.over(m, c) < o;
         beacon.stable.iter().any(unstable) || beacon.over.iter().any(more)
     }
 
     /// Takes a beacon in. What one replica has finished all others may: a log that is not
     /// tracked any more is stable in full, and need not be named.
-    pub fn join(&mut self, beacon: &Beacon) {
+    pub fn join(&mut self, beacon: &Beacon, views: &Views) {
         for &(log, stable) in &beacon.stable {
-            if !self.is_stable(log, stable.max(1)) {
+            if let Home::Cohort(cohort) = views.home(log)
+                && !self.is_stable(log, cohort, stable.max(1))
+            {
                 let known = self.part_mut(log.member).stable.entry(log).or_default();
                 *known = (*known).max(stable);
             }
         }
-        for &(member, over) in &beacon.over {
-            let ended = self.ended(member, over, beacon);
-            if self.over(member) < over || !ended.is_empty() {
+        for &(member, cohort, over) in &beacon.over {
+            let ended = self.ended(member, cohort, over, beacon, views);
+            if self.over(member, cohort) < over || !ended.is_empty() {
                 let part = self.part_mut(member);
-                let known = part.over.entry(member).or_default();
+                let known = part.over.entry((member, cohort)).or_default();
                 *known = (*known).max(over);
                 for log in ended {
                     part.stable.remove(&log);
@@ -91,8 +101,25 @@ impl Elsewhere {
         }
     }
 
-    /// The logs of a member up to an incarnation that are known here and not tracked there any more.
-    fn ended(&self, member: MemberId, over: u64, beacon: &Beacon) -> Vec<LogId> {
+    /// Forgets what is over.
+    pub fn retain(&mut self, views: &Views) {
+        for part in self.parts.values_mut() {
+            let part = Arc::make_mut(part);
+            part.stable
+                .retain(|log, _| matches!(views.home(*log), Home::Cohort(_)));
+            part.over.retain(|(_, id), _| views.cohort(*id).is_some());
+        }
+    }
+
+    /// The logs of a member for a cohort up to an incarnation that are known here and not tracked there any more.
+    fn ended(
+        &self,
+        member: MemberId,
+        cohort: CohortId,
+        over: u64,
+        beacon: &Beacon,
+        views: &Views,
+    ) -> Vec<LogId> {
         let log = |incarnation| LogId {
             member,
             incarnation,
@@ -102,11 +129,13 @@ impl Elsewhere {
             .map(|p| p.stable.range(log(0)..=log(over)));
         let tracked = |log: &LogId| beacon.stable.iter().any(|(tracked, _)| tracked == log);
         let logs = known.into_iter().flatten().map(|(log, _)| *log);
-        logs.filter(|log| !tracked(log)).collect()
+        logs.filter(|log| views.home(*log) == Home::Cohort(cohort) && !tracked(log))
+            .collect()
     }
 
-    fn over(&self, member: MemberId) -> u64 {
-        let over = self.part(member).and_then(|p| p.over.get(&member));
+    fn over(&self, member: MemberId, cohort: CohortId) -> u64 {
+        let part = self.part(member);
+        let over = part.and_then(|p| p.over.get(&(member, cohort)));
         over.copied().unwrap_or(0)
     }
 
@@ -120,12 +149,12 @@ impl Elsewhere {
 }
 
 impl Part {
-    fn is_stable(&self, log: LogId, seq: u64) -> bool {
+    fn is_stable(&self, log: LogId, cohort: CohortId, seq: u64) -> bool {
         match self.stable.get(&log) {
             Some(stable) => seq <= *stable,
             None => self
                 .over
-                .get(&log.member)
+                .get(&(log.member, cohort))
                 .is_some_and(|o| log.incarnation <= *o),
         }
     }
@@ -144,14 +173,17 @@ pub struct Gauges {
 /// A replica's marks at one moment.
 #[derive(Debug, Clone)]
 pub struct Marks {
-    pub view: Arc<View>,
+    pub views: Arc<Views>,
     pub me: MemberId,
-    pub partition: PartitionId,
+    /// `None` for a node that is not in the view yet, or no more.
+    pub partition: Option<PartitionId>,
+    /// The cohorts whose logs are tracked, and whether everything of them is here, up to the marks of their logs.
+    pub cohorts: BTreeMap<CohortId, bool>,
     /// Why reads are not served, when they are not.
     pub recovering: Option<String>,
-    /// Logs of the own partition that are tracked.
+    /// Logs that are tracked.
     pub logs: BTreeMap<LogId, Mark>,
-    pub finished: Arc<BTreeMap<MemberId, Finished>>,
+    pub finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     /// Stable marks of other partitions' logs.
     pub elsewhere: Arc<Elsewhere>,
     pub peers: Vec<PeerMark>,
@@ -159,21 +191,41 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Whether a log belongs to this replica's partition.
+    /// The view in force, as far as this replica knows.
     #[must_use]
-    pub fn is_mine(&self, log: LogId) -> bool {
-        self.view.replicas(self.partition).contains(&log.member)
+    pub fn view(&self) -> &View {
+        &self.views.view
+    }
+
+    /// The cohort of a log, when its logs are tracked here.
+    fn cohort(&self, log: LogId) -> Option<CohortId> {
+        match self.views.home(log) {
+            Home::Cohort(id) if self.cohorts.contains_key(&id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether the logs of its cohort are tracked here.
+    #[must_use]
+    pub fn is_tracked(&self, log: LogId) -> bool {
+        self.cohort(log).is_some()
     }
 
     /// Whether a log is over and was level everywhere. What is tracked is not finished.
     #[must_use]
     pub fn is_finished(&self, log: LogId) -> bool {
-        !self.logs.contains_key(&log)
-            && !broken(Rule::ForgetFinished)
-            && self
-                .finished
-                .get(&log.member)
-                .is_some_and(|f| f.contains(log.incarnation))
+        if self.logs.contains_key(&log) {
+            return false;
+        }
+        match self.views.home(log) {
+            Home::Over => true,
+            Home::Ahead => false,
+            Home::Cohort(id) => {
+                let finished = self.finished.get(&(id, log.member));
+                finished.is_some_and(|f| f.contains(log.incarnation))
+                    && !broken(Rule::ForgetFinished)
+            }
+        }
     }
 
     /// Whether every replica that could ever be asked has a log's writes up to `seq`.
@@ -182,41 +234,53 @@ impl Marks {
         match self.logs.get(&log) {
             Some(mark) if broken(Rule::PruneEarly) => seq <= mark.applied,
             Some(mark) => seq <= mark.stable,
-            None => self.elsewhere.is_stable(log, seq) || self.is_finished(log),
+            None if self.is_finished(log) => true,
+            None => match self.views.home(log) {
+                Home::Cohort(id) => self.elsewhere.is_stable(log, id, seq),
+                Home::Over | Home::Ahead => false,
+            },
         }
     }
 
     /// Drops what is stable from a context. The clock stays, so that order is kept.
     pub fn prune(&self, context: &mut Context) {
         context.retain(|log, seq| !self.is_stable(log, seq));
+        context.view = context.view.max(self.view().number);
     }
 
-    /// What a read with this context would need and this replica lacks. Entries of other
-    /// partitions' logs never block.
+    /// What a read in a slot with this context would need and this replica lacks. Entries of logs that have no
+    /// writes in the slot never block.
     #[must_use]
-    pub fn missing(&self, context: &Context) -> Vec<Missing> {
-        context
-            .iter()
-            .filter_map(|(log, need)| {
-                let have = match self.logs.get(&log) {
-                    Some(mark) => mark.applied,
-                    None if !self.is_mine(log) || self.is_finished(log) => return None,
-                    None => 0,
-                };
-                (have < need).then(|| Missing {
-                    log,
-                    have,
-                    need,
-                    holders: self.holders(log, need),
-                })
+    pub fn missing(&self, slot: Slot, context: &Context) -> Vec<Missing> {
+        let lacks = |(log, need): (LogId, u64)| {
+            let have = self.logs.get(&log).map_or(0, |mark| mark.applied);
+            if have >= need || self.is_finished(log) {
+                return None;
+            }
+            // What is ahead of all views known here is waited for with the view.
+            let cohort = self.cohort(log)?;
+            self.views.holds(cohort, slot).then(|| Missing {
+                log,
+                have,
+                need,
+                holders: self.holders(log, need),
             })
-            .collect()
+        };
+        context.iter().filter_map(lacks).collect()
     }
 
-    /// Whether a read with this context may be answered here.
+    /// Whether the context comes from a view that is not known here yet.
     #[must_use]
-    pub fn covers(&self, context: &Context) -> bool {
-        context.is_empty() || broken(Rule::ReadUnchecked) || self.missing(context).is_empty()
+    pub fn is_behind(&self, context: &Context) -> bool {
+        context.view > self.view().number && !broken(Rule::ServeOldView)
+    }
+
+    /// Whether a read in a slot with this context may be answered here.
+    #[must_use]
+    pub fn covers(&self, slot: Slot, context: &Context) -> bool {
+        broken(Rule::ReadUnchecked)
+            || (!self.is_behind(context)
+                && (context.is_empty() || self.missing(slot, context).is_empty()))
     }
 
     /// Replicas that have a log's writes up to `seq`, as far as is known; else its writer.
@@ -238,14 +302,14 @@ impl Marks {
     pub fn far_enough<'a>(&'a self, context: &'a Context) -> impl Iterator<Item = MemberId> + 'a {
         let enough = |p: &PeerMark| {
             context.iter().all(|(log, need)| {
-                !self.is_mine(log)
+                self.cohort(log).is_none()
                     || self.is_stable(log, need)
                     || p.applied.get(&log).is_some_and(|a| *a >= need)
             })
         };
         self.peers
             .iter()
-            .filter(move |p| p.alive && p.serving && enough(p))
+            .filter(move |p| p.replica && p.alive && p.serving && enough(p))
             .map(|p| p.member)
     }
 }

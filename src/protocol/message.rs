@@ -3,7 +3,9 @@
 use super::clock::Timestamp;
 use super::ids::{LogId, MemberId};
 use super::record::Finished;
+use super::slots::SlotSet;
 use super::version::{Key, Version};
+use super::views::CohortId;
 use serde::{Deserialize, Serialize};
 
 /// A one-way message between members. It may be lost; nothing depends on a single one.
@@ -42,7 +44,7 @@ pub struct Ack {
     pub received: u64,
     /// Set when something in between is missing: go back to `received + 1`.
     pub gap: bool,
-    /// Which incarnations of the partition's replicas the sender has met, summed up.
+    /// Whom the sender knows to share the log, and in which incarnations, summed up.
     pub met: u64,
 }
 
@@ -54,24 +56,27 @@ pub struct LogReport {
     pub stable: u64,
 }
 
-/// What replicas of one partition tell each other, all the time.
+/// What members that share logs tell each other, all the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
     pub clock: Timestamp,
-    /// Whether the sender serves reads.
+    /// Whether the sender serves reads of its partition.
     pub serving: bool,
     /// Whether the sender's disk was empty and it knows of nobody who has data.
     pub fresh: bool,
-    /// The open log of each replica, as far as the sender has heard.
+    /// The open log of each peer, as far as the sender has heard.
     pub open: Vec<LogId>,
-    /// Which incarnations of the partition's replicas the sender has met, summed up.
-    pub met: u64,
+    /// For each cohort whose logs the sender tracks: whom it knows to share them, and in which incarnations,
+    /// summed up.
+    pub met: Vec<(CohortId, u64)>,
+    /// The cohorts of which the sender has everything, up to its marks.
+    pub filled: Vec<CohortId>,
     pub logs: Vec<LogReport>,
-    pub finished: Vec<(MemberId, Finished)>,
+    pub finished: Vec<(CohortId, MemberId, Finished)>,
     /// The sender's log has no write with a timestamp up to `promise` after seq `head`.
     pub head: u64,
     pub promise: Timestamp,
-    /// The sender has applied every write of the partition with a timestamp up to here.
+    /// The sender has applied every write with a timestamp up to here that it is to have.
     pub floor: Timestamp,
     /// Asks for gossip in return, at once.
     pub reply: bool,
@@ -82,10 +87,10 @@ pub struct Gossip {
 pub struct Beacon {
     pub clock: Timestamp,
     pub serving: bool,
-    /// Stable marks of the sender's partition.
+    /// Stable marks of the logs that the sender tracks.
     pub stable: Vec<(LogId, u64)>,
-    /// Logs of a member up to this incarnation are finished, but for those in `stable`.
-    pub over: Vec<(MemberId, u64)>,
+    /// Logs of a member for a cohort up to this incarnation are finished, but for those in `stable`.
+    pub over: Vec<(MemberId, CohortId, u64)>,
 }
 
 /// Asks for a log's writes after `after`.
@@ -100,7 +105,7 @@ pub struct Pull {
 pub struct Range {
     pub log: LogId,
     pub after: u64,
-    /// The keys of the dots `after + 1`, `after + 2`, ...
+    /// The keys of the dots `after + 1`, `after + 2`, ...; empty for a key in a slot that the sender does not hold.
     pub keys: Vec<Key>,
     /// For each of those keys the sender's version: that write, or a newer one. A key without one
     /// was deleted and collected.
@@ -114,6 +119,9 @@ pub struct Range {
 pub struct SnapshotPull {
     /// Chosen by the asker, so that it knows which snapshot an answer belongs to.
     pub id: u64,
+    pub cohort: CohortId,
+    /// Those of the cohort's slots that are wanted.
+    pub slots: SlotSet,
     /// The last store key received; empty at the start.
     pub after: Key,
 }
@@ -126,7 +134,9 @@ pub struct SnapshotChunk {
     /// The last store key that this chunk covers; `None` when it reaches the end.
     pub upto: Option<Key>,
     pub versions: Vec<Version>,
-    /// How far the sender was before it read the chunk.
+    /// How far the sender was in the cohort's logs before it read the chunk.
     pub logs: Vec<LogReport>,
     pub finished: Vec<(MemberId, Finished)>,
+    /// The sender has promised to take no write up to this timestamp, and deletes up to it may be forgotten.
+    pub promise: Timestamp,
 }

@@ -12,16 +12,21 @@
 
 pub mod clock;
 pub mod context;
+pub mod council;
 pub mod health;
 pub mod ids;
 pub mod marks;
 pub mod message;
 pub mod op;
+pub mod placement;
 pub mod reads;
 pub mod record;
 pub mod replica;
 pub mod route;
+pub mod slots;
+mod spread;
 pub mod store;
 pub mod teeth;
 pub mod version;
 pub mod view;
+pub mod views;

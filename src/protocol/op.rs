@@ -111,6 +111,11 @@ pub enum Refusal {
     /// The replica lacks writes that the client has seen, and could not get them in time.
     #[error("this side does not have what the causal_payload depends on: {}", list(.0))]
     Short(Vec<Missing>),
+    /// The client has seen a newer view than this node knows, and it could not learn of it in time.
+    #[error(
+        "the causal_payload comes from view {need}, and this node knows views up to {have}: it is cut off from those that decided it"
+    )]
+    OldView { have: u64, need: u64 },
     /// The replica's disk was lost or is old, and it has not caught up yet.
     #[error("the replica is recovering: {0}")]
     Recovering(String),

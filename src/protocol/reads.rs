@@ -8,6 +8,7 @@ use super::ids::Dot;
 use super::marks::Marks;
 use super::op::{Consistency, Found, Missing, Read};
 use super::record;
+use super::slots::Slot;
 use super::store::{Store, StoreError};
 use super::teeth::{Rule, broken};
 use super::version::{Key, Version};
@@ -20,6 +21,8 @@ pub enum Lookup {
     Hidden,
     /// The client has seen writes that are not here.
     Short(Vec<Missing>),
+    /// The client has seen a view that is not known here.
+    OldView,
     /// The replica does not serve reads.
     Recovering(String),
 }
@@ -42,11 +45,15 @@ pub fn lookup<S: Store + ?Sized>(
             Consistency::Eventual => stale = true,
         }
     }
-    if !marks.covers(context) {
+    // A context without entries, of a view that is known, needs nothing.
+    if (!context.is_empty() || marks.is_behind(context)) && !marks.covers(Slot::of(key), context) {
         match consistency {
             Consistency::Causal
                 if broken(Rule::AbsentUnchecked) && record::load(store, key)?.is_none() => {}
-            Consistency::Causal => return Ok(Lookup::Short(marks.missing(context))),
+            Consistency::Causal if marks.is_behind(context) => return Ok(Lookup::OldView),
+            Consistency::Causal => {
+                return Ok(Lookup::Short(marks.missing(Slot::of(key), context)));
+            }
             Consistency::Eventual => stale = true,
         }
     }
@@ -98,6 +105,7 @@ pub fn answer(marks: &Marks, version: Option<Version>, context: &Context, stale:
 /// Adds a version and its past to what a client has seen.
 pub fn observe(marks: &Marks, version: &Version, context: &mut Context) {
     context.clock = context.clock.max(version.stamp.ts);
+    context.view = context.view.max(version.deps.view);
     for (log, seq) in version
         .deps
         .iter()

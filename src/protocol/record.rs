@@ -7,7 +7,7 @@
 //! t <ts u64> <member u16> <key>          a tombstone to collect one day
 //! l <member u16> <incarnation u64>       how far a log is applied, stable and indexed here
 //! e <member u16> <incarnation u64> <seq> <key> a version that came ahead of its log
-//! f <member u16>                         logs of a member that are finished
+//! f <partition u32> <since u64> <member u16> logs of a member for a cohort that are finished
 //! i                                      whose disk this is
 //! p                                      the timestamp behind which no write is taken
 //! n                                      numbers of live keys and tombstones
@@ -19,9 +19,11 @@
 use super::clock::Timestamp;
 use super::context::Context;
 use super::ids::{Dot, LogId, MemberId};
+use super::slots::{Slot, SlotSet};
 use super::store::{Store, StoreError};
 use super::version::{Key, Stamp, Version};
-use super::view::Slot;
+use super::view::PartitionId;
+use super::views::CohortId;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -41,10 +43,12 @@ pub struct Identity {
     pub member: MemberId,
     /// The last incarnation that used the disk.
     pub incarnation: u64,
-    /// Of the view that the data was placed by.
+    /// Of the first view: which cluster the data belongs to.
     pub fingerprint: [u8; 32],
-    /// Whether the replica has ever served: before that its data may be a part only.
-    pub served: bool,
+    /// The number of the last view under which the disk was used.
+    pub view: u64,
+    /// The cohorts of which everything in these slots is here, up to the marks of their logs.
+    pub filled: BTreeMap<CohortId, SlotSet>,
 }
 
 /// What is known of a log.
@@ -236,11 +240,13 @@ pub fn log_key(log: LogId) -> Bytes {
     out.freeze()
 }
 
-/// The key of a member's finished logs.
+/// The key of a member's finished logs for a cohort.
 #[must_use]
-pub fn finished_key(member: MemberId) -> Bytes {
-    let mut out = BytesMut::with_capacity(3);
+pub fn finished_key(cohort: CohortId, member: MemberId) -> Bytes {
+    let mut out = BytesMut::with_capacity(15);
     out.put_u8(b'f');
+    out.put_u32(cohort.partition.0);
+    out.put_u64(cohort.since);
     out.put_u16(member.0);
     out.freeze()
 }
@@ -377,17 +383,25 @@ pub fn load_early<S: Store + ?Sized>(store: &S) -> Result<BTreeMap<Dot, Key>, St
     Ok(early.into_iter().collect())
 }
 
-/// Finished logs by member.
+/// Finished logs by cohort and member.
 ///
 /// # Errors
 /// When the store fails or a record is damaged.
 pub fn load_finished<S: Store + ?Sized>(
     store: &S,
-) -> Result<Vec<(MemberId, Finished)>, StoreError> {
-    collect(store, b"f", b"g", |key, value| {
-        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
-        Some(decode("finished logs", value).map(|record| (MemberId(member), record)))
-    })
+) -> Result<BTreeMap<(CohortId, MemberId), Finished>, StoreError> {
+    let finished = collect(store, b"f", b"g", |key, value| {
+        let partition = key.get(1..5)?.try_into().ok().map(u32::from_be_bytes)?;
+        let since = key.get(5..13)?.try_into().ok().map(u64::from_be_bytes)?;
+        let member = key.get(13..15)?.try_into().ok().map(u16::from_be_bytes)?;
+        let cohort = CohortId {
+            partition: PartitionId(partition),
+            since,
+        };
+        let place = (cohort, MemberId(member));
+        Some(decode("finished logs", value).map(|record| (place, record)))
+    })?;
+    Ok(finished.into_iter().collect())
 }
 
 fn collect<S: Store + ?Sized, T>(

@@ -79,28 +79,7 @@ impl Route {
         spread: usize,
     ) -> Self {
         let me = marks.me;
-        let replicas = marks.view.replicas(partition);
-        let mut order: Vec<MemberId> = Vec::with_capacity(replicas.len());
-        for i in 0..replicas.len() {
-            order.push(replicas[(i + spread) % replicas.len()]);
-        }
-        if replicas.len() > 1 {
-            let mine = partition == marks.partition;
-            let enough: Vec<MemberId> = if mine && !context.is_empty() {
-                marks.far_enough(context).collect()
-            } else {
-                Vec::new()
-            };
-            let wrote = |m: MemberId| context.iter().filter(|(log, _)| log.member == m).count();
-            order.sort_by_key(|m| {
-                (
-                    *m != me,
-                    health.suspected(*m, now_us),
-                    !enough.contains(m),
-                    usize::MAX - wrote(*m),
-                )
-            });
-        }
+        let order = order(marks, partition, context, health, now_us, spread);
         Self {
             me,
             partition,
@@ -112,6 +91,33 @@ impl Route {
             tried: Vec::new(),
             unsure: false,
         }
+    }
+
+    /// The partition that is asked.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Plans the attempts that are left by what is known now: the view may have changed since.
+    pub fn plan_anew(
+        &mut self,
+        marks: &Marks,
+        partition: PartitionId,
+        context: &Context,
+        health: &Health,
+        now_us: u64,
+    ) {
+        self.partition = partition;
+        self.next = 0;
+        self.order = order(
+            marks,
+            partition,
+            context,
+            health,
+            now_us,
+            self.round as usize,
+        );
     }
 
     /// Whether a write should be stamped anew: its stamp was refused, and every attempt so far
@@ -129,9 +135,7 @@ impl Route {
         }
         if self.next == self.order.len() {
             // What a short wait will not change.
-            if let Some(Refusal::DiskFull(_) | Refusal::Storage(_) | Refusal::NotMine) =
-                self.refusal
-            {
+            if let Some(Refusal::DiskFull(_) | Refusal::Storage(_)) = self.refusal {
                 return Attempt::GiveUp(self.give_up());
             }
             self.next = 0;
@@ -176,6 +180,7 @@ impl Route {
                     // Another replica may have room, be level, or have a clock further on.
                     Refusal::DiskFull(_)
                     | Refusal::Short(_)
+                    | Refusal::OldView { .. }
                     | Refusal::Recovering(_)
                     | Refusal::StampTooOld(_)
                     | Refusal::NotMine
@@ -223,12 +228,48 @@ impl Route {
     }
 }
 
+/// The replicas of a partition in the order in which they are tried.
+fn order(
+    marks: &Marks,
+    partition: PartitionId,
+    context: &Context,
+    health: &Health,
+    now_us: u64,
+    spread: usize,
+) -> Vec<MemberId> {
+    let me = marks.me;
+    let replicas = marks.view().replicas(partition);
+    let mut order: Vec<MemberId> = Vec::with_capacity(replicas.len());
+    for i in 0..replicas.len() {
+        order.push(replicas[(i + spread) % replicas.len()]);
+    }
+    if replicas.len() > 1 {
+        let mine = Some(partition) == marks.partition;
+        let enough: Vec<MemberId> = if mine && !context.is_empty() {
+            marks.far_enough(context).collect()
+        } else {
+            Vec::new()
+        };
+        let wrote = |m: MemberId| context.iter().filter(|(log, _)| log.member == m).count();
+        order.sort_by_key(|m| {
+            (
+                *m != me,
+                health.suspected(*m, now_us),
+                !enough.contains(m),
+                usize::MAX - wrote(*m),
+            )
+        });
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::clock::Timestamp;
     use super::super::ids::LogId;
     use super::super::marks::Gauges;
     use super::super::view::View;
+    use super::super::views::Views;
     use super::*;
     use core::net::SocketAddr;
     use proptest::prelude::*;
@@ -240,9 +281,10 @@ mod tests {
         let address = |i| SocketAddr::from(([10, 0, 0, i], 8080));
         let addresses: Vec<SocketAddr> = (1..=6).map(address).collect();
         Marks {
-            view: Arc::new(View::first(&addresses, 3).unwrap()),
+            views: Arc::new(Views::first(View::first(&addresses, 3).unwrap())),
             me: MemberId(0),
-            partition: PartitionId(0),
+            partition: Some(PartitionId(0)),
+            cohorts: BTreeMap::new(),
             recovering: None,
             logs: BTreeMap::new(),
             finished: Arc::default(),

@@ -73,6 +73,10 @@ rules! {
     CollectBeforePast,
     /// Promises about timestamps are not kept.
     BreakPromise,
+    /// Reads are answered by who knows an older view than the client has seen.
+    ServeOldView,
+    /// A replica says that it has what the next view asks of it when it has not.
+    ReadyUnfilled,
     /// Reads wait without end.
     WaitForever,
 }

@@ -1,28 +1,13 @@
-//! Slots, partitions and the first view: which replicas hold a key.
+//! The numbered configuration: partitions, and which replicas hold a key.
 
 use super::ids::MemberId;
+use super::slots::{SLOTS, Slot, SlotSet};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Number of equal arcs of the hash ring (Dynamo, SOSP 2007, section 6.2, strategy 3).
-pub const SLOTS: u16 = 16_384;
-
-/// An arc of the hash ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Slot(pub u16);
-
-impl Slot {
-    /// The slot of a key: the first bits of its SHA-256.
-    #[must_use]
-    pub fn of(key: &[u8]) -> Self {
-        let hash = Sha256::digest(key);
-        Self(u16::from_be_bytes([hash[0], hash[1]]) / (u16::MAX / SLOTS + 1))
-    }
-}
-
-/// A replica group; keeps its number for as long as it exists.
+/// A replica group's number: given once, never reused, so that it means the same group for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId(pub u32);
 
@@ -41,16 +26,38 @@ pub enum ViewError {
     TooManyPartitions,
 }
 
+/// A node's place in a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Member {
+    pub(super) address: SocketAddr,
+    pub(super) partition: PartitionId,
+}
+
+/// A partition's place in a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Partition {
+    /// The number of the first view with these replicas and slots.
+    pub(super) since: u64,
+    pub(super) replicas: Vec<MemberId>,
+}
+
 /// The numbered configuration of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
+    /// From 1; below [`super::ids::MAX_VIEW`].
     pub number: u64,
     /// Replicas per partition.
     pub k: usize,
-    members: BTreeMap<MemberId, SocketAddr>,
-    partitions: BTreeMap<PartitionId, Vec<MemberId>>,
+    pub(super) members: BTreeMap<MemberId, Member>,
+    pub(super) partitions: BTreeMap<PartitionId, Partition>,
     /// The partition of each slot.
-    slots: Vec<PartitionId>,
+    pub(super) slots: Vec<PartitionId>,
+    /// The number that the next new node gets.
+    pub(super) next_member: u16,
+    /// The number that the next new partition gets.
+    pub(super) next_partition: u32,
+    /// Of the first view: tells clusters apart.
+    pub(super) cluster: [u8; 32],
 }
 
 impl View {
@@ -66,35 +73,49 @@ impl View {
         if addresses.is_empty() {
             return Err(ViewError::Empty);
         }
-        if addresses.len() > usize::from(u16::MAX) {
+        if addresses.len() >= usize::from(u16::MAX) {
             return Err(ViewError::TooMany(addresses.len()));
         }
         let mut seen = BTreeSet::new();
         if let Some(twice) = addresses.iter().find(|a| !seen.insert(**a)) {
             return Err(ViewError::Duplicate(*twice));
         }
-        let members: BTreeMap<_, _> = (0u16..)
-            .map(MemberId)
-            .zip(addresses.iter().copied())
-            .collect();
-        let ids: Vec<MemberId> = members.keys().copied().collect();
-        let partitions: BTreeMap<_, _> = (0u32..)
-            .map(PartitionId)
-            .zip(ids.chunks(k).map(<[MemberId]>::to_vec))
-            .collect();
-        let count = partitions.len();
+        let count = addresses.len().div_ceil(k);
         if count > usize::from(SLOTS) {
             return Err(ViewError::TooManyPartitions);
+        }
+        let groups = (0u32..).map(PartitionId).zip(addresses.chunks(k));
+        let in_partition = groups.flat_map(|(partition, group)| {
+            let member = move |address: &SocketAddr| Member {
+                address: *address,
+                partition,
+            };
+            group.iter().map(member)
+        });
+        let members: BTreeMap<_, _> = (0u16..).map(MemberId).zip(in_partition).collect();
+        let mut partitions: BTreeMap<PartitionId, Partition> = BTreeMap::new();
+        for (id, member) in &members {
+            let first = || Partition {
+                since: 1,
+                replicas: Vec::new(),
+            };
+            let partition = partitions.entry(member.partition).or_insert_with(first);
+            partition.replicas.push(*id);
         }
         let slots = (0..usize::from(SLOTS))
             .map(|slot| PartitionId((slot * count / usize::from(SLOTS)) as u32))
             .collect();
+        let next_member = addresses.len() as u16;
+        let cluster = identity(addresses, k);
         Ok(Self {
             number: 1,
             k,
             members,
             partitions,
             slots,
+            next_member,
+            next_partition: count as u32,
+            cluster,
         })
     }
 
@@ -110,58 +131,80 @@ impl View {
         self.partition(Slot::of(key))
     }
 
+    /// The slots of a partition.
+    #[must_use]
+    pub fn slots_of(&self, partition: PartitionId) -> SlotSet {
+        let owned = |slot: &Slot| self.partition(*slot) == partition;
+        Slot::all().filter(owned).collect()
+    }
+
     /// The replicas of a partition; empty when there is no such partition.
     #[must_use]
     pub fn replicas(&self, partition: PartitionId) -> &[MemberId] {
-        self.partitions.get(&partition).map_or(&[], Vec::as_slice)
+        let found = self.partitions.get(&partition);
+        found.map_or(&[], |p| p.replicas.as_slice())
+    }
+
+    /// The number of the first view in which a partition had these replicas and slots.
+    #[must_use]
+    pub fn since(&self, partition: PartitionId) -> Option<u64> {
+        self.partitions.get(&partition).map(|p| p.since)
     }
 
     /// The partition that a member is in.
     #[must_use]
     pub fn partition_of(&self, member: MemberId) -> Option<PartitionId> {
-        self.partitions
-            .iter()
-            .find(|(_, replicas)| replicas.contains(&member))
-            .map(|(id, _)| *id)
+        self.members.get(&member).map(|m| m.partition)
     }
 
     /// All partitions, ascending.
     pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, &[MemberId])> {
-        self.partitions.iter().map(|(id, r)| (*id, r.as_slice()))
+        let partitions = self.partitions.iter();
+        partitions.map(|(id, p)| (*id, p.replicas.as_slice()))
     }
 
     /// All members and their addresses, ascending.
     pub fn members(&self) -> impl Iterator<Item = (MemberId, SocketAddr)> {
-        self.members.iter().map(|(id, a)| (*id, *a))
+        self.members.iter().map(|(id, m)| (*id, m.address))
     }
 
     /// The address of a member.
     #[must_use]
     pub fn address(&self, member: MemberId) -> Option<SocketAddr> {
-        self.members.get(&member).copied()
+        self.members.get(&member).map(|m| m.address)
     }
 
     /// The member at an address.
     #[must_use]
     pub fn member_at(&self, address: SocketAddr) -> Option<MemberId> {
-        self.members
-            .iter()
-            .find(|(_, a)| **a == address)
-            .map(|(id, _)| *id)
+        let mut members = self.members.iter();
+        let found = members.find(|(_, m)| m.address == address);
+        found.map(|(id, _)| *id)
     }
 
-    /// Tells two configurations apart: nodes that were started with different views must not talk.
+    /// Whether a member number has been given out, in this view or an earlier one.
+    #[must_use]
+    pub fn has_existed(&self, member: MemberId) -> bool {
+        member.0 < self.next_member
+    }
+
+    /// Tells clusters apart, whatever view they are in: nodes that were started with different views must not
+    /// talk.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update((self.k as u64).to_le_bytes());
-        for (member, address) in &self.members {
-            hash.update(member.0.to_le_bytes());
-            hash.update(address.to_string());
-            hash.update([0]);
-        }
-        hash.finalize().into()
+        self.cluster
     }
+}
+
+fn identity(addresses: &[SocketAddr], k: usize) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update((k as u64).to_le_bytes());
+    for (member, address) in (0u16..).zip(addresses) {
+        hash.update(member.to_le_bytes());
+        hash.update(address.to_string());
+        hash.update([0]);
+    }
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -198,18 +241,6 @@ mod tests {
             let (least, most) = (held.values().min().unwrap(), held.values().max().unwrap());
             prop_assert!(most - least <= 1, "slots even within one");
         }
-
-        #[test]
-        fn every_key_has_a_slot(key in proptest::collection::vec(any::<u8>(), 0..64)) {
-            prop_assert!(Slot::of(&key).0 < SLOTS);
-        }
-    }
-
-    #[test]
-    fn slots_never_move_between_releases() {
-        // Data on disk is placed by these numbers.
-        assert_eq!(Slot::of(b"a"), Slot(0xca97 >> 2));
-        assert_eq!(Slot::of(b""), Slot(0xe3b0 >> 2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
 use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
 use causeway::protocol::version::{Key, Stamp};
 use causeway::protocol::view::View;
+use causeway::protocol::views::Views;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,8 +95,11 @@ impl Cluster {
         let clock = Arc::new(Clock::default());
         let setup = Setup {
             me: MemberId(node as u16),
-            view: Arc::clone(&self.view),
-            incarnation: now.wall_ms,
+            views: Arc::new(Views::first(View::clone(&self.view))),
+            start: now.wall_ms,
+            above: 0,
+            trusted: false,
+            elsewhere: Arc::default(),
         };
         let disk = self.nodes[node].disk.clone();
         let replica = Replica::open(setup, disk, Arc::clone(&clock), now).unwrap();
@@ -164,6 +168,7 @@ impl Cluster {
                     self.answers.insert(ticket, answer);
                 }
                 Effect::Fault(error) => panic!("node {node}: {error}"),
+                Effect::Ready(_) | Effect::Over(_) => {}
                 Effect::Restart { above } => self.nodes[node].restart = Some(above),
             }
         }

@@ -6,6 +6,10 @@ use std::panic::catch_unwind;
 
 const TEETH: &[(Rule, fn())] = &[
     (
+        Rule::PeerKeepsItsWord,
+        recovery::a_version_that_came_ahead_of_its_log_outlives_its_writers_disk_everywhere,
+    ),
+    (
         Rule::StableAcrossStarts,
         recovery::what_a_lost_disk_had_confirmed_is_not_counted_on,
     ),

@@ -23,6 +23,7 @@ impl World {
         self.run_until(self.now + 1_000_000)?;
         self.busy = false;
         self.run_until(self.now + LEVEL_US)?;
+        self.check_views()?;
         self.check_level()?;
         self.check_kept()?;
         self.everyone_asks_everything()?;
@@ -50,7 +51,7 @@ impl World {
 
     /// I6, I13: replicas of a partition are equal, nothing is open any more, all serve.
     fn check_level(&mut self) -> Result<(), Failed> {
-        for node in 0..self.nodes.len() {
+        for node in self.members() {
             let Some(process) = &self.nodes[node].process else {
                 return Err(format!("I13: node {node} is not running"));
             };
@@ -64,7 +65,7 @@ impl World {
                     marks.logs, marks.peers
                 ));
             }
-            let replicas = self.view.replicas(marks.partition).len();
+            let replicas = marks.partition.map_or(0, |p| self.view().replicas(p).len());
             if marks.logs.len() != replicas {
                 return Err(format!(
                     "I13: node {node} tracks {} logs of {replicas} replicas: {:?}",
@@ -73,7 +74,8 @@ impl World {
                 ));
             }
         }
-        for (partition, _) in self.view.partitions() {
+        let partitions: Vec<_> = self.view().partitions().map(|(id, _)| id).collect();
+        for partition in partitions {
             let nodes = self.nodes_of(partition);
             let first = self.content(nodes[0])?;
             for node in &nodes[1..] {
@@ -110,14 +112,14 @@ impl World {
         })
     }
 
-    /// I7: what was acknowledged with two copies is still there.
+    /// I7, I12: what was acknowledged, and not lost with the only disk that had it, is still there.
     fn check_kept(&mut self) -> Result<(), Failed> {
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
-            if w.copies < 2 {
+            if w.copies == 0 || w.gone {
                 continue;
             }
-            for node in self.nodes_of(self.oracle.partition(write)) {
+            for node in self.holders(&w.key) {
                 if !self.holds(node, &w.key, w.stamp)? {
                     return Err(format!(
                         "I7: write {write} of {:?} had {} copies, node {node} lacks it",
@@ -136,7 +138,8 @@ impl World {
                 if self.sessions[session].op.is_some() {
                     return Err(format!("I11: session {session} still waits"));
                 }
-                let entry = self.rng.index(self.nodes.len());
+                let members = self.members();
+                let entry = members[self.rng.index(members.len())];
                 let key = key(self.rng.index(self.plan.load.keys));
                 let op = if round == 1 {
                     Op::Write {

@@ -6,12 +6,15 @@ use super::world::{Failed, World};
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::op::{Answer, Read};
-use causeway::protocol::record::{self, Finished, IndexRun, LogRecord};
+use causeway::protocol::record::{self, Finished, Identity, IndexRun, LogRecord};
 use causeway::protocol::replica::Effect;
+use causeway::protocol::slots::Slot;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::PartitionId;
+use causeway::protocol::views::{CohortId, Home, Views};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long an unacknowledged write is hidden while a second replica lives, in microseconds.
 const DEGRADE_US: u64 = 100_000;
@@ -21,8 +24,43 @@ const ANSWER_US: u64 = 1_000_000;
 impl World {
     /// The nodes of a partition.
     pub fn nodes_of(&self, partition: PartitionId) -> Vec<usize> {
-        let replicas = self.view.replicas(partition).iter();
-        replicas.map(|m| usize::from(m.0)).collect()
+        nodes(self.view().replicas(partition))
+    }
+
+    /// The nodes of a partition, as a node knows it.
+    fn replicas_at(&self, marks: &Marks) -> Vec<usize> {
+        let partition = marks.partition;
+        partition.map_or(Vec::new(), |p| nodes(marks.view().replicas(p)))
+    }
+
+    /// The nodes that hold a key in the view in force.
+    pub fn holders(&self, key: &Key) -> Vec<usize> {
+        self.nodes_of(self.view().partition_of_key(key))
+    }
+
+    /// Whether a node keeps a key's slot: it holds it now or next, or held it and still helps.
+    fn keeps(&self, node: usize, key: &Key) -> bool {
+        self.keeps_of(node, key, None)
+    }
+
+    /// Whether a node keeps a key's slot for the sake of a log's cohort, or of any.
+    fn keeps_of(&self, node: usize, key: &Key, log: Option<LogId>) -> bool {
+        let Some(views) = self.views_at(node) else {
+            return false;
+        };
+        let (slot, member) = (Slot::of(key), self.nodes[node].member);
+        let cohorts = views.cohorts_of(member);
+        cohorts.iter().any(|c| {
+            let asked = log.is_none_or(|log| views.home(log) == Home::Cohort(c.id));
+            asked && c.slots.contains(slot) && views.part(c, member).contains(slot)
+        })
+    }
+
+    /// The views that a node's replica goes by.
+    fn views_at(&self, node: usize) -> Option<Arc<Views>> {
+        let process = self.nodes[node].process.as_ref();
+        let views = process.map(|p| Arc::clone(&p.replica.views()));
+        views.or_else(|| self.nodes[node].known.clone())
     }
 
     pub fn version_at(&self, node: usize, key: &Key) -> Result<Option<Version>, Failed> {
@@ -43,8 +81,7 @@ impl World {
                 continue;
             };
             let runs = batch.ops.iter().filter_map(|(k, v)| Some((k, v.as_ref()?)));
-            for (place, value) in
-                runs.filter(|(k, _)| k.starts_with(&record::index_key(log, 0)[..11]))
+            for (_, value) in runs.filter(|(k, _)| k.starts_with(&record::index_key(log, 0)[..11]))
             {
                 let run: IndexRun =
                     record::decode("index run", value).map_err(|e| e.to_string())?;
@@ -54,9 +91,7 @@ impl World {
                         continue;
                     }
                     let Some(version) = self.version_at(node, &key)? else {
-                        return Err(format!(
-                            "I1: node {node} gives {dot} to nothing ({place:?})"
-                        ));
+                        return Err(format!("I1: node {node} gives {dot} to nothing"));
                     };
                     let Some(write) = self.oracle.of_version(&version) else {
                         return Err(format!("I1: node {node} gives {dot} to a write of nobody"));
@@ -99,6 +134,9 @@ impl World {
                 self.check_version(node, &version)?;
             }
         }
+        for log in forgotten_in(batch) {
+            self.oracle.applied.remove(&(node, log));
+        }
         for (log, record) in logs_in(batch)? {
             let before = self.oracle.applied(node, log);
             if record.applied < before {
@@ -124,7 +162,7 @@ impl World {
                 self.oracle.writes[write].key.clone(),
                 self.oracle.writes[write].stamp,
             );
-            if !self.holds(node, &key, stamp)? {
+            if !self.holds(node, &key, stamp)? && self.keeps_of(node, &key, Some(log)) {
                 return Err(format!(
                     "I2: node {node} moves past {dot} (write {write} of {key:?}) without it"
                 ));
@@ -156,6 +194,9 @@ impl World {
     /// A key left a store: a tombstone that nobody needs, or a value that one of those beats.
     fn check_removed(&mut self, node: usize, version: &Version) -> Result<(), Failed> {
         let Version { key, stamp, .. } = version;
+        if !self.keeps(node, key) {
+            return Ok(());
+        }
         if version.value.is_some() {
             let known = self.oracle.collected.get(key);
             if known.is_none_or(|c| c < stamp) {
@@ -165,7 +206,9 @@ impl World {
             }
             return Ok(());
         }
-        for other in self.nodes_of(self.view.partition_of_key(key)) {
+        let holders = self.views_at(node);
+        let holders = holders.map(|v| nodes(v.view.replicas(v.view.partition_of_key(key))));
+        for other in holders.unwrap_or_default() {
             if other != node && !self.nodes[other].lost && !self.holds(other, key, *stamp)? {
                 return Err(format!(
                     "I9: node {node} drops a tombstone of {key:?} that node {other} lacks"
@@ -184,10 +227,20 @@ impl World {
                 continue;
             };
             let finished: Finished = record::decode("f", bytes).map_err(|e| e.to_string())?;
-            let member = MemberId(u16::from_be_bytes([key[1], key[2]]));
+            let member = MemberId(u16::from_be_bytes([key[13], key[14]]));
+            let mut partition = [0; 4];
+            partition.copy_from_slice(&key[1..5]);
+            let mut since = [0; 8];
+            since.copy_from_slice(&key[5..13]);
+            let home = Home::Cohort(CohortId {
+                partition: PartitionId(u32::from_be_bytes(partition)),
+                since: u64::from_be_bytes(since),
+            });
+            let views = self.views_at(node);
+            let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
             let mut ends: BTreeMap<LogId, u64> = BTreeMap::new();
             for (&(_, log), &end) in &self.oracle.applied {
-                if log.member == member && finished.contains(log.incarnation) {
+                if log.member == member && finished.contains(log.incarnation) && of_cohort(log) {
                     let known = ends.entry(log).or_default();
                     *known = (*known).max(end);
                 }
@@ -211,14 +264,15 @@ impl World {
         after: &Marks,
     ) -> Result<(), Failed> {
         for (id, mark) in &after.logs {
-            if after.recovering.is_none() && mark.stable > mark.applied {
+            if is_filled(after, *id) && mark.stable > mark.applied {
                 return Err(format!("I3: node {node} has {id} {mark:?}"));
             }
             let known = before.logs.get(id).copied().unwrap_or_default();
             if mark.stable > known.stable {
-                for other in self.nodes_of(after.partition) {
+                for other in sharing(after, *id) {
                     let there = self.oracle.applied(other, *id);
-                    if there < mark.stable && !self.nodes[other].lost {
+                    let counts = !self.nodes[other].lost && self.is_filled_at(other, after, *id);
+                    if there < mark.stable && counts {
                         return Err(format!(
                             "I3: node {node} calls {id} stable up to {}, node {other} has {there}",
                             mark.stable
@@ -230,18 +284,33 @@ impl World {
         self.check_exposed(node, before, after)
     }
 
+    /// Whether a node's disk has everything of a log's cohort, as far as the node knows.
+    fn is_filled_at(&self, node: usize, marks: &Marks, log: LogId) -> bool {
+        if let Some(process) = &self.nodes[node].process {
+            return is_filled(&process.marks, log);
+        }
+        let disk = &self.nodes[node].disk;
+        let identity: Option<Identity> =
+            record::load_record(disk, record::IDENTITY).unwrap_or(None);
+        match (marks.views.home(log), identity) {
+            (Home::Cohort(id), Some(identity)) => identity.filled.contains_key(&id),
+            _ => false,
+        }
+    }
+
     /// A node whose disk was lost serves again: nobody may count on more than it has.
     pub fn check_counted_on(&self, node: usize) -> Result<(), Failed> {
-        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
-            return Ok(());
-        };
-        for other in self.nodes_of(partition) {
+        for other in 0..self.nodes.len() {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
             for (log, mark) in &process.marks.logs {
+                if !sharing(&process.marks, *log).contains(&node) {
+                    continue;
+                }
                 let here = self.oracle.applied(node, *log);
-                if other != node && mark.stable > here {
+                let filled = self.is_filled_at(node, &process.marks, *log);
+                if other != node && mark.stable > here && filled {
                     return Err(format!(
                         "I3: node {node} serves with {here} of {log}, node {other} calls it stable up to {}",
                         mark.stable
@@ -258,7 +327,7 @@ impl World {
         };
         let log = process.replica.log_id();
         let downed = std::mem::take(&mut process.downed);
-        let alone = |m: &Marks| !m.peers.iter().any(|p| p.alive && p.serving);
+        let alone = |m: &Marks| !m.peers.iter().any(|p| p.replica && p.alive && p.serving);
         let exposed = |m: &Marks| m.logs.get(&log).map_or(0, |l| l.exposed);
         if downed || alone(before) || alone(after) {
             return Ok(());
@@ -271,8 +340,8 @@ impl World {
             let w = &self.oracle.writes[write];
             let at = w.dots.iter().position(|d| *d == dot);
             let taken = at.map_or(0, |at| w.taken_us[at]);
-            let second = self
-                .nodes_of(after.partition)
+            let replicas = self.replicas_at(after);
+            let second = replicas
                 .into_iter()
                 .any(|n| n != node && (self.nodes[n].lost || self.oracle.applied(n, log) >= seq));
             if !second && self.now < taken + DEGRADE_US {
@@ -292,7 +361,8 @@ impl World {
                 let Some(write) = self.ops[op].write else {
                     return Ok(());
                 };
-                let holders = self.nodes_of(self.oracle.partition(write));
+                let marks = self.nodes[node].process.as_ref().map(|p| &p.replica);
+                let holders = marks.map_or(Vec::new(), |r| self.replicas_at(&r.marks()));
                 let copies = holders
                     .into_iter()
                     // One that was lost after it confirmed the write is the one loss allowed for.
@@ -315,8 +385,7 @@ impl World {
                 let write = write_of(&found.value).filter(|w| *w < self.oracle.writes.len());
                 let dots = write.map_or(&[][..], |w| &self.oracle.writes[w].dots);
                 let mut elsewhere = false;
-                let partition = self.view.partition_of_key(&self.ops[op].key);
-                for other in self.nodes_of(partition).into_iter().filter(|n| *n != node) {
+                for other in (0..self.nodes.len()).filter(|n| *n != node) {
                     // A copy that came ahead of its log counts, and one that was there until its disk was lost.
                     let stored = self.version_at(other, &self.ops[op].key)?;
                     let has = |w: WriteId| {
@@ -453,6 +522,45 @@ impl World {
     }
 }
 
+fn nodes(members: &[MemberId]) -> Vec<usize> {
+    members.iter().map(|m| usize::from(m.0)).collect()
+}
+
+/// Whether everything of a log's cohort is said to be here.
+fn is_filled(marks: &Marks, log: LogId) -> bool {
+    match marks.views.home(log) {
+        Home::Cohort(id) => marks.cohorts.get(&id) == Some(&true),
+        Home::Over | Home::Ahead => false,
+    }
+}
+
+/// The nodes that share a log, as a node knows it.
+fn sharing(marks: &Marks, log: LogId) -> Vec<usize> {
+    let Home::Cohort(id) = marks.views.home(log) else {
+        return Vec::new();
+    };
+    let cohort = marks.views.cohort(id);
+    let members = cohort.map(|c| marks.views.sharing(&c));
+    nodes(&members.into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// The logs whose marks a batch takes off the disk.
+fn forgotten_in(batch: &Batch) -> Vec<LogId> {
+    let gone = batch.ops.iter().filter(|(_, value)| value.is_none());
+    let gone = gone.filter(|(key, _)| key.first() == Some(&b'l'));
+    gone.map(|(key, _)| log_at(key)).collect()
+}
+
+/// The log of a mark's key.
+fn log_at(key: &[u8]) -> LogId {
+    let mut incarnation = [0; 8];
+    incarnation.copy_from_slice(&key[3..11]);
+    LogId {
+        member: MemberId(u16::from_be_bytes([key[1], key[2]])),
+        incarnation: u64::from_be_bytes(incarnation),
+    }
+}
+
 fn logs_in(batch: &Batch) -> Result<Vec<(LogId, LogRecord)>, Failed> {
     let mut found = Vec::new();
     for (key, value) in &batch.ops {
@@ -460,12 +568,7 @@ fn logs_in(batch: &Batch) -> Result<Vec<(LogId, LogRecord)>, Failed> {
             continue;
         };
         let record: LogRecord = record::decode("log", bytes).map_err(|e| e.to_string())?;
-        let mut incarnation = [0; 8];
-        incarnation.copy_from_slice(&key[3..11]);
-        let log = LogId {
-            member: MemberId(u16::from_be_bytes([key[1], key[2]])),
-            incarnation: u64::from_be_bytes(incarnation),
-        };
+        let log = log_at(key);
         found.push((log, record));
     }
     Ok(found)

@@ -8,12 +8,13 @@ use super::rng::Rng;
 use super::world::{Failed, START_MS, What, World};
 use bytes::Bytes;
 use causeway::protocol::context::Context;
-use causeway::protocol::ids::{LogId, MemberId};
+use causeway::protocol::ids::{self, LogId, MemberId};
 use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::replica::Event;
 use causeway::protocol::route::{ATTEMPT_US, Attempt, Outcome, Route, TOTAL_US};
 use causeway::protocol::version::{Key, Stamp};
+use std::sync::Arc;
 
 /// How a client treats its context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +82,19 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> Context {
     for _ in 0..1 + rng.index(3) {
         let log = LogId {
             member: MemberId(rng.index(plan.nodes) as u16),
-            incarnation: (START_MS / 1_000 - 1_000 + rng.below(500)) << 16,
+            incarnation: ids::incarnation(1, (START_MS / 1_000 - 1_000 + rng.below(500)) << 16),
         };
         context.see(log, 1 + rng.below(1_000));
     }
     context
+}
+
+/// A request that waits until the replica goes on under newer views.
+pub struct Held {
+    pub ticket: Ticket,
+    pub what: Op,
+    pub context: Context,
+    pub stall_us: u64,
 }
 
 /// An operation of a client.
@@ -148,12 +157,14 @@ impl World {
         if !self.busy {
             return Ok(());
         }
-        let nodes = self.nodes.len();
+        let members = self.members();
+        let out = |n: usize| self.nodes[n].out || !self.nodes[n].begun;
+        let gone: Vec<bool> = (0..self.nodes.len()).map(out).collect();
         let load = &self.plan.load;
         let Session { home, rng, .. } = &mut self.sessions[session];
         let entry = match *home {
-            Some(home) if rng.percent(95) => home,
-            _ => rng.index(nodes),
+            Some(home) if rng.percent(95) && !gone[home] => home,
+            _ => members[rng.index(members.len())],
         };
         let key = match &self.measure {
             Some(measure) => key(measure.rank(rng)),
@@ -237,9 +248,9 @@ impl World {
             let ahead_ms = context.clock.ms().saturating_sub(wall_ms);
             return self.finish(op, Answer::Refused(Refusal::ClockAhead { ahead_ms }));
         }
-        let partition = self.view.partition_of_key(&self.ops[op].key);
         let spread = self.rng.index(16);
         let (marks, health) = (&process.published, &process.health);
+        let partition = marks.view().partition_of_key(&self.ops[op].key);
         let route = Route::new(marks, partition, &context, health, now, spread);
         self.ops[op].route = Some(route);
         self.stamp(op)?;
@@ -293,9 +304,18 @@ impl World {
         }
         self.ops[op].attempt += 1;
         let attempt = self.ops[op].attempt;
+        let Some(process) = &self.nodes[entry].process else {
+            return Ok(());
+        };
+        let marks = Arc::clone(&process.published);
+        let context = self.ops[op].context.clone();
+        let partition = marks.view().partition_of_key(&self.ops[op].key);
         let Some(route) = &mut self.ops[op].route else {
             return Ok(());
         };
+        if route.partition() != partition {
+            route.plan_anew(&marks, partition, &context, &process.health, now);
+        }
         let next = route.next(now);
         self.note(|| format!("op {op}.{attempt}: {next:?}"));
         match next {
@@ -360,6 +380,9 @@ impl World {
                     return Ok(());
                 };
                 let (store, marks) = (&self.nodes[node].disk, &process.published);
+                if Some(marks.view().partition_of_key(&key)) != marks.partition {
+                    return self.reply(node, ticket, Answer::Refused(Refusal::NotMine));
+                }
                 let found = reads::lookup(store, marks, &key, &context, consistency)
                     .map_err(|e| format!("node {node}: {e}"))?;
                 if let Some(measure) = &mut self.measure {
@@ -373,7 +396,11 @@ impl World {
                     Lookup::Recovering(reason) if stall_us == 0 => {
                         Answer::Refused(Refusal::Recovering(reason))
                     }
-                    Lookup::Hidden | Lookup::Short(_) | Lookup::Recovering(_) => {
+                    Lookup::OldView if stall_us == 0 => Answer::Refused(Refusal::OldView {
+                        have: marks.view().number,
+                        need: context.view,
+                    }),
+                    Lookup::Hidden | Lookup::Short(_) | Lookup::OldView | Lookup::Recovering(_) => {
                         let event = Event::Read {
                             ticket,
                             key,
@@ -385,6 +412,18 @@ impl World {
                     }
                 };
                 self.reply(node, ticket, answer)
+            }
+            what if self.is_closing(node) => {
+                let held = Held {
+                    ticket,
+                    what,
+                    context,
+                    stall_us,
+                };
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.held.push(held);
+                }
+                Ok(())
             }
             Op::Write { key, value, stamp } => {
                 // A late copy may have the stamp before, so the client's operation alone does not tell.
@@ -408,6 +447,11 @@ impl World {
                 }
             }
         }
+    }
+
+    fn is_closing(&self, node: usize) -> bool {
+        let process = self.nodes[node].process.as_ref();
+        process.is_some_and(|p| p.next.is_some())
     }
 
     pub fn answered(&mut self, op: usize, attempt: u32, answer: Answer) -> Result<(), Failed> {
@@ -439,9 +483,26 @@ impl World {
         let Some(route) = &mut self.ops[op].route else {
             return Ok(());
         };
+        let behind = matches!(
+            outcome,
+            Outcome::Answered(Answer::Refused(Refusal::NotMine | Refusal::OldView { .. }))
+        );
         if let Some(answer) = route.came(target, outcome, &mut process.health, now) {
             return self.finish(op, answer);
         }
+        if behind {
+            // One of the two does not know the newest view.
+            for node in [entry, usize::from(target.0)] {
+                let delay = self.rng.below(10_000);
+                self.after(delay, What::Learn(node));
+            }
+        }
+        let Some(process) = &mut self.nodes[entry].process else {
+            return Ok(());
+        };
+        let Some(route) = &mut self.ops[op].route else {
+            return Ok(());
+        };
         let anew = route.wants_new_stamp();
         if let Some(clock) = ahead {
             process.clock.observe(clock);

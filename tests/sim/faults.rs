@@ -4,7 +4,6 @@ use super::journal::survivors;
 use super::node::Input;
 use super::plan::Fault;
 use super::world::{Failed, What, World};
-use causeway::protocol::view::PartitionId;
 
 impl World {
     /// Plans the faults of a run, and their end.
@@ -68,6 +67,7 @@ impl World {
             Fault::SlowLink { from, to, us } if !self.is_shielded(from, to) => {
                 self.net.slow(from, to, now + us);
             }
+            Fault::Ask(asked) => return self.ask_for(asked),
             Fault::Jump { node, skew_ms } => self.nodes[node].wall.skew_ms = skew_ms,
             Fault::Drift { node, ppm } => {
                 let skew_ms = self.nodes[node].wall.skew_at(now);
@@ -125,13 +125,12 @@ impl World {
     /// A node that runs on an old copy of its disk can find that out from its peers alone. Until it has, nothing
     /// is done to the links between them, nor to them; what it does alone is not promised.
     fn is_shielded(&self, a: usize, b: usize) -> bool {
-        let of = |n: usize| self.view.partition_of(self.nodes[n].member);
-        of(a) == of(b) && of(a).is_some_and(|p| self.is_comparing(p))
-    }
-
-    fn is_comparing(&self, partition: PartitionId) -> bool {
-        let nodes = self.nodes_of(partition);
-        nodes.iter().any(|n| self.nodes[*n].comparing)
+        let comparing = |n: usize| self.nodes[n].comparing;
+        if !self.nodes.iter().any(|n| n.comparing) {
+            return false;
+        }
+        let near = |n: usize, other: usize| n == other || self.tied_to(n).contains(&other);
+        near(a, b) && (0..self.nodes.len()).any(|n| comparing(n) && near(n, a) && near(n, b))
     }
 
     fn flap(&mut self, a: usize, b: usize, period_us: u64, times: u8) {
@@ -175,6 +174,7 @@ impl World {
         self.stop_node(node, 0)?;
         self.nodes[node].disk.wipe();
         self.nodes[node].lost = true;
+        self.forget_views(node);
         self.oracle.set_applied(node, Vec::new());
         self.after(down_us, What::Restart { node, above: 0 });
         Ok(())
@@ -191,44 +191,60 @@ impl World {
         self.stop_node(node, 0)?;
         self.nodes[node].disk.put_back(content);
         (self.nodes[node].lost, self.nodes[node].comparing) = (true, true);
+        self.forget_views(node);
         self.oracle.set_applied(node, applied);
         self.after(down_us, What::Restart { node, above: 0 });
         Ok(())
     }
 
+    /// With its disk a node loses what it knew of views. It does not start before somebody has told it again.
+    fn forget_views(&mut self, node: usize) {
+        if self.plan.changes() {
+            self.nodes[node].known = None;
+        }
+    }
+
     /// Whether a disk may be lost: another replica serves, nothing that was acknowledged with two copies is only
     /// there, and no other disk of the partition is being refilled. What is only there, and not in the copy that takes its place, is gone.
     fn may_go(&mut self, node: usize, copy: Option<&super::oracle::Applied>) -> bool {
-        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
+        let member = self.nodes[node].member;
+        let Some(partition) = self.view().partition_of(member) else {
             return false;
         };
-        let mut others = self.nodes_of(partition);
-        others.retain(|n| *n != node);
-        let refilling = others.iter().any(|n| self.nodes[*n].lost);
+        let mut replicas = self.nodes_of(partition);
+        replicas.retain(|n| *n != node);
+        // While cohorts are closing, more than the partition's replicas may count on it.
+        let views = self.decisions.council.views();
+        let open = views.next.is_some() || !views.closing.is_empty();
+        let refilling = replicas.iter().any(|n| self.nodes[*n].lost);
+        let refilling = refilling || (open && self.nodes.iter().any(|n| n.lost));
         let down = self.nodes[node].process.is_none();
         let serves = |n: &usize| {
             let process = self.nodes[*n].process.as_ref();
             process.is_some_and(|p| p.marks.recovering.is_none())
         };
-        let alone = !others.iter().any(serves);
+        let alone = !replicas.iter().any(serves);
         if down || alone || refilling || self.nodes[node].comparing {
             return false;
         }
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|n| *n != node).collect();
         let mut gone = Vec::new();
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
-            if self.oracle.partition(write) != partition || w.gone {
+            if w.gone || w.dots.is_empty() || !self.oracle.has(node, write) {
                 continue;
             }
             let copied = copy.is_some_and(|c| self.oracle.is_in(write, c));
-            let elsewhere = others.iter().any(|n| self.oracle.has(*n, write));
+            let live = |n: &&usize| !self.nodes[**n].out;
+            let elsewhere = others
+                .iter()
+                .filter(live)
+                .any(|n| self.oracle.has(*n, write));
             if !elsewhere && !copied {
                 if w.copies >= 2 {
                     return false;
                 }
-                if !w.dots.is_empty() {
-                    gone.push(write);
-                }
+                gone.push(write);
             }
         }
         self.note(|| format!("m{node} loses its disk, and writes {gone:?} with it"));
@@ -238,12 +254,20 @@ impl World {
         true
     }
 
+    /// The nodes that share logs with a node.
+    fn tied_to(&self, node: usize) -> Vec<usize> {
+        let (views, member) = (self.decisions.council.views(), self.nodes[node].member);
+        let cohorts = views.cohorts_of(member).into_iter();
+        let members = cohorts.flat_map(|c| views.sharing(&c));
+        members
+            .map(|m| usize::from(m.0))
+            .filter(|n| *n != node)
+            .collect()
+    }
+
     /// Whether a node that stands on an old copy may start: a peer that serves is there and in reach.
     pub fn may_compare(&self, node: usize) -> bool {
-        let Some(partition) = self.view.partition_of(self.nodes[node].member) else {
-            return true;
-        };
-        let nodes = self.nodes_of(partition);
+        let nodes = self.tied_to(node);
         let runs = |n: usize| {
             let process = self.nodes[n].process.as_ref();
             self.nodes[n].paused_until <= self.now

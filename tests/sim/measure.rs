@@ -129,13 +129,16 @@ impl Measure {
             Lookup::Short(_) if stall_us == 0 => self.window.passed_on += 1,
             Lookup::Short(_) => self.window.stalled += 1,
             Lookup::Hidden => self.window.hidden += 1,
-            Lookup::Answer(_) | Lookup::Recovering(_) => {}
+            Lookup::Answer(_) | Lookup::OldView | Lookup::Recovering(_) => {}
         }
     }
 
     /// How long it has been known at home what is not known in these marks, for each log of other partitions.
     pub fn ages(&self, marks: &Marks, now: u64) -> Vec<u64> {
-        let others = self.stable.iter().filter(|(log, _)| !marks.is_mine(**log));
+        let others = self
+            .stable
+            .iter()
+            .filter(|(log, _)| !marks.is_tracked(**log));
         let age = |(log, history): (&LogId, &Vec<(u64, u64)>)| {
             let known = history.partition_point(|(_, seq)| marks.is_stable(*log, *seq));
             history.get(known).map_or(0, |(since, _)| now - since)

@@ -3,17 +3,20 @@
 //! This is what the real node's shell does, in miniature: effects are turned into I/O, marks are
 //! published a little late, requests go through the same route.
 
+use super::client::Held;
 use super::disk::{Content, Disk};
 use super::net::Frame;
 use super::oracle::Applied;
 use super::world::{Failed, What, World};
 use causeway::protocol::clock::Clock;
+use causeway::protocol::council::Command;
 use causeway::protocol::health::Health;
 use causeway::protocol::ids::{Dot, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
-use causeway::protocol::replica::{self, Effect, Event, Now, Replica, Setup};
+use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
+use causeway::protocol::views::Views;
 use std::sync::Arc;
 
 /// Time between ticks, in microseconds.
@@ -68,6 +71,10 @@ pub struct Process {
     /// The newest marks, published or not.
     pub marks: Arc<Marks>,
     pub incarnation: u64,
+    /// The views under which it will go on, when nothing is on its way any more.
+    pub next: Option<Arc<Views>>,
+    /// Writes that wait for that.
+    pub held: Vec<Held>,
     flushing: bool,
     publish_us: u64,
     /// A connection ended since the last marks.
@@ -89,6 +96,14 @@ pub struct Node {
     pub lost: bool,
     /// An old copy was put in the place of the disk, and the node has not found out yet.
     pub comparing: bool,
+    /// The newest views that it has heard of.
+    pub known: Option<Arc<Views>>,
+    /// It has been in a view, or in the next one.
+    pub begun: bool,
+    /// It is in the view no more, for ever.
+    pub out: bool,
+    /// Since when its process is down.
+    pub down_us: u64,
     /// A copy of the disk, with how far it was.
     pub copy: Option<(Content, Applied)>,
 }
@@ -108,8 +123,12 @@ impl Wall {
 }
 
 impl Node {
-    pub fn new(member: MemberId, disk: Disk) -> Self {
+    pub fn new(member: MemberId, disk: Disk, known: Option<Arc<Views>>) -> Self {
         Self {
+            begun: known.is_some(),
+            known,
+            out: false,
+            down_us: 0,
             member,
             disk,
             process: None,
@@ -126,7 +145,7 @@ impl Node {
 }
 
 impl World {
-    fn now_of(&self, node: usize) -> Now {
+    pub fn now_of(&self, node: usize) -> Now {
         Now {
             mono_us: self.now,
             wall_ms: self.wall_ms(node),
@@ -144,7 +163,16 @@ impl World {
 
     /// Starts a node's process on its disk.
     pub fn start_node(&mut self, node: usize, above: u64) -> Result<(), Failed> {
-        if self.nodes[node].process.is_some() {
+        if self.nodes[node].process.is_some() || self.nodes[node].out {
+            return Ok(());
+        }
+        let Some(views) = self.nodes[node].known.clone() else {
+            self.learn_views(node)?;
+            self.after(50_000, What::Restart { node, above });
+            return Ok(());
+        };
+        if !views.members().contains_key(&self.nodes[node].member) {
+            self.nodes[node].out = true;
             return Ok(());
         }
         if self.nodes[node].comparing && !self.may_compare(node) {
@@ -152,13 +180,15 @@ impl World {
             return Ok(());
         }
         let now = self.now_of(node);
-        let wanted = (now.wall_ms / 1_000) << 16 | self.rng.below(1 << 16);
-        let incarnation = replica::above(above, wanted);
+        let start = self.start_number(node);
         let clock = Arc::new(Clock::default());
         let setup = Setup {
             me: self.nodes[node].member,
-            view: Arc::clone(&self.view),
-            incarnation,
+            views,
+            start,
+            above,
+            trusted: false,
+            elsewhere: Arc::default(),
         };
         let disk = self.nodes[node].disk.clone();
         let replica = Replica::open(setup, disk, Arc::clone(&clock), now)
@@ -173,6 +203,8 @@ impl World {
             published: Arc::clone(&marks),
             marks,
             incarnation: log.incarnation,
+            next: None,
+            held: Vec::new(),
             flushing: false,
             publish_us: self.now,
             downed: false,
@@ -182,7 +214,13 @@ impl World {
         let delay = self.rng.below(TICK_US);
         self.later(node, delay, Input::Tick);
         self.tell_room(node);
+        self.after(delay, What::Learn(node));
         self.flush(node)
+    }
+
+    /// A number for a start of a node.
+    pub fn start_number(&mut self, node: usize) -> u64 {
+        (self.wall_ms(node) / 1_000) << 16 | self.rng.below(1 << 16)
     }
 
     /// Ends a node's process. Of the batches under way to its disk the first `keep` arrive.
@@ -190,9 +228,11 @@ impl World {
         if self.nodes[node].process.is_none() {
             return Ok(());
         }
+        let keep = keep.min(self.nodes[node].disk.waiting());
         for _ in 0..keep {
             self.sync_one(node)?;
         }
+        self.nodes[node].down_us = self.now;
         self.nodes[node].disk.crash();
         self.nodes[node].process = None;
         self.nodes[node].life += 1;
@@ -315,6 +355,9 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
+        if process.next.is_some() && !Self::is_heard_while_closing(&event) {
+            return Ok(());
+        }
         process.replica.step(now, event);
         if process.flushing {
             return Ok(());
@@ -329,7 +372,7 @@ impl World {
         Ok(())
     }
 
-    fn flush(&mut self, node: usize) -> Result<(), Failed> {
+    pub fn flush(&mut self, node: usize) -> Result<(), Failed> {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
@@ -356,6 +399,16 @@ impl World {
                     }
                 }
                 Effect::Answer { ticket, answer } => self.reply(node, ticket, answer)?,
+                Effect::Ready(number) => {
+                    let member = self.nodes[node].member;
+                    let delay = self.rng.below(20_000);
+                    let ready = Command::Ready { member, number };
+                    self.after(delay, What::Propose(node, ready));
+                }
+                Effect::Over(cohort) => {
+                    let delay = self.rng.below(20_000);
+                    self.after(delay, What::Propose(node, Command::Over { cohort }));
+                }
                 Effect::Fault(error) => return Err(format!("node {node}: {error}")),
                 Effect::Restart { above } => {
                     self.note(|| format!("m{node} must start above {above:x}"));
@@ -366,7 +419,8 @@ impl World {
                 }
             }
         }
-        self.publish(node)
+        self.publish(node)?;
+        self.reopen_if_idle(node)
     }
 
     fn persist(&mut self, node: usize, no: u64, batch: causeway::protocol::store::Batch) {

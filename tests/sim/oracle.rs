@@ -4,9 +4,7 @@
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::version::{Key, Stamp, Version};
-use causeway::protocol::view::{PartitionId, View};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// A write of a client, however often it was tried.
 pub type WriteId = usize;
@@ -66,7 +64,6 @@ pub struct Write {
 
 /// All writes, and what has become of them.
 pub struct Oracle {
-    view: Arc<View>,
     pub writes: Vec<Write>,
     /// Two writes may have one stamp: of a node that started again with a clock that had been set back.
     stamps: BTreeSet<(Key, Stamp, WriteId)>,
@@ -80,9 +77,8 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(view: Arc<View>) -> Self {
+    pub fn new() -> Self {
         Self {
-            view,
             writes: Vec::new(),
             stamps: BTreeSet::new(),
             dots: BTreeMap::new(),
@@ -90,10 +86,6 @@ impl Oracle {
             collected: BTreeMap::new(),
             applied: BTreeMap::new(),
         }
-    }
-
-    pub fn partition(&self, write: WriteId) -> PartitionId {
-        self.view.partition_of_key(&self.writes[write].key)
     }
 
     /// A log is opened.

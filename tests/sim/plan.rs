@@ -5,6 +5,7 @@
 //! failing seed is shrunk.
 
 use super::rng::Rng;
+use super::views::Asked;
 
 /// How long a node that went down stays away, and a link is cut, at most, in microseconds.
 pub const DOWN_US: u64 = 4_500_000;
@@ -111,6 +112,8 @@ pub enum Fault {
         node: usize,
         us: u64,
     },
+    /// The operator asks for another view.
+    Ask(Asked),
 }
 
 /// How large a run is, what its clients do, and what goes wrong.
@@ -200,6 +203,12 @@ impl Plan {
         self.faults_us + DOWN_US + 100_000
     }
 
+    /// Whether the view may change.
+    pub fn changes(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|p| matches!(p.fault, Fault::Ask(_)))
+    }
+
     /// How far a clock can be ahead of the others, in milliseconds.
     pub fn ahead_ms(&self) -> u64 {
         let ahead = |p: &Planned| match p.fault {
@@ -255,9 +264,12 @@ enum Kind {
     FullDisk,
     Ambush,
     Refill,
+    Add,
+    Remove,
+    SetK,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 20] = [
     Kind::Crash,
     Kind::LoseDisk,
     Kind::OldDisk,
@@ -275,6 +287,9 @@ const KINDS: [Kind; 17] = [
     Kind::FullDisk,
     Kind::Ambush,
     Kind::Refill,
+    Kind::Add,
+    Kind::Remove,
+    Kind::SetK,
 ];
 
 /// Draws faults one after the other.
@@ -287,7 +302,14 @@ struct Draw<'a> {
 
 fn schedule(rng: &mut Rng, nodes: usize, k: usize, end_us: u64, every_us: u64) -> Vec<Planned> {
     // A third of the kinds does not exist in this run; the others differ in how often.
-    let weights = KINDS.map(|kind| (kind, pick(rng, &[0, 0, 1, 1, 3, 8])));
+    let mut weights = KINDS.map(|kind| (kind, pick(rng, &[0, 0, 1, 1, 3, 8])));
+    // In half of the runs the view stays what it is.
+    let fixed = rng.percent(50);
+    for (kind, weight) in &mut weights {
+        if matches!(kind, Kind::Add | Kind::Remove | Kind::SetK) {
+            *weight = if fixed { 0 } else { (*weight).min(3) };
+        }
+    }
     let all: u64 = weights.iter().map(|(_, weight)| weight).sum();
     let mut at_us = rng.below(500_000);
     let mut draw = Draw {
@@ -411,6 +433,11 @@ impl Draw<'_> {
             },
             Kind::SlowDisk => Fault::SlowDisk { node, us },
             Kind::FullDisk => Fault::FullDisk { node, us },
+            Kind::Add => Fault::Ask(Asked::Add),
+            Kind::Remove => Fault::Ask(Asked::Remove { node }),
+            Kind::SetK => Fault::Ask(Asked::SetK {
+                k: 1 + (side % 4) as usize,
+            }),
             Kind::Ambush => return self.ambush(at_us),
             Kind::Refill => return self.refill(at_us),
         };

@@ -21,18 +21,20 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::ShowHidden, 10),
     (Rule::ConfirmBeforeDurable, 10),
     (Rule::StableWithoutTheDead, 10),
-    (Rule::PeerKeepsItsWord, 60),
     (Rule::ReuseLog, 10),
     (Rule::ServeEmpty, 10),
     (Rule::TrustOldDisk, 10),
     (Rule::FinishUntold, 10),
-    (Rule::ForgetFinished, 10),
-    (Rule::CollectByTime, 30),
+    (Rule::ForgetFinished, 30),
+    (Rule::CollectByTime, 60),
+    (Rule::ServeOldView, 60),
+    (Rule::ReadyUnfilled, 200),
     (Rule::WaitForever, 10),
 ];
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
-const BY_RULE_TESTS: [Rule; 8] = [
+const BY_RULE_TESTS: [Rule; 9] = [
+    Rule::PeerKeepsItsWord,
     Rule::StableAcrossStarts,
     Rule::TrustHearsay,
     Rule::SnapshotKeepsRemoved,

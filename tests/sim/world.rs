@@ -6,21 +6,22 @@ use super::measure::Measure;
 use super::net::{Frame, Net};
 use super::node::{Input, Node};
 use super::oracle::Oracle;
-use super::plan::Plan;
+use super::plan::{Fault, Plan};
 use super::rng::Rng;
+use super::views::{Asked, Decisions, address};
 use causeway::check::History;
+use causeway::protocol::council::Command;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// Wall clock at the start of a run, in milliseconds since 1970.
 pub const START_MS: u64 = 1_800_000_000_000;
 
 /// Characters of a line of the trace.
-const LINE: usize = 400;
+const LINE: usize = 4000;
 
 /// Something that will happen.
 #[derive(Clone)]
@@ -61,6 +62,14 @@ pub enum What {
     },
     /// All faults end.
     Heal,
+    /// The operator asks for another view.
+    Ask(Asked),
+    /// A node hears of newer views.
+    Learn(usize),
+    /// Somebody looks after a change of the view.
+    Steer,
+    /// A node has something for the council.
+    Propose(usize, Command),
 }
 
 struct Scheduled {
@@ -95,7 +104,7 @@ pub struct World {
     pub now: u64,
     pub rng: Rng,
     pub plan: Plan,
-    pub view: Arc<View>,
+    pub decisions: Decisions,
     pub nodes: Vec<Node>,
     pub net: Net,
     pub sessions: Vec<Session>,
@@ -123,25 +132,30 @@ pub type Failed = String;
 
 impl World {
     pub fn new(plan: Plan, keep: usize) -> Self {
-        let address =
-            |i: usize| SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8 + 1], 8080));
         let addresses: Vec<SocketAddr> = (0..plan.nodes).map(address).collect();
-        let view = Arc::new(View::first(&addresses, plan.k).unwrap());
-        let nodes = (0..plan.nodes)
-            .map(|i| Node::new(MemberId(i as u16), Disk::default()))
-            .collect();
+        let decisions = Decisions::new(View::first(&addresses, plan.k).unwrap());
+        let adds = plan
+            .faults
+            .iter()
+            .filter(|p| p.fault == Fault::Ask(Asked::Add));
+        let all = plan.nodes + adds.count();
+        let node = |i: usize| {
+            let known = (i < plan.nodes).then(|| decisions.latest());
+            Node::new(MemberId(i as u16), Disk::default(), known)
+        };
+        let nodes = (0..all).map(node).collect();
         // Each has its own source of chance, so that leaving a fault out changes little else.
         let stream = |n: u64| Rng::new(plan.seed ^ n.wrapping_mul(0x9e6c_63d0_676a_9a99));
         let mut rng = stream(1);
         let sessions = Session::all(&plan, &mut rng);
         let mut world = Self {
             now: 1_000_000,
-            net: Net::new(plan.nodes, plan.weather.clone(), stream(2)),
-            oracle: Oracle::new(Arc::clone(&view)),
+            net: Net::new(all, plan.weather.clone(), stream(2)),
+            oracle: Oracle::new(),
             history: History::new(),
             rng,
             plan,
-            view,
+            decisions,
             nodes,
             earlier: sessions.iter().map(|s| s.context.len()).sum(),
             sessions,
@@ -164,6 +178,9 @@ impl World {
             world.after(delay, What::Client(session));
         }
         world.plan_faults();
+        if world.plan.changes() {
+            world.after(0, What::Steer);
+        }
         world
     }
 
@@ -255,6 +272,10 @@ impl World {
                 self.heal();
                 Ok(())
             }
+            What::Ask(asked) => self.ask_for(asked),
+            What::Learn(node) => self.learn_views(node),
+            What::Steer => self.steer(),
+            What::Propose(node, command) => self.propose(node, command),
         }
     }
 

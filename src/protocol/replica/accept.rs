@@ -9,10 +9,11 @@ use super::super::ids::Dot;
 use super::super::op::{Answer, Refusal, Written};
 use super::super::reads;
 use super::super::record;
+use super::super::slots::Slot;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
-use super::super::view::Slot;
+use super::super::views::Home;
 use super::{Effect, Replica};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +71,11 @@ impl<T> Default for Accept<T> {
 }
 
 impl<T> Accept<T> {
+    /// Whether no client waits and nothing is hidden.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.undo.is_empty()
+    }
+
     /// What a client with this past may be shown of a key whose newest version is hidden.
     ///
     /// A hidden write that the context names has been seen elsewhere, so it is shown. One that it
@@ -155,7 +161,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         self.clock.observe(stamp.ts);
         let created = current.as_ref().is_none_or(|c| c.value.is_none());
-        if value.is_none() && created && self.nothing_to_delete(current.as_ref(), &context) {
+        if value.is_none() && created && self.nothing_to_delete(slot, current.as_ref(), &context) {
             let read = reads::answer(&self.marks(), current, &context, false);
             return self.answer(ticket, Answer::NothingToDelete(read.context));
         }
@@ -178,7 +184,7 @@ impl<S: Store, T> Replica<S, T> {
         self.accept.hide(&version, shown.cloned());
         self.stage_dot(dot, key);
         self.stage_version(place, version.clone(), current.as_ref());
-        self.tail.push(version, !self.peer_ids.is_empty());
+        self.tail.push(version, !self.is_alone());
         self.accept.waiting.push_back(Waiting {
             seq: dot.seq,
             ticket: Some(ticket),
@@ -194,13 +200,13 @@ impl<S: Store, T> Replica<S, T> {
         if let Some(reason) = &self.disk_full {
             return Some(Refusal::DiskFull(reason.clone()));
         }
+        if Some(self.views.view.partition(slot)) != self.partition {
+            return Some(Refusal::NotMine);
+        }
         if let Some(reason) = self.recovery_reason()
             && !broken(Rule::WriteUncompared)
         {
             return Some(Refusal::Recovering(reason));
-        }
-        if self.view.partition(slot) != self.partition {
-            return Some(Refusal::NotMine);
         }
         if stamp.ts <= self.promises.given() && !broken(Rule::BreakPromise) {
             return Some(Refusal::StampTooOld(self.clock.now()));
@@ -213,21 +219,26 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether a delete has nothing to do: no value is here, and nothing that the client has
     /// seen could bring one.
-    fn nothing_to_delete(&self, current: Option<&Version>, context: &Context) -> bool {
+    fn nothing_to_delete(&self, slot: Slot, current: Option<&Version>, context: &Context) -> bool {
         self.recovery_reason().is_none()
             && current.is_none_or(|c| !self.is_unexposed(c.dot))
-            && self.marks().covers(context)
+            && self.marks().covers(slot, context)
     }
 
     /// Drops what is stable from a context.
     pub(super) fn prune(&self, context: &mut Context) {
+        context.view = context.view.max(self.views.view.number);
         if context.is_empty() {
             return;
         }
         context.retain(|log, seq| match self.logs.get(&log) {
             Some(l) if broken(Rule::PruneEarly) => seq > l.applied,
             Some(l) => seq > l.stable,
-            None => !self.is_finished(log) && !self.elsewhere.is_stable(log, seq),
+            None if self.is_finished(log) => false,
+            None => match self.views.home(log) {
+                Home::Cohort(id) => !self.elsewhere.is_stable(log, id, seq),
+                Home::Over | Home::Ahead => true,
+            },
         });
     }
 
@@ -236,14 +247,14 @@ impl<S: Store, T> Replica<S, T> {
         let Some(own) = self.logs.get(&self.log).copied() else {
             return;
         };
+        // Who only follows may be turned away again: that is no second copy.
         let second = self
-            .peers
-            .values()
+            .replicas()
             .map(|p| p.applied.get(&self.log).copied().unwrap_or(0))
             .max();
         let upto = match second {
             Some(_) if broken(Rule::ShowOneCopy) => own.applied,
-            Some(second) if self.peers.values().any(|p| p.serving && p.alive(self.now)) => {
+            Some(second) if self.replicas().any(|p| p.serving && p.alive(self.now)) => {
                 let late = self.now.mono_us.saturating_sub(DEGRADE_US);
                 let degraded = self
                     .accept
@@ -289,7 +300,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let has =
             |p: &super::gossip::Peer| p.applied.get(&self.log).is_some_and(|a| *a >= waiting.seq);
-        let copies = 1 + self.peers.values().filter(|p| has(p)).count();
+        let copies = 1 + self.replicas().filter(|p| has(p)).count();
         let mut context = waiting.context;
         self.prune(&mut context);
         context.clock = context.clock.max(waiting.stamp.ts);

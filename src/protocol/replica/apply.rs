@@ -23,6 +23,12 @@ pub(super) struct Staged {
     bytes: usize,
 }
 
+impl Staged {
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.records.is_empty() && !self.counts
+    }
+}
+
 /// A batch that is on its way to the disk.
 pub(super) struct PendingBatch {
     no: u64,
@@ -100,8 +106,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Notes that a log is taken in up to `dot`, the next one of its log.
     pub(super) fn stage_dot(&mut self, dot: Dot, key: Key) {
-        let mono_us = self.now.mono_us;
-        let log = self.logs.entry(dot.log).or_default();
+        let (mono_us, alone) = (self.now.mono_us, self.is_alone());
+        let Some(log) = self.logs.get_mut(&dot.log) else {
+            debug_assert!(false, "{dot} is of no log that is tracked");
+            return;
+        };
         debug_assert!(
             dot.seq == log.received + 1 || broken(Rule::AcceptGap),
             "a receiver never skips"
@@ -109,8 +118,9 @@ impl<S: Store, T> Replica<S, T> {
         log.received = dot.seq;
         log.progress_us = mono_us;
         log.dirty = true;
-        // A partition of one has nobody to ship a range to.
-        if self.peer_ids.is_empty() {
+        // Who is alone has nobody to ship a range to.
+        if alone {
+            log.indexed_from = dot.seq;
             return;
         }
         self.staged.bytes += key.len() + 16;
@@ -237,7 +247,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Drops the index of dots that are stable: nobody will ask for them.
     pub(super) fn prune_index(&mut self) -> Result<(), StoreError> {
-        if self.peer_ids.is_empty() {
+        if self.is_alone() {
             return Ok(());
         }
         // A bound on the work of one tick.

@@ -12,6 +12,7 @@ use super::super::record;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
+use super::super::views::{CohortId, Home};
 use super::Replica;
 
 impl<S: Store, T> Replica<S, T> {
@@ -22,7 +23,10 @@ impl<S: Store, T> Replica<S, T> {
             if dot.seq <= received || self.is_finished(dot.log) || broken(Rule::ForgetEarly) {
                 continue;
             }
-            self.track(dot.log);
+            // Those of logs that are no business of this replica are not its to pass on.
+            if !self.track(dot.log) {
+                continue;
+            }
             let records = &mut self.staged.records;
             records.put(record::early_key(dot, &key), Vec::new());
             self.early.insert(dot, key);
@@ -46,11 +50,17 @@ impl<S: Store, T> Replica<S, T> {
                 Some(log) => log.received >= dot.seq,
                 None => true,
             };
-            let current = self.current(&record::data_key(&key))?;
+            let place = record::data_key(&key);
+            // What is on its way to the disk is looked at when it is there.
+            if self.inflight.contains_key(&place) {
+                continue;
+            }
+            let current = self.current(&place)?;
             let current = current.filter(|_| !caught_up);
             match current {
                 Some(version) if version.dot == dot => {
-                    if self.is_cut_off(dot.log) {
+                    let mine = Some(self.views.view.partition_of_key(&key)) == self.partition;
+                    if mine && self.is_cut_off(dot.log) {
                         self.log_again(version);
                     }
                 }
@@ -65,6 +75,14 @@ impl<S: Store, T> Replica<S, T> {
         Ok(())
     }
 
+    /// Whether versions are here ahead of logs of a cohort.
+    pub(super) fn has_early_of(&self, id: CohortId) -> bool {
+        let home = Home::Cohort(id);
+        self.early
+            .keys()
+            .any(|dot| self.views.home(dot.log) == home)
+    }
+
     fn is_everywhere(&self, dot: Dot) -> bool {
         match self.logs.get(&dot.log) {
             Some(log) => log.stable >= dot.seq,
@@ -75,16 +93,14 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether nobody can supply more of a log: its writer has started again, and every replica has said, since
     /// it knows that, that it has no more than is here.
     fn is_cut_off(&self, id: LogId) -> bool {
-        let met = self.met();
-        let newest = if id.member == self.me {
-            Some(self.log.incarnation)
-        } else {
-            self.peers.get(&id.member).and_then(|p| p.incarnation)
+        let Some(tie) = self.tie_of(id) else {
+            return false;
         };
+        let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
         let have = self.logs.get(&id).map_or(0, |l| l.received);
-        newest.is_some_and(|newest| id.incarnation < newest)
+        self.is_closed(id)
             && self.known_end(id) <= have
-            && self.peers.values().all(|p| p.has_told(met))
+            && self.peers_of(cohort).all(|(_, p)| p.has_told(cohort, met))
     }
 
     /// Gives a version the next dot of the own log; readers go on to see it.

@@ -5,14 +5,15 @@
 //! beacon with what is stable, so that contexts can be pruned anywhere.
 
 use super::super::clock::Timestamp;
-use super::super::ids::{LogId, MemberId};
+use super::super::ids::{self, LogId, MemberId};
 use super::super::message::{Beacon, Gossip, Message};
-use super::super::record::{self, Finished};
+use super::super::record;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
+use super::super::views::CohortId;
 use super::stream::Stream;
 use super::{Effect, Log, Now, Replica};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Time between gossips, in microseconds.
@@ -38,16 +39,23 @@ pub(super) struct Peer {
     pub(super) level: BTreeMap<LogId, u64>,
     /// The open logs that it knows of.
     open: BTreeMap<MemberId, u64>,
-    /// The incarnations that it had met when it last gossiped.
-    told: Option<u64>,
+    /// Whom it knew to share the logs of a cohort when it last gossiped.
+    told: BTreeMap<CohortId, u64>,
+    /// The cohorts of which it has everything, up to its marks.
+    pub(super) filled: Vec<CohortId>,
     pub(super) floor: Timestamp,
     pub(super) stream: Stream,
 }
 
 impl Peer {
-    /// Whether it has told what it has since it knows these incarnations of all replicas.
-    pub(super) fn has_told(&self, met: u64) -> bool {
-        self.serving && self.told == Some(met)
+    /// Whether it has told what it has of a cohort since it knows these incarnations of all who share it.
+    pub(super) fn has_told(&self, cohort: CohortId, met: u64) -> bool {
+        self.filled.contains(&cohort) && self.told.get(&cohort) == Some(&met)
+    }
+
+    /// Whether it has told that it has nothing of a cohort.
+    pub(super) fn has_nothing(&self, cohort: CohortId, met: u64) -> bool {
+        !self.filled.contains(&cohort) && self.told.get(&cohort) == Some(&met)
     }
 
     /// Whether it was heard of lately.
@@ -113,6 +121,7 @@ impl<S: Store, T> Replica<S, T> {
         {
             (peer.applied, peer.level) = (before.applied, before.level);
         }
+        // Under its view it may write for a cohort that is not shared here.
         self.track(open);
         self.abandon_snapshot_of(open.member);
         self.marks_changed = true;
@@ -137,10 +146,41 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The incarnations of the partition's replicas that are known, in one number.
-    pub(super) fn met(&self) -> u64 {
-        let peers = self.peers.values().filter_map(|p| p.incarnation);
-        peers.fold(self.log.incarnation, u64::wrapping_add)
+    /// Who shares the logs of a cohort, as far as is known here, and in which incarnations, in one number.
+    pub(super) fn met(&self, id: CohortId) -> u64 {
+        let Some(tie) = self.ties.get(&id) else {
+            return 0;
+        };
+        let one = |member: MemberId, incarnation: u64| {
+            let salt = (u64::from(member.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            incarnation.wrapping_add(salt)
+        };
+        let peers = tie.peers.iter().map(|m| {
+            let heard = self.peers.get(m).and_then(|p| p.incarnation);
+            one(*m, heard.unwrap_or(0))
+        });
+        let closed = tie.cohort.until.unwrap_or(0) << 1;
+        let own = one(self.me, self.log.incarnation).wrapping_add(closed);
+        peers.fold(own, u64::wrapping_add)
+    }
+
+    /// All for whom a cohort is known here.
+    fn all_met(&self) -> Vec<(CohortId, u64)> {
+        self.ties.keys().map(|id| (*id, self.met(*id))).collect()
+    }
+
+    /// The others who share the logs of a cohort.
+    pub(super) fn peers_of(&self, id: CohortId) -> impl Iterator<Item = (MemberId, &Peer)> {
+        let members = self.ties.get(&id).map_or(&[][..], |tie| &tie.peers);
+        members
+            .iter()
+            .filter_map(|m| Some((*m, self.peers.get(m)?)))
+    }
+
+    /// The other replicas of the own partition.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = &Peer> {
+        let members = self.own_tie().map_or(&[][..], |tie| &tie.cohort.replicas);
+        members.iter().filter_map(|m| self.peers.get(m))
     }
 
     /// The latest incarnation of a member that is known: from itself, from its logs here, or from
@@ -152,7 +192,9 @@ impl<S: Store, T> Replica<S, T> {
         };
         let tracked = self.logs.range(log(0)..=log(u64::MAX)).next_back();
         let tracked = tracked.map_or(0, |(id, _)| id.incarnation);
-        let finished = self.finished.get(&member).map_or(0, Finished::newest);
+        let finished = self.finished.iter();
+        let finished = finished.filter(|((_, of), _)| *of == member);
+        let finished = finished.map(|(_, f)| f.newest()).max().unwrap_or(0);
         let heard = self.peers.get(&member).and_then(|p| p.incarnation);
         tracked.max(finished).max(heard.unwrap_or(0))
     }
@@ -195,9 +237,19 @@ impl<S: Store, T> Replica<S, T> {
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
             open: self.open_logs(),
-            met: self.met(),
+            met: self.all_met(),
+            filled: self
+                .ties
+                .keys()
+                .copied()
+                .filter(|id| self.is_filled(*id))
+                .collect(),
             logs: self.reports(),
-            finished: self.finished_logs(),
+            finished: self
+                .finished
+                .iter()
+                .map(|((cohort, member), f)| (*cohort, *member, f.clone()))
+                .collect(),
             head: self.logs.get(&self.log).map_or(0, |l| l.received),
             promise: self.promises.given(),
             floor: self.floor(),
@@ -249,7 +301,7 @@ impl<S: Store, T> Replica<S, T> {
             over: self
                 .finished
                 .iter()
-                .map(|(m, f)| (*m, f.newest()))
+                .map(|((cohort, m), f)| (*m, *cohort, f.newest()))
                 .collect(),
         };
         self.effects.push(Effect::Send {
@@ -274,7 +326,18 @@ impl<S: Store, T> Replica<S, T> {
         for log in tracked {
             self.track(log);
         }
-        let counts = gossip.met == self.met() || broken(Rule::StableAcrossStarts);
+        let level: BTreeSet<CohortId> = gossip
+            .met
+            .iter()
+            .filter(|(id, met)| self.met(*id) == *met || broken(Rule::StableAcrossStarts))
+            .map(|(id, _)| *id)
+            .collect();
+        let shared = |id: &CohortId| gossip.met.iter().any(|(theirs, _)| theirs == id);
+        // Who knows others than this replica does may count on more than this replica can.
+        let all_level = self.ties.iter().filter(|(_, t)| t.peers.contains(&from));
+        let all_level = all_level
+            .map(|(id, _)| id)
+            .all(|id| shared(id) && level.contains(id));
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -285,7 +348,8 @@ impl<S: Store, T> Replica<S, T> {
             if self.logs.contains_key(&report.log) {
                 let applied = peer.applied.entry(report.log).or_default();
                 *applied = (*applied).max(report.applied);
-                if counts {
+                let cohort = self.logs.get(&report.log).map(|l| l.cohort);
+                if cohort.is_some_and(|id| level.contains(&id)) {
                     let level = peer.level.entry(report.log).or_default();
                     *level = (*level).max(report.applied);
                 }
@@ -296,8 +360,13 @@ impl<S: Store, T> Replica<S, T> {
             .iter()
             .map(|l| (l.member, l.incarnation))
             .collect();
-        peer.floor = gossip.floor;
-        peer.told = Some(gossip.met);
+        peer.floor = if all_level {
+            gossip.floor
+        } else {
+            Timestamp::default()
+        };
+        peer.told = gossip.met.iter().copied().collect();
+        peer.filled.clone_from(&gossip.filled);
         let acked = peer.applied.get(&own).copied().unwrap_or(0);
         peer.stream.acknowledged(acked, now.mono_us);
         let Some(incarnation) = peer.incarnation else {
@@ -327,133 +396,159 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Tracks a log from now on. The disk must know it before it learns that older or unknown logs of
-    /// the member are finished, or the next start would count this one among them.
-    pub(super) fn track(&mut self, id: LogId) {
-        let progress_us = self.now.mono_us;
-        self.logs.entry(id).or_insert_with(|| Log {
-            progress_us,
-            dirty: true,
-            ..Log::default()
-        });
+    /// Tracks a log from now on, if its cohort is shared here; false if not. The disk must know it before it learns
+    /// that older or unknown logs of the member are finished, or the next start would count this one among them.
+    pub(super) fn track(&mut self, id: LogId) -> bool {
+        let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
+            return false;
+        };
+        let now = self.now;
+        self.logs.entry(id).or_insert_with(|| Log::new(cohort, now));
+        true
     }
 
-    /// Whether a log that is not tracked may exist: it is a replica's, and not finished.
+    /// Whether a log that is not tracked may exist: its cohort is shared here, and it is not finished.
     pub(super) fn may_be_log(&self, log: LogId) -> bool {
-        self.view.replicas(self.partition).contains(&log.member) && !self.is_finished(log)
+        self.tie_of(log).is_some() && !self.is_finished(log)
     }
 
-    /// Moves `stable` to the least of all replicas' `applied`.
+    /// Moves `stable` to the least of `applied` of all who share the log.
     pub(super) fn refresh_stable(&mut self) {
-        let (peers, now) = (&self.peers, self.now);
-        let mut changed = false;
-        for (id, log) in &mut self.logs {
-            let least = peers
-                .values()
-                .filter(|p| p.alive(now) || !broken(Rule::StableWithoutTheDead))
-                .map(|p| p.level.get(id).copied().unwrap_or(0))
-                .fold(log.applied, u64::min);
+        let mut moved = Vec::new();
+        for (id, log) in &self.logs {
+            let counts = |(member, p): &(MemberId, &Peer)| {
+                (p.alive(self.now) || !broken(Rule::StableWithoutTheDead))
+                    && !self.is_excused(log.cohort, *member, p)
+            };
+            let level = |(_, p): (MemberId, &Peer)| p.level.get(id).copied().unwrap_or(0);
+            let peers = self.peers_of(log.cohort).filter(counts);
+            let least = peers.map(level).fold(log.applied, u64::min);
             if least > log.stable {
-                log.stable = least;
-                changed = true;
+                moved.push((*id, least));
             }
         }
-        self.marks_changed |= changed;
+        for (id, stable) in moved {
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.stable = stable;
+                self.marks_changed = true;
+            }
+        }
     }
 
-    /// Forgets closed logs that every replica has in full.
+    /// Whether nothing more can be written to a log: its writer has started again, or is out of the view for good.
+    pub(super) fn is_closed(&self, id: LogId) -> bool {
+        let newest = if id.member == self.me {
+            Some(self.log.incarnation)
+        } else {
+            self.peers.get(&id.member).and_then(|p| p.incarnation)
+        };
+        newest.is_some_and(|newest| id.incarnation < newest) || !self.views.is_present(id.member)
+    }
+
+    /// Forgets closed logs that everybody who shares them has in full.
     ///
-    /// A log is closed for a replica that has met a later incarnation of its writer: it takes
-    /// nothing from the earlier one any more. When all replicas say that it is closed and that they
+    /// A log is closed for a member that has met a later incarnation of its writer: it takes
+    /// nothing from the earlier one any more. When all say that it is closed and that they
     /// are equally far, nobody can ever get more of it.
     pub(super) fn finish_logs(&mut self) {
-        let own = self.log;
-        let current = |member: MemberId| {
-            if member == own.member {
-                Some(own.incarnation)
-            } else {
-                self.peers.get(&member).and_then(|p| p.incarnation)
-            }
-        };
-        let met = self.met();
-        let closed = |id: &LogId| current(id.member).is_some_and(|c| id.incarnation < c);
-        let level = |id: &LogId, end: u64| {
-            self.peers.iter().all(|(member, p)| {
-                let knows = *member == id.member
-                    || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
-                // What it does not name it has nothing of; but it must have told.
-                let told = p.has_told(met) || broken(Rule::FinishUntold);
-                let level = p.level.get(id).copied().unwrap_or(0);
-                told && knows && (level == end || broken(Rule::FinishUntold))
-            })
-        };
-        let indexed = !self.peer_ids.is_empty();
+        let indexed = !self.is_alone();
         let finished: Vec<(LogId, u64)> = self
             .logs
             .iter()
             .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(**id))
+            .filter(|(id, log)| self.is_closed(**id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| self.is_level(**id, log))
             .map(|(id, log)| (*id, log.applied))
-            .filter(|(id, end)| closed(id) && level(id, *end))
             .collect();
-        if !self.recovery.serving {
-            return;
-        }
         for (id, end) in finished {
             self.finish(id, end);
         }
         self.write_off_lost_logs();
     }
 
-    /// Declares logs finished of which no replica has anything.
+    /// Whether all who share a log take nothing more of it and are as far as this replica.
+    fn is_level(&self, id: LogId, log: &Log) -> bool {
+        let met = self.met(log.cohort);
+        let gone = !self.views.is_present(id.member);
+        self.peers_of(log.cohort).all(|(member, p)| {
+            let knows = gone
+                || member == id.member
+                || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
+            // What it does not name it has nothing of; but it must have told.
+            let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
+            let level = p.level.get(&id).copied().unwrap_or(0);
+            let level = level == log.applied || broken(Rule::FinishUntold);
+            (told && knows && level) || self.is_excused(log.cohort, member, p)
+        })
+    }
+
+    /// Whether a member that only helped with a cohort has lost all it had of it.
+    pub(super) fn is_excused(&self, id: CohortId, member: MemberId, peer: &Peer) -> bool {
+        let tie = self.ties.get(&id);
+        let helps = tie.is_some_and(|tie| tie.helpers.contains(&member));
+        helps && peer.has_nothing(id, self.met(id))
+    }
+
+    /// Declares logs finished of which nobody has anything.
     ///
     /// A write that only its writer had is gone with that one's disk, and clients who have seen
-    /// it name a log that nobody can ever supply. When every replica has told, in its present
+    /// it name a log that nobody can ever supply. When everybody who shares a cohort has told, in its present
     /// incarnation, what it has, and takes nothing more from a writer's earlier incarnations, then
     /// those of them that nobody named do not exist.
     fn write_off_lost_logs(&mut self) {
-        let own = self.log;
-        let met = self.met();
-        if !self.peers.values().all(|p| p.has_told(met)) {
-            return;
-        }
-        let mut open = BTreeMap::from([(own.member, own.incarnation)]);
-        open.extend(
-            self.peers
-                .iter()
-                .filter_map(|(m, p)| Some((*m, p.incarnation?))),
-        );
-        for (member, incarnation) in open {
-            let met = |p: &Peer| p.open.get(&member).is_some_and(|met| *met >= incarnation);
-            let known = self.finished.get(&member).map_or(0, |f| f.below);
-            if known >= incarnation || !self.peers.values().all(met) {
+        let mut lost = Vec::new();
+        for (id, tie) in &self.ties {
+            let met = self.met(*id);
+            let mut peers = self.peers_of(*id);
+            if !self.is_filled(*id)
+                || !peers.all(|(m, p)| p.has_told(*id, met) || self.is_excused(*id, m, p))
+            {
                 continue;
             }
+            for member in &tie.cohort.replicas {
+                let newest = if *member == self.me {
+                    Some(self.log.incarnation)
+                } else {
+                    self.peers.get(member).and_then(|p| p.incarnation)
+                };
+                let gone = !self.views.is_present(*member);
+                let out = tie.cohort.until.map(|until| ids::incarnation(until, 0));
+                let Some(closed) = newest.or(out.filter(|_| gone)) else {
+                    continue;
+                };
+                let knows = |p: &Peer| p.open.get(member).is_some_and(|met| *met >= closed);
+                let known = self.finished.get(&(*id, *member)).map_or(0, |f| f.below);
+                if known < closed && (gone || self.peers_of(*id).all(|(_, p)| knows(p))) {
+                    lost.push((*id, *member, closed));
+                }
+            }
+        }
+        for (cohort, member, closed) in lost {
             let finished = Arc::make_mut(&mut self.finished);
-            let of_member = finished.entry(member).or_default();
-            of_member.below = incarnation;
+            let of_member = finished.entry((cohort, member)).or_default();
+            of_member.below = closed;
             let value = record::encode(of_member);
-            let records = &mut self.staged.records;
-            records.put(record::finished_key(member), value);
+            let key = record::finished_key(cohort, member);
+            self.staged.records.put(key, value);
             self.marks_changed = true;
         }
     }
 
     /// What a peer has finished was level everywhere, here too.
     fn finish_known(&mut self, gossip: &Gossip) {
-        if !self.recovery.serving {
-            return;
-        }
-        let indexed = !self.peer_ids.is_empty();
+        let indexed = !self.is_alone();
         let known: Vec<(LogId, u64)> = self
             .logs
             .iter()
             .filter(|(id, log)| **id != self.log && log.received == log.applied)
-            .filter(|(id, _)| !self.has_early(**id))
+            .filter(|(id, log)| !self.has_early(**id) && self.is_filled(log.cohort))
             .filter(|(id, log)| {
-                let finished = gossip.finished.iter().find(|(m, _)| *m == id.member);
+                let place = (log.cohort, id.member);
+                let mut finished = gossip.finished.iter();
+                let finished = finished.find(|(c, m, _)| (*c, *m) == place);
                 let tracked = gossip.logs.iter().any(|r| r.log == **id);
                 // Of those that finished long ago the last seq is forgotten; they were level too.
-                finished.is_some_and(|(_, f)| match f.last_seq(id.incarnation) {
+                finished.is_some_and(|(_, _, f)| match f.last_seq(id.incarnation) {
                     Some(last) => last == log.applied,
                     None => !tracked && f.contains(id.incarnation),
                 })
@@ -473,13 +568,15 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn finish(&mut self, id: LogId, end: u64) {
-        self.logs.remove(&id);
+        let Some(log) = self.logs.remove(&id) else {
+            return;
+        };
         let finished = Arc::make_mut(&mut self.finished);
-        let of_member = finished.entry(id.member).or_default();
+        let of_member = finished.entry((log.cohort, id.member)).or_default();
         of_member.insert(id.incarnation, end);
         let value = record::encode(of_member);
         let records = &mut self.staged.records;
-        records.put(record::finished_key(id.member), value);
+        records.put(record::finished_key(log.cohort, id.member), value);
         records.delete(record::log_key(id));
         for peer in self.peers.values_mut() {
             peer.applied.remove(&id);

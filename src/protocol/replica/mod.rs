@@ -15,6 +15,8 @@
 //! tombstones.rs  when a delete may be forgotten
 //! publish.rs     the marks that readers see
 //! recovery.rs    from start to serving
+//! ties.rs        whose logs are shared, and with whom
+//! handover.rs    slots that come here, cohorts that end
 //! reads.rs       reads that the fast path could not answer
 //! ```
 
@@ -22,28 +24,31 @@ mod accept;
 mod apply;
 mod early;
 mod gossip;
+mod handover;
 mod publish;
 mod pull;
 mod reads;
 mod recovery;
 mod snapshot;
 mod stream;
+mod ties;
 mod tombstones;
 
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
-use super::ids::{Dot, LogId, MemberId};
+use super::ids::{self, Dot, LogId, MemberId};
 use super::marks::Elsewhere;
-
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{self, Counts, Finished, Identity, LogRecord};
+use super::record::{self, Counts, Finished, Identity};
+use super::slots::SlotSet;
 use super::store::{Batch, Store, StoreError};
 use super::teeth::{Rule, broken};
 use super::version::{Key, Stamp};
-use super::view::{PartitionId, View};
+use super::view::PartitionId;
+use super::views::{CohortId, Home, Views};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The time of an event, from both clocks.
@@ -113,15 +118,27 @@ pub enum Effect<T> {
     Restart {
         above: u64,
     },
+    /// All that the view with this number asks of this replica is here.
+    Ready(u64),
+    /// Everybody has what was written for this cohort: it can go.
+    Over(CohortId),
 }
 
 /// What a replica must know about itself.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub me: MemberId,
-    pub view: Arc<View>,
-    /// A number for this start, larger than earlier ones as far as the wall clock is right.
-    pub incarnation: u64,
+    /// A replica lives under one view: when those that concern it change, it is opened again.
+    pub views: Arc<Views>,
+    /// A number for this start, larger than earlier ones as far as the wall clock is right, below
+    /// `1 <<` [`ids::START_BITS`].
+    pub start: u64,
+    /// An incarnation of this member that is known to others; 0 when there is none.
+    pub above: u64,
+    /// The disk is known to be as this process left it, and served until now.
+    pub trusted: bool,
+    /// What an earlier replica of this process knew of other partitions.
+    pub elsewhere: Arc<Elsewhere>,
 }
 
 /// An incarnation above the last one that is known, from a number that ought to be but may not.
@@ -143,15 +160,34 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("the data belongs to another node (member {found}, this is {me})")]
     OtherNode { found: MemberId, me: MemberId },
-    #[error("the data was written under another VIEW or K")]
+    #[error("the data was written by a cluster that started with another VIEW or K")]
     OtherView,
-    #[error("{0} is in no partition of the view")]
+    #[error("the data was written under view {found}, and the newest one known is {known}")]
+    NewerView { found: u64, known: u64 },
+    #[error("{0} is in no view")]
     NotInView(MemberId),
 }
 
+/// Whether a disk is this node's, and not from a future that it does not know.
+fn check_identity(id: &Identity, me: MemberId, views: &Views) -> Result<(), OpenError> {
+    let known = views.view.number;
+    if id.member != me {
+        let found = id.member;
+        Err(OpenError::OtherNode { found, me })
+    } else if id.fingerprint != views.view.fingerprint() {
+        Err(OpenError::OtherView)
+    } else if id.view > known {
+        let found = id.view;
+        Err(OpenError::NewerView { found, known })
+    } else {
+        Ok(())
+    }
+}
+
 /// How far one log is here, and what is known of it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Log {
+    cohort: CohortId,
     /// Taken in up to here (prefix-closed), durable or not.
     received: u64,
     /// Durable up to here (prefix-closed).
@@ -175,6 +211,23 @@ struct Log {
 }
 
 impl Log {
+    fn new(cohort: CohortId, now: Now) -> Self {
+        Self {
+            cohort,
+            received: 0,
+            applied: 0,
+            stable: 0,
+            exposed: 0,
+            indexed_from: 0,
+            pruned: 0,
+            progress_us: now.mono_us,
+            pull: None,
+            complete: Timestamp::default(),
+            promise: Default::default(),
+            dirty: true,
+        }
+    }
+
     /// Every write with a timestamp up to here is applied.
     fn complete(&self) -> Timestamp {
         if self.applied >= self.promise.0 {
@@ -197,18 +250,24 @@ impl Log {
 pub struct Replica<S, T> {
     me: MemberId,
     log: LogId,
-    view: Arc<View>,
-    partition: PartitionId,
-    /// The other replicas of the partition.
+    views: Arc<Views>,
+    /// `None` for a node that is not in the view yet, or no more.
+    partition: Option<PartitionId>,
+    /// The cohort that it opens logs for.
+    own: Option<CohortId>,
+    ties: BTreeMap<CohortId, ties::Tie>,
+    /// The slots of all ties that are kept here.
+    kept: SlotSet,
+    /// All others with whom logs are shared.
     peer_ids: Vec<MemberId>,
-    /// All members of other partitions.
+    /// All other members.
     strangers: Vec<MemberId>,
     clock: Arc<Clock>,
     store: S,
     now: Now,
 
     logs: BTreeMap<LogId, Log>,
-    finished: Arc<BTreeMap<MemberId, Finished>>,
+    finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     elsewhere: Arc<Elsewhere>,
     peers: BTreeMap<MemberId, gossip::Peer>,
     counts: Counts,
@@ -229,6 +288,7 @@ pub struct Replica<S, T> {
     stalled: Vec<reads::Stalled<T>>,
     recovery: recovery::Recovery,
     snapshot: Option<snapshot::Fetch>,
+    leftover: handover::Leftover,
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
     disk_full: Option<String>,
@@ -243,37 +303,29 @@ impl<S: Store, T> Replica<S, T> {
     /// Opens the replica on what its disk holds.
     ///
     /// # Errors
-    /// When the store cannot be read, or holds another node's or another view's data.
+    /// When the store cannot be read, or holds another node's or another cluster's data.
     pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
-        let Setup {
-            me,
-            view,
-            incarnation,
-        } = setup;
-        let partition = view.partition_of(me).ok_or(OpenError::NotInView(me))?;
+        let Setup { me, views, .. } = setup;
+        // Nothing of what only a node that is out has may be dropped.
+        if !views.members().contains_key(&me) {
+            return Err(OpenError::NotInView(me));
+        }
         let identity: Option<Identity> = record::load_record(&store, record::IDENTITY)?;
         if let Some(id) = &identity {
-            if id.member != me {
-                return Err(OpenError::OtherNode {
-                    found: id.member,
-                    me,
-                });
-            }
-            if id.fingerprint != view.fingerprint() {
-                return Err(OpenError::OtherView);
-            }
+            check_identity(id, me, &views)?;
         }
         // Never an incarnation twice, whatever the wall clock says.
         let last = identity.as_ref().map_or(0, |id| id.incarnation);
+        let wanted = ids::incarnation(views.view.number, setup.start);
         let log = LogId {
             member: me,
             incarnation: if broken(Rule::ReuseLog) {
-                1
+                ids::incarnation(views.view.number, 1)
             } else {
-                above(last, incarnation)
+                above(last.max(setup.above), wanted)
             },
         };
-        let served = identity.is_some_and(|id| id.served);
+        let filled = identity.map(|id| id.filled).unwrap_or_default();
         let promised: Timestamp =
             record::load_record(&store, record::PROMISED)?.unwrap_or_default();
         clock.observe_wall(now.wall_ms);
@@ -281,65 +333,36 @@ impl<S: Store, T> Replica<S, T> {
         // A wall clock that was set back must not put new writes behind old ones.
         clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
 
-        let mut logs: BTreeMap<LogId, Log> = BTreeMap::new();
-        for (
-            id,
-            LogRecord {
-                applied,
-                stable,
-                indexed_from,
-            },
-        ) in record::load_logs(&store)?
-        {
-            let log = Log {
-                received: applied,
-                applied,
-                stable,
-                exposed: applied,
-                indexed_from,
-                // What a crash left of the index below is dropped with the rest.
-                pruned: 0,
-                progress_us: now.mono_us,
-                ..Log::default()
-            };
-            logs.insert(id, log);
-        }
-        logs.insert(
-            log,
-            Log {
-                progress_us: now.mono_us,
-                dirty: true,
-                ..Log::default()
-            },
-        );
-        let finished = record::load_finished(&store)?.into_iter().collect();
-        let early = record::load_early(&store)?;
-        let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
+        let own = views.current(me);
+        let ties = ties::ties(&views, me, &filled);
+        let intact = own.is_some_and(|id| ties.get(&id).is_some_and(|t| t.filled.is_some()));
+        let mut kept = SlotSet::default();
+        ties.values().for_each(|tie| kept.join(&tie.part));
+        let peers: BTreeSet<MemberId> = ties.values().flat_map(|t| t.peers.clone()).collect();
+        let is_stranger = |m: &MemberId| *m != me && !peers.contains(m);
+        let strangers = views.members().into_keys().filter(is_stranger).collect();
 
-        let is_peer = |m: &MemberId| view.replicas(partition).contains(m);
-        let (peer_ids, strangers): (Vec<_>, Vec<_>) = view
-            .members()
-            .map(|(m, _)| m)
-            .filter(|m| *m != me)
-            .partition(is_peer);
-        let peers = peer_ids
-            .iter()
-            .map(|m| (*m, gossip::Peer::default()))
-            .collect();
+        let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
+        let mut elsewhere = setup.elsewhere;
+        Arc::make_mut(&mut elsewhere).retain(&views);
         let mut replica = Self {
             me,
             log,
-            view,
-            partition,
-            peer_ids,
+            partition: own.map(|id| id.partition),
+            own,
+            ties,
+            kept: kept.clone(),
+            peer_ids: peers.iter().copied().collect(),
             strangers,
+            views,
             clock,
-            store,
-            now,
-            logs,
-            finished: Arc::new(finished),
-            elsewhere: Arc::default(),
-            peers,
+            logs: BTreeMap::new(),
+            finished: Arc::new(record::load_finished(&store)?),
+            elsewhere,
+            peers: peers
+                .into_iter()
+                .map(|m| (m, gossip::Peer::default()))
+                .collect(),
             counts,
             staged: apply::Staged::default(),
             batches: VecDeque::new(),
@@ -347,21 +370,79 @@ impl<S: Store, T> Replica<S, T> {
             durable_batch: 0,
             inflight: BTreeMap::new(),
             inflight_bytes: 0,
-            early,
+            early: record::load_early(&store)?,
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
             stalled: Vec::new(),
-            recovery: recovery::Recovery::new(served),
+            recovery: recovery::Recovery::new(intact, intact && setup.trusted),
             snapshot: None,
+            leftover: handover::Leftover::of(&kept),
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
             disk_full: None,
             opened: false,
             effects: Vec::new(),
             marks_changed: true,
+            store,
+            now,
         };
+        replica.load_logs()?;
+        replica.track(log);
         replica.start();
         Ok(replica)
+    }
+
+    /// Goes on with the logs that the disk knows, and forgets those that are over or no business of this replica.
+    fn load_logs(&mut self) -> Result<(), StoreError> {
+        for (id, known) in record::load_logs(&self.store)? {
+            // How far a log is counts for the slots that were kept: when there are more now, it says nothing.
+            let tie = self.tie_of(id);
+            let tie = tie.filter(|t| t.filled.is_some() || self.own == Some(t.cohort.id));
+            let Some(tie) = tie else {
+                self.forget_log(id)?;
+                continue;
+            };
+            let log = Log {
+                received: known.applied,
+                applied: known.applied,
+                stable: known.stable,
+                exposed: known.applied,
+                indexed_from: known.indexed_from,
+                dirty: false,
+                ..Log::new(tie.cohort.id, self.now)
+            };
+            self.logs.insert(id, log);
+        }
+        let finished = Arc::make_mut(&mut self.finished);
+        let mut gone = Vec::new();
+        finished.retain(|(cohort, member), _| {
+            let kept = self.ties.contains_key(cohort);
+            if !kept {
+                gone.push(record::finished_key(*cohort, *member));
+            }
+            kept
+        });
+        for key in gone {
+            self.staged.records.delete(key);
+        }
+        Ok(())
+    }
+
+    /// Takes all that the disk has about a log off it.
+    fn forget_log(&mut self, id: LogId) -> Result<(), StoreError> {
+        let records = &mut self.staged.records;
+        records.delete(record::log_key(id));
+        let (from, to) = (record::index_key(id, 0), record::index_key(id, u64::MAX));
+        self.store.scan(&from, &to, &mut |key, _| {
+            records.delete(key);
+            true
+        })
+    }
+
+    /// The views that it goes by.
+    #[must_use]
+    pub fn views(&self) -> Arc<Views> {
+        Arc::clone(&self.views)
     }
 
     /// The log that this incarnation writes.
@@ -465,11 +546,14 @@ impl<S: Store, T> Replica<S, T> {
         self.pump_all();
         self.close_gaps();
         self.snapshot_tick();
+        self.follow();
         self.try_serve();
         if self.gossip_due() {
             self.finish_logs();
+            self.end_cohorts();
             let chores = self.settle_early();
             let chores = chores.and_then(|()| self.collect_tombstones());
+            let chores = chores.and_then(|()| self.drop_leftover());
             if let Err(error) = chores.and_then(|()| self.prune_index()) {
                 self.effects.push(Effect::Fault(error));
             }
@@ -506,16 +590,68 @@ impl<S: Store, T> Replica<S, T> {
     fn beacon(&mut self, beacon: &Beacon) {
         self.clock.observe(beacon.clock);
         if self.elsewhere.lacks(beacon) {
-            Arc::make_mut(&mut self.elsewhere).join(beacon);
+            Arc::make_mut(&mut self.elsewhere).join(beacon, &self.views);
             self.marks_changed = true;
         }
     }
 
     fn is_finished(&self, log: LogId) -> bool {
-        !self.logs.contains_key(&log)
-            && self
-                .finished
-                .get(&log.member)
-                .is_some_and(|f| f.contains(log.incarnation))
+        if self.logs.contains_key(&log) {
+            return false;
+        }
+        match self.views.home(log) {
+            Home::Over => true,
+            Home::Ahead => false,
+            Home::Cohort(id) => {
+                let finished = self.finished.get(&(id, log.member));
+                finished.is_some_and(|f| f.contains(log.incarnation))
+            }
+        }
+    }
+
+    /// Whether nothing is on its way to the disk and no client waits for a write: the replica can be opened again.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.batches.is_empty() && self.staged.is_empty() && self.accept.is_empty()
+    }
+
+    /// Takes newer views over, if they change nothing for this replica; false when it has to be opened again.
+    pub fn take_views(&mut self, views: &Arc<Views>) -> bool {
+        if !self.views.is_same_for(views, self.me) {
+            return false;
+        }
+        self.views = Arc::clone(views);
+        let peers = &self.peers;
+        let is_stranger = |m: &MemberId| *m != self.me && !peers.contains_key(m);
+        self.strangers = views.members().into_keys().filter(is_stranger).collect();
+        Arc::make_mut(&mut self.elsewhere).retain(views);
+        // Where logs belong that were opened under a view not known so far shows now.
+        let open = self.peers.iter().filter_map(|(member, peer)| {
+            peer.incarnation.map(|incarnation| LogId {
+                member: *member,
+                incarnation,
+            })
+        });
+        for log in open.collect::<Vec<_>>() {
+            self.track(log);
+        }
+        self.marks_changed = true;
+        true
+    }
+
+    /// Ends this replica, once it [is idle](Self::is_idle), so that one under newer views takes its place: how to
+    /// open that one, and the reads that it has to go on with.
+    #[must_use]
+    pub fn succeed(self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
+        let setup = Setup {
+            me: self.me,
+            views,
+            start,
+            above: self.log.incarnation,
+            trusted: self.recovery.serving,
+            elsewhere: self.elsewhere,
+        };
+        let reads = self.stalled.into_iter().map(reads::Stalled::into_event);
+        (setup, reads.collect())
     }
 }

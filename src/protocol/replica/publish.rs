@@ -20,9 +20,14 @@ impl<S: Store, T> Replica<S, T> {
             exposed: log.exposed,
         };
         Marks {
-            view: Arc::clone(&self.view),
+            views: Arc::clone(&self.views),
             me: self.me,
             partition: self.partition,
+            cohorts: self
+                .ties
+                .keys()
+                .map(|id| (*id, self.is_filled(*id)))
+                .collect(),
             recovering: self.recovery_reason(),
             logs: self.logs.iter().map(|(id, log)| (*id, mark(log))).collect(),
             finished: Arc::clone(&self.finished),
@@ -32,6 +37,7 @@ impl<S: Store, T> Replica<S, T> {
                 .iter()
                 .map(|(member, peer)| PeerMark {
                     member: *member,
+                    replica: self.is_replica(*member),
                     alive: peer.alive(self.now),
                     serving: peer.serving,
                     applied: peer.applied.clone(),

@@ -7,9 +7,10 @@
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{Message, Pull, Range};
 use super::super::record::{self, IndexRun};
+use super::super::slots::Slot;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
-use super::super::version::Key;
+use super::super::version::{Key, Version};
 use super::Replica;
 use std::collections::BTreeSet;
 
@@ -40,7 +41,8 @@ impl<S: Store, T> Replica<S, T> {
                     let streaming = self.peers.get(&id.member).is_some_and(|p| {
                         p.alive(self.now) && p.incarnation == Some(id.incarnation)
                     });
-                    (!streaming || now.saturating_sub(log.progress_us) > STALL_US)
+                    self.takes(log.cohort)
+                        && (!streaming || now.saturating_sub(log.progress_us) > STALL_US)
                         && self.known_end(**id) > log.received
                 })
                 .map(|(id, _)| *id)
@@ -52,22 +54,19 @@ impl<S: Store, T> Replica<S, T> {
 
     /// The highest seq of a log that any peer reported.
     pub(super) fn known_end(&self, log: LogId) -> u64 {
-        self.peers
-            .values()
-            .filter_map(|p| p.applied.get(&log).copied())
-            .max()
-            .unwrap_or(0)
+        let reported = self.peers.values().filter_map(|p| p.applied.get(&log));
+        reported.max().copied().unwrap_or(0)
     }
 
     /// Asks the best holder for the next part of a log, unless that is under way.
     pub(super) fn pull(&mut self, id: LogId) {
-        if self.must_fetch_snapshot() || self.disk_full.is_some() || self.disk_is_behind() {
-            return;
-        }
         let now = self.now;
-        let Some(log) = self.logs.get(&id) else {
+        let Some((log, tie)) = self.logs.get(&id).zip(self.tie_of(id)) else {
             return;
         };
+        if !self.takes(log.cohort) || self.disk_full.is_some() || self.disk_is_behind() {
+            return;
+        }
         let mut avoid = None;
         if let Some(state) = log.pull {
             if now.mono_us.saturating_sub(state.sent_us) < PULL_TIMEOUT_US {
@@ -77,7 +76,12 @@ impl<S: Store, T> Replica<S, T> {
         }
         let received = log.received;
         let has = |p: &super::gossip::Peer| p.applied.get(&id).is_some_and(|a| *a > received);
-        let alive = || self.peers.iter().filter(|(_, p)| p.alive(now));
+        let suppliers = || {
+            tie.suppliers
+                .iter()
+                .filter_map(|m| self.peers.get_key_value(m))
+        };
+        let alive = || suppliers().filter(|(_, p)| p.alive(now));
         // Who is known to have it; else its writer; and another one than last time, if there is.
         let holder = alive()
             .filter(|(m, p)| has(p) && Some(**m) != avoid)
@@ -132,7 +136,7 @@ impl<S: Store, T> Replica<S, T> {
             }
             return Ok(());
         };
-        if after >= log.applied {
+        if after >= log.applied || !self.supplies(from, log.cohort) {
             return Ok(());
         }
         let mut range = Range {
@@ -184,7 +188,8 @@ impl<S: Store, T> Replica<S, T> {
                 }
                 from = seq + 1;
                 bytes += key.len();
-                if seen.insert(key.clone())
+                if !key.is_empty()
+                    && seen.insert(key.clone())
                     && let Some(version) = record::load(&self.store, &key)?
                 {
                     bytes += version.size();
@@ -198,17 +203,17 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Takes a part of a log in.
     pub(super) fn range(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
-        if self.must_fetch_snapshot() {
-            return Ok(());
-        }
         let Some(log) = self.logs.get_mut(&range.log) else {
             return Ok(());
         };
         log.pull = None;
-        let received = log.received;
+        let (received, cohort) = (log.received, log.cohort);
+        if !self.takes(cohort) {
+            return Ok(());
+        }
         if range.too_old {
             if range.after >= received {
-                self.fetch_snapshot_from(from);
+                self.fetch_snapshot_from(from, cohort);
             }
             return Ok(());
         }
@@ -238,14 +243,27 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes versions in that a peer shipped, whatever their logs; their dots and keys.
     pub(super) fn take_versions(
         &mut self,
-        versions: Vec<super::super::version::Version>,
+        versions: Vec<Version>,
     ) -> Result<Vec<(Dot, Key)>, StoreError> {
         let mut came = Vec::with_capacity(versions.len());
         for version in versions {
-            self.clock.observe(version.stamp.ts);
-            came.push((version.dot, version.key.clone()));
-            self.stage_seen(version)?;
+            let dot = version.dot;
+            let key = self.keep(version)?;
+            if !key.is_empty() {
+                came.push((dot, key));
+            }
         }
         Ok(came)
+    }
+
+    /// Takes a version in, if its slot is kept here; its key then, else an empty one.
+    pub(super) fn keep(&mut self, version: Version) -> Result<Key, StoreError> {
+        self.clock.observe(version.stamp.ts);
+        if !self.keeps(Slot::of(&version.key)) {
+            return Ok(Key::new());
+        }
+        let key = version.key.clone();
+        self.stage_seen(version)?;
+        Ok(key)
     }
 }

@@ -5,10 +5,11 @@ use super::super::context::Context;
 use super::super::marks::Marks;
 use super::super::op::{Answer, Consistency, Missing, Refusal};
 use super::super::reads::{self, Lookup};
+use super::super::slots::Slot;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
-use super::Replica;
+use super::{Event, Replica};
 
 /// Reads that wait, at most.
 const MAX_STALLED: usize = 10_000;
@@ -19,6 +20,19 @@ pub(super) struct Stalled<T> {
     key: Key,
     context: Context,
     until_us: u64,
+}
+
+impl<T> Stalled<T> {
+    /// The read, to be asked again.
+    pub(super) fn into_event(self) -> Event<T> {
+        Event::Read {
+            ticket: self.ticket,
+            key: self.key,
+            context: self.context,
+            consistency: Consistency::Causal,
+            until_us: self.until_us,
+        }
+    }
 }
 
 impl<S: Store, T> Replica<S, T> {
@@ -44,7 +58,7 @@ impl<S: Store, T> Replica<S, T> {
                     context,
                     until_us,
                 };
-                self.fetch_missing(&read.context);
+                self.fetch_missing(&read.key, &read.context);
                 self.stalled.push(read);
                 self.marks_changed = true;
             }
@@ -59,10 +73,17 @@ impl<S: Store, T> Replica<S, T> {
         consistency: Consistency,
     ) -> Result<Answer, Option<Refusal>> {
         let marks = self.marks();
+        if Some(marks.view().partition_of_key(key)) != self.partition {
+            return Ok(Answer::Refused(Refusal::NotMine));
+        }
         match reads::lookup(&self.store, &marks, key, context, consistency) {
             Ok(Lookup::Answer(read)) => Ok(Answer::Read(read)),
             Ok(Lookup::Hidden) => self.look_behind(&marks, key, context, consistency),
             Ok(Lookup::Short(missing)) => Err(Some(Refusal::Short(missing))),
+            Ok(Lookup::OldView) => Err(Some(Refusal::OldView {
+                have: self.views.view.number,
+                need: context.view,
+            })),
             Ok(Lookup::Recovering(reason)) => Err(Some(Refusal::Recovering(reason))),
             Err(error) => Ok(Answer::Refused(Refusal::Storage(error.to_string()))),
         }
@@ -76,7 +97,7 @@ impl<S: Store, T> Replica<S, T> {
         context: &Context,
         consistency: Consistency,
     ) -> Result<Answer, Option<Refusal>> {
-        let stale = !marks.covers(context) || marks.recovering.is_some();
+        let stale = !marks.covers(Slot::of(key), context) || marks.recovering.is_some();
         let (shown, stale) = match (self.accept.shown(key, context), consistency) {
             (Ok(shown), _) => (shown, stale),
             (Err(_), Consistency::Eventual) => {
@@ -97,13 +118,13 @@ impl<S: Store, T> Replica<S, T> {
         Ok(Answer::Read(read))
     }
 
-    fn fetch_missing(&mut self, context: &Context) {
+    fn fetch_missing(&mut self, key: &Key, context: &Context) {
         // Nobody may hear of this incarnation before the disk knows it.
         if !self.opened {
             return;
         }
         let mut unknown = false;
-        for missing in self.marks().missing(context) {
+        for missing in self.marks().missing(Slot::of(key), context) {
             if self.logs.contains_key(&missing.log) {
                 self.pull(missing.log);
             } else {
@@ -138,7 +159,7 @@ impl<S: Store, T> Replica<S, T> {
         self.retry_stalled();
         for read in std::mem::take(&mut self.stalled) {
             if read.until_us > self.now.mono_us || broken(Rule::WaitForever) {
-                self.fetch_missing(&read.context);
+                self.fetch_missing(&read.key, &read.context);
                 self.stalled.push(read);
                 continue;
             }

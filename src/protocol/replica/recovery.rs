@@ -10,6 +10,7 @@ use super::super::message::Gossip;
 use super::super::record::{self, Identity};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
+use super::super::views::CohortId;
 use super::{Now, Replica};
 use std::collections::BTreeMap;
 
@@ -19,15 +20,17 @@ const PATIENCE_US: u64 = 1_000_000;
 
 /// Where a replica is between start and serving.
 pub(super) struct Recovery {
+    /// This process served from the disk until now: there is nothing to compare.
+    trusted: bool,
     /// When the peers could first hear of this start.
     asked_us: Option<u64>,
     pub(super) serving: bool,
-    /// The disk has served before and is not known to be old.
-    intact: bool,
+    /// Everything of the own cohort is on the disk, as far as is known.
+    pub(super) intact: bool,
     /// What it holds came from peers, in this incarnation.
     pub(super) refilled: bool,
     /// The disk is old or empty and a peer has data: only a snapshot helps.
-    fetch: bool,
+    pub(super) fetch: bool,
     /// A snapshot has been taken in.
     fetched: bool,
     /// The batch with which the disk learns that this replica has served.
@@ -43,8 +46,9 @@ struct Contact {
 }
 
 impl Recovery {
-    pub(super) fn new(served: bool) -> Self {
+    pub(super) fn new(served: bool, trusted: bool) -> Self {
         Self {
+            trusted,
             asked_us: None,
             serving: false,
             intact: served,
@@ -74,12 +78,17 @@ impl<S: Store, T> Replica<S, T> {
         self.try_serve();
     }
 
-    fn stage_identity(&mut self, served: bool) {
+    pub(super) fn stage_identity(&mut self, served: bool) {
+        let filled = self.ties.iter().filter(|(id, tie)| match self.own {
+            Some(own) if own == **id => served,
+            _ => tie.filled.is_some(),
+        });
         let identity = Identity {
             member: self.me,
             incarnation: self.log.incarnation,
-            fingerprint: self.view.fingerprint(),
-            served,
+            fingerprint: self.views.view.fingerprint(),
+            view: self.views.view.number,
+            filled: filled.map(|(id, t)| (*id, t.part.clone())).collect(),
         };
         self.staged
             .records
@@ -93,15 +102,28 @@ impl<S: Store, T> Replica<S, T> {
             return None;
         }
         let waiting_for = |members: Vec<MemberId>| {
-            let address = |m: &MemberId| self.view.address(*m).map(|a| a.to_string());
+            let address = |m: &MemberId| self.views.view.address(*m).map(|a| a.to_string());
             members
                 .iter()
                 .filter_map(address)
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let peers = waiting_for(self.peer_ids.clone());
-        Some(match (&self.snapshot, self.recovery.intact) {
+        let Some(own) = self.own_tie() else {
+            return Some("it is not in the view".into());
+        };
+        let fetch = self
+            .snapshot
+            .as_ref()
+            .filter(|f| f.cohort() == own.cohort.id);
+        let others = own
+            .cohort
+            .replicas
+            .iter()
+            .copied()
+            .filter(|m| *m != self.me);
+        let peers = waiting_for(others.collect());
+        Some(match (fetch, self.recovery.intact) {
             (Some(fetch), _) => format!("its data is being copied from {}", {
                 waiting_for(vec![fetch.source()])
             }),
@@ -110,11 +132,6 @@ impl<S: Store, T> Replica<S, T> {
                 "its disk is empty or old, and no replica of its partition that has the data has answered yet ({peers})"
             ),
         })
-    }
-
-    /// Whether what is here is only good as the target of a snapshot.
-    pub(super) fn must_fetch_snapshot(&self) -> bool {
-        self.recovery.fetch
     }
 
     /// Whether this replica knows of nobody who has data.
@@ -128,13 +145,23 @@ impl<S: Store, T> Replica<S, T> {
     /// Learns from gossip how this disk compares.
     pub(super) fn compare(&mut self, from: MemberId, gossip: &Gossip) {
         let old = self.is_older_than(gossip);
+        if old {
+            let own = self.own;
+            let others = self.ties.iter_mut().filter(|(id, _)| Some(**id) != own);
+            others.for_each(|(_, tie)| tie.filled = None);
+        }
+        let replica = self.is_replica(from);
         let empty = !self.recovery.intact && !self.recovery.fetched && !broken(Rule::ServeEmpty);
-        if (old || (empty && !gossip.fresh)) && !self.peer_ids.is_empty() && !self.recovery.fetch {
-            self.recovery.fetch = true;
+        let empty = empty && replica && !gossip.fresh;
+        let alone = self.replicas().next().is_none();
+        if old || (empty && !alone && !self.recovery.fetch) {
+            // Who is alone in its partition can only follow those who held its slots before.
+            self.recovery.fetch = !alone;
             self.recovery.intact = false;
             self.recovery.refilled = true;
             self.recovery.recorded = None;
             self.recovery.serving = false;
+            self.recovery.trusted = false;
             self.marks_changed = true;
         }
         if self.recovery.fetch {
@@ -142,9 +169,12 @@ impl<S: Store, T> Replica<S, T> {
             // it promised before is lost with its disk, but a peer that counted on it had heard
             // of a later clock.
             self.keep_promise(gossip.clock);
-            if gossip.serving {
-                self.fetch_snapshot_from(from);
+            if let Some(own) = self.own.filter(|_| gossip.serving && replica) {
+                self.fetch_snapshot_from(from, own);
             }
+        }
+        if !replica && !alone {
+            return;
         }
         let contact = self.recovery.contact.as_ref();
         let gone = contact.is_some_and(|c| {
@@ -152,10 +182,16 @@ impl<S: Store, T> Replica<S, T> {
             !peer.is_some_and(|p| p.alive(self.now))
         });
         if (contact.is_none() || gone) && !self.recovery.serving {
+            let own = |log: &LogId| {
+                let cohort = self.tie_of(*log).map(|t| t.cohort.id);
+                cohort == self.own || (alone && cohort.is_some_and(|id| self.claims(id)))
+            };
+            let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
+            let ours = self.logs.iter().map(|(id, l)| (*id, l.applied));
             self.recovery.contact = Some(Contact {
                 peer: from,
-                theirs: gossip.logs.iter().map(|r| (r.log, r.applied)).collect(),
-                ours: self.logs.iter().map(|(id, l)| (*id, l.applied)).collect(),
+                theirs: theirs.filter(|(log, _)| own(log)).collect(),
+                ours: ours.filter(|(log, _)| own(log)).collect(),
             });
         }
         self.try_serve();
@@ -164,13 +200,17 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether the peer counts on something that is not here: it knows a write to be at every
     /// replica, and this one lacks it.
     fn is_older_than(&self, gossip: &Gossip) -> bool {
-        let behind = |log: LogId, seq: u64| match self.logs.get(&log) {
-            _ if broken(Rule::TrustOldDisk) => false,
-            Some(l) => l.applied < seq,
-            None => seq > 0 && !self.is_finished(log),
+        let behind = |log: LogId, seq: u64| {
+            // Of what is still to be fetched nothing is missed.
+            let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
+            match self.logs.get(&log) {
+                _ if !claimed || broken(Rule::TrustOldDisk) => false,
+                Some(l) => l.applied < seq,
+                None => seq > 0 && !self.is_finished(log),
+            }
         };
         gossip.logs.iter().any(|r| behind(r.log, r.stable))
-            || gossip.finished.iter().any(|(member, finished)| {
+            || gossip.finished.iter().any(|(_, member, finished)| {
                 finished.recent.iter().any(|&(incarnation, last)| {
                     let log = LogId {
                         member: *member,
@@ -181,27 +221,53 @@ impl<S: Store, T> Replica<S, T> {
             })
     }
 
+    /// Whether everything of a cohort is said to be on this disk.
+    fn claims(&self, id: CohortId) -> bool {
+        if self.own == Some(id) {
+            return true;
+        }
+        self.ties.get(&id).is_some_and(|t| t.filled.is_some())
+    }
+
+    /// Whether something that is to be served here alone may still come from those who held it before.
+    fn may_be_filled(&self, waited: bool) -> bool {
+        self.ties.iter().any(|(id, tie)| {
+            let lacking = self.own != Some(*id) && tie.holder && tie.filled.is_none();
+            let mut suppliers = tie.suppliers.iter().filter_map(|m| self.peers.get(m));
+            lacking && (!waited || suppliers.any(|p| p.alive(self.now)))
+        })
+    }
+
     /// Starts to serve when nothing speaks against it any more.
     pub(super) fn try_serve(&mut self) {
-        if self.recovery.serving || self.recovery.fetch || self.snapshot.is_some() {
+        let Some(own) = self
+            .own
+            .filter(|_| !self.recovery.serving && !self.recovery.fetch)
+        else {
+            return;
+        };
+        if self.snapshot.as_ref().is_some_and(|f| f.cohort() == own) {
             return;
         }
+        let others = self.replicas().count();
         let asked = self.recovery.asked_us;
         let waited = asked.is_some_and(|at| self.now.mono_us.saturating_sub(at) >= PATIENCE_US);
-        let filled = self.peer_ids.is_empty() || self.recovery.fetched;
-        let ready = if filled || broken(Rule::ServeEmpty) {
+        let ready = if self.is_alone() || self.recovery.fetched || broken(Rule::ServeEmpty) {
             true
+        } else if others == 0 && !self.recovery.intact {
+            !self.may_be_filled(waited)
         } else if self.recovery.intact {
-            waited || self.level_with_contact() || broken(Rule::TrustOldDisk)
+            self.recovery.trusted
+                || waited
+                || self.level_with_contact()
+                || broken(Rule::TrustOldDisk)
         } else {
-            let heard = self.peers.values().filter(|p| p.incarnation.is_some());
-            let (all, fresh) = (
-                heard.clone().count(),
-                heard.clone().filter(|p| p.fresh || p.serving).count(),
-            );
+            let heard = || self.replicas().filter(|p| p.incarnation.is_some());
+            let all = heard().count();
+            let fresh = heard().filter(|p| p.fresh || p.serving).count();
             // Empty, and so is everybody who answered. One may serve already, having been
             // the first to hear it from all.
-            all > 0 && fresh == all && (all == self.peer_ids.len() || waited)
+            all > 0 && fresh == all && (all == others || waited)
         };
         if !ready {
             return;
@@ -213,7 +279,7 @@ impl<S: Store, T> Replica<S, T> {
             self.recovery.recorded = Some(self.next_batch);
         }
         let recorded = self.recovery.recorded.unwrap_or_default();
-        let known = self.durable_batch >= recorded || self.peer_ids.is_empty();
+        let known = self.durable_batch >= recorded || self.is_alone();
         if !known && !broken(Rule::ServeUndurable) {
             return;
         }

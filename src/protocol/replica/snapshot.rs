@@ -1,4 +1,5 @@
-//! All keys from a peer, in the order of slots and keys: for a disk that was lost or is old.
+//! All keys of a cohort from a peer, in the order of slots and keys: for a disk that was lost or is old, and for
+//! slots that are to be held here next.
 //!
 //! The sender keeps no state: each chunk starts where the asker says. The marks in the first
 //! chunk were true before anything was read, and every key was read after that, so once all
@@ -6,12 +7,14 @@
 //! A local version that those marks cover and that the sender does not have was deleted and
 //! collected meanwhile, so it goes.
 
-use super::super::ids::{LogId, MemberId};
+use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
+use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
+use super::super::views::{CohortId, Home};
 use super::{Log, Replica};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -28,6 +31,8 @@ const TRIES: u8 = 4;
 pub(super) struct Fetch {
     from: MemberId,
     id: u64,
+    cohort: CohortId,
+    slots: SlotSet,
     after: Key,
     /// The sender's marks at the start.
     first: Option<Start>,
@@ -41,7 +46,8 @@ struct Start {
 }
 
 impl Start {
-    fn covers(&self, dot: super::super::ids::Dot) -> bool {
+    /// Whether the sender had a write of a log of the cohort, when it began.
+    fn covers(&self, dot: Dot) -> bool {
         self.logs
             .iter()
             .any(|r| r.log == dot.log && dot.seq <= r.applied)
@@ -54,14 +60,28 @@ impl Start {
 }
 
 impl<S: Store, T> Replica<S, T> {
-    /// Starts fetching a snapshot, unless that is under way.
-    pub(super) fn fetch_snapshot_from(&mut self, from: MemberId) {
-        if self.snapshot.is_some() {
+    /// Starts fetching a snapshot of a cohort, unless one is under way.
+    pub(super) fn fetch_snapshot_from(&mut self, from: MemberId, cohort: CohortId) {
+        let own = self.own == Some(cohort);
+        // Clients wait for the own partition.
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|f| !own || f.cohort == cohort)
+        {
             return;
+        }
+        let Some(tie) = self.ties.get_mut(&cohort) else {
+            return;
+        };
+        if !own {
+            tie.filled = None;
         }
         self.snapshot = Some(Fetch {
             from,
             id: self.now.mono_us,
+            cohort,
+            slots: tie.part.clone(),
             after: Key::new(),
             first: None,
             asked_us: self.now.mono_us,
@@ -80,6 +100,8 @@ impl<S: Store, T> Replica<S, T> {
             fetch.from,
             SnapshotPull {
                 id: fetch.id,
+                cohort: fetch.cohort,
+                slots: fetch.slots.clone(),
                 after: fetch.after.clone(),
             },
         );
@@ -121,40 +143,46 @@ impl<S: Store, T> Replica<S, T> {
         self.logs.iter().map(report).collect()
     }
 
-    pub(super) fn finished_logs(&self) -> Vec<(MemberId, record::Finished)> {
-        self.finished.iter().map(|(m, f)| (*m, f.clone())).collect()
-    }
-
     /// Sends the chunk after a store key.
     pub(super) fn snapshot_pulled(
         &mut self,
         from: MemberId,
         pull: &SnapshotPull,
     ) -> Result<(), StoreError> {
-        if self.recovery_reason().is_some() {
+        let Some(tie) = self.ties.get(&pull.cohort) else {
+            return Ok(());
+        };
+        // Who asks for what is not kept here knows other views. And what is stable from now on must be so at the
+        // asker too, so it must be known here that it shares the logs.
+        let knows = tie.peers.contains(&from);
+        if !knows || !self.is_filled(pull.cohort) || !pull.slots.is_within(&tie.part) {
             return Ok(());
         }
+        let reports = self.reports().into_iter();
+        let finished = self.finished.iter();
         let mut chunk = SnapshotChunk {
             id: pull.id,
             after: pull.after.clone(),
             upto: None,
             versions: Vec::new(),
-            logs: self.reports(),
-            finished: self.finished_logs(),
+            logs: reports.filter(|r| tie.cohort.wrote(r.log)).collect(),
+            finished: finished
+                .filter(|((cohort, _), _)| *cohort == pull.cohort)
+                .map(|((_, member), f)| (*member, f.clone()))
+                .collect(),
+            promise: self.promises.given(),
         };
         let (mut bytes, mut found) = (0, Vec::new());
-        self.store.scan(
-            &just_after(&pull.after),
-            record::DATA.1,
-            &mut |key, value| {
-                if bytes >= CHUNK_BYTES {
-                    return false;
-                }
+        for (from, to) in ranges(&pull.slots, &just_after(&pull.after)) {
+            self.store.scan(&from, &to, &mut |key, value| {
                 bytes += key.len() + value.len();
                 found.push((key, value));
-                true
-            },
-        )?;
+                bytes < CHUNK_BYTES
+            })?;
+            if bytes >= CHUNK_BYTES {
+                break;
+            }
+        }
         if bytes >= CHUNK_BYTES {
             chunk.upto = found.last().map(|(key, _)| key.clone());
         }
@@ -179,32 +207,38 @@ impl<S: Store, T> Replica<S, T> {
             self.snapshot = Some(fetch);
             return Ok(());
         }
+        // A delete that is forgotten there must beat what is written here with an older stamp.
+        self.keep_promise(chunk.promise);
         let start = fetch.first.get_or_insert(Start {
             logs: chunk.logs,
             finished: chunk.finished,
         });
+        // What was written for other cohorts it may lack.
+        let home = Home::Cohort(fetch.cohort);
+        let views = Arc::clone(&self.views);
+        let covers = |dot: Dot| views.home(dot.log) == home && start.covers(dot);
         let came = self.take_versions(chunk.versions)?;
         let kept: BTreeSet<Key> = came.iter().map(|(_, key)| key.clone()).collect();
-        let mut early: Vec<_> = came
-            .into_iter()
-            .filter(|(dot, _)| !start.covers(*dot))
-            .collect();
-        let to = match &chunk.upto {
+        let mut early: Vec<_> = came.into_iter().filter(|(dot, _)| !covers(*dot)).collect();
+        let end = match &chunk.upto {
             Some(upto) => just_after(upto),
             None => Bytes::from_static(record::DATA.1),
         };
         let mut local = Vec::new();
-        self.store
-            .scan(&just_after(&chunk.after), &to, &mut |key, _| {
-                local.push(key);
-                true
-            })?;
+        for (from, to) in ranges(&fetch.slots, &just_after(&chunk.after)) {
+            self.store
+                .scan(&from, &to.min(end.clone()), &mut |key, _| {
+                    local.push(key);
+                    true
+                })?;
+        }
         let gone = |place: &Bytes| !kept.contains(&record::key_of(place));
         for place in local.into_iter().filter(gone) {
             let Some(current) = self.current(&place)? else {
                 continue;
             };
-            if !start.covers(current.dot) {
+            let over = self.views.home(current.dot.log) == Home::Over;
+            if !covers(current.dot) && !over {
                 early.push((current.dot, current.key));
             } else if !broken(Rule::SnapshotKeepsRemoved) {
                 self.stage_removal(place, &current);
@@ -220,62 +254,68 @@ impl<S: Store, T> Replica<S, T> {
             }
             None => {
                 if let Some(start) = fetch.first {
-                    self.adopt(start)?;
+                    self.adopt(fetch.cohort, start)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Everything up to the sender's marks is here.
-    fn adopt(&mut self, start: Start) -> Result<(), StoreError> {
+    /// Everything of a cohort up to the sender's marks is here.
+    fn adopt(&mut self, cohort: CohortId, start: Start) -> Result<(), StoreError> {
         // Some may have ended here since the sender told.
         let mut logs = start.logs;
         logs.retain(|report| !self.is_finished(report.log));
         for (member, theirs) in start.finished {
             let over: Vec<LogId> = self
                 .logs
-                .keys()
-                .filter(|id| id.member == member && **id != self.log)
-                .filter(|id| theirs.last_seq(id.incarnation).is_some())
-                .copied()
+                .iter()
+                .filter(|(id, log)| id.member == member && log.cohort == cohort)
+                .map(|(id, _)| *id)
+                .filter(|id| *id != self.log && theirs.last_seq(id.incarnation).is_some())
                 .collect();
             for id in over {
                 self.logs.remove(&id);
-                self.staged.records.delete(record::log_key(id));
-                self.store.scan(
-                    &record::index_key(id, 0),
-                    &record::index_key(id, u64::MAX),
-                    &mut |key, _| {
-                        self.staged.records.delete(key);
-                        true
-                    },
-                )?;
+                self.forget_log(id)?;
             }
+            let place = (cohort, member);
             let finished = Arc::make_mut(&mut self.finished);
-            finished.entry(member).or_default().join(&theirs);
-            let value = record::encode(&finished[&member]);
-            self.staged.records.put(record::finished_key(member), value);
+            finished.entry(place).or_default().join(&theirs);
+            let value = record::encode(&finished[&place]);
+            let key = record::finished_key(cohort, member);
+            self.staged.records.put(key, value);
         }
         for report in &logs {
-            let log = self.logs.entry(report.log).or_default();
+            let now = self.now;
+            let log = self.logs.entry(report.log);
+            let log = log.or_insert_with(|| Log::new(cohort, now));
             if report.applied > log.received {
                 log.received = report.applied;
                 // The keys of those dots are not known here; a run must not reach across them.
                 log.indexed_from = report.applied;
                 self.close_run(report.log);
             }
-            let log = self.logs.entry(report.log).or_default();
+            let Some(log) = self.logs.get_mut(&report.log) else {
+                continue;
+            };
             log.stable = log.stable.max(report.stable);
             log.pruned = log.pruned.max(log.stable);
             log.progress_us = self.now.mono_us;
             log.pull = None;
             log.dirty = true;
         }
-        self.recovery.fetched();
-        self.marks_changed = true;
+        self.adopted(cohort);
         Ok(())
     }
+}
+
+/// The store keys of the slots, from `after` on, as ranges.
+fn ranges(slots: &SlotSet, after: &Bytes) -> Vec<(Bytes, Bytes)> {
+    let place = |slot: u16| record::slot_key(Slot(slot), b"");
+    let runs = slots.runs().into_iter();
+    runs.map(|(first, end)| (place(first).max(after.clone()), place(end)))
+        .filter(|(from, to)| from < to)
+        .collect()
 }
 
 /// The first store key after `key`; the first data key when `key` is empty.
@@ -292,5 +332,10 @@ impl Fetch {
     /// The peer that sends the snapshot.
     pub(super) fn source(&self) -> MemberId {
         self.from
+    }
+
+    /// What it is a snapshot of.
+    pub(super) fn cohort(&self) -> CohortId {
+        self.cohort
     }
 }

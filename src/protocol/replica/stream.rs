@@ -77,10 +77,15 @@ impl Tail {
 impl<S: Store, T> Replica<S, T> {
     /// Sends what can be sent to every live peer.
     pub(super) fn pump_all(&mut self) {
-        for peer in self.peer_ids.clone() {
-            self.pump(peer);
+        let Some(tie) = self.own_tie() else {
+            return;
+        };
+        let readers = tie.peers.clone();
+        for peer in &readers {
+            self.pump(*peer);
         }
-        let acked = self.peers.values().map(|p| p.stream.acked).min();
+        let acked = readers.iter().filter_map(|m| self.peers.get(m));
+        let acked = acked.map(|p| p.stream.acked).min();
         self.tail.trim(acked.unwrap_or(u64::MAX));
     }
 
@@ -136,7 +141,10 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn acked(&mut self, from: MemberId, ack: Ack) {
         let now = self.now;
         let own = self.log;
-        let counts = ack.met == self.met() || broken(Rule::StableAcrossStarts);
+        let Some(tie) = self.tie_of(ack.log) else {
+            return;
+        };
+        let counts = ack.met == self.met(tie.cohort.id) || broken(Rule::StableAcrossStarts);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -170,14 +178,19 @@ impl<S: Store, T> Replica<S, T> {
             member: from,
             incarnation,
         };
+        let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
+            return Ok(());
+        };
         // A replica that will fetch a snapshot takes nothing that may be older than a collected
         // tombstone; one whose disk is full or behind will be sent it again.
-        if self.must_fetch_snapshot() || self.disk_full.is_some() || self.disk_is_behind() {
+        if !self.takes(cohort) || self.disk_full.is_some() || self.disk_is_behind() {
             return Ok(());
         }
-        let (mono_us, met) = (self.now.mono_us, self.met());
+        let (mono_us, met) = (self.now.mono_us, self.met(cohort));
         self.track(id);
-        let log = self.logs.entry(id).or_default();
+        let Some(log) = self.logs.get_mut(&id) else {
+            return Ok(());
+        };
         log.stable = log.stable.max(append.stable.min(log.applied));
         let received = log.received;
         let last = append.first + append.versions.len() as u64;
@@ -199,9 +212,7 @@ impl<S: Store, T> Replica<S, T> {
                 continue;
             }
             let dot = Dot { log: id, seq };
-            let key = version.key.clone();
-            self.clock.observe(version.stamp.ts);
-            self.stage_seen(version)?;
+            let key = self.keep(version)?;
             self.stage_dot(dot, key);
         }
         if broken(Rule::ConfirmBeforeDurable) {
@@ -220,11 +231,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Tells the writers whose logs moved how far they are durable here.
     pub(super) fn send_acks(&mut self, before: &BTreeMap<LogId, u64>) {
-        let met = self.met();
         for id in before.keys() {
             let Some(log) = self.logs.get(id) else {
                 continue;
             };
+            let met = self.met(log.cohort);
             let ack = Ack {
                 log: *id,
                 applied: log.applied,

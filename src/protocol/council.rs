@@ -1,0 +1,483 @@
+//! What the nodes agree on: the views, the change that runs, and how the last one ended.
+//!
+//! A machine that knows neither time nor who is alive: commands go in, in one order on all nodes, and every node
+//! comes to the same state. Whoever drives it decides when to wait no longer, and says so with a command.
+//!
+//! ```text
+//!           Change           Enact                   Over of all closed cohorts
+//! (nothing) ------> running -------> in force ---------------------------------> done
+//!                      | Cancel
+//!                      +-------> cancelled
+//! ```
+
+use super::ids::MemberId;
+use super::placement::{Change, ChangeError};
+use super::slots::SlotSet;
+use super::view::View;
+use super::views::{Cohort, CohortId, Views};
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Something to be agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Starts a change of the view. To remove a node that is just being added cancels that.
+    Change {
+        change: Change,
+        /// The node to be removed is dead: nobody waits for what only it has. Of no meaning for other changes.
+        give_up: bool,
+    },
+    /// The member has all that it is to hold in the view with this number.
+    Ready { member: MemberId, number: u64 },
+    /// Puts the next view in force. Members in `without` are not waited for.
+    Enact {
+        number: u64,
+        without: BTreeSet<MemberId>,
+    },
+    /// All who are to have what is in this closing cohort's logs have it.
+    Over { cohort: CohortId },
+    /// A member that is leaving or about to be removed is dead: it is not waited for.
+    GiveUp { member: MemberId },
+    /// Drops the running change.
+    Cancel { number: u64 },
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The change runs; its view has this number.
+    Started {
+        number: u64,
+    },
+    /// The view with this number is in force.
+    InForce {
+        number: u64,
+    },
+    /// The change to the view with this number is dropped.
+    Cancelled {
+        number: u64,
+    },
+    /// Taken in.
+    Changed,
+    /// Known already, or of the past.
+    Unchanged,
+    Refused(Refusal),
+}
+
+/// Why a command did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "another change of the view is running ({change}, view {number}); try again when it is done"
+    )]
+    Busy { change: Change, number: u64 },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error(
+        "{address} was removed as {member} and is still handing over what it has; \
+         try again when it is done, or give it up if it is dead"
+    )]
+    Leaving {
+        address: SocketAddr,
+        member: MemberId,
+    },
+    #[error("{0} is in the view: remove it first")]
+    InView(MemberId),
+    #[error("no change to view {0} is running")]
+    NotRunning(u64),
+    #[error("view {number} has to wait for {}", names(members))]
+    Waiting {
+        number: u64,
+        members: BTreeSet<MemberId>,
+    },
+    #[error("{cohort} cannot be over before {earlier}, whose slots it took over")]
+    TooEarly { cohort: CohortId, earlier: CohortId },
+}
+
+/// The change that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub change: Change,
+    /// Of the view that it leads to.
+    pub number: u64,
+    /// The node to be removed is not waited for.
+    pub given_up: bool,
+    /// Members that have all that they are to hold.
+    pub ready: BTreeSet<MemberId>,
+}
+
+/// How a change ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    Cancelled,
+    /// Its view is in force; cohorts of earlier views are still closing.
+    InForce,
+    /// Its view is in force, and everything written under earlier ones is where it belongs.
+    Done,
+}
+
+/// The last change that does not run any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    pub change: Change,
+    pub number: u64,
+    pub end: End,
+    /// The removed node was not waited for: what only it had may be lost.
+    pub given_up: bool,
+    /// Those who were not waited for before the view came into force.
+    pub without: BTreeSet<MemberId>,
+}
+
+/// What the nodes agree on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Council {
+    views: Views,
+    running: Option<Running>,
+    last: Option<Finished>,
+    /// Members of the view in force that came into it without what they are to hold, and have not got it since.
+    behind: BTreeSet<MemberId>,
+    /// The newest view number that was given out. That of a cancelled change is not used again: what was said
+    /// of its view must not be taken for the next one.
+    newest: u64,
+}
+
+impl Council {
+    /// That of a cluster that has never changed its view.
+    #[must_use]
+    pub fn first(view: View) -> Self {
+        Self {
+            newest: view.number,
+            views: Views::first(view),
+            running: None,
+            last: None,
+            behind: BTreeSet::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// The change that runs, if any.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// How the last change ended that runs no more.
+    #[must_use]
+    pub fn last(&self) -> Option<&Finished> {
+        self.last.as_ref()
+    }
+
+    /// Members of the view in force that do not have yet what they are to hold.
+    #[must_use]
+    pub fn behind(&self) -> &BTreeSet<MemberId> {
+        &self.behind
+    }
+
+    /// Of the view in force.
+    #[must_use]
+    pub fn number_of_partitions(&self) -> usize {
+        self.views.view.partitions().count()
+    }
+
+    /// All who are to take part: those of the view in force and of the next one, and who is leaving.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<MemberId, SocketAddr> {
+        self.views.members()
+    }
+
+    /// The member at an address, one that is being added or is leaving included.
+    #[must_use]
+    pub fn member_at(&self, address: SocketAddr) -> Option<MemberId> {
+        let views = [Some(&self.views.view), self.views.next.as_ref()];
+        let mut views = views.into_iter().flatten();
+        let found = views.find_map(|view| view.member_at(address));
+        found.or_else(|| self.leaving_at(address))
+    }
+
+    /// The slots that each member of the next view is to hold and does not hold in the view in force. Members with
+    /// none are left out; without a next view all are.
+    #[must_use]
+    pub fn gaining(&self) -> BTreeMap<MemberId, SlotSet> {
+        let mut gaining = BTreeMap::new();
+        let (now, Some(next)) = (&self.views.view, &self.views.next) else {
+            return gaining;
+        };
+        for (partition, replicas) in next.partitions() {
+            let slots = next.slots_of(partition);
+            for member in replicas {
+                let held = now.partition_of(*member);
+                let held = held.filter(|_| !self.behind.contains(member));
+                // Most partitions stay what they are.
+                if held == Some(partition) && now.since(partition) == next.since(partition) {
+                    continue;
+                }
+                let held = held.map(|p| now.slots_of(p)).unwrap_or_default();
+                let gained = slots.without(&held);
+                if !gained.is_empty() {
+                    gaining.insert(*member, gained);
+                }
+            }
+        }
+        gaining
+    }
+
+    /// The members that the next view has to wait for: those that gain slots and are neither ready nor in `without`,
+    /// and all replicas of a partition of which none would have what it is to hold.
+    #[must_use]
+    pub fn awaited(&self, without: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+        let (Some(running), Some(next)) = (&self.running, &self.views.next) else {
+            return BTreeSet::new();
+        };
+        let gaining = self.gaining();
+        let lacking: BTreeSet<_> = gaining.into_keys().collect();
+        let lacking: BTreeSet<_> = lacking.difference(&running.ready).copied().collect();
+        let mut awaited: BTreeSet<_> = lacking.difference(without).copied().collect();
+        for (_, replicas) in next.partitions() {
+            if replicas.iter().all(|member| lacking.contains(member)) {
+                awaited.extend(replicas);
+            }
+        }
+        awaited
+    }
+
+    /// Takes the next command.
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let outcome = match command {
+            Command::Change { change, give_up } => self.start(change, give_up),
+            Command::Ready { member, number } => Ok(self.ready(member, number)),
+            Command::Enact { number, without } => self.enact(number, without),
+            Command::Over { cohort } => self.over(cohort),
+            Command::GiveUp { member } => self.give_up(member),
+            Command::Cancel { number } => self.cancel(number),
+        };
+        outcome.unwrap_or_else(Outcome::Refused)
+    }
+
+    fn start(&mut self, change: Change, give_up: bool) -> Result<Outcome, Refusal> {
+        if let Some(running) = &self.running {
+            let number = running.number;
+            if self.undoes(&change) {
+                return self.cancel(number);
+            }
+            let change = running.change;
+            return Err(Refusal::Busy { change, number });
+        }
+        self.is_free_to(&change)?;
+        let next = self.views.view.changed_to(self.newest + 1, &change)?;
+        let number = next.number;
+        self.newest = number;
+        self.views.next = Some(next);
+        if let (Change::Remove(member), true) = (change, give_up) {
+            self.views.given_up.insert(member);
+        }
+        self.views.version += 1;
+        self.running = Some(Running {
+            change,
+            number,
+            given_up: give_up && matches!(change, Change::Remove(_)),
+            ready: BTreeSet::new(),
+        });
+        Ok(Outcome::Started { number })
+    }
+
+    /// Whether a change removes the node that the running one adds.
+    fn undoes(&self, change: &Change) -> bool {
+        let running = self.running.as_ref().map(|r| r.change);
+        let (Change::Remove(member), Some(Change::Add(address))) = (*change, running) else {
+            return false;
+        };
+        let next = self.views.next.as_ref();
+        next.is_some_and(|view| view.member_at(address) == Some(member))
+    }
+
+    /// One process cannot be two members at a time, nor be removed twice.
+    fn is_free_to(&self, change: &Change) -> Result<(), Refusal> {
+        let leaving = |member: MemberId, address: SocketAddr| Refusal::Leaving { address, member };
+        match *change {
+            Change::Add(address) => match self.leaving_at(address) {
+                Some(member) => Err(leaving(member, address)),
+                None => Ok(()),
+            },
+            Change::Remove(member) => match self.views.leaving.get(&member) {
+                Some(address) => Err(leaving(member, *address)),
+                None => Ok(()),
+            },
+            Change::SetK(_) => Ok(()),
+        }
+    }
+
+    fn leaving_at(&self, address: SocketAddr) -> Option<MemberId> {
+        let mut leaving = self.views.leaving.iter();
+        let found = leaving.find(|(_, at)| **at == address);
+        found.map(|(member, _)| *member)
+    }
+
+    fn ready(&mut self, member: MemberId, number: u64) -> Outcome {
+        let next = self.views.next.as_ref();
+        let named = next.is_some_and(|view| view.address(member).is_some());
+        let running = self
+            .running
+            .as_mut()
+            .filter(|r| r.number == number && named);
+        let new = match running {
+            Some(running) => running.ready.insert(member),
+            None => number == self.views.view.number && self.behind.remove(&member),
+        };
+        if new {
+            Outcome::Changed
+        } else {
+            Outcome::Unchanged
+        }
+    }
+
+    fn enact(&mut self, number: u64, without: BTreeSet<MemberId>) -> Result<Outcome, Refusal> {
+        if number == self.views.view.number {
+            return Ok(Outcome::Unchanged);
+        }
+        if self.running.as_ref().is_none_or(|r| r.number != number) {
+            return Err(Refusal::NotRunning(number));
+        }
+        let members = self.awaited(&without);
+        if !members.is_empty() {
+            return Err(Refusal::Waiting { number, members });
+        }
+        let gaining = self.gaining();
+        let decided = self.running.take().zip(self.views.next.take());
+        let (running, next) = decided.ok_or(Refusal::NotRunning(number))?;
+        self.close(&next, running.given_up);
+        let lacking = gaining.into_keys().filter(|m| !running.ready.contains(m));
+        self.behind = lacking.collect();
+        self.views.view = next;
+        self.views.given_up.clear();
+        self.views.version += 1;
+        let without = self.behind.clone();
+        self.last = Some(running.finished(End::InForce, without));
+        self.note_done();
+        Ok(Outcome::InForce { number })
+    }
+
+    /// Closes the cohorts that the next view changes, and lets those go that are not in it.
+    fn close(&mut self, next: &View, given_up: bool) {
+        let before = &self.views.view;
+        let closed = before.partitions().filter_map(|(partition, replicas)| {
+            let since = before.since(partition)?;
+            (next.since(partition) != Some(since)).then(|| Cohort {
+                id: CohortId { partition, since },
+                until: Some(next.number),
+                slots: before.slots_of(partition),
+                replicas: replicas.to_vec(),
+            })
+        });
+        self.views.closing.extend(closed);
+        let gone = before.members().filter(|(m, _)| next.address(*m).is_none());
+        // Only one node is removed at a time, so whoever goes is the one that was given up.
+        self.views.leaving.extend(gone.filter(|_| !given_up));
+    }
+
+    fn over(&mut self, id: CohortId) -> Result<Outcome, Refusal> {
+        let views = &mut self.views;
+        let Some(cohort) = views.closing.iter().find(|c| c.id == id) else {
+            return Ok(Outcome::Unchanged);
+        };
+        if let Some(earlier) = views.predecessor(cohort) {
+            return Err(Refusal::TooEarly {
+                cohort: id,
+                earlier,
+            });
+        }
+        views.closing.retain(|c| c.id != id);
+        let closing = &views.closing;
+        let needed = |member: &MemberId| closing.iter().any(|c| c.replicas.contains(member));
+        views.leaving.retain(|member, _| needed(member));
+        views.version += 1;
+        self.note_done();
+        Ok(Outcome::Changed)
+    }
+
+    fn give_up(&mut self, member: MemberId) -> Result<Outcome, Refusal> {
+        if self.views.leaving.remove(&member).is_some() {
+            self.views.version += 1;
+            return Ok(Outcome::Changed);
+        }
+        let running = self.running.as_mut();
+        if let Some(running) = running.filter(|r| r.change == Change::Remove(member)) {
+            if std::mem::replace(&mut running.given_up, true) {
+                return Ok(Outcome::Unchanged);
+            }
+            self.views.given_up.insert(member);
+            self.views.version += 1;
+            return Ok(Outcome::Changed);
+        }
+        if self.views.members().contains_key(&member) {
+            return Err(Refusal::InView(member));
+        }
+        Ok(Outcome::Unchanged)
+    }
+
+    fn cancel(&mut self, number: u64) -> Result<Outcome, Refusal> {
+        let Some(running) = self.running.take_if(|r| r.number == number) else {
+            let last = self.last.as_ref();
+            let again = last.is_some_and(|l| l.number == number && l.end == End::Cancelled);
+            let refusal = Refusal::NotRunning(number);
+            return if again {
+                Ok(Outcome::Unchanged)
+            } else {
+                Err(refusal)
+            };
+        };
+        if let Some(next) = self.views.next.take() {
+            // The node that was to come knows its member number and may have named it to others.
+            self.views.view.next_member = next.next_member;
+        }
+        self.views.given_up.clear();
+        self.views.version += 1;
+        self.last = Some(running.finished(End::Cancelled, BTreeSet::new()));
+        Ok(Outcome::Cancelled { number })
+    }
+
+    fn note_done(&mut self) {
+        if let Some(last) = &mut self.last
+            && last.end == End::InForce
+            && self.views.closing.is_empty()
+        {
+            last.end = End::Done;
+        }
+    }
+}
+
+impl Running {
+    fn finished(self, end: End, without: BTreeSet<MemberId>) -> Finished {
+        Finished {
+            change: self.change,
+            number: self.number,
+            end,
+            given_up: self.given_up,
+            without,
+        }
+    }
+}
+
+fn names(members: &BTreeSet<MemberId>) -> String {
+    let names: Vec<String> = members.iter().map(MemberId::to_string).collect();
+    names.join(", ")
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "cancelled",
+            Self::InForce => "in force",
+            Self::Done => "done",
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "council_tests.rs"]
+mod tests;

@@ -1,0 +1,498 @@
+//! Whatever is proposed in whatever order, the nodes agree on something that makes sense.
+
+use super::*;
+use crate::protocol::ids::{LogId, incarnation};
+use crate::protocol::placement::tests::{addresses, assert_sound};
+use crate::protocol::slots::Slot;
+use crate::protocol::view::PartitionId;
+use crate::protocol::views::Home;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// A command whose details follow from the state that it meets.
+#[derive(Debug, Clone)]
+enum Move {
+    Add(usize),
+    Remove(Index, bool),
+    SetK(usize),
+    Ready(Index),
+    AllReady,
+    AllReadyAndEnact,
+    StaleReady(u16, u64),
+    Enact(Vec<Index>),
+    StaleEnact(u64),
+    Over(Index),
+    UnknownOver(u32, u64),
+    GiveUp(Index),
+    Cancel(bool),
+}
+
+fn a_move() -> impl Strategy<Value = Move> {
+    let index = any::<Index>;
+    prop_oneof![
+        6 => (0usize..12).prop_map(Move::Add),
+        6 => (index(), any::<bool>()).prop_map(|(i, give_up)| Move::Remove(i, give_up)),
+        2 => (0usize..5).prop_map(Move::SetK),
+        4 => index().prop_map(Move::Ready),
+        2 => Just(Move::AllReady),
+        10 => Just(Move::AllReadyAndEnact),
+        1 => (0u16..20, 0u64..20).prop_map(|(m, n)| Move::StaleReady(m, n)),
+        10 => proptest::collection::vec(index(), 0..3).prop_map(Move::Enact),
+        1 => (0u64..20).prop_map(Move::StaleEnact),
+        8 => index().prop_map(Move::Over),
+        1 => (0u32..6, 0u64..9).prop_map(|(p, n)| Move::UnknownOver(p, n)),
+        2 => index().prop_map(Move::GiveUp),
+        2 => any::<bool>().prop_map(Move::Cancel),
+    ]
+}
+
+/// The commands of a move.
+fn commands(council: &Council, step: &Move) -> Vec<Command> {
+    let members: Vec<MemberId> = council.members().into_keys().collect();
+    let number = council.running().map_or(council.newest, |r| r.number);
+    let change = |change, give_up| Command::Change { change, give_up };
+    let ready = |member| Command::Ready { member, number };
+    let one = match step {
+        Move::Add(i) => change(Change::Add(addresses(12)[*i]), false),
+        Move::Remove(i, give_up) => change(Change::Remove(*i.get(&members)), *give_up),
+        Move::SetK(k) => change(Change::SetK(*k), false),
+        Move::Ready(i) => ready(*i.get(&members)),
+        Move::AllReady => return members.into_iter().map(ready).collect(),
+        Move::AllReadyAndEnact => {
+            let all = members.into_iter().map(ready);
+            return all.chain([enact(number, &[])]).collect();
+        }
+        Move::StaleReady(member, number) => Command::Ready {
+            member: MemberId(*member),
+            number: *number,
+        },
+        Move::Enact(without) => Command::Enact {
+            number,
+            without: without.iter().map(|i| *i.get(&members)).collect(),
+        },
+        Move::StaleEnact(number) => Command::Enact {
+            number: *number,
+            without: members.into_iter().collect(),
+        },
+        Move::Over(_) if council.views().closing.is_empty() => return Vec::new(),
+        Move::Over(i) => Command::Over {
+            cohort: i.get(&council.views().closing).id,
+        },
+        Move::UnknownOver(partition, since) => Command::Over {
+            cohort: CohortId {
+                partition: PartitionId(*partition),
+                since: *since,
+            },
+        },
+        Move::GiveUp(i) => Command::GiveUp {
+            member: *i.get(&members),
+        },
+        Move::Cancel(right) => Command::Cancel {
+            number: if *right { number } else { number + 1 },
+        },
+    };
+    vec![one]
+}
+
+/// What has happened so far.
+#[derive(Default)]
+struct History {
+    /// By number, each view that has been in force.
+    views: BTreeMap<u64, View>,
+    over: BTreeSet<CohortId>,
+    members: BTreeMap<MemberId, SocketAddr>,
+    numbers: BTreeSet<u64>,
+}
+
+impl History {
+    fn note(&mut self, before: &Council, after: &Council, outcome: &Outcome) {
+        let view = &after.views.view;
+        self.views.insert(view.number, view.clone());
+        let now: BTreeSet<CohortId> = after.views.closing.iter().map(|c| c.id).collect();
+        let closed = before.views.closing.iter().map(|c| c.id);
+        self.over.extend(closed.filter(|id| !now.contains(id)));
+        for (member, address) in after.members() {
+            let known = self.members.entry(member).or_insert(address);
+            assert_eq!(*known, address, "{member} is two nodes");
+        }
+        if let Outcome::Started { number } = outcome {
+            assert!(self.numbers.insert(*number), "view {number} twice");
+        }
+    }
+
+    /// Every log that may have been opened is where it belongs.
+    fn assert_homes(&self, views: &Views) {
+        for (number, view) in &self.views {
+            for (member, _) in view.members() {
+                let partition = view.partition_of(member).unwrap();
+                let since = view.since(partition).unwrap();
+                let id = CohortId { partition, since };
+                let log = LogId {
+                    member,
+                    incarnation: incarnation(*number, 77),
+                };
+                let over = self.over.contains(&id);
+                let home = if over { Home::Over } else { Home::Cohort(id) };
+                assert_eq!(views.home(log), home, "{log}");
+                if over {
+                    assert_eq!(views.cohort(id), None);
+                    continue;
+                }
+                let cohort = views.cohort(id).unwrap();
+                assert!(cohort.wrote(log));
+                assert_eq!(cohort.slots, view.slots_of(partition));
+                assert_eq!(cohort.replicas, view.replicas(partition));
+            }
+        }
+        let ahead = LogId {
+            member: MemberId(0),
+            incarnation: incarnation(views.view.number + 1, 77),
+        };
+        assert_eq!(views.home(ahead), Home::Ahead);
+    }
+}
+
+fn assert_closing(views: &Views) {
+    let ids: BTreeSet<CohortId> = views.closing.iter().map(|c| c.id).collect();
+    assert_eq!(ids.len(), views.closing.len(), "{ids:?}");
+    for cohort in &views.closing {
+        assert_ne!(views.view.since(cohort.id.partition), Some(cohort.id.since));
+        let sharing = views.sharing(cohort);
+        for member in &sharing {
+            let cohorts = views.cohorts_of(*member);
+            assert!(cohorts.iter().any(|c| c.id == cohort.id), "{member}");
+        }
+        // Who holds the slots now keeps all of the cohort that is in them.
+        for (partition, replicas) in views.view.partitions() {
+            let held = cohort.slots.common(&views.view.slots_of(partition));
+            // Who is given up is not waited for.
+            let counts = |m: &&MemberId| !held.is_empty() && views.is_present(**m);
+            for member in replicas.iter().filter(counts) {
+                assert!(held.is_within(&views.part(cohort, *member)));
+                assert!(sharing.contains(member));
+            }
+        }
+        for later in views
+            .closing
+            .iter()
+            .filter(|c| c.id.since > cohort.id.since)
+        {
+            let took = later.slots.meets(&cohort.slots);
+            for member in later
+                .replicas
+                .iter()
+                .filter(|m| took && views.is_present(**m))
+            {
+                assert!(
+                    sharing.contains(member),
+                    "{member} held {cohort:?} after it"
+                );
+            }
+        }
+    }
+    for member in views.leaving.keys() {
+        assert_eq!(views.view.address(*member), None);
+        assert!(views.closing.iter().any(|c| c.replicas.contains(member)));
+    }
+}
+
+fn assert_current(views: &Views) {
+    assert_sound(&views.view);
+    let mut held = SlotSet::default();
+    for (partition, replicas) in views.view.partitions() {
+        let id = views.current(replicas[0]).unwrap();
+        let cohort = views.cohort(id).unwrap();
+        assert_eq!((cohort.until, cohort.id.partition), (None, partition));
+        assert!(!held.meets(&cohort.slots));
+        held.join(&cohort.slots);
+    }
+    assert_eq!(held.len(), Slot::all().count());
+    if let Some(next) = &views.next {
+        assert_sound(next);
+        assert!(next.number > views.view.number);
+    }
+}
+
+fn assert_council(council: &Council) {
+    let (running, next) = (council.running(), council.views().next.as_ref());
+    assert_eq!(running.map(|r| r.number), next.map(|v| v.number));
+    let view = &council.views().view;
+    assert!(council.newest >= view.number);
+    // Nobody could serve a partition whose replicas are all behind.
+    for (_, replicas) in view.partitions() {
+        assert!(!replicas.iter().all(|m| council.behind().contains(m)));
+    }
+    assert!(council.behind().iter().all(|m| view.address(*m).is_some()));
+    let gaining = council.gaining();
+    if let Some(next) = next {
+        let slots: BTreeSet<_> = Slot::all()
+            .filter(|s| view.partition(*s) != next.partition(*s))
+            .collect();
+        for (partition, replicas) in next.partitions() {
+            let gained: SlotSet = slots
+                .iter()
+                .copied()
+                .filter(|s| next.partition(*s) == partition)
+                .collect();
+            for member in replicas.iter().filter(|_| !gained.is_empty()) {
+                // Unless it comes from the partition that gave them.
+                let had = view
+                    .partition_of(*member)
+                    .map(|p| view.slots_of(p))
+                    .unwrap_or_default();
+                let gains = gained.without(&had);
+                let noted = gaining.get(member).cloned().unwrap_or_default();
+                assert!(gains.is_within(&noted), "{member}");
+            }
+        }
+    }
+    if let Some(last) = council.last() {
+        let open = !council.views().closing.is_empty();
+        assert!(last.end == End::Cancelled || open == (last.end == End::InForce));
+    }
+}
+
+fn assert_step(before: &Council, after: &Council, command: &Command, outcome: &Outcome) {
+    let mut same = after.views.clone();
+    same.version = before.views.version;
+    let grown = u64::from(same != before.views);
+    assert_eq!(
+        after.views.version,
+        before.views.version + grown,
+        "{command:?}"
+    );
+    match outcome {
+        Outcome::Refused(_) | Outcome::Unchanged => assert_eq!(after, before),
+        Outcome::Started { number } => {
+            assert!(before.running.is_none());
+            assert_eq!(after.views.next.as_ref().unwrap().number, *number);
+        }
+        Outcome::InForce { number } => {
+            assert_eq!(after.views.view.number, *number);
+            assert_eq!(Some(&after.views.view), before.views.next.as_ref());
+        }
+        Outcome::Cancelled { number } => {
+            assert_eq!(after.views.view.number, before.views.view.number);
+            assert_eq!(before.running.as_ref().unwrap().number, *number);
+        }
+        Outcome::Changed => assert_ne!(after, before),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_commands_in_any_order_keep_the_promises(
+        nodes in 1usize..7,
+        k in 1usize..4,
+        moves in proptest::collection::vec(a_move(), 1..60),
+    ) {
+        let mut council = Council::first(View::first(&addresses(nodes), k).unwrap());
+        let mut twin = council.clone();
+        let mut history = History::default();
+        history.note(&council, &council, &Outcome::Unchanged);
+        for step in moves {
+            for command in commands(&council, &step) {
+                let before = council.clone();
+                let outcome = council.apply(command.clone());
+                assert_step(&before, &council, &command, &outcome);
+                history.note(&before, &council, &outcome);
+                prop_assert_eq!(twin.apply(command), outcome);
+            }
+            assert_current(council.views());
+            assert_closing(council.views());
+            assert_council(&council);
+            history.assert_homes(council.views());
+        }
+        let bytes = postcard::to_allocvec(&council).unwrap();
+        prop_assert_eq!(&postcard::from_bytes::<Council>(&bytes).unwrap(), &twin);
+    }
+}
+
+fn council(nodes: usize, k: usize) -> Council {
+    Council::first(View::first(&addresses(nodes), k).unwrap())
+}
+
+fn change(change: Change) -> Command {
+    let give_up = false;
+    Command::Change { change, give_up }
+}
+
+fn enact(number: u64, without: &[u16]) -> Command {
+    let without = without.iter().copied().map(MemberId).collect();
+    Command::Enact { number, without }
+}
+
+fn ready(member: u16, number: u64) -> Command {
+    let member = MemberId(member);
+    Command::Ready { member, number }
+}
+
+fn over(partition: u32, since: u64) -> Command {
+    let partition = PartitionId(partition);
+    let cohort = CohortId { partition, since };
+    Command::Over { cohort }
+}
+
+fn waiting(number: u64, members: &[u16]) -> Outcome {
+    let members = members.iter().copied().map(MemberId).collect();
+    Outcome::Refused(Refusal::Waiting { number, members })
+}
+
+#[test]
+fn a_node_comes_in_when_it_is_ready() {
+    let mut council = council(3, 1);
+    let new = addresses(4)[3];
+    let started = Outcome::Started { number: 2 };
+    assert_eq!(council.apply(change(Change::Add(new))), started);
+    assert_eq!(council.member_at(new), Some(MemberId(3)));
+    assert_eq!(council.gaining()[&MemberId(3)].len(), 4096);
+    assert_eq!(council.number_of_partitions(), 3);
+    let busy = Refusal::Busy {
+        change: Change::Add(new),
+        number: 2,
+    };
+    assert_eq!(
+        council.apply(change(Change::SetK(2))),
+        Outcome::Refused(busy)
+    );
+    assert_eq!(council.apply(enact(2, &[])), waiting(2, &[3]));
+    assert_eq!(
+        council.apply(enact(2, &[3])),
+        waiting(2, &[3]),
+        "nobody would have its slots"
+    );
+    assert_eq!(council.apply(ready(3, 2)), Outcome::Changed);
+    assert_eq!(council.apply(ready(3, 2)), Outcome::Unchanged);
+    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert_eq!(council.apply(enact(2, &[])), Outcome::Unchanged);
+    assert_eq!(council.last().unwrap().end, End::InForce);
+    assert_eq!(council.number_of_partitions(), 4);
+    for partition in 0..3 {
+        assert_eq!(council.apply(over(partition, 1)), Outcome::Changed);
+        assert_eq!(council.apply(over(partition, 1)), Outcome::Unchanged);
+    }
+    assert_eq!(council.last().unwrap().end, End::Done);
+}
+
+#[test]
+fn a_removed_node_leaves_when_its_cohort_is_over() {
+    let mut council = council(4, 2);
+    let out = MemberId(3);
+    council.apply(change(Change::Remove(out)));
+    assert!(
+        council.gaining().is_empty(),
+        "its partition loses a replica, nothing else"
+    );
+    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert!(council.views().leaving.contains_key(&out));
+    let address = addresses(4)[3];
+    let leaving = Outcome::Refused(Refusal::Leaving {
+        address,
+        member: out,
+    });
+    assert_eq!(council.apply(change(Change::Add(address))), leaving);
+    assert_eq!(council.apply(change(Change::Remove(out))), leaving);
+    assert_eq!(council.apply(over(1, 1)), Outcome::Changed);
+    assert!(council.views().leaving.is_empty());
+    let back = council.apply(change(Change::Add(address)));
+    assert_eq!(back, Outcome::Started { number: 3 });
+    assert_eq!(
+        council.member_at(address),
+        Some(MemberId(4)),
+        "a new member"
+    );
+}
+
+#[test]
+fn a_dead_node_is_not_waited_for() {
+    let mut council = council(4, 2);
+    let member = MemberId(3);
+    council.apply(change(Change::Remove(member)));
+    assert_eq!(council.apply(Command::GiveUp { member }), Outcome::Changed);
+    assert_eq!(
+        council.apply(Command::GiveUp { member }),
+        Outcome::Unchanged
+    );
+    council.apply(enact(2, &[]));
+    assert!(council.views().leaving.is_empty() && council.last().unwrap().given_up);
+    let other = MemberId(0);
+    let refused = Outcome::Refused(Refusal::InView(other));
+    assert_eq!(council.apply(Command::GiveUp { member: other }), refused);
+}
+
+#[test]
+fn removing_a_node_that_is_being_added_cancels_that() {
+    let mut council = council(2, 1);
+    council.apply(change(Change::Add(addresses(3)[2])));
+    let cancelled = Outcome::Cancelled { number: 2 };
+    assert_eq!(
+        council.apply(change(Change::Remove(MemberId(2)))),
+        cancelled
+    );
+    let again = Command::Cancel { number: 2 };
+    assert_eq!(council.apply(again), Outcome::Unchanged);
+    // Neither its number nor its view's is used again.
+    council.apply(change(Change::Add(addresses(3)[2])));
+    assert_eq!(council.running().unwrap().number, 3);
+    assert_eq!(council.member_at(addresses(3)[2]), Some(MemberId(3)));
+    assert_eq!(council.apply(ready(2, 2)), Outcome::Unchanged);
+}
+
+#[test]
+fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
+    let mut council = council(4, 2);
+    // m1 becomes a partition's only replica, m3 is to join m2's.
+    council.apply(change(Change::SetK(4)));
+    let gaining: Vec<u16> = council.gaining().into_keys().map(|m| m.0).collect();
+    assert_eq!(gaining, [0, 1, 2, 3]);
+    for member in [0, 1] {
+        council.apply(ready(member, 2));
+    }
+    assert_eq!(council.apply(enact(2, &[3])), waiting(2, &[2]));
+    assert_eq!(
+        council.apply(enact(2, &[2, 3])),
+        Outcome::InForce { number: 2 }
+    );
+    assert_eq!(council.behind().len(), 2);
+    council.apply(change(Change::Remove(MemberId(0))));
+    council.apply(enact(3, &[2, 3]));
+    council.apply(change(Change::Remove(MemberId(1))));
+    // Those who are left came in without what they are to hold.
+    assert_eq!(council.apply(enact(4, &[2, 3])), waiting(4, &[2, 3]));
+    assert_eq!(council.apply(ready(2, 3)), Outcome::Changed);
+    assert_eq!(
+        council.apply(enact(4, &[2, 3])),
+        Outcome::InForce { number: 4 }
+    );
+}
+
+#[test]
+fn a_cohort_is_not_over_before_those_whose_slots_it_took() {
+    let mut council = council(1, 1);
+    for (node, number) in [(1, 2), (2, 3)] {
+        council.apply(change(Change::Add(addresses(3)[node])));
+        council.apply(ready(node as u16, number));
+        council.apply(enact(number, &[]));
+    }
+    let views = council.views();
+    let first = &views.closing[0];
+    let later = views
+        .closing
+        .iter()
+        .find(|c| c.id.partition.0 == 1)
+        .unwrap();
+    assert_eq!((first.until, later.id.since), (Some(2), 2));
+    let took = first.slots.common(&later.slots);
+    assert!(
+        took.is_within(&views.part(first, MemberId(1))),
+        "it may be the only one to have a late write"
+    );
+    let too_early = Outcome::Refused(Refusal::TooEarly {
+        cohort: later.id,
+        earlier: first.id,
+    });
+    assert_eq!(council.apply(over(1, 2)), too_early);
+    assert_eq!(council.apply(over(0, 1)), Outcome::Changed);
+    assert_eq!(council.apply(over(1, 2)), Outcome::Changed);
+}

@@ -1,0 +1,189 @@
+//! Slots that come here and slots that have gone, and the end of cohorts.
+//!
+//! Who is to hold a slot next, or holds it since the view changed, fetches what there is of it from a member that
+//! has it (snapshot.rs) and then takes in the logs as every replica does. Who held it before helps until everybody
+//! has everything, and then drops it.
+
+use super::super::ids::{self, MemberId};
+use super::super::record;
+use super::super::slots::{Slot, SlotSet};
+use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
+use super::super::views::CohortId;
+use super::{Effect, Replica};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Keys dropped in one go.
+const DROPPED: usize = 2_000;
+
+/// What is on the disk and not kept here any more.
+pub(super) struct Leftover(VecDeque<(Bytes, Bytes)>);
+
+impl Leftover {
+    /// All but the slots that are kept.
+    pub(super) fn of(kept: &SlotSet) -> Self {
+        let all: SlotSet = Slot::all().collect();
+        let place = |slot: u16| record::slot_key(Slot(slot), b"");
+        let runs = all.without(kept).runs().into_iter();
+        Self(
+            runs.map(|(first, end)| (place(first), place(end)))
+                .collect(),
+        )
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Fetches what is to be held here and is not here yet, one cohort after the other.
+    pub(super) fn follow(&mut self) {
+        if self.snapshot.is_some() || self.disk_full.is_some() || self.disk_is_behind() {
+            return;
+        }
+        let lacking = self
+            .ties
+            .iter()
+            .filter(|(id, tie)| tie.holder && tie.filled.is_none() && self.own != Some(**id));
+        let found = lacking.into_iter().find_map(|(id, tie)| {
+            let met = self.met(*id);
+            let owns = |m: &&MemberId| !tie.helpers.contains(m) && self.holds_now(**m, tie);
+            // Who only helps may still have what was deleted since.
+            let left = tie.suppliers.iter().filter(owns).all(|m| {
+                let peer = self.peers.get(m);
+                peer.is_some_and(|p| p.has_nothing(*id, met))
+            });
+            let mut sources = tie.suppliers.iter().filter(|m| {
+                let peer = self.peers.get(m);
+                let filled = peer.is_some_and(|p| p.alive(self.now) && p.filled.contains(id));
+                filled && (left || owns(m))
+            });
+            sources.next().map(|source| (*id, *source))
+        });
+        if let Some((cohort, source)) = found {
+            self.fetch_snapshot_from(source, cohort);
+        }
+    }
+
+    /// Waits no longer for what nobody has: of a cohort that never served, or whose disks are all lost. What it took
+    /// over from earlier ones is here when those are over.
+    fn settle_for_less(&mut self) {
+        let nobodys = |(id, tie): (&CohortId, &super::ties::Tie)| {
+            let met = self.met(*id);
+            let mut replicas = tie.cohort.replicas.iter();
+            let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
+            closed
+                && tie.filled.is_none()
+                && self.views.predecessor(&tie.cohort).is_none()
+                && self.peers_of(*id).all(|(_, p)| p.has_nothing(*id, met))
+        };
+        let nobodys: Vec<CohortId> = self
+            .ties
+            .iter()
+            .filter(|(id, tie)| nobodys((id, tie)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in nobodys {
+            self.adopted(id);
+        }
+    }
+
+    /// Whether a member holds slots of a cohort in the view in force.
+    fn holds_now(&self, member: MemberId, tie: &super::ties::Tie) -> bool {
+        let view = &self.views.view;
+        let partition = view.partition_of(member);
+        partition.is_some_and(|p| tie.part.iter().any(|slot| view.partition(slot) == p))
+    }
+
+    /// Everything of a cohort, up to the marks of its logs, has been taken in.
+    pub(super) fn adopted(&mut self, cohort: CohortId) {
+        if self.own == Some(cohort) {
+            self.recovery.fetched();
+        } else {
+            let batch = self.next_batch;
+            if let Some(tie) = self.ties.get_mut(&cohort) {
+                tie.filled = Some(batch);
+            }
+            self.stage_identity(self.recovery.intact);
+        }
+        self.marks_changed = true;
+    }
+
+    /// Tells when all that the next view asks of this replica is here, and which cohorts are over.
+    pub(super) fn end_cohorts(&mut self) {
+        self.settle_for_less();
+        // Who came into a view without all that it is to hold says so when it has it.
+        let now = Some(&self.views.view).filter(|_| !self.views.closing.is_empty());
+        let asked = self.views.next.as_ref().or(now);
+        if let Some(view) = asked.filter(|v| v.address(self.me).is_some())
+            && (self.is_ready() || broken(Rule::ReadyUnfilled))
+        {
+            self.effects.push(Effect::Ready(view.number));
+        }
+        let over: Vec<CohortId> = self
+            .ties
+            .keys()
+            .copied()
+            .filter(|id| self.is_over(*id))
+            .collect();
+        self.effects.extend(over.into_iter().map(Effect::Over));
+    }
+
+    /// Whether everything that is to be held here is, as far as is known.
+    fn is_ready(&self) -> bool {
+        let filled = |(id, tie): (&CohortId, &super::ties::Tie)| !tie.holder || self.is_filled(*id);
+        self.ties.iter().all(filled)
+            && self
+                .logs
+                .iter()
+                .all(|(id, log)| log.applied >= self.known_end(*id))
+    }
+
+    /// Whether everybody has all that was written for a cohort, and nothing more can be.
+    fn is_over(&self, id: CohortId) -> bool {
+        let Some(tie) = self.ties.get(&id) else {
+            return false;
+        };
+        let Some(until) = tie.cohort.until else {
+            return false;
+        };
+        let started_since = |incarnation: u64| ids::view_of(incarnation) >= until;
+        let closed = tie.cohort.replicas.iter().all(|m| {
+            let newest = if *m == self.me {
+                Some(self.log.incarnation)
+            } else {
+                self.peers.get(m).and_then(|p| p.incarnation)
+            };
+            !self.views.is_present(*m) || newest.is_some_and(started_since)
+        });
+        let met = self.met(id);
+        let told =
+            |(m, p): (_, &super::gossip::Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
+        closed
+            && self.is_filled(id)
+            && self.logs.values().all(|log| log.cohort != id)
+            && !self.has_early_of(id)
+            && self.peers_of(id).all(told)
+    }
+
+    /// Drops keys that are not kept here any more, some at a time.
+    pub(super) fn drop_leftover(&mut self) -> Result<(), StoreError> {
+        let Some((from, to)) = self.leftover.0.pop_front() else {
+            return Ok(());
+        };
+        let mut places = Vec::new();
+        self.store.scan(&from, &to, &mut |place, _| {
+            places.push(place);
+            places.len() < DROPPED
+        })?;
+        if places.len() == DROPPED
+            && let Some(last) = places.last()
+        {
+            self.leftover.0.push_front((last.clone(), to));
+        }
+        for place in places {
+            if let Some(current) = self.current(&place)? {
+                self.stage_removal(place, &current);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The cohorts whose logs this replica shares, and with whom.
+//!
+//! In quiet times there is one: the replicas of the own partition. While a view changes there are more: those of the
+//! slots that come here, and those of earlier views until everybody has what was written under them.
+
+use super::super::ids::{LogId, MemberId};
+use super::super::slots::{Slot, SlotSet};
+use super::super::store::Store;
+use super::super::views::{Cohort, CohortId, Home, Views};
+use super::Replica;
+use std::collections::BTreeMap;
+
+/// What this replica has to do with one cohort.
+pub(super) struct Tie {
+    pub(super) cohort: Cohort,
+    /// The others who share its logs.
+    pub(super) peers: Vec<MemberId>,
+    /// Those of them who keep all of its slots that are kept here.
+    pub(super) suppliers: Vec<MemberId>,
+    /// Those who only help: replicas of old that hold none of its slots any more.
+    pub(super) helpers: Vec<MemberId>,
+    /// Its slots that are kept here.
+    pub(super) part: SlotSet,
+    /// Everything up to the marks of its logs has been taken in, and is durable once this batch is.
+    pub(super) filled: Option<u64>,
+    /// Slots of it are to be served here, now or next.
+    pub(super) holder: bool,
+}
+
+impl Tie {
+    fn new(views: &Views, cohort: Cohort, me: MemberId, filled: Option<&SlotSet>) -> Self {
+        let part = views.part(&cohort, me);
+        let peers: Vec<MemberId> = views
+            .sharing(&cohort)
+            .into_iter()
+            .filter(|m| *m != me)
+            .collect();
+        let holds = |m: MemberId| !views.slots_of(m).common(&cohort.slots).is_empty();
+        let supplies = |m: &MemberId| part.is_within(&views.part(&cohort, *m));
+        Self {
+            suppliers: peers.iter().copied().filter(supplies).collect(),
+            helpers: peers.iter().copied().filter(|m| !holds(*m)).collect(),
+            holder: holds(me),
+            filled: filled.filter(|f| part.is_within(f)).map(|_| 0),
+            peers,
+            part,
+            cohort,
+        }
+    }
+}
+
+/// The ties of a member; `filled` are the cohorts of which its disk has everything, in these slots.
+pub(super) fn ties(
+    views: &Views,
+    me: MemberId,
+    filled: &BTreeMap<CohortId, SlotSet>,
+) -> BTreeMap<CohortId, Tie> {
+    let cohorts = views.cohorts_of(me).into_iter();
+    let mut ties: BTreeMap<CohortId, Tie> = cohorts
+        .map(|c| (c.id, Tie::new(views, c.clone(), me, filled.get(&c.id))))
+        .collect();
+    // A new cohort starts with what its replicas have of the ones before.
+    let mut here = SlotSet::default();
+    for tie in ties.values().filter(|t| t.filled.is_some()) {
+        here.join(&tie.part);
+    }
+    if let Some(own) = views.current(me).and_then(|id| ties.get_mut(&id))
+        && own.part.is_within(&here)
+    {
+        own.filled = Some(0);
+    }
+    ties
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// The tie to the cohort of a log, when its logs are tracked here.
+    pub(super) fn tie_of(&self, log: LogId) -> Option<&Tie> {
+        match self.views.home(log) {
+            Home::Cohort(id) => self.ties.get(&id),
+            Home::Over | Home::Ahead => None,
+        }
+    }
+
+    /// The tie to the cohort that this replica opens logs for.
+    pub(super) fn own_tie(&self) -> Option<&Tie> {
+        self.own.and_then(|id| self.ties.get(&id))
+    }
+
+    /// Whether a member is a replica of the own partition.
+    pub(super) fn is_replica(&self, member: MemberId) -> bool {
+        let own = self.own_tie();
+        own.is_some_and(|t| t.cohort.replicas.contains(&member))
+    }
+
+    /// Whether what is in a slot is kept here.
+    pub(super) fn keeps(&self, slot: Slot) -> bool {
+        self.kept.contains(slot)
+    }
+
+    /// Whether logs of a cohort can be taken in: what they go on from is here.
+    pub(super) fn takes(&self, id: CohortId) -> bool {
+        if self.own == Some(id) {
+            return !self.recovery.fetch;
+        }
+        self.ties.get(&id).is_some_and(|t| t.filled.is_some())
+    }
+
+    /// Whether everything of a cohort is durable here, up to the marks of its logs.
+    pub(super) fn is_filled(&self, id: CohortId) -> bool {
+        if self.own == Some(id) {
+            return self.recovery.serving;
+        }
+        let filled = self.ties.get(&id).and_then(|t| t.filled);
+        filled.is_some_and(|no| no <= self.durable_batch)
+    }
+
+    /// Whether all that a member keeps of a cohort is kept here too.
+    pub(super) fn supplies(&self, member: MemberId, id: CohortId) -> bool {
+        let tie = self.ties.get(&id);
+        tie.is_some_and(|t| {
+            t.peers.contains(&member) && self.views.part(&t.cohort, member).is_within(&t.part)
+        })
+    }
+
+    /// Whether logs are shared with nobody.
+    pub(super) fn is_alone(&self) -> bool {
+        self.peer_ids.is_empty()
+    }
+}

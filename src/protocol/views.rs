@@ -1,0 +1,262 @@
+//! The view in force, the one that is coming, and what is left of earlier ones.
+//!
+//! A *cohort* is a partition for as long as its replicas and slots stay the same: the replicas open logs for it, and
+//! each log belongs to one cohort for ever. When a view changes a partition, its cohort is closed: its replicas open
+//! new logs for the next one. What was written to the closed logs still has to reach all who hold the slots now, so
+//! a closed cohort goes on, without new logs, until each of them has everything. Then it is over.
+//!
+//! ```text
+//!           next view decided            next view in force            all logs level
+//! current ---------------------> followed ------------------> closing ---------------> over
+//! ```
+
+use super::ids::{LogId, MemberId};
+use super::slots::{Slot, SlotSet};
+use super::view::{PartitionId, View};
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Names a cohort: a partition, from the first view on in which it had these replicas and slots.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CohortId {
+    pub partition: PartitionId,
+    pub since: u64,
+}
+
+/// A partition for as long as its replicas and slots are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cohort {
+    pub id: CohortId,
+    /// The number of the view that closed it.
+    pub until: Option<u64>,
+    pub slots: SlotSet,
+    /// Those who opened logs for it.
+    pub replicas: Vec<MemberId>,
+}
+
+impl Cohort {
+    /// Whether a log was opened for this cohort.
+    #[must_use]
+    pub fn wrote(&self, log: LogId) -> bool {
+        self.replicas.contains(&log.member)
+            && log.view() >= self.id.since
+            && self.until.is_none_or(|until| log.view() < until)
+    }
+}
+
+/// Where a log belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    Cohort(CohortId),
+    /// Everybody has what is left of it.
+    Over,
+    /// It was opened under a view that is not known here yet.
+    Ahead,
+}
+
+/// Everything that is decided about views at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Views {
+    /// Grows whenever anything in here changes.
+    pub version: u64,
+    /// The view in force.
+    pub view: View,
+    /// The view that comes into force when its replicas have what they need.
+    pub next: Option<View>,
+    /// Cohorts of earlier views that are not over.
+    pub closing: Vec<Cohort>,
+    /// Members of the view in force that are dead and about to be removed: nobody waits for what only they have.
+    pub given_up: BTreeSet<MemberId>,
+    /// Members that are out of the view, but still help to hand over what was written under earlier ones.
+    pub leaving: BTreeMap<MemberId, SocketAddr>,
+}
+
+impl Views {
+    /// Those of a cluster that has never changed its view.
+    #[must_use]
+    pub fn first(view: View) -> Self {
+        Self {
+            version: 1,
+            view,
+            next: None,
+            closing: Vec::new(),
+            given_up: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+        }
+    }
+
+    /// The cohort that a log was opened for.
+    #[must_use]
+    pub fn home(&self, log: LogId) -> Home {
+        if log.view() > self.view.number {
+            return Home::Ahead;
+        }
+        if let Some(id) = self.current(log.member)
+            && id.since <= log.view()
+        {
+            return Home::Cohort(id);
+        }
+        let closing = self.closing.iter().find(|c| c.wrote(log));
+        closing.map_or(Home::Over, |c| Home::Cohort(c.id))
+    }
+
+    /// The cohort that a member opens logs for.
+    #[must_use]
+    pub fn current(&self, member: MemberId) -> Option<CohortId> {
+        let partition = self.view.partition_of(member)?;
+        let since = self.view.since(partition)?;
+        Some(CohortId { partition, since })
+    }
+
+    /// A cohort that is not over.
+    #[must_use]
+    pub fn cohort(&self, id: CohortId) -> Option<Cohort> {
+        if self.view.since(id.partition) == Some(id.since) {
+            return Some(Cohort {
+                id,
+                until: None,
+                slots: self.view.slots_of(id.partition),
+                replicas: self.view.replicas(id.partition).to_vec(),
+            });
+        }
+        self.closing.iter().find(|c| c.id == id).cloned()
+    }
+
+    /// Whether a cohort holds a slot.
+    #[must_use]
+    pub fn holds(&self, id: CohortId, slot: Slot) -> bool {
+        if self.view.since(id.partition) == Some(id.since) {
+            return self.view.partition(slot) == id.partition;
+        }
+        let mut closing = self.closing.iter();
+        closing.any(|c| c.id == id && c.slots.contains(slot))
+    }
+
+    /// The slots that a member holds now or is to hold next.
+    #[must_use]
+    pub fn slots_of(&self, member: MemberId) -> SlotSet {
+        let mut slots = SlotSet::default();
+        for view in [Some(&self.view), self.next.as_ref()].into_iter().flatten() {
+            if let Some(partition) = view.partition_of(member) {
+                slots.join(&view.slots_of(partition));
+            }
+        }
+        slots
+    }
+
+    /// The part of a cohort's slots that a member keeps.
+    #[must_use]
+    pub fn part(&self, cohort: &Cohort, member: MemberId) -> SlotSet {
+        if cohort.replicas.contains(&member) {
+            return cohort.slots.clone();
+        }
+        let mut kept = self.slots_of(member);
+        for later in self.successors(cohort) {
+            if later.replicas.contains(&member) {
+                kept.join(&later.slots);
+            }
+        }
+        cohort.slots.common(&kept)
+    }
+
+    /// The closing cohorts that held some of a closing cohort's slots after it.
+    fn successors<'a>(&'a self, cohort: &'a Cohort) -> impl Iterator<Item = &'a Cohort> {
+        let after = |c: &&Cohort| cohort.until.is_some_and(|until| c.id.since >= until);
+        let later = self.closing.iter().filter(after);
+        later.filter(|c| c.slots.meets(&cohort.slots))
+    }
+
+    /// A closing cohort whose slots a closing one took over, so that it has to be over first: its late writes may
+    /// have come to the later one's replicas alone.
+    #[must_use]
+    pub fn predecessor(&self, cohort: &Cohort) -> Option<CohortId> {
+        let mut closing = self.closing.iter();
+        let earlier = closing.find(|c| self.successors(c).any(|later| later.id == cohort.id));
+        earlier.map(|c| c.id)
+    }
+
+    /// The members that must have what is in a cohort's logs: its replicas and those of the closing cohorts after
+    /// it, as far as they are still there, and everybody who holds some of its slots now or is to hold them next.
+    #[must_use]
+    pub fn sharing(&self, cohort: &Cohort) -> BTreeSet<MemberId> {
+        let later = self.successors(cohort).flat_map(|c| c.replicas.iter());
+        let replicas = cohort.replicas.iter().chain(later).copied();
+        let mut members: BTreeSet<_> = replicas.filter(|m| self.is_present(*m)).collect();
+        for view in [Some(&self.view), self.next.as_ref()].into_iter().flatten() {
+            let owners: BTreeSet<_> = cohort.slots.iter().map(|s| view.partition(s)).collect();
+            let owners = owners.into_iter().flat_map(|p| view.replicas(p));
+            members.extend(owners.filter(|m| !self.given_up.contains(m)));
+        }
+        members
+    }
+
+    /// The cohorts whose logs a member has to do with.
+    #[must_use]
+    pub fn cohorts_of(&self, member: MemberId) -> Vec<Cohort> {
+        let mut owned = self.slots_of(member);
+        // Slots of its own partition are no reason to look at the other partitions.
+        let mut ids = BTreeSet::new();
+        if let Some(id) = self.current(member) {
+            ids.insert(id);
+            owned = owned.without(&self.view.slots_of(id.partition));
+        }
+        let others: BTreeSet<_> = owned.iter().map(|s| self.view.partition(s)).collect();
+        for partition in others {
+            let since = self.view.since(partition);
+            ids.extend(since.map(|since| CohortId { partition, since }));
+        }
+        let current = ids.into_iter().filter_map(|id| self.cohort(id));
+        let closing = self.closing.iter().cloned();
+        let closing = closing.filter(|c| self.sharing(c).contains(&member));
+        current.chain(closing).collect()
+    }
+
+    /// Whether newer views ask of a member, and tell it of those it shares logs with, just what these do.
+    #[must_use]
+    pub fn is_same_for(&self, newer: &Self, member: MemberId) -> bool {
+        let coming = |views: &Self| {
+            let next = views.next.as_ref();
+            let next = next.filter(|v| v.address(member).is_some());
+            next.map(|v| v.number)
+        };
+        let (before, after) = (self.cohorts_of(member), newer.cohorts_of(member));
+        let same = |cohort: &Cohort| {
+            let sharing = self.sharing(cohort);
+            let part = |m: &MemberId| self.part(cohort, *m) == newer.part(cohort, *m);
+            sharing == newer.sharing(cohort) && sharing.iter().all(part)
+        };
+        self.current(member) == newer.current(member)
+            && coming(self) == coming(newer)
+            && before == after
+            && before.iter().all(same)
+    }
+
+    /// Whether a member is in the view or leaving it, and not given up.
+    #[must_use]
+    pub fn is_present(&self, member: MemberId) -> bool {
+        let named = self.view.address(member).is_some() || self.leaving.contains_key(&member);
+        named && !self.given_up.contains(&member)
+    }
+
+    /// All members that somebody may have to talk to, with their addresses.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<MemberId, SocketAddr> {
+        let next = self.next.iter().flat_map(|v| v.members());
+        let leaving = self.leaving.iter().map(|(m, a)| (*m, *a));
+        leaving.chain(next).chain(self.view.members()).collect()
+    }
+}
+
+impl fmt::Display for CohortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}.{}", self.partition.0, self.since)
+    }
+}
+
+impl fmt::Debug for CohortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

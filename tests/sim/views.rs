@@ -1,0 +1,379 @@
+//! Views that change: what the operator asks for, how the nodes hear of it, and how a process goes on in another view.
+//!
+//! The council itself is taken for granted here: one state, which a node learns of when it can reach a majority.
+
+use super::client::Held;
+use super::node::Ticket;
+use super::world::{Failed, What, World};
+use causeway::protocol::council::{Command, Council, Outcome};
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::message::Message;
+use causeway::protocol::placement::Change;
+use causeway::protocol::replica::{Event, Replica};
+use causeway::protocol::view::View;
+use causeway::protocol::views::Views;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Time between looks at the running change, in microseconds.
+const STEER_US: u64 = 80_000;
+/// A leaving node that has been down for this long is given up, in microseconds.
+const PATIENCE_US: u64 = 1_500_000;
+/// A change that takes this long is cancelled, while there are faults, in microseconds.
+const CANCEL_US: u64 = 6_000_000;
+
+/// The council, and everything that it ever decided.
+pub struct Decisions {
+    pub council: Council,
+    /// By version.
+    decided: Vec<Arc<Views>>,
+    since_us: u64,
+    asked: u8,
+}
+
+impl Decisions {
+    pub fn new(view: View) -> Self {
+        let council = Council::first(view);
+        Self {
+            decided: vec![Arc::new(council.views().clone())],
+            council,
+            since_us: 0,
+            asked: 0,
+        }
+    }
+
+    pub fn latest(&self) -> Arc<Views> {
+        Arc::clone(&self.decided[self.decided.len() - 1])
+    }
+}
+
+pub fn address(i: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (i / 250) as u8, (i % 250) as u8 + 1], 8080))
+}
+
+impl World {
+    /// The view in force.
+    pub fn view(&self) -> &View {
+        &self.decisions.council.views().view
+    }
+
+    /// The nodes of the view in force.
+    pub fn members(&self) -> Vec<usize> {
+        let members = self.view().members();
+        members.map(|(m, _)| usize::from(m.0)).collect()
+    }
+
+    /// Whether a node has the council's word: it can talk to a majority.
+    fn hears_council(&self, node: usize) -> bool {
+        let members = self.decisions.council.members();
+        let reached = members.keys().filter(|m| {
+            let other = usize::from(m.0);
+            let up = self.nodes[other].process.is_some();
+            let cut =
+                self.net.is_cut(node, other, self.now) || self.net.is_cut(other, node, self.now);
+            other == node || (up && !cut)
+        });
+        reached.count() * 2 > members.len()
+    }
+
+    /// The operator asks for a change.
+    pub fn ask_for(&mut self, change: Asked) -> Result<(), Failed> {
+        let members: Vec<MemberId> = self.view().members().map(|(m, _)| m).collect();
+        let (change, give_up) = match change {
+            Asked::Add => {
+                let Some(spare) = self.nodes.iter().position(|n| !n.begun) else {
+                    return Ok(());
+                };
+                (Change::Add(address(spare)), false)
+            }
+            Asked::Remove { node } => {
+                let member = members[node % members.len()];
+                let down = self.nodes[usize::from(member.0)].process.is_none();
+                (Change::Remove(member), down && node % 4 != 0)
+            }
+            Asked::SetK { k } => (Change::SetK(k), false),
+        };
+        let outcome = self.decide(Command::Change { change, give_up })?;
+        match outcome {
+            Outcome::Started { .. } => {
+                self.decisions.since_us = self.now;
+                self.decisions.asked = 0;
+                if let (Change::Remove(member), true) = (change, give_up) {
+                    self.give_up(member)?;
+                }
+            }
+            Outcome::Refused(causeway::protocol::council::Refusal::Busy { .. })
+                if self.decisions.asked < 20 && !self.healed =>
+            {
+                self.decisions.asked += 1;
+                self.after(200_000, What::Ask(change_of(&change)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for a dead node any more: what only it has is gone.
+    fn give_up(&mut self, member: MemberId) -> Result<(), Failed> {
+        let node = usize::from(member.0);
+        self.stop_node(node, 0)?;
+        self.nodes[node].out = true;
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|n| *n != node).collect();
+        for write in 0..self.oracle.writes.len() {
+            let w = &self.oracle.writes[write];
+            let elsewhere = others.iter().any(|n| self.has_now(*n, write));
+            if !w.gone && !w.dots.is_empty() && !elsewhere && self.has_now(node, write) {
+                self.oracle.writes[write].gone = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a write, or a newer one of its key, is on a node's disk.
+    pub fn has_now(&self, node: usize, write: usize) -> bool {
+        let w = &self.oracle.writes[write];
+        let version = self.version_at(node, &w.key).ok().flatten();
+        self.oracle.has(node, write) || version.is_some_and(|v| v.stamp >= w.stamp)
+    }
+
+    /// Lets the council decide.
+    pub fn decide(&mut self, command: Command) -> Result<Outcome, Failed> {
+        let said = format!("{command:?}");
+        let outcome = self.decisions.council.apply(command);
+        let views = self.decisions.council.views();
+        if views.version != self.decisions.latest().version {
+            self.note(|| format!("COUNCIL {said}: {outcome:?}"));
+            let views = Arc::new(self.decisions.council.views().clone());
+            self.decisions.decided.push(views);
+            self.spread();
+        }
+        Ok(outcome)
+    }
+
+    /// All who are concerned hear of the newest views, some sooner, some later.
+    fn spread(&mut self) {
+        for node in 0..self.nodes.len() {
+            let member = self.nodes[node].member;
+            let named = self.decisions.council.members().contains_key(&member);
+            if named || self.nodes[node].begun {
+                let most = if self.rng.percent(20) {
+                    1_500_000
+                } else {
+                    60_000
+                };
+                let delay = self.rng.below(most);
+                self.after(delay, What::Learn(node));
+            }
+        }
+    }
+
+    /// A node hears of newer views, if it can.
+    pub fn learn_views(&mut self, node: usize) -> Result<(), Failed> {
+        if self.nodes[node].out {
+            return Ok(());
+        }
+        let known = self.nodes[node].known.as_ref().map_or(0, |v| v.version);
+        let newer: Vec<Arc<Views>> = self
+            .decisions
+            .decided
+            .iter()
+            .filter(|v| v.version > known)
+            .cloned()
+            .collect();
+        let Some(latest) = newer.last() else {
+            return Ok(());
+        };
+        if !self.hears_council(node) {
+            self.after(150_000, What::Learn(node));
+            return Ok(());
+        }
+        // Mostly the last word; sometimes one after the other.
+        let views = if known > 0 && self.rng.percent(40) {
+            let first = Arc::clone(&newer[0]);
+            if newer.len() > 1 {
+                self.after(20_000, What::Learn(node));
+            }
+            first
+        } else {
+            Arc::clone(latest)
+        };
+        self.nodes[node].known = Some(Arc::clone(&views));
+        let begins =
+            !self.nodes[node].begun && views.members().contains_key(&self.nodes[node].member);
+        if begins {
+            self.nodes[node].begun = true;
+            return self.start_node(node, 0);
+        }
+        self.go_over(node, views)
+    }
+
+    /// A running process takes newer views over.
+    fn go_over(&mut self, node: usize, views: Arc<Views>) -> Result<(), Failed> {
+        let member = self.nodes[node].member;
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        if !views.members().contains_key(&member) {
+            self.note(|| format!("m{node} is out"));
+            self.stop_node(node, usize::MAX)?;
+            self.nodes[node].out = true;
+            return Ok(());
+        }
+        if process.next.is_none() && process.replica.take_views(&views) {
+            return Ok(());
+        }
+        process.next = Some(views);
+        self.reopen_if_idle(node)
+    }
+
+    /// What a process that is about to go over still listens to.
+    pub fn is_heard_while_closing(event: &Event<Ticket>) -> bool {
+        match event {
+            Event::Message { message, .. } => matches!(message, Message::Ack(_)),
+            Event::Write { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Opens a replica again under newer views, when nothing is on its way in the old one.
+    pub fn reopen_if_idle(&mut self, node: usize) -> Result<(), Failed> {
+        let now = self.now_of(node);
+        let start = self.start_number(node);
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        if process.next.is_none() || !process.replica.is_idle() {
+            return Ok(());
+        }
+        let Some(mut process) = self.nodes[node].process.take() else {
+            return Ok(());
+        };
+        let views = process
+            .next
+            .take()
+            .unwrap_or_else(|| self.decisions.latest());
+        let (member, disk) = (self.nodes[node].member, self.nodes[node].disk.clone());
+        let (old, clock) = (process.replica, Arc::clone(&process.clock));
+        let (setup, rest) = old.succeed(views, start);
+        let replica = Replica::open(setup, disk, clock, now)
+            .map_err(|e| format!("node {node} does not open again: {e}"))?;
+        debug_assert_eq!(replica.log_id().member, member);
+        process.replica = replica;
+        process.incarnation = process.replica.log_id().incarnation;
+        let log = process.replica.log_id();
+        let held: Vec<Held> = std::mem::take(&mut process.held);
+        self.nodes[node].process = Some(process);
+        self.oracle.started(log)?;
+        self.note(|| format!("m{node} goes on as {log}"));
+        self.flush(node)?;
+        for event in rest {
+            self.step(node, event)?;
+        }
+        for held in held {
+            self.serve(node, held.ticket, held.what, held.context, held.stall_us)?;
+        }
+        Ok(())
+    }
+
+    /// Something for the council, if it gets there.
+    pub fn propose(&mut self, node: usize, command: Command) -> Result<(), Failed> {
+        if self.rng.percent(80) && self.hears_council(node) {
+            self.decide(command)?;
+        }
+        Ok(())
+    }
+
+    /// Looks after the running change.
+    pub fn steer(&mut self) -> Result<(), Failed> {
+        let running = self.decisions.council.running().map(|r| r.number);
+        if let Some(number) = running {
+            let rash = self.rng.percent(10);
+            let down = |m: &MemberId| {
+                let it = &self.nodes[usize::from(m.0)];
+                it.process.is_none() && (it.begun || rash)
+            };
+            let gaining = self.decisions.council.gaining();
+            let mut without: BTreeSet<MemberId> = gaining.keys().copied().filter(down).collect();
+            if self.rng.percent(5) && !gaining.is_empty() {
+                let at = self.rng.index(gaining.len());
+                without.extend(gaining.keys().nth(at));
+            }
+            let since = self.decisions.since_us;
+            let command = if self.now > since + CANCEL_US && !self.healed {
+                Command::Cancel { number }
+            } else {
+                Command::Enact { number, without }
+            };
+            self.decide(command)?;
+        }
+        let leaving: Vec<MemberId> = self
+            .decisions
+            .council
+            .views()
+            .leaving
+            .keys()
+            .copied()
+            .collect();
+        for member in leaving {
+            let it = &self.nodes[usize::from(member.0)];
+            if it.process.is_none() && self.now > it.down_us + PATIENCE_US {
+                self.give_up(member)?;
+                self.decide(Command::GiveUp { member })?;
+            }
+        }
+        self.after(STEER_US, What::Steer);
+        Ok(())
+    }
+
+    /// I12: changes of the view come to an end, and everybody knows.
+    pub fn check_views(&self) -> Result<(), Failed> {
+        let council = &self.decisions.council;
+        for node in self.members() {
+            if let Some(p) = &self.nodes[node].process
+                && p.next.is_some()
+            {
+                return Err(format!("I13: node {node} still goes over to newer views"));
+            }
+        }
+        if let Some(running) = council.running() {
+            let awaited = council.awaited(&BTreeSet::new());
+            return Err(format!(
+                "I13: {running:?} still runs and waits for {awaited:?}"
+            ));
+        }
+        let views = council.views();
+        if !views.closing.is_empty() || !views.leaving.is_empty() {
+            let open: Vec<_> = views.closing.iter().map(|c| (c.id, &c.replicas)).collect();
+            return Err(format!(
+                "I13: still open are {open:?}, leaving {:?}",
+                views.leaving
+            ));
+        }
+        for node in self.members() {
+            let known = self.nodes[node].known.as_ref().map_or(0, |v| v.version);
+            if known != views.version {
+                return Err(format!("I13: node {node} knows only version {known}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Add,
+    Remove { node: usize },
+    SetK { k: usize },
+}
+
+fn change_of(change: &Change) -> Asked {
+    match change {
+        Change::Add(_) => Asked::Add,
+        Change::Remove(member) => Asked::Remove {
+            node: usize::from(member.0),
+        },
+        Change::SetK(k) => Asked::SetK { k: *k },
+    }
+}
