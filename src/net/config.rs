@@ -3,6 +3,7 @@
 use super::hello::Identity;
 use crate::protocol::ids::MemberId;
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// How a peer stands from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +54,15 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// Accepted connections that may be in their hello at the same time; more are closed at once.
     pub hellos: usize,
+    /// Accepted connections that may be open at the same time with a stranger at either end; more are closed at once.
+    pub strangers: usize,
     /// Time for a TCP connection to come about.
     pub connect: Duration,
     /// Time for the whole hello.
     pub hello: Duration,
+    /// Time for an accepted connection with a stranger at either end, from the hello on. No call to this node can
+    /// take longer.
+    pub stranger: Duration,
     /// Each end of a connection sends something at least this often.
     pub heartbeat: Duration,
     /// The dialler gives up a connection on which nothing has come for this long; the listener takes three times as
@@ -82,8 +88,10 @@ impl Default for Limits {
             in_flight: 16_384,
             answer_bytes: 8 << 20,
             hellos: 128,
+            strangers: 64,
             connect: Duration::from_millis(500),
             hello: Duration::from_secs(2),
+            stranger: Duration::from_secs(30),
             heartbeat: Duration::from_millis(250),
             silence: Duration::from_secs(1),
             stall: Duration::from_secs(5),
@@ -100,6 +108,8 @@ impl Limits {
         self.frame_bytes = self.frame_bytes.min(1 << 30);
         self.heartbeat = self.heartbeat.max(Duration::from_millis(1));
         self.in_flight = self.in_flight.max(1);
+        self.hellos = self.hellos.min(Semaphore::MAX_PERMITS);
+        self.strangers = self.strangers.min(Semaphore::MAX_PERMITS);
         self
     }
 

@@ -1,6 +1,7 @@
 //! What the connections of both sides have in common.
 
 use super::{
+    Peer,
     config::{Config, Limits, PeerState},
     stats::Stats,
 };
@@ -21,6 +22,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether an accepted connection is one of those that bring strangers together with others: it is open for a
+    /// short time, for requests only.
+    pub fn strange(&self, from: Peer) -> bool {
+        self.config.identity.is_stranger() || from.is_stranger()
+    }
+
     /// Tells whoever wants to know how a dialled peer stands now.
     pub fn tell(&self, member: MemberId, state: PeerState) {
         if let Some(on_state) = &self.config.on_state {

@@ -1,6 +1,7 @@
 //! What can go wrong when something is sent, and whether the peer may have got it.
 
-use super::frame::FrameError;
+use super::{frame::FrameError, hello::HelloError};
+use std::io;
 
 /// Why a one-way message was dropped. It was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -47,5 +48,41 @@ impl From<SendError> for RequestError {
             SendError::QueueFull => Self::QueueFull,
             SendError::Unfit(error) => Self::Unfit(error),
         }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not sent: the request is too long, or has no encoding.
+    #[error("cannot be encoded: {0}")]
+    Unfit(FrameError),
+    /// Not sent: no connection came about, in time or at all.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// Not sent: one side refused the other, or the hello failed.
+    #[error("hello: {0}")]
+    Hello(#[from] HelloError),
+    /// The peer may or may not have acted on it: no answer came in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The peer may or may not have acted on it: it closed the connection before the answer.
+    #[error("the connection was closed before the answer came")]
+    Closed,
+    /// The peer may or may not have acted on it: the connection broke before the answer.
+    #[error("the connection was lost before the answer came: {0}")]
+    Io(io::Error),
+    /// The peer may or may not have acted on it: what it sent is no valid frame.
+    #[error("bad frame: {0}")]
+    Frame(#[from] FrameError),
+    /// The peer may or may not have acted on it: instead of an answer it sent what only a dialler may send.
+    #[error("the peer sent a frame that only a dialler may send")]
+    WrongWay,
+}
+
+impl CallError {
+    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a doubt.
+    pub fn definitely_not_sent(&self) -> bool {
+        matches!(self, Self::Unfit(_) | Self::Connect(_) | Self::Hello(_))
     }
 }

@@ -12,6 +12,12 @@
 //! nonce. So an old proof does not fit a new connection, and the proof of one role does not pass for the other's.
 //! Proofs are sent only where both hellos say that a secret is set; a secret on one side only is refused.
 //!
+//! A node without a member number is a stranger: its hello gives the number [`STRANGER`] and a fingerprint of zeros,
+//! "of no cluster yet". Two members must agree on the fingerprint, and the listener must know the dialler; a stranger on
+//! either side is exempt from both, for it is how nodes of a cluster and nodes outside of it find each other. The
+//! secret is asked of strangers too. Who dials a certain member takes nobody else, so no stranger either: a node that
+//! waits at a member's old address is not taken for the member.
+//!
 //! The hello says who is there; it neither hides nor seals what follows. Whoever can change packets in flight can
 //! take over a connection after its hello: such a network needs a tunnel.
 //!
@@ -31,6 +37,9 @@ pub const VERDICT: usize = 5;
 /// Bytes of a proof.
 pub const PROOF: usize = 32;
 const MAGIC: [u8; 8] = *b"CAUSEWAY";
+
+/// The number that a node gives in its hello when it has no member number. No member has it.
+pub const STRANGER: MemberId = MemberId(u16::MAX);
 
 /// The secret that the nodes of one cluster share.
 #[derive(Clone)]
@@ -75,9 +84,28 @@ pub struct Identity {
     pub secret: Option<Secret>,
 }
 
+impl Identity {
+    /// A node without a member number, of no cluster yet.
+    pub fn stranger(incarnation: u64, versions: (u16, u16), secret: Option<Secret>) -> Self {
+        Self {
+            member: STRANGER,
+            incarnation,
+            fingerprint: [0; 32],
+            versions,
+            secret,
+        }
+    }
+
+    /// Whether this node has no member number.
+    pub fn is_stranger(&self) -> bool {
+        self.member == STRANGER
+    }
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Greeted {
+    /// `STRANGER` if it has no member number.
     pub member: MemberId,
     pub incarnation: u64,
     /// The newest protocol version that both speak.
@@ -188,11 +216,12 @@ impl Hello {
     }
 }
 
-/// Greets as the side that dialled, and takes only `expected` at the other end.
+/// Greets as the side that dialled, and takes only `expected` at the other end; None takes anybody, `STRANGER` only a
+/// node without a member number.
 pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: &Identity,
-    expected: MemberId,
+    expected: Option<MemberId>,
     limit: Duration,
 ) -> Result<Greeted, HelloError> {
     let hello = async {
@@ -205,7 +234,7 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
             true => Some(read_array::<PROOF, S>(stream).await?),
             false => None,
         };
-        let right_member = match theirs.member == expected {
+        let right_member = match expected.is_none_or(|member| member == theirs.member) {
             true => Ok(()),
             false => Err(Refusal::WrongMember),
         };
@@ -231,7 +260,7 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         .unwrap_or(Err(HelloError::TimedOut))
 }
 
-/// Greets as the side that was dialled, and takes only whom `is_member` knows.
+/// Greets as the side that was dialled, and takes strangers and whom `is_member` knows; a stranger takes anybody.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: &Identity,
@@ -242,9 +271,11 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         let theirs_raw = read_array::<HELLO, S>(stream).await?;
         // Whoever speaks something else gets no answer: it would not understand one.
         let theirs = Hello::from_bytes(&theirs_raw).ok_or(HelloError::Foreign)?;
-        let checked = check(me, &theirs).and_then(|version| match is_member(theirs.member) {
-            true => Ok(version),
-            false => Err(Refusal::NotMember),
+        let checked = check(me, &theirs).and_then(|version| {
+            match strange(me, &theirs) || is_member(theirs.member) {
+                true => Ok(version),
+                false => Err(Refusal::NotMember),
+            }
         });
         let version = settle(stream, checked).await?;
         let mine = Hello::of(me).to_bytes();
@@ -279,6 +310,11 @@ fn greeted(theirs: &Hello, version: u16) -> Greeted {
     }
 }
 
+/// Whether one of the two is a stranger, so that they need not be of one cluster.
+fn strange(me: &Identity, theirs: &Hello) -> bool {
+    me.is_stranger() || theirs.member == STRANGER
+}
+
 /// Compares what both say about the cluster; gives the version to speak.
 fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
     let (min, max) = me.versions;
@@ -291,7 +327,7 @@ fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
         (false, true) => return Err(Refusal::SecretUnexpected),
         _ => {}
     }
-    if me.fingerprint != theirs.fingerprint {
+    if !strange(me, theirs) && me.fingerprint != theirs.fingerprint {
         return Err(Refusal::Fingerprint);
     }
     Ok(version)

@@ -19,9 +19,18 @@ type Outcome = Result<Greeted, HelloError>;
 
 /// Member 1 dials member 2.
 async fn meet(dialer: &Identity, listener: &Identity) -> (Outcome, Outcome) {
+    meet_as(dialer, listener, Some(MemberId(2))).await
+}
+
+/// One dials another, which knows the members 1 and 2, and expects to meet a certain one there.
+async fn meet_as(
+    dialer: &Identity,
+    listener: &Identity,
+    expected: Option<MemberId>,
+) -> (Outcome, Outcome) {
     let (mut a, mut b) = duplex(4096);
     tokio::join!(
-        dial(&mut a, dialer, MemberId(2), LIMIT),
+        dial(&mut a, dialer, expected, LIMIT),
         answer(&mut b, listener, |member| member.0 <= 2, LIMIT),
     )
 }
@@ -73,10 +82,110 @@ async fn every_refusal_reaches_the_other_side() {
     let wrong = identity(2, Some("y"));
     assert_refused(meet(&me(), &wrong).await, false, Refusal::BadSecret);
 
-    let stranger = identity(3, Some("x"));
-    assert_refused(meet(&stranger, &them()).await, true, Refusal::NotMember);
+    let unknown = identity(3, Some("x"));
+    assert_refused(meet(&unknown, &them()).await, true, Refusal::NotMember);
     let third = identity(3, Some("x"));
     assert_refused(meet(&me(), &third).await, false, Refusal::WrongMember);
+}
+
+fn stranger(secret: Option<&str>) -> Identity {
+    let secret = secret.map(|text| Secret::new(text.as_bytes()));
+    Identity::stranger(99, (1, 3), secret)
+}
+
+/// A member of another cluster.
+fn foreigner(member: u16, secret: Option<&str>) -> Identity {
+    Identity {
+        fingerprint: [8; 32],
+        ..identity(member, secret)
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_met_by_anybody_with_the_same_secret() {
+    for secret in [None, Some("s3cret")] {
+        let pairs = [
+            // A number that the listener knows, and one that it does not.
+            (identity(1, secret), stranger(secret)),
+            (identity(7, secret), stranger(secret)),
+            (foreigner(1, secret), stranger(secret)),
+            (stranger(secret), identity(2, secret)),
+            (stranger(secret), foreigner(2, secret)),
+            (stranger(secret), stranger(secret)),
+        ];
+        for (dialer, listener) in pairs {
+            for expected in [None, Some(listener.member)] {
+                let (a, b) = meet_as(&dialer, &listener, expected).await;
+                let (a, b) = (a.unwrap(), b.unwrap());
+                let met = (listener.member, listener.incarnation, 3);
+                assert_eq!((a.member, a.incarnation, a.version), met);
+                let met = (dialer.member, dialer.incarnation, 3);
+                assert_eq!((b.member, b.incarnation, b.version), met);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_of_two_clusters_refuse_each_other_whoever_is_expected() {
+    let met = meet_as(&identity(1, None), &foreigner(2, None), None).await;
+    assert_refused(met, true, Refusal::Fingerprint);
+    let met = meet_as(&identity(7, None), &identity(2, None), None).await;
+    assert_refused(met, true, Refusal::NotMember);
+}
+
+#[tokio::test]
+async fn strangers_without_the_secret_are_refused() {
+    let pairs = |dialer: Option<&'static str>, listener: Option<&'static str>| {
+        [
+            (identity(1, dialer), stranger(listener)),
+            (stranger(dialer), identity(2, listener)),
+            (stranger(dialer), stranger(listener)),
+        ]
+    };
+    for (dialer, listener) in pairs(None, Some("x")) {
+        let met = meet_as(&dialer, &listener, None).await;
+        assert_refused(met, true, Refusal::SecretMissing);
+    }
+    for (dialer, listener) in pairs(Some("x"), None) {
+        let met = meet_as(&dialer, &listener, None).await;
+        assert_refused(met, true, Refusal::SecretUnexpected);
+    }
+    for (dialer, listener) in pairs(Some("y"), Some("x")) {
+        let met = meet_as(&dialer, &listener, None).await;
+        assert_refused(met, false, Refusal::BadSecret);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_prove_with_the_listeners_proof() {
+    let mine = Hello::of(&stranger(Some("x"))).to_bytes();
+    let outcome = dial_with(mine, |_, proof| proof).await;
+    assert!(matches!(
+        outcome,
+        Err(HelloError::Refusing(Refusal::BadSecret))
+    ));
+}
+
+#[tokio::test]
+async fn who_expects_a_certain_member_takes_no_stranger_nor_the_reverse() {
+    let (member, strange) = (identity(1, None), stranger(None));
+    for dialer in [&member, &strange] {
+        let met = meet(dialer, &strange).await;
+        assert_refused(met, false, Refusal::WrongMember);
+        let met = meet_as(dialer, &identity(2, None), Some(STRANGER)).await;
+        assert_refused(met, false, Refusal::WrongMember);
+    }
+    let met = meet_as(&strange, &identity(2, None), Some(MemberId(3))).await;
+    assert_refused(met, false, Refusal::WrongMember);
+}
+
+#[tokio::test]
+async fn strangers_need_a_common_version_too() {
+    let mut old = stranger(None);
+    old.versions = (0, 0);
+    let reason = Refusal::Version { min: 1, max: 3 };
+    assert_refused(meet(&old, &identity(2, None)).await, true, reason);
 }
 
 /// Plays the dialer by hand up to its proof; gives both hellos and the listener's proof.
@@ -167,7 +276,7 @@ async fn a_changed_hello_spoils_the_proof() {
 async fn a_listener_without_the_secret_cannot_pass_for_a_member() {
     let me = identity(1, Some("x"));
     let (mut a, mut b) = duplex(4096);
-    let (outcome, _) = tokio::join!(dial(&mut a, &me, MemberId(2), LIMIT), async {
+    let (outcome, _) = tokio::join!(dial(&mut a, &me, Some(MemberId(2)), LIMIT), async {
         let _ = read_array::<HELLO, _>(&mut b).await.unwrap();
         b.write_all(&verdict_bytes(None)).await.unwrap();
         let fake = Hello::of(&identity(2, Some("guess"))).to_bytes();
@@ -181,7 +290,7 @@ async fn a_listener_without_the_secret_cannot_pass_for_a_member() {
 }
 
 #[tokio::test]
-async fn strangers_and_silence_end_the_hello() {
+async fn foreign_bytes_and_silence_end_the_hello() {
     let me = identity(2, None);
     let (mut a, mut b) = duplex(4096);
     a.write_all(&[b'G'; HELLO]).await.unwrap();
@@ -191,7 +300,7 @@ async fn strangers_and_silence_end_the_hello() {
     let (_silent, mut b) = duplex(4096);
     let outcome = answer(&mut b, &me, |_| true, Duration::from_millis(20)).await;
     assert!(matches!(outcome, Err(HelloError::TimedOut)));
-    let outcome = dial(&mut b, &me, MemberId(1), Duration::from_millis(20)).await;
+    let outcome = dial(&mut b, &me, Some(MemberId(1)), Duration::from_millis(20)).await;
     assert!(matches!(outcome, Err(HelloError::TimedOut)));
 }
 
@@ -212,4 +321,7 @@ fn the_layout_is_frozen() {
     assert_eq!(bytes[54..86], [6; 32]);
     assert_eq!(bytes[86..], [1]);
     assert_eq!(Hello::from_bytes(&bytes), Some(hello));
+
+    let bytes = Hello::of(&stranger(None)).to_bytes();
+    assert_eq!(bytes[12..46], [[0; 32].as_slice(), &[0xff; 2]].concat());
 }

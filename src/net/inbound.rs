@@ -4,6 +4,8 @@
 //! the handler is done with the one before, requests without waiting for those before them. A request whose handler
 //! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready.
 //! Answers that are ready together leave in one write.
+//!
+//! With a stranger at either end only requests are served, and few at a time.
 
 use super::{
     Handler, Payload, Peer,
@@ -34,6 +36,10 @@ use tokio_util::{
 /// earlier, and a connection too many does no harm.
 const PATIENCE: u32 = 3;
 
+/// Requests in work on a connection with a stranger at either end. A call makes one; with room for more the
+/// connection is still read meanwhile, so that its end is noticed.
+const STRANGE_REQUESTS: usize = 4;
+
 /// Why an accepted connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
@@ -45,6 +51,8 @@ pub enum Ended {
     Frame(#[from] FrameError),
     #[error("an accepted connection got an answer")]
     WrongWay,
+    #[error("a message where only requests are served")]
+    StrangeMessage,
     #[error("the peer has been silent for too long")]
     Silent,
     #[error("the peer takes no more bytes")]
@@ -70,6 +78,11 @@ where
 {
     let limits = &shared.config.limits;
     let stats = &shared.stats;
+    let strange = shared.strange(from);
+    let max_in_work = match strange {
+        true => limits.in_flight.min(STRANGE_REQUESTS),
+        false => limits.in_flight,
+    };
     let (mut reader, mut writer) = stream.split();
     let mut input = BytesMut::new();
     let mut decoder = FrameDecoder::<M, Q, ()>::new(limits.frame_bytes);
@@ -94,7 +107,7 @@ where
         let listening = loop {
             if delivering
                 || stopping
-                || in_work.len() >= limits.in_flight
+                || in_work.len() >= max_in_work
                 || answers.out.len() >= limits.answer_bytes
             {
                 break false;
@@ -102,6 +115,7 @@ where
             match decoder.decode(&mut input) {
                 Ok(None) => break true,
                 Ok(Some(Frame::Ping)) => {}
+                Ok(Some(Frame::Message(_))) if strange => return Ended::StrangeMessage,
                 Ok(Some(Frame::Message(message))) => {
                     delivery.set(handler.message(from, message).fuse());
                     delivering = poll_now(delivery.as_mut()).await.is_pending();

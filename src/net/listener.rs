@@ -1,4 +1,7 @@
 //! The accepting side: takes connections, does the hello, and lets each member have one connection at a time.
+//!
+//! Strangers all have the same number, and to a stranger the members of different clusters may have the same one. So
+//! connections with a stranger at either end do not replace each other; they are bounded in number and time instead.
 
 use super::{
     Handler, Payload, Peer,
@@ -31,6 +34,8 @@ pub struct Reception<M, Q, R, H> {
     /// Whose connections are taken.
     pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
     pub lanes: Arc<Lanes>,
+    /// Places for connections with a stranger at either end.
+    pub strangers: Semaphore,
     /// Cancelled when nothing more is accepted or read.
     pub stop: CancellationToken,
     /// Cancelled when every connection is to end at once.
@@ -54,7 +59,7 @@ where
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, addr)) => {
-                    // Too many strangers at once: closing is cheaper than waiting for each to be timed out.
+                    // Too many at once: closing is cheaper than waiting for each to be timed out.
                     let Ok(permit) = Arc::clone(&hellos).try_acquire_owned() else {
                         continue;
                     };
@@ -92,8 +97,20 @@ where
             },
             Err(error) => return self.not_greeted(addr, &error),
         };
+        match self.shared.strange(from) {
+            true => self.serve_strange(stream, addr, from).await,
+            false => self.serve_member(stream, addr, from).await,
+        }
+    }
+
+    /// Serves a member of the own cluster, in place of its older connection.
+    async fn serve_member(&self, stream: TcpStream, addr: SocketAddr, from: Peer) {
         self.remembered(addr, None);
         let lane = self.lanes.enter(from.member);
+        // It may have been removed since its hello, before it had a lane that could be closed.
+        if !(self.is_member)(from.member) {
+            return;
+        }
         // In its turn: frames of an older connection are never handed over after those of a newer one.
         let served = async {
             let _turn = lane.turn.lock().await;
@@ -103,11 +120,38 @@ where
             ended = served => ended,
             () = lane.replaced.cancelled() => return,
         };
-        if let Ended::Frame(_) | Ended::WrongWay = ended {
+        self.ended(addr, from, &ended);
+    }
+
+    /// Serves where one of both is a stranger, for as long as such a connection may last, if there is a place left.
+    async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: Peer) {
+        let Ok(_place) = self.strangers.try_acquire() else {
+            let line = "too many connections with strangers";
+            if self.remembered(addr, Some(line)) {
+                log::warn!("no connection from {addr}: {line}");
+            }
+            return;
+        };
+        self.remembered(addr, None);
+        let serve = inbound::serve(stream, from, &self.handler, &self.shared, &self.stop);
+        let limit = self.shared.config.limits.stranger;
+        match tokio::time::timeout(limit, serve).await {
+            Ok(ended) => self.ended(addr, from, &ended),
+            Err(_) => log::debug!("connection from {addr}: its time is up"),
+        }
+    }
+
+    /// Counts and logs the end of a connection.
+    fn ended(&self, addr: SocketAddr, from: Peer, ended: &Ended) {
+        let who = match from.is_stranger() {
+            true => "a stranger".to_owned(),
+            false => from.member.to_string(),
+        };
+        if let Ended::Frame(_) | Ended::WrongWay | Ended::StrangeMessage = ended {
             Stats::add(&self.shared.stats.bad_frames, 1);
-            log::warn!("connection from {} at {addr}: {ended}", from.member);
+            log::warn!("connection from {who} at {addr}: {ended}");
         } else {
-            log::debug!("connection from {} at {addr}: {ended}", from.member);
+            log::debug!("connection from {who} at {addr}: {ended}");
         }
     }
 
@@ -157,9 +201,10 @@ impl Lanes {
         lane.clone()
     }
 
-    /// Ends the connection of a member that is one no more.
+    /// Ends the connection of a member that is one no more. The lane stays, in case it becomes one again: a newer
+    /// connection has to wait for its turn even then.
     pub fn close(&self, member: MemberId) {
-        if let Some((_, lane)) = self.0.remove(&member) {
+        if let Some(lane) = self.0.get(&member) {
             lane.replaced.cancel();
         }
     }

@@ -4,17 +4,23 @@
 //! requests, and the answers to those; so there are two connections a pair, one for each direction. Each begins with
 //! an authenticated `hello`; after it both ends send `frame`s.
 //!
+//! A node that has no member number (it waits to be invited, or does not know yet which view is in force) is a
+//! stranger. A stranger and a member, or two strangers, keep no connection: one makes a `call` to the other, on a connection
+//! of its own that carries requests only and is bounded in time. A `Net` takes calls beside its peers; the `Net` of a
+//! stranger takes nothing else. What a stranger may ask for is the handler's decision.
+//!
 //! What may be lost: a message is dropped, and counted, when its peer is down, when too much is waiting for the peer, or
 //! when the connection breaks. Messages that arrive do so in the order in which they were sent, on one connection after the
 //! other. Every request ends: with its answer, or with an error that says whether the peer may have got it.
 //!
 //! What is bounded: the bytes and frames waiting for each peer, the requests waiting for answers, the requests
-//! in work for each peer, frames, and every wait. A handler that is slow to take messages is not read from, so that its
+//! in work for each peer, the connections with strangers, frames, and every wait. A handler that is slow to take messages is not read from, so that its
 //! sender's queue fills up and drops.
 //!
 //! The payload types are the caller's: `M` for messages, `Q` for requests, `R` for responses. Large values in them
 //! should be of a type that serde takes as bytes (such as `bytes::Bytes`), not as a sequence of numbers.
 
+mod call;
 mod config;
 mod conn;
 mod error;
@@ -27,10 +33,11 @@ mod outbuf;
 mod peer;
 mod stats;
 
+pub use call::call;
 pub use config::{Config, Limits, OnState, PeerState};
-pub use error::{RequestError, SendError};
+pub use error::{CallError, RequestError, SendError};
 pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
-pub use hello::{Greeted, HelloError, Identity, Refusal, Secret, answer, dial};
+pub use hello::{Greeted, HelloError, Identity, Refusal, STRANGER, Secret, answer, dial};
 pub use link::Reply;
 pub use stats::{PeerStatus, Stats};
 
@@ -48,7 +55,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{net::TcpListener, runtime::Handle};
+use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What can travel in a frame.
@@ -58,12 +65,23 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Payload for T {}
 /// Who sent a message or request, as shown in its hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {
+    /// `STRANGER` if the sender has no member number.
     pub member: MemberId,
     pub incarnation: u64,
 }
 
+impl Peer {
+    /// Whether the sender has no member number: it is of no cluster, or has yet to find out about it.
+    pub fn is_stranger(&self) -> bool {
+        self.member == STRANGER
+    }
+}
+
 /// Takes what the peers send. Its futures run in the task of the sender's connection, so none may block or compute
 /// for long. They are dropped, at whatever point they wait, when that connection ends.
+///
+/// Requests also come from strangers, and with a stranger's identity from members of any cluster; messages only come
+/// from members of the own cluster that were added.
 pub trait Handler<M, Q, R>: Send + Sync + 'static {
     /// Takes a message. Until this is done no further frame of the same peer is read.
     fn message(&self, from: Peer, message: M) -> impl Future<Output = ()> + Send;
@@ -114,7 +132,8 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     /// Starts on the current tokio runtime, which needs its I/O and time drivers: accepts on `listener`, and dials
     /// nobody until `add_peer`. Panics outside of a runtime.
     ///
-    /// Only peers that were added are let in. Calls may come from any thread, with or without a runtime.
+    /// Of the members only those that were added are let in. Strangers are let in for requests; with a stranger's
+    /// identity, everybody is, for requests. Methods may come from any thread, with or without a runtime.
     pub fn start<H: Handler<M, Q, R>>(
         mut config: Config,
         listener: TcpListener,
@@ -145,6 +164,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
                     .is_some_and(|inner| inner.links.load().contains_key(&member))
             }),
             lanes: Arc::clone(&inner.lanes),
+            strangers: Semaphore::new(inner.shared.config.limits.strangers),
             stop: inner.stop.clone(),
             kill: inner.kill.clone(),
             tasks: inner.tasks.clone(),
@@ -159,10 +179,12 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     }
 
     /// Lets a member in and keeps dialling it. A peer that is already known at this address is left alone; at
-    /// another address it is dialled there from now on. This node itself is not a peer of its own.
+    /// another address it is dialled there from now on. This node itself is not a peer of its own, `STRANGER` is
+    /// nobody's peer, and a stranger has no peers: this does nothing then, and after a shutdown.
     pub fn add_peer(&self, member: MemberId, addr: SocketAddr) {
         let inner = &self.inner;
-        if member == inner.shared.config.identity.member || inner.stop.is_cancelled() {
+        let identity = &inner.shared.config.identity;
+        if member == identity.member || member == STRANGER || identity.is_stranger() {
             return;
         }
         let link = Arc::new(Link::new(
@@ -173,6 +195,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         ));
         {
             let _changing = inner.changing.lock();
+            if inner.stop.is_cancelled() {
+                return;
+            }
             let mut links = Links::clone(&inner.links.load());
             match links.get(&member) {
                 Some(known) if known.addr == addr => return,
@@ -192,7 +217,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         );
     }
 
-    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave.
+    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave, and answers may still
+    /// come, for as long as a shutdown would wait; then requests that still wait for their answers end with an error.
+    /// Another member may be added at the same address at once.
     pub fn remove_peer(&self, member: MemberId) {
         let _changing = self.inner.changing.lock();
         let mut links = Links::clone(&self.inner.links.load());
@@ -253,12 +280,17 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         peers
     }
 
-    /// Takes no more, sends what is queued, answers what is in work, and ends; after `drain` it ends regardless.
+    /// Takes no more, sends what is queued, answers what is in work, and ends; after `drain` it ends regardless. When
+    /// this returns, all sockets are closed: the same address can be listened on again at once.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
-        inner.stop.cancel();
-        for link in inner.links.load().values() {
-            link.stop.cancel();
+        {
+            // So that a peer is either stopped here, or not added any more.
+            let _changing = inner.changing.lock();
+            inner.stop.cancel();
+            for link in inner.links.load().values() {
+                link.stop.cancel();
+            }
         }
         inner.tasks.close();
         let drain = inner.shared.config.limits.drain;

@@ -133,7 +133,7 @@ async fn connect<R>(link: &Link<R>, shared: &Shared) -> Result<(TcpStream, Greet
         .map_err(|_| Ended::ConnectTimedOut)?
         .map_err(Ended::Connect)?;
     stream.set_nodelay(true)?;
-    let greeted = hello::dial(&mut stream, identity, link.member, limits.hello).await?;
+    let greeted = hello::dial(&mut stream, identity, Some(link.member), limits.hello).await?;
     Ok((stream, greeted))
 }
 

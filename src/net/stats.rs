@@ -24,7 +24,7 @@ pub struct Stats {
     pub reconnects: AtomicU64,
     /// Connections that either side refused during the hello.
     pub refused: AtomicU64,
-    /// Accepted connections that ended because their bytes were no valid frames.
+    /// Accepted connections that ended because their bytes were no valid frames, or none that they may carry.
     pub bad_frames: AtomicU64,
 }
 

@@ -1,8 +1,10 @@
 //! A small node for the tests: it records messages, echoes requests, and can be held up.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use causeway::{
-    net::{Config, Handler, Identity, Limits, Net, Peer, PeerState, Secret},
+    net::{
+        Config, FrameEncoder, Handler, Identity, Limits, Net, Outgoing, Peer, PeerState, Secret,
+    },
     protocol::ids::MemberId,
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,8 @@ pub enum Request {
     Gated(Bytes),
     /// Never answers.
     Never,
+    /// Tells the number and the incarnation of who asks.
+    Who,
 }
 
 pub type TestNet = Net<Bytes, Request, Bytes>;
@@ -44,7 +48,7 @@ impl Handler<Bytes, Request, Bytes> for TestHandler {
         let _ = self.messages.send((from, message));
     }
 
-    async fn request(&self, _from: Peer, request: Request) -> Bytes {
+    async fn request(&self, from: Peer, request: Request) -> Bytes {
         match request {
             Request::Echo(bytes) => bytes,
             Request::Gated(bytes) => {
@@ -54,6 +58,7 @@ impl Handler<Bytes, Request, Bytes> for TestHandler {
                 bytes
             }
             Request::Never => std::future::pending().await,
+            Request::Who => format!("{} {}", from.member, from.incarnation).into(),
         }
     }
 }
@@ -80,9 +85,34 @@ pub fn identity(member: u16) -> Identity {
     }
 }
 
+/// A node without a member number.
+pub fn stranger() -> Identity {
+    Identity::stranger(9, (1, 1), Some(Secret::new(b"test")))
+}
+
+/// Long, where nothing is to be given up: a call is not tried again.
+pub fn patient() -> Limits {
+    Limits {
+        connect: SOON,
+        hello: SOON,
+        silence: SOON,
+        stall: SOON,
+        ..Limits::default()
+    }
+}
+
+/// Short, so that the tests are.
+pub fn brisk() -> Limits {
+    Limits {
+        heartbeat: Duration::from_millis(50),
+        silence: Duration::from_millis(500),
+        ..Limits::default()
+    }
+}
+
 impl Node {
     pub async fn start(identity: Identity, limits: Limits) -> Self {
-        let ip = format!("127.0.0.{}:0", identity.member.0);
+        let ip = format!("127.0.0.{}:0", identity.member.0.min(99));
         Self::start_at(identity, limits, ip.parse().unwrap()).await
     }
 
@@ -170,4 +200,25 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 pub fn echo(text: &str) -> Request {
     Request::Echo(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+pub fn message_frame(payload: &[u8]) -> BytesMut {
+    frame(Outgoing::Message(&Bytes::copy_from_slice(payload)))
+}
+
+pub fn request_frame(id: u64, request: &Request) -> BytesMut {
+    frame(Outgoing::Request(id, request))
+}
+
+pub fn response_frame<T: Serialize>(id: u64, response: &T) -> BytesMut {
+    frame(Outgoing::Response(id, response))
+}
+
+fn frame<T: Serialize>(item: Outgoing<'_, T>) -> BytesMut {
+    use tokio_util::codec::Encoder;
+    let mut frame = BytesMut::new();
+    FrameEncoder { limit: 1 << 20 }
+        .encode(item, &mut frame)
+        .unwrap();
+    frame
 }

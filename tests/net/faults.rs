@@ -1,6 +1,8 @@
 //! Nodes that restart, die, hang, or send nonsense.
 
-use super::common::{Node, Request, SOON, echo, eventually, identity, soon};
+use super::common::{
+    Node, Request, SOON, brisk, echo, eventually, identity, message_frame, response_frame, soon,
+};
 use bytes::Bytes;
 use causeway::{
     net::{FrameDecoder, Limits, RequestError, SendError, answer, dial},
@@ -14,15 +16,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-
-/// Short, so that the tests are.
-fn brisk() -> Limits {
-    Limits {
-        heartbeat: Duration::from_millis(50),
-        silence: Duration::from_millis(500),
-        ..Limits::default()
-    }
-}
 
 #[tokio::test]
 async fn a_peer_that_restarts_is_met_again_in_its_new_incarnation() {
@@ -196,13 +189,15 @@ async fn a_newer_connection_of_a_member_replaces_the_older() {
     let mut b = Node::start(identity(2), Limits::default()).await;
     b.net.add_peer(MemberId(1), "127.0.0.1:9".parse().unwrap());
     let mut older = TcpStream::connect(b.addr).await.unwrap();
-    dial(&mut older, &identity(1), b.member, SOON)
+    dial(&mut older, &identity(1), Some(b.member), SOON)
         .await
         .unwrap();
     let mut newer = TcpStream::connect(b.addr).await.unwrap();
     let mut reborn = identity(1);
     reborn.incarnation = 2;
-    dial(&mut newer, &reborn, b.member, SOON).await.unwrap();
+    dial(&mut newer, &reborn, Some(b.member), SOON)
+        .await
+        .unwrap();
     let mut rest = Vec::new();
     // Ends, whether by an end of stream or a reset.
     let _ = soon(older.read_to_end(&mut rest)).await;
@@ -214,18 +209,6 @@ async fn a_newer_connection_of_a_member_replaces_the_older() {
     assert_eq!(message, "from the newer");
 }
 
-fn message_frame(payload: &[u8]) -> bytes::BytesMut {
-    use tokio_util::codec::Encoder;
-    let mut frame = bytes::BytesMut::new();
-    causeway::net::FrameEncoder { limit: 1 << 20 }
-        .encode(
-            causeway::net::Outgoing::Message(&Bytes::copy_from_slice(payload)),
-            &mut frame,
-        )
-        .unwrap();
-    frame
-}
-
 #[tokio::test]
 async fn bad_frames_end_only_their_own_connection() {
     let (a, b) = Node::pair().await;
@@ -233,18 +216,11 @@ async fn bad_frames_end_only_their_own_connection() {
     let too_long = (17u32 << 20).to_le_bytes().to_vec();
     let mut flipped = message_frame(b"some payload").to_vec();
     flipped[12] ^= 4;
-    let wrong_way = {
-        use tokio_util::codec::Encoder;
-        let mut frame = bytes::BytesMut::new();
-        causeway::net::FrameEncoder { limit: 1 << 20 }
-            .encode(causeway::net::Outgoing::Response(1, &()), &mut frame)
-            .unwrap();
-        frame.to_vec()
-    };
+    let wrong_way = response_frame(1, &()).to_vec();
     for (i, mut bad) in [too_long, flipped, wrong_way].into_iter().enumerate() {
         bad.extend_from_slice(&[0; 8]);
         let mut stream = TcpStream::connect(b.addr).await.unwrap();
-        dial(&mut stream, &identity(3), b.member, SOON)
+        dial(&mut stream, &identity(3), Some(b.member), SOON)
             .await
             .unwrap();
         stream.write_all(&bad).await.unwrap();
@@ -295,7 +271,7 @@ async fn both_ends_of_an_idle_connection_send_signs_of_life() {
     let b = Node::start(identity(2), brisk()).await;
     b.net.add_peer(MemberId(1), "127.0.0.1:9".parse().unwrap());
     let mut stream = TcpStream::connect(b.addr).await.unwrap();
-    dial(&mut stream, &identity(1), b.member, SOON)
+    dial(&mut stream, &identity(1), Some(b.member), SOON)
         .await
         .unwrap();
     let mut input = bytes::BytesMut::new();

@@ -50,12 +50,12 @@ async fn a_secret_on_one_side_only() {
 }
 
 #[tokio::test]
-async fn a_stranger_and_a_member_that_was_removed() {
+async fn an_unknown_member_and_one_that_was_removed() {
     let b = Node::start(identity(2), Limits::default()).await;
     let timeout = Duration::from_secs(30);
     let hello = async || {
         let mut stream = TcpStream::connect(b.addr).await.unwrap();
-        dial(&mut stream, &identity(1), b.member, timeout).await
+        dial(&mut stream, &identity(1), Some(b.member), timeout).await
     };
     let not_member = |outcome| {
         matches!(
