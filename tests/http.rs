@@ -448,7 +448,7 @@ async fn a_payload_that_cannot_be_true_is_refused_and_comes_back() {
             assert!(back.covers(&context) && reply.partition_id == Some(0));
         }
     }
-    assert_eq!(node.node.live_keys(), 0);
+    assert_eq!(node.node.status().keys, 0);
 }
 
 #[actix_web::test]
@@ -510,13 +510,10 @@ async fn a_node_that_recovers_says_so_and_serves_nothing_but_eventual_reads() {
 
 #[actix_web::test]
 async fn a_standby_is_alive_and_says_what_it_is() {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (server, bound) = http::serve_standby(NODE, any).unwrap();
-    actix_web::rt::spawn(server);
-    let client = Client::new();
+    let standby = Fixture::of(&[], &[]).await;
     let ask = async |method: Method, path: &str| {
-        let url = format!("http://{}{path}", bound[0]);
-        client.request(method, url).send().await.unwrap()
+        let request = standby.request(method, path);
+        request.send().await.unwrap()
     };
     assert_eq!(ask(Method::GET, "/health").await.status(), 200);
     for (method, path) in [
@@ -525,10 +522,20 @@ async fn a_standby_is_alive_and_says_what_it_is() {
         (Method::PUT, "/kvs"),
         (Method::DELETE, "/kvs?key=k"),
         (Method::GET, "/kvs/get_partition_id"),
+        (Method::GET, "/kvs/get_all_partition_ids"),
+        (Method::GET, "/kvs/get_number_of_keys"),
     ] {
         let reply = error(ask(method, path).await, 503).await;
         assert!(reply.error.contains("standby"), "{}", reply.error);
     }
+    let add = "ip_port=10.0.0.9:8080&type=add";
+    let update = standby
+        .send(Method::PUT, "/kvs/view_update", FORM, add)
+        .await;
+    error(update, 503).await;
+    let status: Status = ask(Method::GET, "/status").await.json().await.unwrap();
+    assert_eq!((status.state.as_str(), status.member), ("standby", None));
+    assert_eq!(ask(Method::GET, "/metrics").await.status(), 200);
 }
 
 #[actix_web::test]
@@ -567,9 +574,41 @@ async fn the_cluster_can_be_asked_about() {
         )
         .await;
     }
-    let add = "ip_port=10.0.0.9:8080&type=add";
-    let update = node.send(Method::PUT, "/kvs/view_update", FORM, add).await;
-    assert!(error(update, 501).await.error.contains("fixed view"));
+}
+
+#[actix_web::test]
+async fn a_change_of_the_view_that_cannot_be_is_refused() {
+    let node = Fixture::start().await;
+    let update = async |media: &str, body: &str| {
+        let sent = node.send(Method::PUT, "/kvs/view_update", media, body);
+        sent.await
+    };
+    for (body, status, says) in [
+        ("", 400, "ip_port"),
+        ("type=add", 400, "ip_port"),
+        ("ip_port=here&type=add", 400, "ip_port"),
+        ("ip_port=0.0.0.0:80&type=add", 400, "ip_port"),
+        ("ip_port=10.0.0.9:8080", 400, "type"),
+        ("ip_port=10.0.0.9:8080&type=swap", 400, "type"),
+        ("ip_port=127.0.0.1:60000&type=add", 400, "port"),
+        ("ip_port=127.0.0.1:9&type=remove", 404, "not in the view"),
+        ("ip_port=127.0.0.1:8080&type=remove", 400, "last node"),
+        ("ip_port=127.0.0.1:9&type=add", 503, "cannot be added"),
+    ] {
+        let refused = error(update(FORM, body).await, status).await;
+        assert!(refused.error.contains(says), "{body}: {}", refused.error);
+    }
+    // What is so already is done.
+    for (media, body) in [
+        (FORM, "ip_port=127.0.0.1:8080&type=add"),
+        (JSON, r#"{"ip_port": "127.0.0.1:8080", "type": "add"}"#),
+    ] {
+        let reply = update(media, body).await;
+        assert_eq!(reply.status(), 200);
+        let reply: Value = reply.json().await.unwrap();
+        let is = json!({"msg": "success", "partition_id": 0, "number_of_partitions": 1, "view": 1});
+        assert_eq!(reply, is);
+    }
 }
 
 #[actix_web::test]

@@ -131,10 +131,10 @@ fn node_words(entry: &Explained) -> String {
     } else {
         format!(" (held by {})", entry.holders.join(", "))
     };
-    format!(
-        "  partition {}: {}{holders}",
-        entry.partition_id, entry.text
-    )
+    match entry.partition_id {
+        Some(partition) => format!("  partition {partition}: {}{holders}", entry.text),
+        None => format!("  {}{holders}", entry.text),
+    }
 }
 
 /// Milliseconds since 1970 as a date in UTC.

@@ -64,14 +64,21 @@ enum Command {
 /// Runs the process's command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The engine and the framework say little that helps an operator.
+    // The engine, the framework and the Raft library say little that helps an operator.
     let level = match cli.command {
         None => "info,fjall=warn,lsm_tree=warn,actix_server=warn",
         // Nodes that start together miss each other at first.
         Some(Command::Local(_)) => "warn,causeway::net=error",
         Some(_) => "warn",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let mut filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
+    if !filter.contains("openraft") {
+        filter.push_str(",openraft=off,tracing=off");
+    }
+    env_logger::Builder::new()
+        .parse_filters(&filter)
+        .parse_default_env()
+        .init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {

@@ -31,6 +31,7 @@ pub use config::{Config, MAX_COMMAND_BYTES};
 pub use error::{CouncilError, OpenError};
 pub use force::force;
 pub use machine::Machine;
+pub use seats::first_voters;
 pub use status::{Role, Status};
 pub use transport::{Rpc, RpcReply, Transport, TransportError};
 

@@ -68,12 +68,9 @@ pub async fn partition_id(
     _req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let Some(PartitionId(partition_id)) = surface.node.view().partition_of(surface.node.me())
-    else {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "this node is in no partition: add it to the view, or ask another node",
-        ));
+    let member = surface.serving()?;
+    let Some(PartitionId(partition_id)) = member.views().view.partition_of(member.me()) else {
+        return Err(Problem::joining(&surface.node));
     };
     let reply = PartitionIdReply {
         msg: SUCCESS,
@@ -95,8 +92,9 @@ pub async fn all_partition_ids(
     let reply = PartitionIdsReply {
         msg: SUCCESS,
         partition_id_list: surface
-            .node
-            .view()
+            .member()?
+            .views()
+            .view
             .partitions()
             .map(|(id, _)| id.0)
             .collect(),
@@ -123,7 +121,8 @@ pub async fn partition_members(
     let id = Fields::form(req.query_string().as_bytes())
         .understood(node.codec())?
         .partition_id()?;
-    let view = node.view();
+    let views = surface.member()?.views();
+    let view = &views.view;
     let members = view.replicas(PartitionId(id));
     if members.is_empty() {
         return Err(Problem::new(
@@ -154,25 +153,9 @@ pub async fn number_of_keys(
 ) -> Result<HttpResponse, Problem> {
     let reply = CountReply {
         msg: SUCCESS,
-        count: surface.node.live_keys(),
+        count: surface.member()?.live_keys(),
     };
     Ok(json(StatusCode::OK, &reply))
-}
-
-/// Add a node to the cluster or remove one. Not in this release.
-#[utoipa::path(
-    put, path = "/kvs/view_update", tag = "cluster",
-    responses((status = 501, body = ErrorReply, description = "This release runs a fixed view"))
-)]
-pub async fn view_update(
-    _surface: &Surface,
-    _req: &HttpRequest,
-    _body: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    Err(Problem::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "this release runs a fixed view: to change it, start the nodes anew with another VIEW",
-    ))
 }
 
 /// What a causal_payload says.
@@ -194,7 +177,7 @@ pub async fn explain(
     let reply = ExplainReply {
         msg: SUCCESS,
         clock_ms: asked.context.clock.ms(),
-        entries: node.explain(&asked.context),
+        entries: surface.member()?.explain(&asked.context),
     };
     Ok(json(StatusCode::OK, &reply))
 }

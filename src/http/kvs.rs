@@ -4,7 +4,7 @@
 use super::Surface;
 use super::reply::{self, ErrorReply, GetReply, Problem, WriteReply};
 use super::request::{self, Fields, Kind};
-use crate::node::Wrote;
+use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::version::Key;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -48,11 +48,11 @@ pub async fn get(
     req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let node = &surface.node;
+    let (node, member) = (&surface.node, surface.serving()?);
     let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
-    let partition = node.partition_of_key(&key);
-    let read = node
+    let partition = member.partition_of_key(&key);
+    let read = member
         .get(key, partition, asked.context, consistency)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
@@ -84,12 +84,12 @@ pub async fn put(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let node = &surface.node;
+    let (node, member) = (&surface.node, surface.serving()?);
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
     let asked = kind.fields(&body).understood(node.codec())?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
-    write(surface, key, Some(value), asked.context).await
+    write(surface, &member, key, Some(value), asked.context).await
 }
 
 /// Delete a key. The parameters come in the query or in the body.
@@ -116,7 +116,7 @@ pub async fn delete(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let node = &surface.node;
+    let (node, member) = (&surface.node, surface.serving()?);
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
@@ -125,18 +125,19 @@ pub async fn delete(
     }
     let asked = fields.understood(node.codec())?;
     let key = asked.key()?;
-    write(surface, key, None, asked.context).await
+    write(surface, &member, key, None, asked.context).await
 }
 
 async fn write(
     surface: &Surface,
+    member: &Member,
     key: Key,
     value: Option<Bytes>,
     context: Context,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let partition = node.partition_of_key(&key);
-    match node.write(key, partition, value, context).await {
+    let partition = member.partition_of_key(&key);
+    match member.write(key, partition, value, context).await {
         Ok(Wrote::Written(written)) => {
             surface
                 .handles

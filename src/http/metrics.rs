@@ -4,8 +4,9 @@
 //! that the node knows itself is read from it when somebody asks.
 
 use super::routes::Route;
-use crate::node::Node;
 use crate::node::status::PeerStatus;
+use crate::node::{Node, Role};
+use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
@@ -202,7 +203,10 @@ impl Collector for FromNode {
             gauge.encode(metric)?;
         }
         self.peers(&mut encoder, &status.peers)?;
-        self.commits(&mut encoder)
+        match &*self.0.role() {
+            Role::Member(member) => commits(&mut encoder, member.counters()),
+            Role::Standby | Role::Removed { .. } => Ok(()),
+        }
     }
 }
 
@@ -236,35 +240,34 @@ impl FromNode {
         }
         Ok(())
     }
+}
 
-    fn commits(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let counters = self.0.counters();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = [
-            ("commits", "Commits, one fsync each", &counters.commits),
-            (
-                "commit_batches",
-                "Batches that went into commits",
-                &counters.batches,
-            ),
-            (
-                "commit_operations",
-                "Operations in those batches",
-                &counters.ops,
-            ),
-        ];
-        for (name, help, counter) in counts {
-            let counter = ConstCounter::new(read(counter));
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)?;
-        }
-        let spent = ConstCounter::new(read(&counters.nanoseconds) as f64 / 1e9);
-        let metric = encoder.encode_descriptor(
-            "commit",
-            "Time spent in commits",
-            Some(&Unit::Seconds),
-            spent.metric_type(),
-        )?;
-        spent.encode(metric)
+fn commits(encoder: &mut DescriptorEncoder, counters: &CommitterStats) -> fmt::Result {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = [
+        ("commits", "Commits, one fsync each", &counters.commits),
+        (
+            "commit_batches",
+            "Batches that went into commits",
+            &counters.batches,
+        ),
+        (
+            "commit_operations",
+            "Operations in those batches",
+            &counters.ops,
+        ),
+    ];
+    for (name, help, counter) in counts {
+        let counter = ConstCounter::new(read(counter));
+        let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+        counter.encode(metric)?;
     }
+    let spent = ConstCounter::new(read(&counters.nanoseconds) as f64 / 1e9);
+    let metric = encoder.encode_descriptor(
+        "commit",
+        "Time spent in commits",
+        Some(&Unit::Seconds),
+        spent.metric_type(),
+    )?;
+    spent.encode(metric)
 }

@@ -1,6 +1,6 @@
 //! The node's HTTP surface, on actix-web: the routes, and the server that carries them.
 //!
-//! One file per surface: `kvs` (the causal store), `cluster` (where things are), `operator`
+//! One file per surface: `kvs` (the causal store), `cluster` (where things are), `view` (changes of the view), `operator`
 //! (health, metrics, status), `page` (for people). `request` reads what clients send, `reply`
 //! writes what they get, `routes` lists what there is, `openapi` describes it to machines.
 //!
@@ -17,14 +17,13 @@ mod page;
 mod reply;
 mod request;
 mod routes;
-mod standby;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use reply::{ErrorReply, GetReply, WriteReply};
-pub use standby::serve_standby;
 
-use crate::node::Node;
+use crate::node::{Absence, Member, Node, Role};
 use actix_web::dev::Server;
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -65,6 +64,25 @@ impl Surface {
             metrics,
             handles,
         })
+    }
+
+    /// The node as a member, be it on its way in or out of the view.
+    fn member(&self) -> Result<Arc<Member>, Problem> {
+        match &*self.node.role() {
+            Role::Member(member) => Ok(Arc::clone(member)),
+            Role::Standby => Err(Problem::standby(&self.node)),
+            Role::Removed { view } => Err(Problem::removed(&self.node, *view)),
+        }
+    }
+
+    /// The node as a member of the view in force: only such a one serves clients.
+    fn serving(&self) -> Result<Arc<Member>, Problem> {
+        let member = self.member()?;
+        match member.absence() {
+            None => Ok(member),
+            Some(Absence::Joining) => Err(Problem::joining(&self.node)),
+            Some(Absence::Left { view }) => Err(Problem::removed(&self.node, view)),
+        }
     }
 }
 
@@ -134,7 +152,7 @@ fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
             Route::AllPartitionIds => on.get(cluster::all_partition_ids),
             Route::PartitionMembers => on.get(cluster::partition_members),
             Route::NumberOfKeys => on.get(cluster::number_of_keys),
-            Route::ViewUpdate => on.put(cluster::view_update),
+            Route::ViewUpdate => on.put(view::view_update),
             Route::Explain => on.get(cluster::explain),
             Route::Health => on.get(operator::health),
             Route::Ready => on.get(operator::ready),

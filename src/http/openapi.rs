@@ -3,7 +3,7 @@
 
 use super::Surface;
 use super::reply::{Problem, json};
-use super::{cluster, kvs, operator, page};
+use super::{cluster, kvs, operator, page, view};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
@@ -22,7 +22,7 @@ use utoipa::OpenApi;
         cluster::all_partition_ids,
         cluster::partition_members,
         cluster::number_of_keys,
-        cluster::view_update,
+        view::view_update,
         cluster::explain,
         operator::health,
         operator::ready,

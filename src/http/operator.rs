@@ -51,7 +51,7 @@ pub async fn ready(
     _req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    match surface.node.ready() {
+    match surface.serving()?.ready() {
         Ok(()) => Ok(success()),
         Err(why) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -117,10 +117,14 @@ fn heading(page: &mut String, status: &Status) {
             .as_ref()
             .map(|why| format!(": {}", escape(why)))
             .unwrap_or_default(),
-        status.partition_id,
-        status.member,
+        number(status.partition_id),
+        number(status.member.map(u32::from)),
         escape(&status.version),
     );
+}
+
+fn number(number: Option<u32>) -> String {
+    number.map_or_else(|| "none".to_owned(), |n| n.to_string())
 }
 
 fn row(page: &mut String, cells: &str) {

@@ -2,7 +2,7 @@
 //! what to do.
 
 use super::routes::Route;
-use crate::node::Failed;
+use crate::node::{Failed, Node};
 use crate::protocol::context::{Codec, Context};
 use crate::protocol::op::{Found, Read, Refusal, Written};
 use crate::protocol::view::PartitionId;
@@ -113,6 +113,35 @@ impl Problem {
         Self::new(status, format!("{}: {advice}", failed.refusal))
             .seen(failed.context)
             .of(partition)
+    }
+
+    /// The node is in no view yet.
+    pub fn standby(node: &Node) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "{address} is a standby: it is in no view. Add it with PUT /kvs/view_update at a node of the cluster, or ask one"
+            ),
+        )
+    }
+
+    /// The node comes with the next view.
+    pub fn joining(node: &Node) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{address} is being added to the view: try again, or ask another node"),
+        )
+    }
+
+    /// The node is in the view no more.
+    pub fn removed(node: &Node, view: u64) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            format!("{address} was removed, it is not in view {view}: ask a node of the cluster"),
+        )
     }
 
     /// The HTTP reply.

@@ -15,6 +15,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::web;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -367,6 +368,21 @@ impl Kind {
             Self::Json => Fields::json(body),
             Self::Open if looks_like_json(body) => Fields::json(body),
             Self::Form | Self::Open => Fields::form(body),
+        }
+    }
+
+    /// Reads a body that is a form or a JSON object into a type of its own.
+    pub fn read<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
+        let json =
+            matches!(self, Self::Json) || (matches!(self, Self::Open) && looks_like_json(body));
+        if json {
+            if !looks_like_json(body) {
+                return Err(not_an_object("it does not begin with {"));
+            }
+            serde_json::from_slice(body).map_err(|why| not_an_object(&why.to_string()))
+        } else {
+            serde_urlencoded::from_bytes(body)
+                .map_err(|why| Problem::bad(format!("the body is no form: {why}")))
         }
     }
 

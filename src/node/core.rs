@@ -4,20 +4,23 @@
 //! effects together: one batch for the committer, the new marks for the readers, then answers
 //! and messages. It never waits for the disk or the network.
 
-use super::MIN_FREE_BYTES;
+use super::member::MIN_FREE_BYTES;
 use super::reply::{Outbox, Ticket};
 use super::wire::Envelope;
 use crate::protocol::clock::Clock;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
+use crate::protocol::message::Message;
+use crate::protocol::op::{Answer, Refusal};
 use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
 use crate::protocol::store::StoreError;
+use crate::protocol::views::{CohortId, Views};
 use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Events that may wait before senders have to.
 const QUEUE: usize = 16_384;
@@ -35,10 +38,21 @@ const TICK: Duration = Duration::from_millis(20);
 /// What the core is told.
 pub enum Input {
     Event(Event<Ticket>),
+    /// Newer views, which are on disk already.
+    Views(Arc<Views>),
     /// The committer could not store a batch.
     StorageFailed(StoreError),
     /// End, when everything that was taken is durable.
     Stop,
+}
+
+/// What the council is to hear of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Report {
+    /// All that the view with this number asks of it is here.
+    Ready(u64),
+    /// Everybody has what was written for this cohort.
+    Over(CohortId),
 }
 
 /// Sends a message to members: must not block.
@@ -85,6 +99,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     pub disk: Arc<Disk>,
     pub marks: ArcSwap<Marks>,
+    /// The version of the views in the marks.
+    pub version: watch::Sender<u64>,
 }
 
 /// The queue into the core.
@@ -137,7 +153,12 @@ pub struct Core {
     shared: Arc<Shared>,
     committer: Committer,
     send: Sender,
+    reports: mpsc::Sender<Report>,
     outbox: Outbox,
+    /// Newer views, under which the replica is opened again as soon as it is idle.
+    next: Option<Arc<Views>>,
+    /// Writes that wait for that.
+    held: Vec<Event<Ticket>>,
     /// The number of the replica's first batch, less one, in the committer's count.
     base: u64,
     submitted: u64,
@@ -174,6 +195,7 @@ impl Core {
         shared: Arc<Shared>,
         committer: Committer,
         send: Sender,
+        reports: mpsc::Sender<Report>,
     ) -> Self {
         Self {
             replica,
@@ -181,7 +203,10 @@ impl Core {
             shared,
             committer,
             send,
+            reports,
             outbox: Outbox::default(),
+            next: None,
+            held: Vec::new(),
             base: 0,
             submitted: 0,
             submitted_ops: 0,
@@ -225,7 +250,8 @@ impl Core {
                 for input in inputs.drain(..) {
                     match input {
                         Input::Event(Event::Persisted(no)) => self.persisted(no),
-                        Input::Event(event) => self.step(event),
+                        Input::Event(event) => self.take(event),
+                        Input::Views(views) => self.learn(views),
                         Input::StorageFailed(error) => self.storage_failed(error),
                         Input::Stop => stopping = true,
                     }
@@ -233,6 +259,7 @@ impl Core {
                 self.rest();
                 self.carry_out();
                 self.restart_if_due();
+                self.go_over_if_idle();
                 if let Some(error) = self.failed.take() {
                     return Err(error);
                 }
@@ -243,6 +270,32 @@ impl Core {
             }
         })?;
         self.committer.shutdown()
+    }
+
+    /// Steps the replica, unless it is about to be opened again: then nothing new begins.
+    fn take(&mut self, event: Event<Ticket>) {
+        if self.next.is_none() {
+            return self.step(event);
+        }
+        match event {
+            Event::Write { ticket, .. } if self.held.len() >= QUEUE => {
+                self.outbox
+                    .put(ticket, Answer::Refused(Refusal::Overloaded));
+            }
+            Event::Write { .. } => self.held.push(event),
+            // What is not acknowledged is sent again.
+            Event::Message { ref message, .. } if !matches!(message, Message::Ack(_)) => {}
+            event => self.step(event),
+        }
+    }
+
+    /// Takes newer views over, at once or as soon as the replica is idle.
+    fn learn(&mut self, views: Arc<Views>) {
+        if self.next.is_none() && self.replica.take_views(&views) {
+            self.setup.views = views;
+        } else {
+            self.next = Some(views);
+        }
     }
 
     fn step(&mut self, event: Event<Ticket>) {
@@ -308,7 +361,13 @@ impl Core {
                 let partition = marks.partition.map_or(0, |p| p.0);
                 log::info!("serving partition {partition}");
             }
+            let version = marks.views.version;
             self.shared.marks.store(marks);
+            self.shared.version.send_if_modified(|known| {
+                let newer = *known != version;
+                *known = version;
+                newer
+            });
         }
         let incarnation = self.replica.log_id().incarnation;
         for effect in effects {
@@ -331,8 +390,9 @@ impl Core {
                 Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
                 Effect::Restart { above } => self.restart_above = Some(above),
-                // Views are fixed: there is no next one, and no earlier one.
-                Effect::Ready(_) | Effect::Over(_) => {}
+                // They are said again and again: what finds no room is not lost.
+                Effect::Ready(number) => drop(self.reports.try_send(Report::Ready(number))),
+                Effect::Over(cohort) => drop(self.reports.try_send(Report::Over(cohort))),
             }
         }
         self.outbox.deliver();
@@ -351,6 +411,38 @@ impl Core {
         );
         self.restart_above = None;
         self.setup.above = above;
+        if self.open_again() {
+            self.carry_out();
+        }
+    }
+
+    /// Opens the replica again under newer views, once nothing is on its way under the older ones.
+    fn go_over_if_idle(&mut self) {
+        if self.restart_above.is_some() || !self.replica.is_idle() {
+            return;
+        }
+        let Some(views) = self.next.take() else {
+            return;
+        };
+        let start = new_start(self.shared.clocks.wall_ms());
+        let (setup, reads) = self.replica.succeed(views, start);
+        self.setup = setup;
+        if !self.open_again() {
+            return;
+        }
+        log::info!(
+            "in view {} now, with log {}",
+            self.setup.views.view.number,
+            self.replica.log_id()
+        );
+        let held = std::mem::take(&mut self.held);
+        for event in reads.into_iter().chain(held) {
+            self.step(event);
+        }
+        self.carry_out();
+    }
+
+    fn open_again(&mut self) -> bool {
         let (disk, clock) = (
             Arc::clone(&self.shared.disk),
             Arc::clone(&self.shared.clock),
@@ -359,14 +451,23 @@ impl Core {
             Ok(replica) => {
                 self.replica = replica;
                 self.base = self.submitted;
-                self.carry_out();
+                true
             }
             Err(error) => {
                 self.failed = Some(StoreError::Io {
                     what: "opening the replica again".into(),
                     detail: error.to_string(),
                 });
+                false
             }
         }
     }
+}
+
+/// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
+/// then 16 random bits, should a clock that was set back meet a disk that was lost.
+pub fn new_start(wall_ms: u64) -> u64 {
+    const EPOCH_S: u64 = 1_700_000_000;
+    let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
+    seconds << 16 | u64::from(rand::random::<u16>())
 }

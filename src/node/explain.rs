@@ -1,23 +1,23 @@
 //! What a node tells about itself and about a context, in words.
 
-use super::Node;
+use super::member::{Absence, Member};
 use super::status::{
     EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
 };
 use crate::protocol::context::Context;
 use crate::protocol::ids::{self, LogId, MemberId};
 use crate::protocol::marks::Marks;
-use crate::storage::CommitterStats;
+use std::net::SocketAddr;
 
 /// A member of another partition that was not heard of for this long counts as dead, in
 /// microseconds. Beacons come ten times a second in clusters of up to 64 nodes.
 const ELSEWHERE_DEAD_US: u64 = 2_000_000;
 
-impl Node {
+impl Member {
     fn name(&self, member: MemberId) -> String {
-        self.view
-            .address(member)
-            .map_or_else(|| member.to_string(), |a| a.to_string())
+        let members = self.known.borrow().members();
+        let address = members.get(&member);
+        address.map_or_else(|| member.to_string(), SocketAddr::to_string)
     }
 
     fn is_alive(&self, member: MemberId, marks: &Marks) -> bool {
@@ -36,36 +36,35 @@ impl Node {
     /// The node at this moment.
     pub fn status(&self) -> Status {
         let marks = self.shared.marks.load();
-        let partitions = self
-            .view
-            .partitions()
-            .map(|(id, replicas)| PartitionStatus {
-                partition_id: id.0,
-                members: replicas
-                    .iter()
-                    .map(|m| MemberStatus {
-                        node: self.name(*m),
-                        member: m.0,
-                        alive: self.is_alive(*m, &marks),
-                    })
-                    .collect(),
-            });
+        let view = marks.view();
+        let partitions = view.partitions().map(|(id, replicas)| PartitionStatus {
+            partition_id: id.0,
+            members: replicas
+                .iter()
+                .map(|m| MemberStatus {
+                    node: self.name(*m),
+                    member: m.0,
+                    alive: self.is_alive(*m, &marks),
+                })
+                .collect(),
+        });
         Status {
             node: self.config.address.to_string(),
-            member: self.me.0,
+            member: Some(self.me.0),
             incarnation: self.incarnation(&marks),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: if marks.recovering.is_none() {
-                "serving"
-            } else {
-                "recovering"
+            state: match self.absence() {
+                Some(Absence::Joining) => "joining",
+                Some(Absence::Left { .. }) => "leaving",
+                None if marks.recovering.is_none() => "serving",
+                None => "recovering",
             }
             .to_owned(),
             reason: marks.recovering.clone(),
-            partition_id: self.partition.0,
+            partition_id: marks.partition.map(|p| p.0),
             view: ViewStatus {
-                number: self.view.number,
-                k: self.view.k,
+                number: view.number,
+                k: view.k,
                 partitions: partitions.collect(),
             },
             keys: marks.gauges.live_keys,
@@ -116,11 +115,6 @@ impl Node {
             .collect()
     }
 
-    /// What the committer has done since the start.
-    pub fn counters(&self) -> &CommitterStats {
-        &self.committed
-    }
-
     /// Says of each entry of a context what it stands for and who has it.
     pub fn explain(&self, context: &Context) -> Vec<Explained> {
         let marks = self.shared.marks.load();
@@ -144,7 +138,7 @@ impl Node {
         }
         let first = format!("the first {seq} writes that {writer} took since its start");
         let first = format!("{first} {:x}", ids::start_of(log.incarnation));
-        let partition = self.view.partition_of(log.member);
+        let partition = marks.partition_of(log);
         let (state, text) = if marks.is_finished(log) {
             let text = "that log is closed and was complete at every replica";
             (EntryState::Finished, text.to_owned())
@@ -174,7 +168,7 @@ impl Node {
             member: log.member.0,
             incarnation: log.incarnation,
             seq,
-            partition_id: partition.map_or(0, |p| p.0),
+            partition_id: partition.map(|p| p.0),
             state,
             holders,
             text: format!("{first}: {text}"),

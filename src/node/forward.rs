@@ -1,26 +1,27 @@
 //! Operations on their way to a replica: driving a [`Route`], serving what other nodes send on,
 //! and the connections that carry both.
 
+use super::StartError;
+use super::member::{Failed, Member};
+use super::peers::{Links, identity};
 use super::reply;
-use super::wire::{Envelope, Forward, Forwarded};
-use super::{Failed, Links, Node, StartError};
+use super::wire::{Envelope, Forward, Forwarded, Request, Response, Standing};
 use crate::net::{self, Net};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::message::{Beacon, Message};
 use crate::protocol::op::{Answer, Consistency, Op, Refusal};
-use crate::protocol::reads::{self, Lookup};
+use crate::protocol::reads::Lookup;
 use crate::protocol::replica::Event;
 use crate::protocol::route::{Attempt, Outcome, Route, TOTAL_US};
 use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
+use crate::protocol::views::Views;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
-
-/// Versions of the wire format that this program speaks.
-const WIRE_VERSIONS: (u16, u16) = (1, 1);
 
 /// Bytes of a value that a replica takes in within a microsecond, at least: the time of an attempt is
 /// meant for small ones.
@@ -28,11 +29,11 @@ const BYTES_PER_US: usize = 16;
 
 /// Drives operations for one node.
 pub(super) struct Forwarder<'a> {
-    node: &'a Node,
+    node: &'a Member,
 }
 
 impl<'a> Forwarder<'a> {
-    pub(super) fn new(node: &'a Node) -> Self {
+    pub(super) fn new(node: &'a Member) -> Self {
         Self { node }
     }
 
@@ -60,6 +61,7 @@ impl<'a> Forwarder<'a> {
             )
         };
         loop {
+            self.follow_the_view(&mut route, &op, &context);
             let (to, outcome) = match route.next(clocks.mono_us()) {
                 Attempt::Here { stall_us } => (node.me, self.here(&op, &context, stall_us).await),
                 Attempt::There {
@@ -92,6 +94,18 @@ impl<'a> Forwarder<'a> {
                 None => self.restamp(&mut op, &route, &context),
             }
         }
+    }
+
+    /// The key may be somewhere else by now.
+    fn follow_the_view(&self, route: &mut Route, op: &Op, context: &Context) {
+        let node = self.node;
+        let marks = node.shared.marks.load();
+        if !route.is_outdated(&marks) {
+            return;
+        }
+        let partition = marks.view().partition_of_key(op.key());
+        let now = node.shared.clocks.mono_us();
+        route.plan_anew(&marks, partition, context, &node.health(), now);
     }
 
     /// A write that nobody can have taken may get a newer stamp.
@@ -148,16 +162,16 @@ impl<'a> Forwarder<'a> {
 
     fn look(&self, op: &Op, context: &Context, consistency: Consistency) -> Now {
         let node = self.node;
-        if node.view.partition_of_key(op.key()) != node.partition {
+        let partition = node.partition_of_key(op.key());
+        let Some(found) = node.look(op.key(), partition, context, consistency) else {
             return Now::Refused(Refusal::NotMine);
-        }
-        let marks = node.shared.marks.load();
-        match reads::lookup(&*node.shared.disk, &marks, op.key(), context, consistency) {
+        };
+        match found {
             Ok(Lookup::Answer(read)) => Now::Answer(Answer::Read(read)),
             Ok(Lookup::Hidden) => Now::AskReplica,
             Ok(Lookup::Short(missing)) => Now::Refused(Refusal::Short(missing)),
             Ok(Lookup::OldView) => Now::Refused(Refusal::OldView {
-                have: marks.view().number,
+                have: node.shared.marks.load().view().number,
                 need: context.view,
             }),
             Ok(Lookup::Recovering(reason)) => Now::Refused(Refusal::Recovering(reason)),
@@ -174,16 +188,24 @@ impl<'a> Forwarder<'a> {
             return Outcome::NotSent;
         };
         let timeout = Duration::from_micros(timeout_us);
-        match links.request(to, &forward, timeout).await {
-            Ok(forwarded) => {
+        match links
+            .request(to, &Request::Operation(forward), timeout)
+            .await
+        {
+            Ok(Response::Operation(forwarded)) => {
                 let Forwarded {
                     answer,
                     stable,
                     clock,
+                    version,
                 } = forwarded;
+                if version > node.known.borrow().version {
+                    node.ask.notify_one();
+                }
                 self.learn(to, clock, stable);
                 Outcome::Answered(answer)
             }
+            Ok(_) => Outcome::NoAnswer,
             Err(error) if error.definitely_not_sent() => Outcome::NotSent,
             Err(_) => Outcome::NoAnswer,
         }
@@ -229,10 +251,10 @@ enum Now {
 
 /// Serves what other nodes send.
 struct Server {
-    node: Weak<Node>,
+    node: Weak<Member>,
 }
 
-impl net::Handler<Envelope, Forward, Forwarded> for Server {
+impl net::Handler<Envelope, Request, Response> for Server {
     async fn message(&self, from: net::Peer, envelope: Envelope) {
         let Some(node) = self.node.upgrade() else {
             return;
@@ -248,14 +270,29 @@ impl net::Handler<Envelope, Forward, Forwarded> for Server {
             .await;
     }
 
-    async fn request(&self, _from: net::Peer, forward: Forward) -> Forwarded {
+    async fn request(&self, from: net::Peer, request: Request) -> Response {
         let Some(node) = self.node.upgrade() else {
-            return Forwarded {
-                answer: Answer::Refused(Refusal::ShuttingDown),
-                clock: Default::default(),
-                stable: Vec::new(),
-            };
+            return Response::Refused("it is ending".to_owned());
         };
+        match request {
+            // Whoever has no number yet, or no more, is told what is decided, and nothing else.
+            Request::Standing { version } => Response::Standing(node.standing(version).await),
+            _ if from.member == net::STRANGER => {
+                Response::Refused(format!("it is {} of a cluster", node.me))
+            }
+            Request::Operation(forward) => Response::Operation(node.serve(forward).await),
+            Request::Council(rpc) => match node.council() {
+                Some(council) => Response::Council(council.handle(rpc).await),
+                None => Response::Refused("it is starting".to_owned()),
+            },
+            Request::Invite(_) => Response::Refused(format!("it is {} already", node.me)),
+        }
+    }
+}
+
+impl Member {
+    /// Does what another node sends on.
+    async fn serve(&self, forward: Forward) -> Forwarded {
         let Forward {
             op,
             context,
@@ -266,64 +303,79 @@ impl net::Handler<Envelope, Forward, Forwarded> for Server {
             ..
         } = &op
         {
-            node.shared.clock.observe(*ts);
+            self.shared.clock.observe(*ts);
         }
-        let answer = match node.forwarder().here(&op, &context, stall_us).await {
+        let answer = match self.forwarder().here(&op, &context, stall_us).await {
             Outcome::Answered(answer) => answer,
             Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
         };
-        let marks = node.shared.marks.load();
+        let marks = self.shared.marks.load();
         Forwarded {
             answer,
-            clock: node.shared.clock.now(),
+            clock: self.shared.clock.now(),
             stable: marks.logs.iter().map(|(log, m)| (*log, m.stable)).collect(),
+            version: marks.views.version,
+        }
+    }
+
+    /// What this node knows of views, for one that knows them up to `version`.
+    async fn standing(&self, version: u64) -> Standing {
+        let known = Arc::clone(&self.known.borrow());
+        let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
+        let formed = self.has_met_council().await;
+        let marks = self.shared.marks.load();
+        let settled = marks.views.version == known.version && !marks.gauges.dropping;
+        Standing {
+            newer,
+            formed,
+            settled,
         }
     }
 }
 
 /// Opens the connections to and from the other nodes.
-pub(super) async fn connect(node: &Arc<Node>, incarnation: u64) -> Result<Links, StartError> {
+pub(super) async fn connect(node: &Arc<Member>, incarnation: u64) -> Result<Links, StartError> {
     let config = &node.config;
-    let listener =
-        TcpListener::bind(config.peer_bind)
-            .await
-            .map_err(|error| StartError::Listen {
-                address: config.peer_bind,
-                error,
-            })?;
+    let listener = listen(config.peer_bind).await?;
     let weak = Arc::downgrade(node);
     let on_state: net::OnState = Arc::new(move |member, state| {
         let Some(node) = weak.upgrade() else {
             return;
         };
-        if let net::PeerState::Down = state {
-            // Liveness shows it a little later all the same, should the queue be full.
-            let _ = node.inbox.offer(Event::Down(member));
+        match state {
+            net::PeerState::Up { .. } => node.presence.up(member),
+            net::PeerState::Down => {
+                node.presence.down(member);
+                // Liveness shows it a little later all the same, should the queue be full.
+                let _ = node.inbox.offer(Event::Down(member));
+            }
         }
     });
-    let identity = net::Identity {
-        member: node.me,
-        incarnation,
-        fingerprint: node.view.fingerprint(),
-        versions: WIRE_VERSIONS,
-        secret: config
-            .cluster_secret
-            .as_ref()
-            .map(|s| net::Secret::new(s.as_bytes())),
-    };
+    let views = Arc::clone(&node.known.borrow());
     let server = Server {
         node: Arc::downgrade(node),
     };
     let net_config = net::Config {
-        identity,
+        identity: net::Identity {
+            member: node.me,
+            incarnation,
+            fingerprint: views.view.fingerprint(),
+            ..identity(config)
+        },
         limits: net::Limits::default(),
         on_state: Some(on_state),
     };
     let links = Net::start(net_config, listener, server);
-    for (member, http) in node.view.members() {
+    for (member, http) in views.members() {
         if let Some(address) = config.peer_address(http) {
             links.add_peer(member, address);
         }
     }
     Ok(links)
+}
+
+/// Listens for other nodes.
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| StartError::Listen { address, error })
 }

@@ -1,323 +1,177 @@
-//! The running node: the replica's thread, the committer, the connections to other nodes, and the
-//! facade that HTTP handlers use.
+//! The running node: waiting to be a member of a cluster, at work as one, or removed.
+//!
+//! ```text
+//! standby.rs   no member: it can be invited, and asks others what it is
+//! member.rs    a member at work
+//! core.rs      the replica's thread: events in, effects out
+//! forward.rs   operations on their way to a replica, and what other nodes ask
+//! follow.rs    newer views: heard of, stored, gone over to
+//! steer.rs     what a member does for the council
+//! change.rs    changes of the view that an operator asks for
+//! decided.rs   the machine that the council runs
+//! ```
 
+mod change;
 pub mod config;
 mod core;
+mod decided;
 mod explain;
+mod follow;
 mod forward;
+mod member;
+mod peers;
+mod place;
+mod presence;
 mod reply;
 mod run;
+mod standby;
 pub mod status;
+mod steer;
 mod wire;
 
+pub use change::{Asked, ChangeFailed, Changed};
+pub use member::{Absence, Failed, Member, Wrote};
 pub use run::{RunError, Running, launch, run};
 
-use self::core::{Clocks, Core, Inbox, Input, Shared};
-use self::forward::Forwarder;
-use crate::net::Net;
-use crate::protocol::clock::{Clock, MAX_AHEAD_MS, Timestamp};
-use crate::protocol::context::{Codec, Context};
-use crate::protocol::health::Health;
-use crate::protocol::ids::MemberId;
-use crate::protocol::op::{Answer, Consistency, Op, Read, Refusal, Written};
-use crate::protocol::reads::{self, Lookup};
-use crate::protocol::replica::{Event, OpenError, Setup};
+use crate::council;
+use crate::protocol::context::Codec;
+use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
-use crate::protocol::version::{Key, Stamp};
-use crate::protocol::view::{PartitionId, View};
 use crate::protocol::views::Views;
-use crate::storage::Disk;
-use crate::storage::{Committer, CommitterStats};
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use config::Config;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use place::Place;
+use standby::Standby;
+use status::Status;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use wire::{Envelope, Forward, Forwarded};
+use tokio_util::sync::CancellationToken;
 
-/// The connections that nodes use.
-type Links = Net<Envelope, Forward, Forwarded>;
+/// Requests that still use the data of a member that was removed have ended after this long.
+const LET_GO: Duration = Duration::from_secs(10);
 
-/// Room on disk below which writes are refused, in bytes: compaction needs some while it works.
-const MIN_FREE_BYTES: u64 = 128 << 20;
-/// Time between looks at the room on disk.
-const ROOM_CHECK: Duration = Duration::from_millis(200);
-
-/// An operation that was not done, with what the client is to know all the same.
-#[derive(Debug)]
-pub struct Failed {
-    pub refusal: Refusal,
-    /// The request's own context, without what is stable everywhere.
-    pub context: Context,
-}
-
-/// What a write came to.
-#[derive(Debug)]
-pub enum Wrote {
-    Written(Written),
-    /// A delete of a key that is not there.
-    NothingToDelete(Context),
-}
-
-/// Why a node cannot start.
+/// Why a node cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{0}")]
     Open(#[from] OpenError),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Council(#[from] council::OpenError),
     #[error("cannot listen for other nodes on {address}: {error}")]
     Listen {
         address: std::net::SocketAddr,
         error: std::io::Error,
     },
-    #[error("the node is not in VIEW")]
-    Standby,
+    #[error("the data in use since the node was removed does not become free")]
+    StillInUse,
 }
 
-/// A node of the cluster.
+/// What a node is at the moment.
+#[derive(Clone)]
+pub enum Role {
+    /// In no view yet.
+    Standby,
+    Member(Arc<Member>),
+    /// In the view no more, since this one or an earlier one.
+    Removed {
+        view: u64,
+    },
+}
+
+/// A node, whatever it is at the moment.
 pub struct Node {
-    config: Config,
+    state: Arc<State>,
+    stop: CancellationToken,
+    ended: watch::Receiver<Option<Result<(), Arc<StartError>>>>,
+}
+
+struct State {
+    config: Arc<Config>,
     codec: Codec,
-    view: Arc<View>,
-    me: MemberId,
-    partition: PartitionId,
-    shared: Arc<Shared>,
-    health: Mutex<Health>,
-    inbox: Inbox,
-    links: OnceLock<Links>,
-    committed: Arc<CommitterStats>,
-    spread: AtomicUsize,
-    ended: watch::Receiver<Option<Result<(), StoreError>>>,
+    role: ArcSwap<Role>,
+    started: Instant,
+}
+
+/// What a node does between two changes of its role.
+enum Phase {
+    Waiting(Standby),
+    Working(Arc<Member>),
 }
 
 impl Node {
-    /// Starts a node: opens its disk, its log and its connections. Serving begins by itself.
+    /// Starts a node: as a member if its disk or `VIEW` says so, else as a standby.
     ///
     /// # Errors
     /// When the disk cannot be used, or the address for other nodes is taken.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let view = Arc::new(config.view.clone().ok_or(StartError::Standby)?);
-        let me = view.member_at(config.address).ok_or(StartError::Standby)?;
-        let partition = view.partition_of(me).ok_or(StartError::Standby)?;
-        let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
-        let disk = Arc::new(Disk::open(&config.data_dir)?);
-        let setup = Setup {
-            me,
-            views: Arc::new(Views::first(View::clone(&view))),
-            start: new_start(clocks.wall_ms()),
-            above: 0,
-            trusted: false,
-            elsewhere: Arc::default(),
+        let config = Arc::new(config);
+        let phase = begin(&config).await?;
+        let role = match &phase {
+            Begin::Member(member) => Role::Member(Arc::clone(member)),
+            Begin::Standby(_, role) => role.clone(),
         };
-        let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
-        let shared = Arc::new(Shared {
-            clocks,
-            clock,
-            marks: ArcSwap::from_pointee(replica.marks()),
-            disk: Arc::clone(&disk),
-        });
-        let (inbox, events) = Inbox::new();
-        let done = {
-            let inbox = inbox.clone();
-            move |result: Result<u64, StoreError>| {
-                inbox.send_blocking(match result {
-                    Ok(no) => Input::Event(Event::Persisted(no)),
-                    Err(error) => Input::StorageFailed(error),
-                });
-            }
-        };
-        let committer = Committer::start(disk, done)?;
-        let (end, ended) = watch::channel(None);
-        let node = Arc::new(Self {
+        let state = Arc::new(State {
             codec: Codec::new(config.cluster_secret.as_deref().map(str::as_bytes)),
-            view,
-            me,
-            partition,
-            shared: Arc::clone(&shared),
-            health: Mutex::default(),
-            inbox,
-            links: OnceLock::new(),
-            committed: Arc::clone(committer.stats()),
-            spread: AtomicUsize::new(usize::from(me.0)),
-            ended,
             config,
+            role: ArcSwap::from_pointee(role),
+            started: Instant::now(),
         });
-        let incarnation = replica.log_id().incarnation;
-        let links = forward::connect(&node, incarnation).await?;
-        let _ = node.links.set(links.clone());
-        let send: core::Sender = Arc::new(move |to, envelope| {
-            // What cannot be queued is dropped and counted: the protocol sends it again.
-            links.broadcast(to, &envelope);
+        let phase = match phase {
+            Begin::Member(member) => Phase::Working(member),
+            Begin::Standby(standby, _) => Phase::Waiting(standby),
+        };
+        let (end, ended) = watch::channel(None);
+        let (stop, life) = (CancellationToken::new(), Arc::clone(&state));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let result = life.go_on(phase, stopped).await;
+            if let Err(error) = &result {
+                log::error!("the node cannot go on: {error}");
+            }
+            let _ = end.send(Some(result.map_err(Arc::new)));
         });
-        let core = Core::new(replica, setup, shared, committer, send);
-        std::thread::Builder::new()
-            .name("replica".into())
-            .spawn(move || {
-                let result = core.run(events);
-                let _ = end.send(Some(result));
-            })
-            .map_err(|e| StoreError::Io {
-                what: "starting the replica's thread".into(),
-                detail: e.to_string(),
-            })?;
-        tokio::spawn(watch_room(Arc::downgrade(&node)));
-        Ok(node)
+        Ok(Arc::new(Self { state, stop, ended }))
     }
 
     /// The node's settings.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.state.config
     }
 
     /// Writes and reads the text form of contexts.
     pub fn codec(&self) -> &Codec {
-        &self.codec
+        &self.state.codec
     }
 
-    /// The view in force.
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view)
+    /// What the node is now.
+    pub fn role(&self) -> Arc<Role> {
+        self.state.role.load_full()
     }
 
-    /// The partition that holds a key.
-    pub fn partition_of_key(&self, key: &Key) -> PartitionId {
-        self.view.partition_of_key(key)
-    }
-
-    /// The node's own number.
-    pub fn me(&self) -> MemberId {
-        self.me
+    /// The node at this moment.
+    pub fn status(&self) -> Status {
+        let config = self.config();
+        let (state, number) = match &*self.role() {
+            Role::Member(member) => return member.status(),
+            Role::Standby => ("standby", 0),
+            Role::Removed { view } => ("removed", *view),
+        };
+        Status::outside(config.address, state, number, self.state.started.elapsed())
     }
 
     /// The longest value that is taken, in bytes of JSON text.
     pub fn max_value_bytes(&self) -> usize {
-        self.config.max_value_bytes
+        self.state.config.max_value_bytes
     }
 
-    /// Live keys on this node.
-    pub fn live_keys(&self) -> u64 {
-        self.shared.marks.load().gauges.live_keys
-    }
-
-    /// Whether reads are served.
+    /// Resolves when the node has ended, by a failure or a shutdown.
     ///
     /// # Errors
-    /// Why not.
-    pub fn ready(&self) -> Result<(), String> {
-        match &self.shared.marks.load().recovering {
-            None => Ok(()),
-            Some(reason) => Err(reason.clone()),
-        }
-    }
-
-    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second.
-    ///
-    /// # Errors
-    /// When no replica could answer as asked.
-    pub async fn get(
-        &self,
-        key: Key,
-        partition: PartitionId,
-        context: Context,
-        consistency: Consistency,
-    ) -> Result<Read, Failed> {
-        let context = self.admit(context)?;
-        if partition == self.partition {
-            let marks = self.shared.marks.load();
-            let found = reads::lookup(&*self.shared.disk, &marks, &key, &context, consistency);
-            if let Ok(Lookup::Answer(read)) = found {
-                return Ok(read);
-            }
-        }
-        let op = Op::Get { key, consistency };
-        match self.drive(op, partition, context).await? {
-            (Answer::Read(read), _) => Ok(read),
-            (other, context) => Err(unexpected(&other, context)),
-        }
-    }
-
-    /// Writes a key of `partition`, or deletes it with `None`; ends within a second.
-    ///
-    /// # Errors
-    /// When no replica took the write, or none said so in time.
-    pub async fn write(
-        &self,
-        key: Key,
-        partition: PartitionId,
-        value: Option<Bytes>,
-        context: Context,
-    ) -> Result<Wrote, Failed> {
-        let context = self.admit(context)?;
-        let stamp = self.stamp(context.clock);
-        let op = Op::Write { key, value, stamp };
-        match self.drive(op, partition, context).await? {
-            (Answer::Written(written), _) => Ok(Wrote::Written(written)),
-            (Answer::NothingToDelete(context), _) => Ok(Wrote::NothingToDelete(context)),
-            (other, context) => Err(unexpected(&other, context)),
-        }
-    }
-
-    /// A stamp of this node, later than `after`.
-    fn stamp(&self, after: Timestamp) -> Stamp {
-        Stamp {
-            ts: self.shared.clock.tick(self.shared.clocks.wall_ms(), after),
-            by: self.me,
-        }
-    }
-
-    /// Checks a client's context against what is possible.
-    fn admit(&self, context: Context) -> Result<Context, Failed> {
-        let wall_ms = self.shared.clocks.wall_ms();
-        if self.shared.clock.too_far_ahead(wall_ms, context.clock) {
-            let ahead_ms = context.clock.ms().saturating_sub(wall_ms).max(MAX_AHEAD_MS);
-            return Err(Failed {
-                refusal: Refusal::ClockAhead { ahead_ms },
-                context,
-            });
-        }
-        let unknown = |m: &MemberId| self.view.address(*m).is_none();
-        let unknown = context.iter().map(|(log, _)| log.member).find(unknown);
-        if let Some(member) = unknown {
-            return Err(Failed {
-                refusal: Refusal::UnknownMember(member),
-                context,
-            });
-        }
-        Ok(context)
-    }
-
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        // Plain data: a thread that panicked cannot have left it half changed.
-        self.health
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn forwarder(&self) -> Forwarder<'_> {
-        Forwarder::new(self)
-    }
-
-    fn next_spread(&self) -> usize {
-        self.spread.fetch_add(1, Ordering::Relaxed)
-    }
-
-    async fn drive(
-        &self,
-        op: Op,
-        partition: PartitionId,
-        context: Context,
-    ) -> Result<(Answer, Context), Failed> {
-        self.forwarder().drive(op, partition, context).await
-    }
-
-    /// Resolves when the node's core has ended, by a failure of the storage or a shutdown.
-    ///
-    /// # Errors
-    /// What made the storage fail.
-    pub async fn ended(&self) -> Result<(), StoreError> {
+    /// Why it could not go on.
+    pub async fn ended(&self) -> Result<(), Arc<StartError>> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
@@ -328,72 +182,151 @@ impl Node {
     /// Makes everything durable that was taken, and ends.
     ///
     /// # Errors
-    /// What made the storage fail.
-    pub async fn shutdown(&self) -> Result<(), StoreError> {
-        self.inbox.input(Input::Stop).await;
-        let ended = self.ended().await;
-        if let Some(links) = self.links.get() {
-            links.shutdown().await;
-        }
-        ended
+    /// Why it could not.
+    pub async fn shutdown(&self) -> Result<(), Arc<StartError>> {
+        self.stop.cancel();
+        self.ended().await
     }
 }
 
 impl Drop for Node {
-    /// Without a shutdown the core ends all the same, and lets go of the disk a little later.
+    /// Without a shutdown it ends all the same, a little later.
     fn drop(&mut self) {
-        self.inbox.stop();
+        self.stop.cancel();
     }
 }
 
-fn unexpected(answer: &Answer, context: Context) -> Failed {
-    log::error!("an operation got an answer of another kind: {answer:?}");
-    Failed {
-        refusal: Refusal::Storage("a replica answered something else than it was asked".into()),
-        context,
+/// What a node begins as.
+enum Begin {
+    Member(Arc<Member>),
+    Standby(Standby, Role),
+}
+
+/// Finds out what the node is, and begins as that.
+async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
+    let place = Place::load(&config.data_dir)?;
+    if let Some(place) = &place {
+        check(config, place)?;
+    }
+    let known = place.as_ref().map(|p| Arc::clone(&p.views));
+    // Others may be starting as well, and ask this node what it asks them.
+    let standby = Standby::start(Arc::clone(config), known).await?;
+    let first = || {
+        let view = config.view.clone()?;
+        view.member_at(config.address)?;
+        Some(Arc::new(Views::first(view)))
+    };
+    let had = place.as_ref().map(|p| p.member);
+    let Some(known) = place.map(|p| p.views).or_else(first) else {
+        log::info!("{} is in no view: standing by", config.address);
+        return Ok(Begin::Standby(standby, Role::Standby));
+    };
+    let members = known.members().into_values();
+    let others: Vec<_> = members.filter(|a| *a != config.address).collect();
+    let views = standby.seek(&others, known.version).await.unwrap_or(known);
+    let named = match had {
+        Some(member) => Some(member).filter(|m| views.members().contains_key(m)),
+        None => standby::member_at(&views, config.address),
+    };
+    match named {
+        Some(member) => {
+            standby.stop().await;
+            let place = Place { member, views };
+            let member = Member::start(Arc::clone(config), place).await?;
+            Ok(Begin::Member(member))
+        }
+        None => {
+            let view = views.view.number;
+            log::warn!(
+                "{} was removed (it is view {view} now): standing by",
+                config.address
+            );
+            Ok(Begin::Standby(standby, Role::Removed { view }))
+        }
     }
 }
 
-/// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
-/// then 16 random bits, should a clock that was set back meet a disk that was lost.
-fn new_start(wall_ms: u64) -> u64 {
-    const EPOCH_S: u64 = 1_700_000_000;
-    let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
-    seconds << 16 | u64::from(rand::random::<u16>())
+/// Whether the data is this node's, and of the cluster that `VIEW` describes.
+fn check(config: &Config, place: &Place) -> Result<(), StartError> {
+    let Place { member, views } = place;
+    let address = views.members().get(member).copied();
+    if address.is_some_and(|a| a != config.address) {
+        let me = standby::member_at(views, config.address).unwrap_or(crate::net::STRANGER);
+        let found = *member;
+        return Err(OpenError::OtherNode { found, me }.into());
+    }
+    let other = |view: &crate::protocol::view::View| view.fingerprint() != views.view.fingerprint();
+    if config.view.as_ref().is_some_and(other) {
+        // Who has lived through changes may well be started with the nodes that there are now.
+        if views.version == 1 {
+            return Err(OpenError::OtherView.into());
+        }
+        log::warn!(
+            "VIEW and K are not those of the first view; what is on disk counts: view {}",
+            views.view.number
+        );
+    }
+    Ok(())
 }
 
-/// Tells the core when the disk has no room for writes, and when it has again.
-async fn watch_room(node: std::sync::Weak<Node>) {
-    let mut full = false;
-    let mut every = tokio::time::interval(ROOM_CHECK);
-    loop {
-        every.tick().await;
-        let Some(node) = node.upgrade() else {
-            return;
-        };
-        let disk = &node.shared.disk;
-        let now = match disk.is_nearly_full(MIN_FREE_BYTES) {
-            Ok(now) => now,
-            Err(error) => {
-                log::warn!("cannot tell how much room the disk has: {error}");
-                continue;
+impl State {
+    async fn go_on(&self, mut phase: Phase, stop: CancellationToken) -> Result<(), StartError> {
+        loop {
+            phase = match phase {
+                Phase::Working(member) => {
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(member.shutdown().await?),
+                        ended = member.ended() => return Ok(ended?),
+                        () = member.out.cancelled() => {}
+                    }
+                    Phase::Waiting(self.retire(member).await?)
+                }
+                Phase::Waiting(mut standby) => {
+                    let views = tokio::select! {
+                        () = stop.cancelled() => {
+                            standby.stop().await;
+                            return Ok(());
+                        }
+                        views = standby.invited() => views,
+                    };
+                    standby.stop().await;
+                    Phase::Working(self.join(views).await?)
+                }
+            };
+        }
+    }
+
+    /// Ends a member that was removed.
+    async fn retire(&self, member: Arc<Member>) -> Result<Standby, StartError> {
+        let views = Arc::clone(&member.known.borrow());
+        let view = views.view.number;
+        self.role.store(Arc::new(Role::Removed { view }));
+        let disk = Arc::downgrade(&member.shared.disk);
+        member.shutdown().await?;
+        drop(member);
+        // Requests under way still hold on to it.
+        let free = async {
+            while disk.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if now == full {
-            continue;
+        let freed = tokio::time::timeout(LET_GO, free).await;
+        freed.map_err(|_| StartError::StillInUse)?;
+        Standby::start(Arc::clone(&self.config), Some(views)).await
+    }
+
+    /// Begins as a new member.
+    async fn join(&self, views: Arc<Views>) -> Result<Arc<Member>, StartError> {
+        let dir = &self.config.data_dir;
+        let Some(member) = standby::member_at(&views, self.config.address) else {
+            return Err(OpenError::NotInView(crate::net::STRANGER).into());
+        };
+        if Place::load(dir)?.is_some() {
+            place::put_aside(dir)?;
         }
-        full = now;
-        let reason = full.then(|| {
-            format!(
-                "less than {} MiB are free in {}",
-                MIN_FREE_BYTES >> 20,
-                node.config.data_dir.display()
-            )
-        });
-        match &reason {
-            Some(reason) => log::error!("writes are refused: {reason}"),
-            None => log::info!("the disk has room again: writes are taken"),
-        }
-        node.inbox.send(Event::DiskFull(reason)).await;
+        let place = Place { member, views };
+        let member = Member::start(Arc::clone(&self.config), place).await?;
+        self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
+        Ok(member)
     }
 }

@@ -3,7 +3,6 @@
 use super::config::Config;
 use super::{Node, StartError};
 use crate::http;
-use crate::protocol::store::StoreError;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +18,15 @@ pub enum RunError {
     Start { data_dir: String, error: StartError },
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    #[error("the storage failed: {0}")]
-    Storage(#[from] StoreError),
+    #[error("cannot go on: {0}")]
+    Failed(Arc<StartError>),
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
 
 /// A node that serves.
 pub struct Running {
-    /// `None` for a standby.
-    pub node: Option<Arc<Node>>,
+    pub node: Arc<Node>,
     server: actix_web::dev::ServerHandle,
 }
 
@@ -38,16 +36,11 @@ pub struct Running {
 /// When an address is taken or the disk cannot be used.
 pub async fn launch(config: Config, workers: usize) -> Result<Running, RunError> {
     let bind = config.bind;
-    let (node, server) = if config.is_standby() {
-        log::info!("{} is in no view: standing by", config.address);
-        (None, http::serve_standby(config.address, bind))
-    } else {
-        let data_dir = config.data_dir.display().to_string();
-        let node = Node::start(config)
-            .await
-            .map_err(|error| RunError::Start { data_dir, error })?;
-        (Some(Arc::clone(&node)), http::serve(node, bind, workers))
-    };
+    let data_dir = config.data_dir.display().to_string();
+    let node = Node::start(config)
+        .await
+        .map_err(|error| RunError::Start { data_dir, error })?;
+    let server = http::serve(Arc::clone(&node), bind, workers);
     let (server, bound) = server.map_err(|e| RunError::Listen(bind, e))?;
     for address in bound {
         log::info!("listening on {address}");
@@ -64,25 +57,12 @@ impl Running {
     /// Answers what is under way, makes durable what was taken, and ends.
     ///
     /// # Errors
-    /// What made the storage fail.
-    pub async fn stop(self) -> Result<(), StoreError> {
+    /// Why the node could not end in order.
+    pub async fn stop(self) -> Result<(), Arc<StartError>> {
         self.server.stop(true).await;
-        match self.node {
-            None => Ok(()),
-            // A disk that stands still must not keep the process: all that it was acknowledged
-            // for is on it.
-            Some(node) => tokio::time::timeout(END_WITHIN, node.shutdown())
-                .await
-                .unwrap_or(Ok(())),
-        }
-    }
-
-    /// Resolves when the node's storage has failed.
-    async fn failed(&self) -> Result<(), StoreError> {
-        match &self.node {
-            Some(node) => node.ended().await,
-            None => std::future::pending().await,
-        }
+        // A disk that stands still must not keep the process: all that it was acknowledged for is on it.
+        let ended = tokio::time::timeout(END_WITHIN, self.node.shutdown()).await;
+        ended.unwrap_or(Ok(()))
     }
 }
 
@@ -98,9 +78,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let failed = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
-        failed = running.failed() => failed,
+        failed = running.node.ended() => failed,
     };
     log::info!("ending");
     let ended = running.stop().await;
-    failed.and(ended).map_err(RunError::Storage)
+    failed.and(ended).map_err(RunError::Failed)
 }

@@ -2,6 +2,8 @@
 //! who wants a `causal_payload` explained.
 
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A node at one moment, as it sees itself and its cluster.
@@ -9,18 +11,18 @@ use utoipa::ToSchema;
 pub struct Status {
     /// The node's address, `ip:port`.
     pub node: String,
-    /// The node's number in the cluster.
-    pub member: u16,
+    /// The node's number in the cluster; none for a node that is no member.
+    pub member: Option<u16>,
     /// The log that the node writes now; grows with every start.
     pub incarnation: u64,
     /// The release that runs.
     pub version: String,
-    /// `serving`, `recovering`, `standby`, ...
+    /// `serving`, `recovering`, `joining`, `leaving`, `standby` or `removed`.
     pub state: String,
     /// Why the node does not serve reads, when it does not.
     pub reason: Option<String>,
-    /// The partition that the node is a replica of.
-    pub partition_id: u32,
+    /// The partition that the node is a replica of; none for a node that is not in the view.
+    pub partition_id: Option<u32>,
     pub view: ViewStatus,
     /// Live keys in this node's store.
     pub keys: u64,
@@ -39,6 +41,35 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The node's hybrid clock, in milliseconds since 1970.
     pub clock_ms: u64,
+}
+
+impl Status {
+    /// That of a node outside of every view, or of view `number` and later ones.
+    pub(super) fn outside(node: SocketAddr, state: &str, number: u64, uptime: Duration) -> Self {
+        Self {
+            node: node.to_string(),
+            member: None,
+            incarnation: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: state.to_owned(),
+            reason: Some("it is in no view".to_owned()),
+            partition_id: None,
+            view: ViewStatus {
+                number,
+                k: 0,
+                partitions: Vec::new(),
+            },
+            keys: 0,
+            tombstones: 0,
+            unstable: 0,
+            stalled_reads: 0,
+            peers: Vec::new(),
+            storage_bytes: 0,
+            free_bytes: 0,
+            uptime_seconds: uptime.as_secs(),
+            clock_ms: 0,
+        }
+    }
 }
 
 /// The configuration in force.
@@ -90,8 +121,8 @@ pub struct Explained {
     pub incarnation: u64,
     /// The writes of that node's log up to this one have been seen.
     pub seq: u64,
-    /// The partition that the writes belong to.
-    pub partition_id: u32,
+    /// The partition that the writes belong to, unless everybody has had them for long.
+    pub partition_id: Option<u32>,
     pub state: EntryState,
     /// Nodes that have the write, as far as this node knows.
     pub holders: Vec<String>,

@@ -1,11 +1,13 @@
-//! What nodes send each other: protocol messages with the sender's incarnation, and operations
-//! that a client asked another node for.
+//! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
+//! node for, calls of the council, and questions about views.
 
+use crate::council::{Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::LogId;
 use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
+use crate::protocol::views::Views;
 use serde::{Deserialize, Serialize};
 
 /// A one-way message.
@@ -14,6 +16,31 @@ pub struct Envelope {
     /// Of the sender's open log.
     pub incarnation: u64,
     pub message: Message,
+}
+
+/// Something that one node asks of another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    Operation(Forward),
+    Council(Rpc),
+    /// What is known of views, if it is newer than this version.
+    Standing {
+        version: u64,
+    },
+    /// These views name the node: it is a member from now on.
+    Invite(Box<Views>),
+}
+
+/// The answer to a [`Request`], of the same kind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Response {
+    Operation(Forwarded),
+    Council(RpcReply),
+    Standing(Standing),
+    /// The invitation is accepted.
+    Coming,
+    /// The other node does not do such a thing, and why.
+    Refused(String),
 }
 
 /// A client's operation, sent on to a replica of the key's partition.
@@ -32,4 +59,17 @@ pub struct Forwarded {
     pub clock: Timestamp,
     /// Stable marks of the replica's partition: with them the asking node can prune contexts.
     pub stable: Vec<(LogId, u64)>,
+    /// Of the views that the replica knows.
+    pub version: u64,
+}
+
+/// What a node knows of views.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// If they are newer than what the asker has.
+    pub newer: Option<Box<Views>>,
+    /// Whether the node has taken part in a council.
+    pub formed: bool,
+    /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
+    pub settled: bool,
 }

@@ -168,6 +168,8 @@ pub struct Gauges {
     /// Dots that some replica of the partition may still lack.
     pub unstable: u64,
     pub stalled_reads: u64,
+    /// Keys in slots that are not kept here any more are still to be dropped.
+    pub dropping: bool,
 }
 
 /// A replica's marks at one moment.
@@ -202,6 +204,15 @@ impl Marks {
         match self.views.home(log) {
             Home::Cohort(id) if self.cohorts.contains_key(&id) => Some(id),
             _ => None,
+        }
+    }
+
+    /// The partition that a log was opened for, while that is known.
+    #[must_use]
+    pub fn partition_of(&self, log: LogId) -> Option<PartitionId> {
+        match self.views.home(log) {
+            Home::Cohort(id) => Some(id.partition),
+            Home::Over | Home::Ahead => None,
         }
     }
 

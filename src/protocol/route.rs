@@ -53,6 +53,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Route {
     me: MemberId,
+    /// The number of the view that the plan goes by.
+    view: u64,
     partition: PartitionId,
     order: Vec<MemberId>,
     next: usize,
@@ -82,6 +84,7 @@ impl Route {
         let order = order(marks, partition, context, health, now_us, spread);
         Self {
             me,
+            view: marks.view().number,
             partition,
             order,
             next: 0,
@@ -99,6 +102,12 @@ impl Route {
         self.partition
     }
 
+    /// Whether the view has changed since the plan was made.
+    #[must_use]
+    pub fn is_outdated(&self, marks: &Marks) -> bool {
+        self.view != marks.view().number
+    }
+
     /// Plans the attempts that are left by what is known now: the view may have changed since.
     pub fn plan_anew(
         &mut self,
@@ -108,6 +117,7 @@ impl Route {
         health: &Health,
         now_us: u64,
     ) {
+        self.view = marks.view().number;
         self.partition = partition;
         self.next = 0;
         self.order = order(

@@ -361,7 +361,7 @@ impl Cluster {
             let mut keys = vec![None; self.spots.len().div_ceil(self.k)];
             for at in self.running() {
                 let status = status(at).await?;
-                let own = &mut keys[status.partition_id as usize];
+                let own = &mut keys[status.partition_id.unwrap() as usize];
                 let same = *own.get_or_insert(status.keys) == status.keys;
                 let level = |lag, behind, alive| lag == 0 && behind == 0 && alive;
                 if !same

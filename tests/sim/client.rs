@@ -313,7 +313,7 @@ impl World {
         let Some(route) = &mut self.ops[op].route else {
             return Ok(());
         };
-        if route.partition() != partition {
+        if route.is_outdated(&marks) {
             route.plan_anew(&marks, partition, &context, &process.health, now);
         }
         let next = route.next(now);

@@ -254,7 +254,7 @@ impl World {
             .take()
             .unwrap_or_else(|| self.decisions.latest());
         let (member, disk) = (self.nodes[node].member, self.nodes[node].disk.clone());
-        let (old, clock) = (process.replica, Arc::clone(&process.clock));
+        let (mut old, clock) = (process.replica, Arc::clone(&process.clock));
         let (setup, rest) = old.succeed(views, start);
         let replica = Replica::open(setup, disk, clock, now)
             .map_err(|e| format!("node {node} does not open again: {e}"))?;

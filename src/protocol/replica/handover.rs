@@ -21,6 +21,11 @@ const DROPPED: usize = 2_000;
 pub(super) struct Leftover(VecDeque<(Bytes, Bytes)>);
 
 impl Leftover {
+    /// Whether there may be something to drop.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All but the slots that are kept.
     pub(super) fn of(kept: &SlotSet) -> Self {
         let all: SlotSet = Slot::all().collect();
@@ -166,18 +171,20 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Drops keys that are not kept here any more, some at a time.
     pub(super) fn drop_leftover(&mut self) -> Result<(), StoreError> {
-        let Some((from, to)) = self.leftover.0.pop_front() else {
-            return Ok(());
-        };
         let mut places = Vec::new();
-        self.store.scan(&from, &to, &mut |place, _| {
-            places.push(place);
-            places.len() < DROPPED
-        })?;
-        if places.len() == DROPPED
-            && let Some(last) = places.last()
+        while places.len() < DROPPED
+            && let Some((from, to)) = self.leftover.0.pop_front()
         {
-            self.leftover.0.push_front((last.clone(), to));
+            self.store.scan(&from, &to, &mut |place, _| {
+                places.push(place);
+                places.len() < DROPPED
+            })?;
+            if places.len() == DROPPED
+                && let Some(last) = places.last()
+            {
+                self.leftover.0.push_front((last.clone(), to));
+            }
+            self.marks_changed |= self.leftover.is_empty();
         }
         for place in places {
             if let Some(current) = self.current(&place)? {

@@ -642,16 +642,17 @@ impl<S: Store, T> Replica<S, T> {
     /// Ends this replica, once it [is idle](Self::is_idle), so that one under newer views takes its place: how to
     /// open that one, and the reads that it has to go on with.
     #[must_use]
-    pub fn succeed(self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
+    pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
         let setup = Setup {
             me: self.me,
             views,
             start,
             above: self.log.incarnation,
             trusted: self.recovery.serving,
-            elsewhere: self.elsewhere,
+            elsewhere: Arc::clone(&self.elsewhere),
         };
-        let reads = self.stalled.into_iter().map(reads::Stalled::into_event);
+        let reads = std::mem::take(&mut self.stalled).into_iter();
+        let reads = reads.map(reads::Stalled::into_event);
         (setup, reads.collect())
     }
 }

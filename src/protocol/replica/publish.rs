@@ -52,6 +52,7 @@ impl<S: Store, T> Replica<S, T> {
                     .map(|l| l.applied - l.stable.min(l.applied))
                     .sum(),
                 stalled_reads: self.stalled.len() as u64,
+                dropping: !self.leftover.is_empty(),
             },
         }
     }

@@ -1,0 +1,298 @@
+//! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
+
+use super::decided::{Command, Decided, Outcome};
+use super::member::Member;
+use super::peers::identity;
+use super::wire::{Request, Response};
+use crate::council::CouncilError;
+use crate::net;
+use crate::protocol::council::{self, Council, End, Refusal};
+use crate::protocol::ids::MemberId;
+use crate::protocol::placement::{Change, ChangeError};
+use crate::protocol::view::View;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A request for a change is answered after this long, whether everything is in place or not.
+const ANSWER_AFTER: Duration = Duration::from_secs(10);
+/// The replica goes by a decided view within this time, as long as its disk works.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// Time between looks at whether everybody has settled, and for an answer.
+const SETTLE_LOOK: Duration = Duration::from_millis(20);
+const SETTLE_ANSWER: Duration = Duration::from_millis(500);
+/// The nodes of a cluster agree on their first view within this time, if enough of them are up.
+const FORMED_WITHIN: Duration = Duration::from_secs(4);
+/// A node that is to be added has to answer within this time.
+const PROBE: Duration = Duration::from_secs(2);
+const PROBE_AGAIN: Duration = Duration::from_millis(100);
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The node at this address comes in.
+    Add(SocketAddr),
+    Remove(SocketAddr),
+    /// Replicas per partition, from 1.
+    SetK(usize),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The view that the change leads to.
+    pub view: View,
+    /// The view is in force, and its data is where it belongs. Otherwise that is still going on.
+    pub done: bool,
+}
+
+/// Why a change of the view was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeFailed {
+    /// Something else has to end first.
+    #[error("{0}")]
+    Busy(Refusal),
+    #[error("{0} is not in the view")]
+    NoSuchNode(SocketAddr),
+    /// It makes no sense.
+    #[error("{0}")]
+    Senseless(String),
+    /// The node to be added does not answer as a standby.
+    #[error("{address} cannot be added: {why}")]
+    NotThere { address: SocketAddr, why: String },
+    #[error("the change was cancelled")]
+    Cancelled,
+    #[error("{0}")]
+    Council(#[from] CouncilError),
+    #[error(
+        "the nodes have not agreed on the first view yet, because too many of those in VIEW have not been up at one time"
+    )]
+    NotFormed,
+}
+
+impl Member {
+    /// Changes the view, and waits until everything is in place, for 10 s at most. What is so already is done at once.
+    ///
+    /// # Errors
+    /// Nothing was changed, except after [`CouncilError::Undecided`] where that is open.
+    pub async fn change(&self, asked: Asked) -> Result<Changed, ChangeFailed> {
+        let began = Instant::now();
+        let decided = self.decided().await?;
+        let council = views_of(&decided)?;
+        let change = match asked {
+            Asked::Add(address) => {
+                if let Some(number) = is_adding(council, address) {
+                    return self.settled(number, began).await;
+                }
+                if council.views().view.member_at(address).is_some() && council.running().is_none()
+                {
+                    return Ok(as_it_is(council));
+                }
+                self.probe(address).await?;
+                Change::Add(address)
+            }
+            Asked::Remove(address) => {
+                let member = council.member_at(address);
+                Change::Remove(member.ok_or(ChangeFailed::NoSuchNode(address))?)
+            }
+            Asked::SetK(k) if k == council.views().view.k && council.running().is_none() => {
+                return Ok(as_it_is(council));
+            }
+            Asked::SetK(k) => Change::SetK(k),
+        };
+        let command = council::Command::Change {
+            change,
+            give_up: false,
+        };
+        match self.propose(command).await? {
+            council::Outcome::Started { number } => self.settled(number, began).await,
+            council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            // To remove a node that was just being added takes that back.
+            _ => {
+                let decided = self.decided().await?;
+                Ok(as_it_is(views_of(&decided)?))
+            }
+        }
+    }
+
+    /// Drops the running change.
+    ///
+    /// # Errors
+    /// When none is running, or there is no quorum.
+    pub async fn cancel(&self) -> Result<Changed, ChangeFailed> {
+        let decided = self.decided().await?;
+        let running = views_of(&decided)?.running().map(|r| r.number);
+        let number = running.ok_or_else(|| {
+            ChangeFailed::Senseless("no change of the view is running".to_owned())
+        })?;
+        match self.propose(council::Command::Cancel { number }).await? {
+            council::Outcome::Refused(refusal) => Err(ChangeFailed::Senseless(refusal.to_string())),
+            _ => {
+                let decided = self.decided().await?;
+                Ok(as_it_is(views_of(&decided)?))
+            }
+        }
+    }
+
+    /// Everything that is decided.
+    async fn decided(&self) -> Result<Arc<Decided>, ChangeFailed> {
+        let council = self.council().ok_or(ChangeFailed::NotFormed)?;
+        // Nodes that have just started agree on the first view in a moment.
+        let mut local = council.local();
+        let formed = local.wait_for(|decided| decided.views.is_some());
+        let formed = tokio::time::timeout(FORMED_WITHIN, formed).await;
+        if !matches!(formed, Ok(Ok(_))) {
+            return Err(ChangeFailed::NotFormed);
+        }
+        Ok(council.read().await?)
+    }
+
+    async fn propose(&self, command: council::Command) -> Result<council::Outcome, ChangeFailed> {
+        let council = self.council().ok_or(ChangeFailed::NotFormed)?;
+        match council.propose(Command::View(command)).await? {
+            Outcome::View(outcome) => Ok(outcome),
+            Outcome::Begun | Outcome::TooEarly => Err(ChangeFailed::NotFormed),
+        }
+    }
+
+    /// Waits until a change has come to its end.
+    async fn settled(&self, number: u64, began: Instant) -> Result<Changed, ChangeFailed> {
+        let mut local = self.council().ok_or(ChangeFailed::NotFormed)?.local();
+        let view = self.view_of(number).await?;
+        let end = local.wait_for(|decided| end_of(decided, number).is_some());
+        let end = tokio::select! {
+            // Whoever is out has handed over all that it had.
+            () = self.out.cancelled() => Some(End::Done),
+            end = tokio::time::timeout(ANSWER_AFTER.saturating_sub(began.elapsed()), end) => {
+                end.ok().and_then(Result::ok).and_then(|decided| end_of(&decided, number))
+            }
+        };
+        match end {
+            Some(End::Cancelled) => Err(ChangeFailed::Cancelled),
+            None | Some(End::InForce) => Ok(Changed { view, done: false }),
+            Some(End::Done) => {
+                self.seen(number).await;
+                let left = ANSWER_AFTER.saturating_sub(began.elapsed());
+                let done = tokio::time::timeout(left, self.everywhere()).await.is_ok();
+                Ok(Changed { view, done })
+            }
+        }
+    }
+
+    /// Waits until all members that answer go by the views that this node knows, and keep no more than they are to.
+    async fn everywhere(&self) {
+        let known = Arc::clone(&self.known.borrow());
+        let others = known
+            .view
+            .members()
+            .map(|(m, _)| m)
+            .filter(|m| *m != self.me);
+        let all = others.map(|other| self.settles(other, known.version));
+        futures_util::future::join_all(all).await;
+        while !self.out.is_cancelled() && self.shared.marks.load().gauges.dropping {
+            tokio::time::sleep(SETTLE_LOOK).await;
+        }
+    }
+
+    /// Waits until another member has settled, or does not answer.
+    async fn settles(&self, other: MemberId, version: u64) {
+        while let Some(links) = self.links.get() {
+            // It tells of nothing that is not newer, but is asked from where it is behind.
+            let request = Request::Standing {
+                version: version - 1,
+            };
+            match links.request(other, &request, SETTLE_ANSWER).await {
+                Ok(Response::Standing(standing))
+                    if standing.newer.is_some() && standing.settled =>
+                {
+                    return;
+                }
+                Ok(_) => tokio::time::sleep(SETTLE_LOOK).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The view that a change leads to, which may have come into force already.
+    async fn view_of(&self, number: u64) -> Result<View, ChangeFailed> {
+        let decided = self.decided().await?;
+        let council = views_of(&decided)?;
+        let next = council.views().next.as_ref().filter(|v| v.number == number);
+        Ok(next.unwrap_or(&council.views().view).clone())
+    }
+
+    /// Waits until this node's replica goes by a view as well, so that its next answers show it.
+    async fn seen(&self, number: u64) {
+        let mut version = self.shared.version.subscribe();
+        let seen = version.wait_for(|_| self.views().view.number >= number);
+        tokio::select! {
+            () = self.out.cancelled() => {}
+            seen = tokio::time::timeout(SEEN_WITHIN, seen) => {
+                if seen.is_err() {
+                    log::warn!("this node is slow to go over to view {number}");
+                }
+            }
+        }
+    }
+
+    /// Whether a node that is to be added is there and free.
+    async fn probe(&self, address: SocketAddr) -> Result<(), ChangeFailed> {
+        let not_there = |why: String| ChangeFailed::NotThere { address, why };
+        let peer = self.config.peer_address(address).ok_or_else(|| {
+            ChangeFailed::Senseless(format!("{address} has no port for other nodes"))
+        })?;
+        let (me, limits) = (identity(&self.config), net::Limits::default());
+        let request = Request::Standing { version: u64::MAX };
+        let began = Instant::now();
+        loop {
+            let to = Some(net::STRANGER);
+            match net::call::<_, Response>(&me, peer, to, &request, &limits, PROBE).await {
+                Ok(_) => return Ok(()),
+                // A node that was removed a moment ago may not know it yet.
+                Err(error) if began.elapsed() > PROBE => return Err(not_there(error.to_string())),
+                Err(_) => tokio::time::sleep(PROBE_AGAIN).await,
+            }
+        }
+    }
+}
+
+fn views_of(decided: &Decided) -> Result<&Council, ChangeFailed> {
+    decided.views.as_ref().ok_or(ChangeFailed::NotFormed)
+}
+
+fn as_it_is(council: &Council) -> Changed {
+    Changed {
+        view: council.views().view.clone(),
+        done: true,
+    }
+}
+
+/// The number of the view of the change that runs, when it adds this node.
+fn is_adding(council: &Council, address: SocketAddr) -> Option<u64> {
+    let running = council.running();
+    let running = running.filter(|r| r.change == Change::Add(address));
+    running.map(|r| r.number)
+}
+
+/// How a change ended, if it has.
+fn end_of(decided: &Decided, number: u64) -> Option<End> {
+    let last = decided.views.as_ref()?.last()?;
+    match last.end {
+        // Another one began after it.
+        _ if last.number > number => Some(End::Done),
+        end @ (End::Done | End::Cancelled) if last.number == number => Some(end),
+        _ => None,
+    }
+}
+
+fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
+    match (refusal, asked) {
+        (refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. }), _) => {
+            ChangeFailed::Busy(refusal)
+        }
+        (Refusal::Change(ChangeError::UnknownMember(_)), Asked::Remove(address)) => {
+            ChangeFailed::NoSuchNode(address)
+        }
+        (refusal, _) => ChangeFailed::Senseless(refusal.to_string()),
+    }
+}

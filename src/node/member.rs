@@ -1,0 +1,465 @@
+//! A node while it is a member of a cluster: the replica's thread, the committer, the connections to other nodes, its
+//! part in the council, and the facade that HTTP handlers use.
+
+use super::config::Config;
+use super::core::{self, Clocks, Core, Inbox, Input, Report, Shared};
+use super::decided::Decided;
+use super::forward::{self, Forwarder};
+use super::peers::{Links, Peers};
+use super::place::Place;
+use super::presence::Presence;
+use super::{StartError, follow, steer};
+use crate::council::{self, Council};
+use crate::protocol::clock::{Clock, MAX_AHEAD_MS, Timestamp};
+use crate::protocol::context::Context;
+use crate::protocol::health::Health;
+use crate::protocol::ids::MemberId;
+use crate::protocol::op::{Answer, Consistency, Op, Read, Refusal, Written};
+use crate::protocol::reads::{self, Lookup};
+use crate::protocol::replica::{Event, Setup};
+use crate::protocol::store::StoreError;
+use crate::protocol::version::{Key, Stamp};
+use crate::protocol::view::PartitionId;
+use crate::protocol::views::Views;
+use crate::storage::{Committer, CommitterStats, Disk};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Room on disk below which writes are refused, in bytes: compaction needs some while it works.
+pub(super) const MIN_FREE_BYTES: u64 = 128 << 20;
+/// Time between looks at the room on disk.
+const ROOM_CHECK: Duration = Duration::from_millis(200);
+/// Reports for the council that may wait.
+const REPORTS: usize = 64;
+/// Where in the data directory the council keeps its log.
+const COUNCIL_DIR: &str = "council";
+
+/// An operation that was not done, with what the client is to know all the same.
+#[derive(Debug)]
+pub struct Failed {
+    pub refusal: Refusal,
+    /// The request's own context, without what is stable everywhere.
+    pub context: Context,
+}
+
+/// Why a member does not serve clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// It comes with the next view.
+    Joining,
+    /// It is not in this view any more, and hands over what it has.
+    Left { view: u64 },
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub enum Wrote {
+    Written(Written),
+    /// A delete of a key that is not there.
+    NothingToDelete(Context),
+}
+
+/// A member of a cluster, at work.
+pub struct Member {
+    pub(super) config: Arc<Config>,
+    pub(super) me: MemberId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) inbox: Inbox,
+    pub(super) links: OnceLock<Links>,
+    pub(super) council: OnceLock<Council<Decided, Peers>>,
+    pub(super) presence: Arc<Presence>,
+    /// The newest views that are known, whether the replica goes by them yet or not.
+    pub(super) known: watch::Sender<Arc<Views>>,
+    /// Somebody seems to know newer views.
+    pub(super) ask: Notify,
+    /// Cancelled when newer views do not name this member any more.
+    pub(super) out: CancellationToken,
+    health: Mutex<Health>,
+    committed: Arc<CommitterStats>,
+    spread: AtomicUsize,
+    stop: CancellationToken,
+    ended: watch::Receiver<Option<Result<(), StoreError>>>,
+}
+
+impl Member {
+    /// Starts a member: opens its disk, its log and its connections. Serving begins by itself.
+    ///
+    /// # Errors
+    /// When the disk cannot be used, or the address for other nodes is taken.
+    pub(super) async fn start(config: Arc<Config>, place: Place) -> Result<Arc<Self>, StartError> {
+        let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
+        let disk = Arc::new(Disk::open(&config.data_dir)?);
+        place.save(&config.data_dir)?;
+        let Place { member: me, views } = place;
+        let setup = Setup {
+            me,
+            views: Arc::clone(&views),
+            start: core::new_start(clocks.wall_ms()),
+            above: 0,
+            trusted: false,
+            elsewhere: Arc::default(),
+        };
+        let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
+        let shared = Arc::new(Shared {
+            clocks,
+            clock,
+            marks: ArcSwap::from_pointee(replica.marks()),
+            version: watch::Sender::new(views.version),
+            disk: Arc::clone(&disk),
+        });
+        let (inbox, events) = Inbox::new();
+        let done = {
+            let inbox = inbox.clone();
+            move |result: Result<u64, StoreError>| {
+                inbox.send_blocking(match result {
+                    Ok(no) => Input::Event(Event::Persisted(no)),
+                    Err(error) => Input::StorageFailed(error),
+                });
+            }
+        };
+        let committer = Committer::start(disk, done)?;
+        let (end, ended) = watch::channel(None);
+        let member = Arc::new(Self {
+            me,
+            shared: Arc::clone(&shared),
+            health: Mutex::default(),
+            inbox,
+            links: OnceLock::new(),
+            council: OnceLock::new(),
+            presence: Arc::default(),
+            known: watch::Sender::new(Arc::clone(&views)),
+            ask: Notify::new(),
+            out: CancellationToken::new(),
+            committed: Arc::clone(committer.stats()),
+            spread: AtomicUsize::new(usize::from(me.0)),
+            stop: CancellationToken::new(),
+            ended,
+            config,
+        });
+        let incarnation = replica.log_id().incarnation;
+        let links = forward::connect(&member, incarnation).await?;
+        let _ = member.links.set(links.clone());
+        let reports = member.join_council(&views).await?;
+        let send: core::Sender = Arc::new(move |to, envelope| {
+            // What cannot be queued is dropped and counted: the protocol sends it again.
+            links.broadcast(to, &envelope);
+        });
+        let core = Core::new(replica, setup, shared, committer, send, reports);
+        std::thread::Builder::new()
+            .name("replica".into())
+            .spawn(move || {
+                let result = core.run(events);
+                let _ = end.send(Some(result));
+            })
+            .map_err(|e| StoreError::Io {
+                what: "starting the replica's thread".into(),
+                detail: e.to_string(),
+            })?;
+        member.spawn(watch_room(Arc::downgrade(&member)));
+        Ok(member)
+    }
+
+    /// Opens the council, and starts what follows and steers it.
+    async fn join_council(
+        self: &Arc<Self>,
+        views: &Arc<Views>,
+    ) -> Result<mpsc::Sender<Report>, StartError> {
+        let transport = Peers(Arc::downgrade(self));
+        let dir = self.config.data_dir.join(COUNCIL_DIR);
+        let settings = council::Config::default();
+        let council = Council::open(settings, self.me, transport, &dir).await?;
+        let _ = self.council.set(council.clone());
+        let (reports, heard) = mpsc::channel(REPORTS);
+        let weak = Arc::downgrade(self);
+        self.spawn(follow::take_over(weak.clone(), self.known.subscribe()));
+        self.spawn(follow::listen(weak.clone(), council.local()));
+        self.spawn(follow::ask(weak.clone()));
+        self.spawn(steer::report(weak.clone(), heard));
+        self.spawn(steer::form(weak.clone(), Arc::clone(views)));
+        self.spawn(steer::steer(weak));
+        Ok(reports)
+    }
+
+    /// Runs a task for as long as the member is at work.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(task).await });
+    }
+
+    /// The node's settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The views that the replica goes by.
+    pub fn views(&self) -> Arc<Views> {
+        Arc::clone(&self.shared.marks.load().views)
+    }
+
+    /// Whether the member is outside of the view in force.
+    pub fn absence(&self) -> Option<Absence> {
+        let marks = self.shared.marks.load();
+        if marks.partition.is_some() {
+            return None;
+        }
+        let view = marks.view();
+        Some(match marks.views.leaving.contains_key(&self.me) {
+            true => Absence::Left { view: view.number },
+            false => Absence::Joining,
+        })
+    }
+
+    /// The partition that holds a key.
+    pub fn partition_of_key(&self, key: &Key) -> PartitionId {
+        self.shared.marks.load().view().partition_of_key(key)
+    }
+
+    /// The node's own number.
+    pub fn me(&self) -> MemberId {
+        self.me
+    }
+
+    /// Its part in the council.
+    pub(super) fn council(&self) -> Option<&Council<Decided, Peers>> {
+        self.council.get()
+    }
+
+    /// Takes note of newer views.
+    pub(super) fn learned(&self, views: &Arc<Views>) {
+        self.known.send_if_modified(|known| {
+            let newer = views.version > known.version;
+            if newer {
+                *known = Arc::clone(views);
+            }
+            newer
+        });
+    }
+
+    /// Live keys on this node.
+    pub fn live_keys(&self) -> u64 {
+        self.shared.marks.load().gauges.live_keys
+    }
+
+    /// Whether reads are served.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), String> {
+        match &self.shared.marks.load().recovering {
+            None => Ok(()),
+            Some(reason) => Err(reason.clone()),
+        }
+    }
+
+    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second.
+    ///
+    /// # Errors
+    /// When no replica could answer as asked.
+    pub async fn get(
+        &self,
+        key: Key,
+        partition: PartitionId,
+        context: Context,
+        consistency: Consistency,
+    ) -> Result<Read, Failed> {
+        let context = self.admit(context)?;
+        if let Some(Ok(Lookup::Answer(read))) = self.look(&key, partition, &context, consistency) {
+            return Ok(read);
+        }
+        let op = Op::Get { key, consistency };
+        match self.drive(op, partition, context).await? {
+            (Answer::Read(read), _) => Ok(read),
+            (other, context) => Err(unexpected(&other, context)),
+        }
+    }
+
+    /// Looks a key up here, if this is where it belongs.
+    pub(super) fn look(
+        &self,
+        key: &Key,
+        partition: PartitionId,
+        context: &Context,
+        consistency: Consistency,
+    ) -> Option<Result<Lookup, StoreError>> {
+        let marks = self.shared.marks.load();
+        if marks.partition != Some(partition) {
+            return None;
+        }
+        let found = reads::lookup(&*self.shared.disk, &marks, key, context, consistency);
+        // A key that is not there may have moved on since these marks were made.
+        let moved = || !Arc::ptr_eq(&self.shared.marks.load().views, &marks.views);
+        match found {
+            Ok(Lookup::Answer(Read { found: None, .. })) if moved() => None,
+            found => Some(found),
+        }
+    }
+
+    /// Writes a key of `partition`, or deletes it with `None`; ends within a second.
+    ///
+    /// # Errors
+    /// When no replica took the write, or none said so in time.
+    pub async fn write(
+        &self,
+        key: Key,
+        partition: PartitionId,
+        value: Option<Bytes>,
+        context: Context,
+    ) -> Result<Wrote, Failed> {
+        let context = self.admit(context)?;
+        let stamp = self.stamp(context.clock);
+        let op = Op::Write { key, value, stamp };
+        match self.drive(op, partition, context).await? {
+            (Answer::Written(written), _) => Ok(Wrote::Written(written)),
+            (Answer::NothingToDelete(context), _) => Ok(Wrote::NothingToDelete(context)),
+            (other, context) => Err(unexpected(&other, context)),
+        }
+    }
+
+    /// A stamp of this node, later than `after`.
+    pub(super) fn stamp(&self, after: Timestamp) -> Stamp {
+        Stamp {
+            ts: self.shared.clock.tick(self.shared.clocks.wall_ms(), after),
+            by: self.me,
+        }
+    }
+
+    /// Checks a client's context against what is possible.
+    fn admit(&self, context: Context) -> Result<Context, Failed> {
+        let wall_ms = self.shared.clocks.wall_ms();
+        if self.shared.clock.too_far_ahead(wall_ms, context.clock) {
+            let ahead_ms = context.clock.ms().saturating_sub(wall_ms).max(MAX_AHEAD_MS);
+            return Err(Failed {
+                refusal: Refusal::ClockAhead { ahead_ms },
+                context,
+            });
+        }
+        let marks = self.shared.marks.load();
+        // Of a newer view there may be members that are not known here yet.
+        let unknown = |m: &MemberId| !marks.view().has_existed(*m) && !marks.is_behind(&context);
+        let unknown = context.iter().map(|(log, _)| log.member).find(unknown);
+        if let Some(member) = unknown {
+            return Err(Failed {
+                refusal: Refusal::UnknownMember(member),
+                context,
+            });
+        }
+        Ok(context)
+    }
+
+    pub(super) fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        // Plain data: a thread that panicked cannot have left it half changed.
+        self.health
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn forwarder(&self) -> Forwarder<'_> {
+        Forwarder::new(self)
+    }
+
+    pub(super) fn next_spread(&self) -> usize {
+        self.spread.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn drive(
+        &self,
+        op: Op,
+        partition: PartitionId,
+        context: Context,
+    ) -> Result<(Answer, Context), Failed> {
+        self.forwarder().drive(op, partition, context).await
+    }
+
+    /// What the committer has done since the start.
+    pub fn counters(&self) -> &CommitterStats {
+        &self.committed
+    }
+
+    /// Resolves when the core has ended, by a failure of the storage or a shutdown.
+    ///
+    /// # Errors
+    /// What made the storage fail.
+    pub async fn ended(&self) -> Result<(), StoreError> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes everything durable that was taken, and ends.
+    ///
+    /// # Errors
+    /// What made the storage fail.
+    pub async fn shutdown(&self) -> Result<(), StoreError> {
+        self.stop.cancel();
+        self.inbox.input(Input::Stop).await;
+        let ended = self.ended().await;
+        if let Some(council) = self.council.get()
+            && let Err(error) = council.shutdown().await
+        {
+            log::error!("{error}");
+        }
+        if let Some(links) = self.links.get() {
+            links.shutdown().await;
+        }
+        ended
+    }
+}
+
+impl Drop for Member {
+    /// Without a shutdown the core ends all the same, and lets go of the disk a little later.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.inbox.stop();
+    }
+}
+
+fn unexpected(answer: &Answer, context: Context) -> Failed {
+    log::error!("an operation got an answer of another kind: {answer:?}");
+    Failed {
+        refusal: Refusal::Storage("a replica answered something else than it was asked".into()),
+        context,
+    }
+}
+
+/// Tells the core when the disk has no room for writes, and when it has again.
+async fn watch_room(node: Weak<Member>) {
+    let mut full = false;
+    let mut every = tokio::time::interval(ROOM_CHECK);
+    loop {
+        every.tick().await;
+        let Some(node) = node.upgrade() else {
+            return;
+        };
+        let disk = &node.shared.disk;
+        let now = match disk.is_nearly_full(MIN_FREE_BYTES) {
+            Ok(now) => now,
+            Err(error) => {
+                log::warn!("cannot tell how much room the disk has: {error}");
+                continue;
+            }
+        };
+        if now == full {
+            continue;
+        }
+        full = now;
+        let reason = full.then(|| {
+            format!(
+                "less than {} MiB are free in {}",
+                MIN_FREE_BYTES >> 20,
+                node.config.data_dir.display()
+            )
+        });
+        match &reason {
+            Some(reason) => log::error!("writes are refused: {reason}"),
+            None => log::info!("the disk has room again: writes are taken"),
+        }
+        node.inbox.send(Event::DiskFull(reason)).await;
+    }
+}

@@ -1,0 +1,53 @@
+//! The connections to other nodes, as the council and the rest of the node use them.
+
+use super::config::Config;
+use super::member::Member;
+use super::wire::{Envelope, Request, Response};
+use crate::council::{Rpc, RpcReply, Transport, TransportError};
+use crate::net::{self, Net};
+use crate::protocol::ids::MemberId;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// The connections that nodes use.
+pub type Links = Net<Envelope, Request, Response>;
+
+/// Versions of the wire format that this program speaks.
+const WIRE_VERSIONS: (u16, u16) = (2, 2);
+
+/// Who a node is to others as long as it is no member.
+pub fn identity(config: &Config) -> net::Identity {
+    let secret = config.cluster_secret.as_ref();
+    let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
+    net::Identity::stranger(0, WIRE_VERSIONS, secret)
+}
+
+/// Carries the council's calls.
+#[derive(Clone)]
+pub struct Peers(pub Weak<Member>);
+
+impl Transport for Peers {
+    async fn call(
+        &self,
+        to: MemberId,
+        request: Rpc,
+        timeout: Duration,
+    ) -> Result<RpcReply, TransportError> {
+        let member = self.0.upgrade();
+        let links = member.as_ref().and_then(|m| m.links.get().cloned());
+        // A call may take long: it must not keep the member.
+        drop(member);
+        let links = links.ok_or(TransportError::Unreachable(to))?;
+        match links.request(to, &Request::Council(request), timeout).await {
+            Ok(Response::Council(reply)) => Ok(reply),
+            Ok(_) => Err(TransportError::NoAnswer(to)),
+            Err(error) if error.definitely_not_sent() => Err(TransportError::Unreachable(to)),
+            Err(_) => Err(TransportError::NoAnswer(to)),
+        }
+    }
+
+    fn alive(&self, member: MemberId) -> bool {
+        let me = self.0.upgrade();
+        me.is_some_and(|me| me.presence.is_up(member))
+    }
+}

@@ -1,0 +1,254 @@
+//! What a member does for the council: it forms it at the first start, reports what its replica has come to, and, while it
+//! leads, looks after the running change.
+
+use super::core::Report;
+use super::decided::{Command, Decided};
+use super::member::Member;
+use super::peers::identity;
+use super::wire::{Request, Response};
+use crate::council::{self as raft, CouncilError, Role};
+use crate::net;
+use crate::protocol::council::{self, Council};
+use crate::protocol::ids::MemberId;
+use crate::protocol::placement::Change;
+use crate::protocol::views::Views;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Time between looks at what is to be done.
+const LOOK: Duration = Duration::from_millis(100);
+/// A member that has been away for this long is not waited for where that can be helped.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
+/// A member that is leaving and has been away for this long is given up: what only it had is lost.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+/// Members that are away are told this often that they are members.
+const INVITE_EVERY: Duration = Duration::from_secs(1);
+const INVITE_WITHIN: Duration = Duration::from_millis(800);
+/// The same is not said to the council again within this time.
+const SAID: Duration = Duration::from_millis(300);
+/// Time for another node to say whether it took part in a council.
+const FORMED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Tells the council what the replica says, until it knows.
+pub(super) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
+    let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
+    while let Some(report) = heard.recv().await {
+        said.retain(|_, at| at.elapsed() < SAID);
+        let Some(member) = member.upgrade() else {
+            return;
+        };
+        let Some(council) = member.council().cloned() else {
+            continue;
+        };
+        let me = member.me;
+        drop(member);
+        let news = {
+            let decided = council.local().borrow().clone();
+            let views = decided.views.as_ref();
+            !said.contains_key(&report) && views.is_some_and(|views| is_news(views, me, report))
+        };
+        if !news {
+            continue;
+        }
+        let command = match report {
+            Report::Ready(number) => council::Command::Ready { member: me, number },
+            Report::Over(cohort) => council::Command::Over { cohort },
+        };
+        // It is said again when this fails.
+        if let Err(error) = council.propose(Command::View(command)).await {
+            log::debug!("the council does not hear {report:?}: {error}");
+        }
+        said.insert(report, Instant::now());
+    }
+}
+
+fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
+    match report {
+        Report::Ready(number) if number == council.views().view.number => {
+            council.behind().contains(&me)
+        }
+        Report::Ready(number) => {
+            let running = council.running();
+            running.is_some_and(|r| r.number == number && !r.ready.contains(&me))
+        }
+        Report::Over(cohort) => council.views().closing.iter().any(|c| c.id == cohort),
+    }
+}
+
+/// Forms the council at the first start of the cluster.
+///
+/// Only a node that may vote in the first one does, and only when so many of the others came with as little as this one
+/// that no council can have been formed before: this node may have lost its disk.
+pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
+    if views.version != 1 {
+        return;
+    }
+    let members: BTreeSet<MemberId> = views.view.members().map(|(m, _)| m).collect();
+    let voters = raft::first_voters(&members);
+    loop {
+        let Some(it) = member.upgrade() else {
+            return;
+        };
+        let Some(council) = it.council().filter(|_| voters.contains(&it.me)) else {
+            return;
+        };
+        if council.status().await.last_log.is_some() {
+            return;
+        }
+        let mut fresh = 0;
+        for other in voters.iter().filter(|m| **m != it.me) {
+            let request = Request::Standing { version: u64::MAX };
+            let answer = match it.links.get() {
+                Some(links) => links.request(*other, &request, FORMED_WITHIN).await.ok(),
+                None => None,
+            };
+            match answer {
+                Some(Response::Standing(standing)) if standing.formed => {
+                    // It will hear from that council.
+                    fresh = 0;
+                    break;
+                }
+                Some(Response::Standing(_)) => fresh += 1,
+                _ => {}
+            }
+        }
+        if fresh >= (voters.len() / 2 + 1).min(voters.len() - 1) {
+            match council.initialize(&members).await {
+                Ok(()) => return,
+                Err(error) => log::error!("the council cannot be formed: {error}"),
+            }
+        }
+        drop(it);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Looks after the running change and after members that are away, while this node leads.
+pub(super) async fn steer(member: Weak<Member>) {
+    let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(member) = member.upgrade() else {
+            return;
+        };
+        let Some(council) = member.council().cloned() else {
+            continue;
+        };
+        let decided = council.local().borrow().clone();
+        // Followed on every node, so that a new leader knows who has been away for long.
+        for (other, _) in member.known.borrow().members() {
+            member.presence.away(other);
+        }
+        let status = council.status().await;
+        if status.role != Role::Leader || !status.has_quorum {
+            continue;
+        }
+        let due = due(&member, &decided);
+        invite(&member, &decided, &mut invited);
+        drop(member);
+        for command in due {
+            match council.propose(command.clone()).await {
+                Ok(outcome) => log::info!("{command:?}: {outcome:?}"),
+                Err(CouncilError::NoQuorum { .. }) => break,
+                Err(error) => log::warn!("{command:?}: {error}"),
+            }
+        }
+    }
+}
+
+/// What the leader has to have decided now.
+fn due(member: &Member, decided: &Decided) -> Vec<Command> {
+    let known = Arc::clone(&member.known.borrow());
+    let Some(council) = &decided.views else {
+        // All nodes begin with the same view, and none has gone on from it without the council.
+        let first = (known.version == 1).then(|| known.view.clone());
+        return first.into_iter().map(Command::Begin).collect();
+    };
+    let away = |m: &MemberId, long: Duration| {
+        *m != member.me && member.presence.away(*m).is_some_and(|away| away > long)
+    };
+    let mut due = Vec::new();
+    if let Some(running) = council.running() {
+        let number = running.number;
+        let coming = match running.change {
+            Change::Add(address) => council.member_at(address),
+            Change::Remove(_) | Change::SetK(_) => None,
+        };
+        if let Change::Remove(leaving) = running.change
+            && !running.given_up
+            && away(&leaving, DEAD_AFTER)
+        {
+            due.push(council::Command::GiveUp { member: leaving });
+        }
+        let gaining = council.gaining().into_keys();
+        // Who was never there cannot be added.
+        let without = gaining
+            .filter(|m| Some(*m) != coming && away(m, DEAD_AFTER))
+            .collect();
+        let nobody = BTreeSet::new();
+        if coming.is_some_and(|m| !running.ready.contains(&m) && away(&m, GIVEN_UP_AFTER)) {
+            due.push(council::Command::Cancel { number });
+        } else if council.awaited(&nobody).is_empty() {
+            due.push(council::Command::Enact {
+                number,
+                without: nobody,
+            });
+        } else if council.awaited(&without).is_empty() {
+            due.push(council::Command::Enact { number, without });
+        }
+    }
+    let leaving = council.views().leaving.keys().copied();
+    let lost = leaving.filter(|m| away(m, GIVEN_UP_AFTER));
+    due.extend(lost.map(|member| council::Command::GiveUp { member }));
+    due.into_iter().map(Command::View).collect()
+}
+
+/// Tells members that are away that they are members: a node that is being added, or one that lost its disk.
+fn invite(member: &Arc<Member>, decided: &Decided, invited: &mut BTreeMap<MemberId, Instant>) {
+    let Some(council) = &decided.views else {
+        return;
+    };
+    invited.retain(|_, at| at.elapsed() < INVITE_EVERY);
+    for (other, http) in council.members() {
+        let here = other == member.me || member.presence.is_up(other);
+        let Some(address) = member.config.peer_address(http).filter(|_| !here) else {
+            continue;
+        };
+        if invited.contains_key(&other) {
+            continue;
+        }
+        invited.insert(other, Instant::now());
+        let request = Request::Invite(Box::new(council.views().clone()));
+        let me = net::Identity {
+            member: member.me,
+            fingerprint: council.views().view.fingerprint(),
+            ..identity(&member.config)
+        };
+        tokio::spawn(async move {
+            let (limits, to) = (net::Limits::default(), Some(net::STRANGER));
+            match net::call::<_, Response>(&me, address, to, &request, &limits, INVITE_WITHIN).await
+            {
+                Ok((_, Response::Coming)) => log::info!("{http} joins as {other}"),
+                Ok((_, answer)) => log::warn!("{http} does not join as {other}: {answer:?}"),
+                // Most often it is down.
+                Err(error) => log::debug!("{http} cannot be told that it is {other}: {error}"),
+            }
+        });
+    }
+}
+
+impl Member {
+    /// Whether this node knows of a council that has decided something, or may have.
+    pub(super) async fn has_met_council(&self) -> bool {
+        match self.council() {
+            Some(council) => {
+                let status = council.status().await;
+                // The first entry only says who votes, and is the same wherever a council is formed.
+                status.leader.is_some() || status.last_log.is_some_and(|last| last > 0)
+            }
+            None => false,
+        }
+    }
+}
