@@ -140,8 +140,9 @@ impl Member {
         // Nodes that have just started agree on the first view in a moment.
         let mut local = council.local();
         let formed = local.wait_for(|decided| decided.views.is_some());
-        let formed = tokio::time::timeout(FORMED_WITHIN, formed).await;
-        if !matches!(formed, Ok(Ok(_))) {
+        // What comes of it is a lock on the state: kept while the council goes on, it would stop the whole node.
+        let formed = matches!(tokio::time::timeout(FORMED_WITHIN, formed).await, Ok(Ok(_)));
+        if !formed {
             return Err(ChangeFailed::NotFormed);
         }
         Ok(council.read().await?)
