@@ -100,6 +100,8 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     pub change: Change,
+    /// The address of the node that comes or goes. Of one that is gone no view tells it any more.
+    pub node: Option<SocketAddr>,
     /// Of the view that it leads to.
     pub number: u64,
     /// The node to be removed is not waited for.
@@ -122,6 +124,8 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
     pub change: Change,
+    /// The address of the node that came or went.
+    pub node: Option<SocketAddr>,
     pub number: u64,
     pub end: End,
     /// The removed node was not waited for: what only it had may be lost.
@@ -204,10 +208,14 @@ impl Council {
     /// none are left out; without a next view all are.
     #[must_use]
     pub fn gaining(&self) -> BTreeMap<MemberId, SlotSet> {
-        let mut gaining = BTreeMap::new();
-        let (now, Some(next)) = (&self.views.view, &self.views.next) else {
-            return gaining;
-        };
+        let next = self.views.next.as_ref();
+        next.map(|next| self.gaining_in(next)).unwrap_or_default()
+    }
+
+    /// The slots that each member of a view would have to get for it.
+    #[must_use]
+    pub fn gaining_in(&self, next: &View) -> BTreeMap<MemberId, SlotSet> {
+        let (now, mut gaining) = (&self.views.view, BTreeMap::new());
         for (partition, replicas) in next.partitions() {
             let slots = next.slots_of(partition);
             for member in replicas {
@@ -246,6 +254,15 @@ impl Council {
         awaited
     }
 
+    /// The view that a change would lead to if it began now, whether another one is running or not.
+    ///
+    /// # Errors
+    /// When the change makes no sense, or its node is still handing over what it has.
+    pub fn plan(&self, change: &Change) -> Result<View, Refusal> {
+        self.is_free_to(change)?;
+        Ok(self.views.view.changed_to(self.newest + 1, change)?)
+    }
+
     /// Takes the next command.
     pub fn apply(&mut self, command: Command) -> Outcome {
         let outcome = match command {
@@ -268,9 +285,13 @@ impl Council {
             let change = running.change;
             return Err(Refusal::Busy { change, number });
         }
-        self.is_free_to(&change)?;
-        let next = self.views.view.changed_to(self.newest + 1, &change)?;
+        let next = self.plan(&change)?;
         let number = next.number;
+        let node = match change {
+            Change::Add(address) => Some(address),
+            Change::Remove(member) => self.views.view.address(member),
+            Change::SetK(_) => None,
+        };
         self.newest = number;
         self.views.next = Some(next);
         if let (Change::Remove(member), true) = (change, give_up) {
@@ -279,6 +300,7 @@ impl Council {
         self.views.version += 1;
         self.running = Some(Running {
             change,
+            node,
             number,
             given_up: give_up && matches!(change, Change::Remove(_)),
             ready: BTreeSet::new(),
@@ -402,6 +424,9 @@ impl Council {
 
     fn give_up(&mut self, member: MemberId) -> Result<Outcome, Refusal> {
         if self.views.leaving.remove(&member).is_some() {
+            if let Some(last) = &mut self.last {
+                last.given_up |= last.change == Change::Remove(member);
+            }
             self.views.version += 1;
             return Ok(Outcome::Changed);
         }
@@ -455,6 +480,7 @@ impl Running {
     fn finished(self, end: End, without: BTreeSet<MemberId>) -> Finished {
         Finished {
             change: self.change,
+            node: self.node,
             number: self.number,
             end,
             given_up: self.given_up,

@@ -344,7 +344,10 @@ fn a_node_comes_in_when_it_is_ready() {
     let mut council = council(3, 1);
     let new = addresses(4)[3];
     let started = Outcome::Started { number: 2 };
+    let plan = council.plan(&Change::Add(new)).unwrap();
+    assert_eq!(council.gaining_in(&plan)[&MemberId(3)].len(), 4096);
     assert_eq!(council.apply(change(Change::Add(new))), started);
+    assert_eq!(council.views().next, Some(plan));
     assert_eq!(council.member_at(new), Some(MemberId(3)));
     assert_eq!(council.gaining()[&MemberId(3)].len(), 4096);
     assert_eq!(council.number_of_partitions(), 3);
@@ -393,8 +396,16 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
     });
     assert_eq!(council.apply(change(Change::Add(address))), leaving);
     assert_eq!(council.apply(change(Change::Remove(out))), leaving);
+    let mut dies = council.clone();
+    assert!(!dies.last().unwrap().given_up);
+    dies.apply(Command::GiveUp { member: out });
+    assert!(
+        dies.last().unwrap().given_up,
+        "it died while it was leaving"
+    );
     assert_eq!(council.apply(over(1, 1)), Outcome::Changed);
     assert!(council.views().leaving.is_empty());
+    assert_eq!(council.last().unwrap().node, Some(address));
     let back = council.apply(change(Change::Add(address)));
     assert_eq!(back, Outcome::Started { number: 3 });
     assert_eq!(

@@ -170,6 +170,28 @@ pub struct Gauges {
     pub stalled_reads: u64,
     /// Keys in slots that are not kept here any more are still to be dropped.
     pub dropping: bool,
+    /// What came in snapshots since the replica was opened under its views.
+    pub copied: Copied,
+    /// The snapshot that is on its way here.
+    pub copying: Option<Copying>,
+}
+
+/// How much came in snapshots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Keys, deleted ones included.
+    pub keys: u64,
+    /// Bytes of these keys and their values.
+    pub bytes: u64,
+}
+
+/// A snapshot on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copying {
+    pub from: MemberId,
+    pub cohort: CohortId,
+    /// What there is of the slots before this one is here.
+    pub upto: Slot,
 }
 
 /// A replica's marks at one moment.

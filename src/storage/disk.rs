@@ -56,6 +56,11 @@ pub struct Disk {
     _lock: File,
 }
 
+/// A store that nobody can open.
+pub struct Held {
+    _lock: File,
+}
+
 struct Engine {
     database: Database,
     data: Keyspace,
@@ -111,6 +116,14 @@ impl Disk {
             free: Mutex::new(None),
             _lock: lock,
         })
+    }
+
+    /// Keeps everybody from opening the store in `dir` for as long as the value lives. What is in it stays as it is.
+    ///
+    /// # Errors
+    /// `Locked` when a process has it, `Io` when it cannot be locked.
+    pub fn hold(dir: &Path) -> Result<Held, StoreError> {
+        Ok(Held { _lock: lock(dir)? })
     }
 
     /// Disk space that the store takes, in bytes.

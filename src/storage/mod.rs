@@ -21,5 +21,5 @@ mod record_cache;
 
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
-pub use disk::{DEFAULT_CACHE_BYTES, Disk};
+pub use disk::{DEFAULT_CACHE_BYTES, Disk, Held};
 pub use memory::Memory;

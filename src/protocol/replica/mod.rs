@@ -37,7 +37,7 @@ mod tombstones;
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
 use super::ids::{self, Dot, LogId, MemberId};
-use super::marks::Elsewhere;
+use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
 use super::record::{self, Counts, Finished, Identity};
@@ -288,6 +288,8 @@ pub struct Replica<S, T> {
     stalled: Vec<reads::Stalled<T>>,
     recovery: recovery::Recovery,
     snapshot: Option<snapshot::Fetch>,
+    /// What came in snapshots so far.
+    copied: Copied,
     leftover: handover::Leftover,
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
@@ -376,6 +378,7 @@ impl<S: Store, T> Replica<S, T> {
             stalled: Vec::new(),
             recovery: recovery::Recovery::new(intact, intact && setup.trusted),
             snapshot: None,
+            copied: Copied::default(),
             leftover: handover::Leftover::of(&kept),
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),

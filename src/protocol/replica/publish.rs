@@ -2,7 +2,7 @@
 
 use super::super::marks::{Gauges, Mark, Marks, PeerMark};
 use super::super::store::Store;
-use super::{Log, Replica};
+use super::{Log, Replica, snapshot};
 use std::sync::Arc;
 
 impl<S: Store, T> Replica<S, T> {
@@ -53,6 +53,8 @@ impl<S: Store, T> Replica<S, T> {
                     .sum(),
                 stalled_reads: self.stalled.len() as u64,
                 dropping: !self.leftover.is_empty(),
+                copied: self.copied,
+                copying: self.snapshot.as_ref().map(snapshot::Fetch::state),
             },
         }
     }

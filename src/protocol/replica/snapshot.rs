@@ -8,12 +8,13 @@
 //! collected meanwhile, so it goes.
 
 use super::super::ids::{Dot, LogId, MemberId};
+use super::super::marks::Copying;
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
 use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
-use super::super::version::Key;
+use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::{Log, Replica};
 use bytes::Bytes;
@@ -207,6 +208,10 @@ impl<S: Store, T> Replica<S, T> {
             self.snapshot = Some(fetch);
             return Ok(());
         }
+        self.copied.keys += chunk.versions.len() as u64;
+        let bytes = |v: &Version| v.key.len() + v.value.as_ref().map_or(0, Bytes::len);
+        self.copied.bytes += chunk.versions.iter().map(bytes).sum::<usize>() as u64;
+        self.marks_changed = true;
         // A delete that is forgotten there must beat what is written here with an older stamp.
         self.keep_promise(chunk.promise);
         let start = fetch.first.get_or_insert(Start {
@@ -337,5 +342,17 @@ impl Fetch {
     /// What it is a snapshot of.
     pub(super) fn cohort(&self) -> CohortId {
         self.cohort
+    }
+
+    /// How far it is, for people.
+    pub(super) fn state(&self) -> Copying {
+        Copying {
+            from: self.from,
+            cohort: self.cohort,
+            upto: match self.after.is_empty() {
+                true => Slot(0),
+                false => Slot::of(&record::key_of(&self.after)),
+            },
+        }
     }
 }
