@@ -5,6 +5,7 @@
 
 use super::routes::Route;
 use crate::node::status::PeerStatus;
+use crate::node::view::ViewGauges;
 use crate::node::{Node, Role};
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
@@ -204,7 +205,10 @@ impl Collector for FromNode {
         }
         self.peers(&mut encoder, &status.peers)?;
         match &*self.0.role() {
-            Role::Member(member) => commits(&mut encoder, member.counters()),
+            Role::Member(member) => {
+                views(&mut encoder, member.view_gauges())?;
+                commits(&mut encoder, member.counters())
+            }
             Role::Standby | Role::Removed { .. } => Ok(()),
         }
     }
@@ -240,6 +244,38 @@ impl FromNode {
         }
         Ok(())
     }
+}
+
+fn views(encoder: &mut DescriptorEncoder, views: ViewGauges) -> fmt::Result {
+    let gauges = [
+        ("view_number", "The view in force", views.number),
+        (
+            "view_change_running",
+            "Whether a change of the view is under way",
+            u64::from(views.changing),
+        ),
+        (
+            "view_slots_to_come",
+            "Slots that this node is to hold and does not have in full",
+            views.slots_to_come as u64,
+        ),
+        (
+            "view_members_leaving",
+            "Removed nodes that still hand over what they have",
+            views.leaving as u64,
+        ),
+        (
+            "view_change_given_up",
+            "Whether the node that the latest change removed was not waited for",
+            u64::from(views.given_up),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let gauge = ConstGauge::new(value);
+        let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        gauge.encode(metric)?;
+    }
+    Ok(())
 }
 
 fn commits(encoder: &mut DescriptorEncoder, counters: &CommitterStats) -> fmt::Result {

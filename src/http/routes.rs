@@ -10,6 +10,9 @@ pub enum Route {
     PartitionMembers,
     NumberOfKeys,
     ViewUpdate,
+    View,
+    ViewPlan,
+    ViewChange,
     Explain,
     Health,
     Ready,
@@ -22,13 +25,16 @@ pub enum Route {
 impl Route {
     /// All of them, in declaration order; the busiest first, because the router looks from the
     /// top.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Kvs,
         Self::PartitionId,
         Self::AllPartitionIds,
         Self::PartitionMembers,
         Self::NumberOfKeys,
         Self::ViewUpdate,
+        Self::View,
+        Self::ViewPlan,
+        Self::ViewChange,
         Self::Explain,
         Self::Health,
         Self::Ready,
@@ -47,6 +53,9 @@ impl Route {
             Self::PartitionMembers => "/kvs/get_partition_members",
             Self::NumberOfKeys => "/kvs/get_number_of_keys",
             Self::ViewUpdate => "/kvs/view_update",
+            Self::View => "/view",
+            Self::ViewPlan => "/view/plan",
+            Self::ViewChange => "/view/change",
             Self::Explain => "/kvs/explain",
             Self::Health => "/health",
             Self::Ready => "/ready",
@@ -62,6 +71,8 @@ impl Route {
         match self {
             Self::Kvs => "GET, HEAD, PUT, DELETE",
             Self::ViewUpdate => "PUT",
+            Self::View => "GET, HEAD, PUT",
+            Self::ViewChange => "DELETE",
             _ => "GET, HEAD",
         }
     }

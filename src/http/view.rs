@@ -1,8 +1,9 @@
-//! Changes of the view: nodes come and go while the store serves.
+//! The view: how it stands, and how it changes while the store serves.
 
 use super::Surface;
 use super::reply::{ErrorReply, Problem, json};
 use super::request::{self, Kind};
+use crate::node::view::{Plan, ViewState};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -18,6 +19,30 @@ pub struct ViewUpdate {
     ip_port: Option<String>,
     /// `add` or `remove`.
     r#type: Option<String>,
+}
+
+/// The body of a change of K, as a form or as JSON.
+#[derive(Deserialize, ToSchema)]
+pub struct ViewSet {
+    /// Replicas per partition, from 1 to 65535.
+    #[schema(value_type = Option<u16>)]
+    k: Option<Count>,
+}
+
+/// A number as JSON has it, or as a form has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Count {
+    Number(u64),
+    Text(String),
+}
+
+/// The query of a plan.
+#[derive(Deserialize)]
+struct PlanQuery {
+    r#type: Option<String>,
+    ip_port: Option<String>,
+    k: Option<String>,
 }
 
 /// The reply to a change of the view.
@@ -68,7 +93,7 @@ pub async fn view_update(
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let update: ViewUpdate = kind.read(&body)?;
-    let address = update.address()?;
+    let address = address(update.ip_port.as_deref())?;
     let asked = match update.r#type.as_deref() {
         Some("add") => Asked::Add(address),
         Some("remove") => Asked::Remove(address),
@@ -82,38 +107,168 @@ pub async fn view_update(
     change(&member, asked).await
 }
 
-impl ViewUpdate {
-    fn address(&self) -> Result<SocketAddr, Problem> {
-        let text = self.ip_port.as_deref().unwrap_or_default();
-        let address = text.trim().parse::<SocketAddr>().ok();
-        let usable = address.filter(|a| a.port() != 0 && !a.ip().is_unspecified());
-        usable.ok_or_else(|| {
-            Problem::bad(format!(
-                "`ip_port` is no address ({text:?}): send the node's own, such as 10.0.0.24:8080"
-            ))
-        })
-    }
+/// How the view stands, and the change that runs.
+#[utoipa::path(
+    method(get, head), path = "/view", tag = "cluster",
+    responses(
+        (status = 200, body = ViewState),
+        (status = 421, body = ErrorReply, description = "This node was removed"),
+        (status = 503, body = ErrorReply, description = "This node is in no view"),
+    )
+)]
+pub async fn state(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let member = surface.member()?;
+    Ok(json(StatusCode::OK, &member.view_state().await))
+}
+
+/// Change the number of replicas per partition.
+#[utoipa::path(
+    put, path = "/view", tag = "cluster",
+    request_body(content(
+        (ViewSet = "application/x-www-form-urlencoded"),
+        (ViewSet = "application/json"),
+    )),
+    responses(
+        (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
+        (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
+        (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
+        (status = 409, body = ErrorReply, description = "Another change is running"),
+        (status = 413, body = ErrorReply, description = "The body is too long"),
+        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
+        (status = 421, body = ErrorReply, description = "This node was removed"),
+        (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
+    )
+)]
+pub async fn set(
+    surface: &Surface,
+    req: &HttpRequest,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let kind = Kind::of(req.headers())?;
+    let body = request::body(req.headers(), kind, body, 0).await?;
+    let ViewSet { k } = kind.read(&body)?;
+    let k = match k {
+        Some(Count::Number(k)) => replicas(Some(&k.to_string())),
+        Some(Count::Text(k)) => replicas(Some(&k)),
+        None => replicas(None),
+    }?;
+    let member = surface.member()?;
+    change(&member, Asked::SetK(k)).await
+}
+
+/// What a change would do. Nothing is changed.
+#[utoipa::path(
+    method(get, head), path = "/view/plan", tag = "cluster",
+    params(
+        ("type" = String, Query, description = "`add`, `remove` or `set_k`"),
+        ("ip_port" = Option<String>, Query, description = "The node that would come or go"),
+        ("k" = Option<u16>, Query, description = "Replicas per partition, for `set_k`"),
+    ),
+    responses(
+        (status = 200, body = Plan),
+        (status = 400, body = ErrorReply, description = "The change makes no sense"),
+        (status = 404, body = ErrorReply, description = "No such node to remove"),
+        (status = 409, body = ErrorReply, description = "The node is still handing over what it has"),
+        (status = 421, body = ErrorReply, description = "This node was removed"),
+        (status = 503, body = ErrorReply, description = "This node is in no view"),
+    )
+)]
+pub async fn plan(
+    surface: &Surface,
+    req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let query: PlanQuery = serde_urlencoded::from_str(req.query_string()).map_err(|why| {
+        Problem::bad(format!(
+            "the query cannot be read ({why}): send `type`, and `ip_port` or `k`, once each"
+        ))
+    })?;
+    let asked = match query.r#type.as_deref() {
+        Some("add") => Asked::Add(address(query.ip_port.as_deref())?),
+        Some("remove") => Asked::Remove(address(query.ip_port.as_deref())?),
+        Some("set_k") => Asked::SetK(replicas(query.k.as_deref())?),
+        _ => {
+            return Err(Problem::bad(
+                "`type` is none of add, remove and set_k: send one of them",
+            ));
+        }
+    };
+    let member = surface.member()?;
+    let plan = member.plan(asked).await.map_err(problem)?;
+    Ok(json(StatusCode::OK, &plan))
+}
+
+/// Cancel the running change.
+#[utoipa::path(
+    delete, path = "/view/change", tag = "cluster",
+    responses(
+        (status = 200, body = ViewReply, description = "It is cancelled; the view before stays in force"),
+        (status = 404, body = ErrorReply, description = "No change is running that could be cancelled"),
+        (status = 421, body = ErrorReply, description = "This node was removed"),
+        (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
+    )
+)]
+pub async fn cancel(
+    surface: &Surface,
+    _req: &HttpRequest,
+    _body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let member = surface.member()?;
+    let cancelled = member.cancel().await.map_err(problem)?;
+    Ok(json(StatusCode::OK, &reply(&cancelled, None)))
+}
+
+fn address(text: Option<&str>) -> Result<SocketAddr, Problem> {
+    let text = text.unwrap_or_default();
+    let address = text.trim().parse::<SocketAddr>().ok();
+    let usable = address.filter(|a| a.port() != 0 && !a.ip().is_unspecified());
+    usable.ok_or_else(|| {
+        Problem::bad(format!(
+            "`ip_port` is no address ({text:?}): send the node's own, such as 10.0.0.24:8080"
+        ))
+    })
+}
+
+/// Replicas per partition. There are no more nodes than fit in 16 bits.
+fn replicas(text: Option<&str>) -> Result<usize, Problem> {
+    let text = text.unwrap_or_default();
+    let k = text.trim().parse::<u16>().ok().filter(|k| *k > 0);
+    k.map(usize::from).ok_or_else(|| {
+        Problem::bad(format!(
+            "`k` is {text:?}: send the number of replicas per partition, from 1 to 65535"
+        ))
+    })
 }
 
 /// Has a change made, and says what came of it.
 async fn change(member: &Member, asked: Asked) -> Result<HttpResponse, Problem> {
-    let Changed { view, done } = member.change(asked).await.map_err(problem)?;
-    let partition = match asked {
-        Asked::Add(address) => view.member_at(address).and_then(|m| view.partition_of(m)),
+    let changed = member.change(asked).await.map_err(problem)?;
+    let added = match asked {
+        Asked::Add(address) => Some(address),
         Asked::Remove(_) | Asked::SetK(_) => None,
     };
-    let reply = ViewReply {
-        msg: Cow::Borrowed("success"),
-        partition_id: partition.map(|p| p.0),
-        number_of_partitions: view.partitions().count(),
-        view: view.number,
-        done,
-    };
-    let status = match done {
+    let status = match changed.done {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
-    Ok(json(status, &reply))
+    Ok(json(status, &reply(&changed, added)))
+}
+
+fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
+    let view = &changed.view;
+    let added = added.and_then(|address| view.member_at(address));
+    ViewReply {
+        msg: Cow::Borrowed("success"),
+        partition_id: added.and_then(|m| view.partition_of(m)).map(|p| p.0),
+        number_of_partitions: view.partitions().count(),
+        view: view.number,
+        done: changed.done,
+    }
 }
 
 fn problem(failed: ChangeFailed) -> Problem {
@@ -121,7 +276,11 @@ fn problem(failed: ChangeFailed) -> Problem {
         ChangeFailed::Busy(_) => (StatusCode::CONFLICT, "nothing was changed"),
         ChangeFailed::NoSuchNode(_) => (
             StatusCode::NOT_FOUND,
-            "GET /status lists the nodes of the view",
+            "GET /view lists the nodes of the view",
+        ),
+        ChangeFailed::NothingRuns => (
+            StatusCode::NOT_FOUND,
+            "nothing was changed; a view that is in force is undone by another change",
         ),
         ChangeFailed::Senseless(_) => (StatusCode::BAD_REQUEST, "nothing was changed"),
         ChangeFailed::NotThere { .. } => (

@@ -62,6 +62,9 @@ pub enum ChangeFailed {
     NotThere { address: SocketAddr, why: String },
     #[error("the change was cancelled")]
     Cancelled,
+    /// There is nothing to cancel.
+    #[error("no change of the view is running")]
+    NothingRuns,
     #[error("{0}")]
     Council(#[from] CouncilError),
     #[error(
@@ -122,11 +125,10 @@ impl Member {
     pub async fn cancel(&self) -> Result<Changed, ChangeFailed> {
         let decided = self.decided().await?;
         let running = views_of(&decided)?.running().map(|r| r.number);
-        let number = running.ok_or_else(|| {
-            ChangeFailed::Senseless("no change of the view is running".to_owned())
-        })?;
+        let number = running.ok_or(ChangeFailed::NothingRuns)?;
         match self.propose(council::Command::Cancel { number }).await? {
-            council::Outcome::Refused(refusal) => Err(ChangeFailed::Senseless(refusal.to_string())),
+            // It came into force meanwhile.
+            council::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
             _ => {
                 let decided = self.decided().await?;
                 Ok(as_it_is(views_of(&decided)?))
@@ -286,7 +288,7 @@ fn end_of(decided: &Decided, number: u64) -> Option<End> {
     }
 }
 
-fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
+pub(super) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
     match (refusal, asked) {
         (refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. }), _) => {
             ChangeFailed::Busy(refusal)

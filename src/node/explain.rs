@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 const ELSEWHERE_DEAD_US: u64 = 2_000_000;
 
 impl Member {
-    fn name(&self, member: MemberId) -> String {
+    pub(super) fn name(&self, member: MemberId) -> String {
         let members = self.known.borrow().members();
         let address = members.get(&member);
         address.map_or_else(|| member.to_string(), SocketAddr::to_string)
     }
 
-    fn is_alive(&self, member: MemberId, marks: &Marks) -> bool {
+    pub(super) fn is_alive(&self, member: MemberId, marks: &Marks) -> bool {
         if member == self.me {
             return true;
         }

@@ -285,6 +285,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 Some(council) => Response::Council(council.handle(rpc).await),
                 None => Response::Refused("it is starting".to_owned()),
             },
+            Request::Progress => Response::Progress(node.progress()),
             Request::Invite(_) => Response::Refused(format!("it is {} already", node.me)),
         }
     }

@@ -37,7 +37,7 @@ const ROOM_CHECK: Duration = Duration::from_millis(200);
 /// Reports for the council that may wait.
 const REPORTS: usize = 64;
 /// Where in the data directory the council keeps its log.
-const COUNCIL_DIR: &str = "council";
+pub(super) const COUNCIL_DIR: &str = "council";
 
 /// An operation that was not done, with what the client is to know all the same.
 #[derive(Debug)]

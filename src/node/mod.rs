@@ -9,6 +9,8 @@
 //! steer.rs     what a member does for the council
 //! change.rs    changes of the view that an operator asks for
 //! decided.rs   the machine that the council runs
+//! view         what can be asked about views, and dry runs
+//! force.rs     disaster recovery on a node that is stopped
 //! ```
 
 mod change;
@@ -17,6 +19,7 @@ mod core;
 mod decided;
 mod explain;
 mod follow;
+mod force;
 mod forward;
 mod member;
 mod peers;
@@ -27,9 +30,11 @@ mod run;
 mod standby;
 pub mod status;
 mod steer;
+pub mod view;
 mod wire;
 
 pub use change::{Asked, ChangeFailed, Changed};
+pub use force::{ForceError, Survivor};
 pub use member::{Absence, Failed, Member, Wrote};
 pub use run::{RunError, Running, launch, run};
 

@@ -145,7 +145,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 self.invite.send_replace(Some(Arc::from(views)));
                 Response::Coming
             }
-            Request::Operation(_) | Request::Council(_) => {
+            Request::Operation(_) | Request::Council(_) | Request::Progress => {
                 Response::Refused(format!("{} is no member", self.address))
             }
         }

@@ -1,6 +1,7 @@
 //! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
 //! node for, calls of the council, and questions about views.
 
+use super::view::Progress;
 use crate::council::{Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
@@ -29,6 +30,8 @@ pub enum Request {
     },
     /// These views name the node: it is a member from now on.
     Invite(Box<Views>),
+    /// How far the replica is.
+    Progress,
 }
 
 /// The answer to a [`Request`], of the same kind.
@@ -41,6 +44,7 @@ pub enum Response {
     Coming,
     /// The other node does not do such a thing, and why.
     Refused(String),
+    Progress(Progress),
 }
 
 /// A client's operation, sent on to a replica of the key's partition.

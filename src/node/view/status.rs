@@ -1,0 +1,243 @@
+//! What can be asked about views, as data: the state of things, and a plan.
+
+use crate::node::status::MemberStatus;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// The views of a cluster at one moment, as one node knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ViewState {
+    /// The node that says so, `ip:port`.
+    pub node: String,
+    pub view: Placement,
+    /// The change that is under way.
+    pub change: Option<ChangeState>,
+    /// Cohorts of earlier views whose writes have not reached everybody yet.
+    pub closing: Vec<ClosingCohort>,
+    /// Nodes of the view that do not have yet what they are to hold, `ip:port`.
+    pub behind: Vec<String>,
+    /// Nodes that were removed and still hand over what they have, `ip:port`.
+    pub leaving: Vec<String>,
+    /// The last change whose view came into force, or that was cancelled.
+    pub last: Option<LastChange>,
+    pub council: CouncilState,
+}
+
+/// A view: who is in which partition, with how many slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Placement {
+    pub number: u64,
+    /// Replicas per partition.
+    pub k: usize,
+    pub partitions: Vec<PlacedPartition>,
+}
+
+/// A partition of a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlacedPartition {
+    pub partition_id: u32,
+    /// Slots that it holds, of 16,384.
+    pub slots: usize,
+    pub members: Vec<MemberStatus>,
+}
+
+/// What a change is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ChangeData {
+    /// The node comes in.
+    Add {
+        /// `ip:port`.
+        node: String,
+    },
+    /// The node goes.
+    Remove {
+        /// `ip:port`.
+        node: String,
+    },
+    /// Another number of replicas per partition.
+    SetK { k: usize },
+}
+
+impl fmt::Display for ChangeData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add { node } => write!(f, "add {node}"),
+            Self::Remove { node } => write!(f, "remove {node}"),
+            Self::SetK { k } => write!(f, "set K to {k}"),
+        }
+    }
+}
+
+/// Where a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Phase {
+    /// The view before is in force; nodes copy what they are to hold.
+    #[serde(rename = "moving data")]
+    MovingData,
+    /// The new view is in force; late writes of the one before still spread.
+    #[serde(rename = "closing")]
+    Closing,
+}
+
+/// A change that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeState {
+    pub change: ChangeData,
+    /// The same in words.
+    pub text: String,
+    /// The number of the view that it leads to.
+    pub view: u64,
+    pub phase: Phase,
+    /// The node to be removed is dead and not waited for.
+    pub given_up: bool,
+    /// Slots that nodes have to get, each counted once for every node that gets it.
+    pub slots: usize,
+    /// How many of these have come.
+    pub slots_here: usize,
+    /// Keys that have come, as far as is known.
+    pub keys: u64,
+    /// Bytes of these keys and their values.
+    pub bytes: u64,
+    /// The nodes that get slots.
+    pub gaining: Vec<Gaining>,
+    /// What is waited for, and why: a sentence each.
+    pub waits_for: Vec<String>,
+}
+
+/// A node that gets slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gaining {
+    /// `ip:port`.
+    pub node: String,
+    pub member: u16,
+    /// The partition that it is to be in.
+    pub partition_id: Option<u32>,
+    /// Slots that it gets.
+    pub slots: usize,
+    /// How many of these are there; unknown when the node does not say.
+    pub slots_here: Option<usize>,
+    /// Keys that it has copied so far.
+    pub keys: Option<u64>,
+    /// Bytes of these keys and their values.
+    pub bytes: Option<u64>,
+    /// It has all that it is to hold.
+    pub ready: bool,
+    /// How it is doing, in words.
+    pub state: String,
+}
+
+/// A cohort of an earlier view that is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClosingCohort {
+    pub partition_id: u32,
+    /// The first view with this cohort.
+    pub since: u64,
+    /// The view that closed it.
+    pub until: Option<u64>,
+    pub slots: usize,
+    /// The nodes that wrote its logs, `ip:port`.
+    pub replicas: Vec<String>,
+    /// What is waited for, and why.
+    pub waits_for: String,
+}
+
+/// How the last change ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastChange {
+    pub change: ChangeData,
+    /// The same in words.
+    pub text: String,
+    /// The number of the view that it led to, or would have.
+    pub view: u64,
+    pub end: Ending,
+    /// The removed node was not waited for: what only it had may be lost.
+    pub given_up: bool,
+    /// Nodes that were not waited for before the view came into force.
+    pub without: Vec<String>,
+}
+
+/// How a change ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Ending {
+    #[serde(rename = "cancelled")]
+    Cancelled,
+    /// Its view is in force; late writes still spread.
+    #[serde(rename = "in force")]
+    InForce,
+    #[serde(rename = "done")]
+    Done,
+}
+
+/// The council, which decides about views, as the answering node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CouncilState {
+    /// The answering node's: `leader`, `follower`, `candidate`, `learner` or `stopped`.
+    pub role: String,
+    /// `ip:port`, where there is one.
+    pub leader: Option<String>,
+    pub term: u64,
+    /// Whether changes can be decided.
+    pub has_quorum: bool,
+    /// The nodes that have a vote, `ip:port`.
+    pub voters: Vec<String>,
+    /// The number of the last entry in the answering node's log.
+    pub last_log: Option<u64>,
+}
+
+/// What a change would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    pub change: ChangeData,
+    /// The same in words.
+    pub text: String,
+    /// The view that it begins from.
+    pub from_view: u64,
+    /// The number of the view that it would lead to.
+    pub view: u64,
+    /// Replicas per partition.
+    pub k: usize,
+    pub partitions: Vec<PlannedPartition>,
+    /// Slots that go from one partition to another.
+    pub moves: Vec<Move>,
+    /// Nodes that would have to copy slots.
+    pub gaining: Vec<PlannedGain>,
+    /// The node that would go, `ip:port`.
+    pub leaving: Option<String>,
+    /// The change that has to end first, in words.
+    pub busy: Option<String>,
+}
+
+/// A partition of the view that a change would lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedPartition {
+    pub partition_id: u32,
+    pub slots: usize,
+    /// `ip:port` of each.
+    pub members: Vec<String>,
+}
+
+/// Slots that would go from one partition to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Move {
+    /// The partition that has them.
+    pub from: u32,
+    /// The partition that gets them.
+    pub to: u32,
+    pub slots: usize,
+    /// Keys that this is likely to be.
+    pub keys: u64,
+}
+
+/// A node that would have to copy slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedGain {
+    /// `ip:port`.
+    pub node: String,
+    /// The partition that it would be in.
+    pub partition_id: u32,
+    pub slots: usize,
+    /// Keys that this is likely to be.
+    pub keys: u64,
+}
