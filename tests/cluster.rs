@@ -13,6 +13,8 @@ mod calm;
 mod faults;
 #[path = "cluster/history.rs"]
 mod history;
+#[path = "cluster/operator.rs"]
+mod operator;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/restarts.rs"]

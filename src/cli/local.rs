@@ -177,6 +177,11 @@ fn welcome(addresses: &[SocketAddr], k: u16, data: &Path) -> String {
             .unwrap_or_default()
     };
     let (one, two, three) = (at(0), at(1), at(2));
+    let more = addresses.last().map(|last| {
+        let next = SocketAddr::new(last.ip(), last.port().saturating_add(1));
+        next.to_string()
+    });
+    let more = more.unwrap_or_default();
     format!(
         r#"{nodes} nodes are ready on {one} and the ports after it, K = {k}. Ctrl-C ends them.
 Their data is in {data} and stays there; delete it to start afresh.
@@ -188,7 +193,11 @@ curl -s http://{one}/status
 
 causeway put greeting hello --node {one}
 causeway get greeting --node {two}
-causeway status --node {one}"#,
+causeway status --node {one}
+
+ip_port={more} causeway   # one more node, in another terminal
+causeway view add {more} --node {one}
+causeway view status --node {one}"#,
         nodes = addresses.len(),
         data = data.display(),
     )

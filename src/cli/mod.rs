@@ -10,6 +10,7 @@ mod local;
 mod serve;
 mod session;
 mod status;
+mod view;
 
 use clap::{Parser, Subcommand};
 use failure::{CODES_HELP, Failure, Outcome, note};
@@ -46,6 +47,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show the cluster: partitions, nodes, who is alive and who is behind
     Status(status::StatusArgs),
+    /// Change the view: add and remove nodes, set K; plan it, watch it, cancel it
+    View(view::View),
     /// Check that the node of this environment is alive (for a container's health check)
     Health,
     /// Measure a cluster under load
@@ -107,6 +110,7 @@ fn run(command: Option<Command>) -> Outcome {
         Some(Command::Delete(args)) => client(kv::delete(args)),
         Some(Command::Explain(args)) => client(explain::explain(args)),
         Some(Command::Status(args)) => client(status::status(args)),
+        Some(Command::View(args)) => client(view::view(args)),
         Some(Command::Health) => client(serve::health()),
     }
 }

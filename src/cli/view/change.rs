@@ -1,0 +1,218 @@
+//! Asking for a change of the view, and following it until it is done.
+
+use super::{Ask, PATIENCE, Wish, done, understood};
+use crate::cli::client::{Node, Reply};
+use crate::cli::failure::{Failure, Outcome, note, print};
+use crate::node::view::{ChangeState, Ending, Phase, ViewState};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use std::io::IsTerminal;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+/// A node answers after 10 s, whether all is in place or not; before that it looks for the node that is to come, and
+/// for the council.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(40);
+/// Time between looks at the progress.
+const LOOK: Duration = Duration::from_millis(250);
+/// Time between two lines of progress where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// The node may be away for this long before it is not waited for any more.
+const AWAY: Duration = Duration::from_secs(30);
+
+/// Has a change made, and waits until it is done, unless told not to.
+pub async fn change(wish: &Wish, ask: &Ask, no_wait: bool) -> Outcome {
+    let name = &ask.node.node;
+    let (node, watched) = (
+        Node::new(name, CHANGE_PATIENCE)?,
+        Node::new(name, PATIENCE)?,
+    );
+    let mut progress = Progress::new();
+    let mut asked = pin!(node.send(wish.request(&node)));
+    let reply = loop {
+        tokio::select! {
+            reply = &mut asked => break done(reply?)?,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        tokio::select! {
+            reply = &mut asked => break done(reply?)?,
+            state = look(&watched) => progress.show(state.ok().as_ref().and_then(|s| s.change.as_ref())),
+        }
+    };
+    let mut reply = reply;
+    if reply.status == 202 && !no_wait {
+        let number = reply.body.get("view").and_then(Value::as_u64);
+        follow(&watched, number, wish, &mut progress).await?;
+        if let Some(fields) = reply.body.as_object_mut() {
+            fields.remove("done");
+        }
+    }
+    progress.end();
+    say(wish, ask, &reply)
+}
+
+/// Waits until the change to a view is over.
+async fn follow(node: &Node, number: Option<u64>, wish: &Wish, progress: &mut Progress) -> Outcome {
+    let mut heard = Instant::now();
+    loop {
+        let state = match look(node).await {
+            Ok(state) => state,
+            // Whoever has been let go has handed over all that it had.
+            Err(Unseen::Out) if matches!(wish, Wish::Remove(_)) => return Ok(()),
+            Err(Unseen::Out) => {
+                return Err(Failure::not_done(
+                    "the node that was asked has been removed: the change goes on, ask another node for it",
+                ));
+            }
+            Err(Unseen::Silent(failure)) if heard.elapsed() > AWAY => return Err(failure),
+            Err(Unseen::Silent(_)) => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+        };
+        heard = Instant::now();
+        match state.change.filter(|change| Some(change.view) == number) {
+            Some(change) => progress.show(Some(&change)),
+            None => {
+                let last = state.last.filter(|last| Some(last.view) == number);
+                return match last.filter(|last| last.end == Ending::Cancelled) {
+                    Some(_) => Err(Failure::not_done(
+                        "the change was cancelled: the view before is in force",
+                    )),
+                    None => Ok(()),
+                };
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Why the state of things could not be seen.
+enum Unseen {
+    /// The node is in the view no more.
+    Out,
+    Silent(Failure),
+}
+
+async fn look(node: &Node) -> Result<ViewState, Unseen> {
+    let sent = node.send(node.request(Method::GET, "/view")).await;
+    let reply = sent.map_err(Unseen::Silent)?;
+    if reply.status == 421 {
+        return Err(Unseen::Out);
+    }
+    done(reply).and_then(understood).map_err(Unseen::Silent)
+}
+
+impl Wish {
+    fn request(&self, node: &Node) -> RequestBuilder {
+        let update = |how: &str, address: &str| {
+            let request = node.request(Method::PUT, "/kvs/view_update");
+            request.form(&[("ip_port", address), ("type", how)])
+        };
+        match self {
+            Self::Add(address) => update("add", address),
+            Self::Remove(address) => update("remove", address),
+            Self::SetK(k) => node.request(Method::PUT, "/view").form(&[("k", k)]),
+        }
+    }
+}
+
+/// Says what came of a change.
+fn say(wish: &Wish, ask: &Ask, reply: &Reply) -> Outcome {
+    if ask.json {
+        return print(&reply.body);
+    }
+    let number = |field| reply.body.get(field).and_then(Value::as_u64);
+    let said = match wish {
+        Wish::Add(address) => match number("partition_id") {
+            Some(partition) => format!("added {address} to partition {partition}"),
+            None => format!("added {address}"),
+        },
+        Wish::Remove(address) => format!("removed {address}"),
+        Wish::SetK(k) => format!("K is {k}"),
+    };
+    let (view, partitions) = (number("view"), number("number_of_partitions"));
+    let goes_on = match reply.body.get("done") {
+        Some(Value::Bool(false)) => "; it goes on, see `causeway view status`",
+        _ => "",
+    };
+    print(format_args!(
+        "{said}: view {}, partitions {}{goes_on}",
+        view.unwrap_or_default(),
+        partitions.unwrap_or_default()
+    ))
+}
+
+/// Shows how far a change is: a bar on a terminal, else a line now and then.
+enum Progress {
+    Bar(ProgressBar),
+    Lines { last: String, at: Option<Instant> },
+}
+
+impl Progress {
+    fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            let last = String::new();
+            return Self::Lines { last, at: None };
+        }
+        let bar = ProgressBar::no_length();
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} slots, {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self::Bar(bar)
+    }
+
+    fn show(&mut self, change: Option<&ChangeState>) {
+        let Some(change) = change else {
+            return;
+        };
+        match self {
+            Self::Bar(bar) => {
+                match change.phase {
+                    Phase::MovingData => {
+                        bar.set_length(change.slots as u64);
+                        bar.set_position(change.slots_here as u64);
+                    }
+                    // All slots are where they belong.
+                    Phase::Closing => bar.set_position(bar.length().unwrap_or_default()),
+                }
+                bar.set_prefix(change.text.clone());
+                bar.set_message(moved(change));
+            }
+            Self::Lines { last, at } => {
+                let line = line(change);
+                if *last != line && at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+                    note(&line);
+                    (*last, *at) = (line, Some(Instant::now()));
+                }
+            }
+        }
+    }
+
+    fn end(self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A change in one line.
+fn line(change: &ChangeState) -> String {
+    let slots = match change.phase {
+        Phase::MovingData => format!("{} of {} slots, ", change.slots_here, change.slots),
+        Phase::Closing => String::new(),
+    };
+    format!("{}: {slots}{}", change.text, moved(change))
+}
+
+/// What has come and what is waited for.
+pub fn moved(change: &ChangeState) -> String {
+    let waits = change.waits_for.join("; ");
+    match change.phase {
+        Phase::MovingData => {
+            let (keys, bytes) = (HumanCount(change.keys), HumanBytes(change.bytes));
+            format!("{keys} keys, {bytes}; {waits}")
+        }
+        Phase::Closing => format!("view {} is in force; {waits}", change.view),
+    }
+}

@@ -1,0 +1,178 @@
+//! `view`: who is in the cluster, and how that changes: nodes come and go, K changes, and what a change would do or
+//! does is shown.
+
+mod change;
+mod force;
+mod show;
+
+use super::client::{Node, NodeArg, Reply};
+use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
+use crate::node::view::{Plan, ViewState};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// A node asks others before it answers.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The council may have to find a leader first.
+const DECIDE_PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Args)]
+pub struct View {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Add a node, which runs and stands by
+    #[command(after_help = CODES_HELP)]
+    Add(Made<OfNode>),
+    /// Remove a node. One that is dead is not waited for
+    #[command(after_help = CODES_HELP)]
+    Remove(Made<OfNode>),
+    /// Change the number of replicas per partition
+    #[command(after_help = CODES_HELP)]
+    SetK(Made<OfK>),
+    /// Say what a change would do. Nothing is changed
+    #[command(subcommand)]
+    Plan(Planned),
+    /// Show the view, the change that runs and how the last one ended
+    Status(Ask),
+    /// Cancel the change that runs
+    Cancel(Ask),
+    /// Disaster recovery, on a stopped node: let it decide alone when most voters are gone for good
+    Force(force::Force),
+}
+
+#[derive(Subcommand)]
+enum Planned {
+    /// Add a node
+    Add(OfNode),
+    /// Remove a node
+    Remove(OfNode),
+    /// Change the number of replicas per partition
+    SetK(OfK),
+}
+
+#[derive(Args)]
+struct OfNode {
+    /// The node that comes or goes: its ip_port
+    #[arg(value_name = "IP:PORT")]
+    address: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Args)]
+struct OfK {
+    /// Replicas per partition
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    k: u16,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// A change that is to be made.
+#[derive(Args)]
+struct Made<T: Args> {
+    #[command(flatten)]
+    change: T,
+    /// Do not wait until the data is where it belongs. The node answers within some 10 s
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(Args)]
+struct Ask {
+    #[command(flatten)]
+    node: NodeArg,
+    /// Print the node's reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A change, as it is asked for.
+enum Wish {
+    Add(String),
+    Remove(String),
+    SetK(u16),
+}
+
+impl Planned {
+    fn wish(self) -> (Wish, Ask) {
+        match self {
+            Self::Add(OfNode { address, ask }) => (Wish::Add(address), ask),
+            Self::Remove(OfNode { address, ask }) => (Wish::Remove(address), ask),
+            Self::SetK(OfK { k, ask }) => (Wish::SetK(k), ask),
+        }
+    }
+}
+
+pub async fn view(args: View) -> Outcome {
+    let (change, no_wait) = match args.command {
+        Command::Add(args) => (Planned::Add(args.change), args.no_wait),
+        Command::Remove(args) => (Planned::Remove(args.change), args.no_wait),
+        Command::SetK(args) => (Planned::SetK(args.change), args.no_wait),
+        Command::Plan(change) => return plan(change).await,
+        Command::Status(ask) => return status(&ask).await,
+        Command::Cancel(ask) => return cancel(&ask).await,
+        Command::Force(args) => return force::force(args).await,
+    };
+    let (wish, ask) = change.wish();
+    change::change(&wish, &ask, no_wait).await
+}
+
+async fn plan(change: Planned) -> Outcome {
+    let (wish, ask) = change.wish();
+    let node = Node::new(&ask.node.node, PATIENCE)?;
+    let query = match wish {
+        Wish::Add(address) => [("type", "add".to_owned()), ("ip_port", address)],
+        Wish::Remove(address) => [("type", "remove".to_owned()), ("ip_port", address)],
+        Wish::SetK(k) => [("type", "set_k".to_owned()), ("k", k.to_string())],
+    };
+    let request = node.request(Method::GET, "/view/plan").query(&query);
+    let reply = done(node.send(request).await?)?;
+    if ask.json {
+        return print(reply.body);
+    }
+    let plan: Plan = understood(reply)?;
+    print(show::plan(&plan))
+}
+
+async fn status(ask: &Ask) -> Outcome {
+    let node = Node::new(&ask.node.node, PATIENCE)?;
+    let reply = done(node.send(node.request(Method::GET, "/view")).await?)?;
+    if ask.json {
+        return print(reply.body);
+    }
+    let state: ViewState = understood(reply)?;
+    print(show::state(&state))
+}
+
+async fn cancel(ask: &Ask) -> Outcome {
+    let node = Node::new(&ask.node.node, DECIDE_PATIENCE)?;
+    let request = node.request(Method::DELETE, "/view/change");
+    let reply = done(node.send(request).await?)?;
+    if ask.json {
+        return print(reply.body);
+    }
+    let view = reply.body.get("view").cloned().unwrap_or_default();
+    print(format_args!("cancelled: view {view} stays in force"))
+}
+
+/// The reply of a node that did what it was asked.
+fn done(reply: Reply) -> Result<Reply, Failure> {
+    match reply.status {
+        _ if reply.ok() => Ok(reply),
+        404 => Err(Failure::new(Code::NotFound, reply.error())),
+        _ => Err(Failure::not_done(reply.error())),
+    }
+}
+
+fn understood<T: DeserializeOwned>(reply: Reply) -> Result<T, Failure> {
+    serde_json::from_value(reply.body)
+        .map_err(|e| Failure::not_done(format!("the node's reply is not understood: {e}")))
+}

@@ -1,0 +1,200 @@
+//! Views for people: how they stand, and what a change would do.
+
+use super::change::moved;
+use crate::node::status::MemberStatus;
+use crate::node::view::{ChangeState, Ending, LastChange, Phase, Plan, ViewState};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use indicatif::{HumanBytes, HumanCount};
+
+/// How views stand.
+pub fn state(state: &ViewState) -> String {
+    let view = &state.view;
+    let nodes: usize = view.partitions.iter().map(|p| p.members.len()).sum();
+    let headline = format!(
+        "view {}: nodes {nodes}, partitions {}, K {}\n",
+        view.number,
+        view.partitions.len(),
+        view.k
+    );
+    let mut partitions = table(&["PARTITION", "SLOTS", "NODES"]);
+    for partition in &view.partitions {
+        let members: Vec<String> = partition.members.iter().map(member).collect();
+        partitions.add_row([
+            partition.partition_id.to_string(),
+            partition.slots.to_string(),
+            members.join(", "),
+        ]);
+    }
+    let mut parts = vec![headline, partitions.trim_fmt(), String::new()];
+    match &state.change {
+        Some(change) => parts.extend(running(change)),
+        None => parts.push("change: none is running".to_owned()),
+    }
+    for cohort in &state.closing {
+        parts.push(format!(
+            "closing: partition {} of views {} to {}: {}",
+            cohort.partition_id,
+            cohort.since,
+            cohort.until.map_or(cohort.since, |until| until - 1),
+            cohort.waits_for
+        ));
+    }
+    for (what, nodes) in [("behind", &state.behind), ("leaving", &state.leaving)] {
+        if !nodes.is_empty() {
+            parts.push(format!("{what}: {}", nodes.join(", ")));
+        }
+    }
+    match &state.last {
+        Some(last) => parts.push(ended(last)),
+        None => parts.push("last change: none yet".to_owned()),
+    }
+    let council = &state.council;
+    parts.push(format!(
+        "council: {}; leader {}, term {}, votes {}; {} is {}",
+        match council.has_quorum {
+            true => "has a quorum",
+            false => "has NO quorum: the view cannot change",
+        },
+        council.leader.as_deref().unwrap_or("none"),
+        council.term,
+        council.voters.join(", "),
+        state.node,
+        council.role,
+    ));
+    parts.join("\n")
+}
+
+fn member(member: &MemberStatus) -> String {
+    match member.alive {
+        true => member.node.clone(),
+        false => format!("{} (no answer)", member.node),
+    }
+}
+
+/// The change that is under way.
+fn running(change: &ChangeState) -> Vec<String> {
+    let slots = match change.phase {
+        Phase::MovingData => format!(
+            "moving data, {} of {} slots, ",
+            change.slots_here, change.slots
+        ),
+        Phase::Closing => "closing, ".to_owned(),
+    };
+    let given_up = match change.given_up {
+        true => "; the node is given up: what only it has is lost",
+        false => "",
+    };
+    let mut lines = vec![format!(
+        "change: {} (view {}): {slots}{}{given_up}",
+        change.text,
+        change.view,
+        moved(change)
+    )];
+    if !change.gaining.is_empty() {
+        let mut nodes = table(&[
+            "GAINS",
+            "PARTITION",
+            "SLOTS",
+            "HERE",
+            "KEYS",
+            "BYTES",
+            "STATE",
+        ]);
+        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        for node in &change.gaining {
+            nodes.add_row([
+                node.node.clone(),
+                number(node.partition_id.map(u64::from)),
+                node.slots.to_string(),
+                number(node.slots_here.map(|n| n as u64)),
+                number(node.keys),
+                node.bytes
+                    .map_or_else(|| "?".to_owned(), |n| HumanBytes(n).to_string()),
+                node.state.clone(),
+            ]);
+        }
+        lines.push(nodes.trim_fmt());
+    }
+    lines
+}
+
+/// How the last change ended.
+fn ended(last: &LastChange) -> String {
+    let end = match last.end {
+        Ending::Cancelled => "cancelled",
+        Ending::InForce => "in force",
+        Ending::Done => "done",
+    };
+    let mut line = format!("last change: {} (view {}): {end}", last.text, last.view);
+    if last.given_up {
+        line += "; it was given up: what only it had is lost";
+    }
+    if !last.without.is_empty() {
+        line += &format!("; not waited for: {}", last.without.join(", "));
+    }
+    line
+}
+
+/// What a change would do.
+pub fn plan(plan: &Plan) -> String {
+    let mut parts = vec![format!(
+        "{}: view {} to view {}, partitions {}, K {}. Nothing was changed.",
+        plan.text,
+        plan.from_view,
+        plan.view,
+        plan.partitions.len(),
+        plan.k
+    )];
+    if let Some(busy) = &plan.busy {
+        parts.push(format!("another change has to end first: {busy}"));
+    }
+    if let Some(leaving) = &plan.leaving {
+        parts.push(format!("leaves: {leaving}"));
+    }
+    let mut partitions = table(&["PARTITION", "SLOTS", "NODES"]);
+    for partition in &plan.partitions {
+        partitions.add_row([
+            partition.partition_id.to_string(),
+            partition.slots.to_string(),
+            partition.members.join(", "),
+        ]);
+    }
+    parts.extend([String::new(), partitions.trim_fmt()]);
+    let keys = |keys| HumanCount(keys).to_string();
+    if plan.moves.is_empty() {
+        parts.push("\nno slot goes to another partition".to_owned());
+    } else {
+        let mut moves = table(&["FROM", "TO", "SLOTS", "KEYS, ABOUT"]);
+        for one in &plan.moves {
+            moves.add_row([
+                one.from.to_string(),
+                one.to.to_string(),
+                one.slots.to_string(),
+                keys(one.keys),
+            ]);
+        }
+        parts.extend([String::new(), moves.trim_fmt()]);
+    }
+    if plan.gaining.is_empty() {
+        parts.push("no node has to copy anything".to_owned());
+    } else {
+        let mut gains = table(&["COPIES", "PARTITION", "SLOTS", "KEYS, ABOUT"]);
+        for node in &plan.gaining {
+            gains.add_row([
+                node.node.clone(),
+                node.partition_id.to_string(),
+                node.slots.to_string(),
+                keys(node.keys),
+            ]);
+        }
+        parts.extend([String::new(), gains.trim_fmt()]);
+    }
+    parts.join("\n")
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    table
+}
