@@ -350,7 +350,7 @@ fn view_state(change: Value, end: &str) -> String {
         "last": {"change": {"type": "add", "node": "10.0.0.2:80"}, "text": "add 10.0.0.2:80",
             "view": 5, "end": end, "given_up": false, "without": []},
         "council": {"role": "leader", "leader": "10.0.0.1:80", "term": 1, "has_quorum": true,
-            "voters": ["10.0.0.1:80"], "last_log": 3},
+            "voters": ["10.0.0.1:80"], "may_vote": true, "last_log": 3},
     });
     state.to_string()
 }

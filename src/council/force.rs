@@ -14,6 +14,7 @@ use openraft::{CommittedLeaderId, EntryPayload};
 
 use super::disk::{CouncilDisk, LogStore};
 use super::error::OpenError;
+use super::standing::Standing;
 use super::types::{Entry, LogId, Vote, node_id};
 use crate::protocol::ids::MemberId;
 
@@ -36,11 +37,21 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
     });
     let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
     let (disk, log) = open.await.map_err(|e| cannot(&e))??;
-    let result = rewrite(me, log).await;
+    let mut result = rewrite(me, log).await;
+    if result.is_ok() {
+        result = may_vote(Arc::clone(&disk)).await;
+    }
     let closed = tokio::task::spawn_blocking(move || disk.close()).await;
     result?;
     closed.map_err(|e| cannot(&e))??;
     Ok(())
+}
+
+/// A node that came without its log votes when it has caught up with a leader. There will be none but itself.
+async fn may_vote(disk: Arc<CouncilDisk>) -> Result<(), OpenError> {
+    let standing = tokio::task::spawn_blocking(move || Standing::open(disk)).await;
+    let standing = standing.map_err(|e| OpenError::Start(e.to_string()))??;
+    Ok(standing.gain().await?)
 }
 
 async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), OpenError> {

@@ -161,6 +161,7 @@ impl Member {
             term: status.map_or(0, |s| s.term),
             has_quorum: status.is_some_and(|s| s.has_quorum),
             voters: status.map_or_else(Vec::new, |s| self.names(&s.voters)),
+            may_vote: status.is_some_and(|s| s.may_vote),
             last_log: status.and_then(|s| s.last_log),
         }
     }
