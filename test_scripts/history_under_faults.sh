@@ -11,14 +11,7 @@ load_s=${SECONDS_OF_LOAD:-60} sessions=${SESSIONS:-12} count=${KEYS:-24} seed=${
 start_cluster "${NODES:-5}" "${K:-3}"
 
 # ---- the load
-targets=
-for ((i = 1; i <= NODES; i++)); do targets+=${targets:+,}${CLIENT_ADDRESS[i]}:8080; done
-load=$NAME-load history=/data/history.jsonl
-CONTAINERS+=("$load")
-docker run -d --name "$load" --network "$CLIENT_NET" --no-healthcheck "$IMAGE" bench --target "$targets" --routing roam \
-  --connections "$sessions" --keys "$count" --distribution zipf --read-share 0.5 --delete-share 0.05 --value-size 40 \
-  --warmup 0 --seconds "$load_s" --timeout 2 --json --history "$history" >/dev/null
-loading() { [[ $(docker inspect -f '{{.State.Running}}' "$load") == true ]]; }
+start_load "$load_s" "$sessions" "$count" --delete-share 0.05
 
 # ---- the faults
 draw() { DRAWN=$((RANDOM % $1)); } # in this shell: a subshell would begin a sequence of its own
@@ -57,38 +50,20 @@ while ((SECONDS - begun < load_s - 4)) && loading; do
   draw 3; sleep $((1 + DRAWN))
 done
 note "$rounds rounds of faults; all is healed"
-status=$(timeout 60 docker wait "$load") || true
-check "the load came to its end" test "$status" = 0
-note "the load: $(docker logs "$load" 2>/dev/null | head -c 1000)"
-docker logs "$load" 2>&1 >/dev/null | sed 's/^/#   /' | cut -c 1-200 | head -n 12
+end_load
 
 # ---- all replicas agree
-docker cp -q "$load:$history" "$WORK/history" || { check "the history is there" false; finish; }
-mapfile -t keys < <(grep -oE '"key":"[^"]+"' "$WORK/history" | sort -u | cut -d '"' -f 4)
-check "all $count keys were used" test "${#keys[@]}" = "$count"
 all_ready() { local n; for ((n = 1; n <= NODES; n++)); do ready "$n" || return 1; done; }
 check "all nodes are ready" within 30 all_ready
 
-# What a node says of each key without looking further, a line each. A node that does not hold the key asks one that does.
-dump() {
-  local key urls=()
-  for key in "${keys[@]}"; do urls+=("http://127.0.0.1:${PORT[$1]}/kvs?key=$key&consistency=eventual"); done
-  curl -sS --max-time 10 -w ' %{http_code}\n' "${urls[@]}" 2>/dev/null |
-    sed -nE 's/.*"value":("[^"]*").* 200$/\1/p; t; s/.* 404$/nothing/p; t; s/^.*$/no answer/p'
-}
-agreed() {
-  local n
-  dump 1 >"$WORK/dump"
-  ! grep -q 'no answer' "$WORK/dump" && [[ $(wc -l <"$WORK/dump") == "${#keys[@]}" ]] || return 1
-  for ((n = 2; n <= NODES; n++)); do dump "$n" | cmp -s - "$WORK/dump" || return 1; done
-}
-check "all replicas agree on all keys within $LEVEL_S s" within "$LEVEL_S" agreed
-note "it took $WAITED_MS ms; $(grep -c nothing "$WORK/dump" || true) of ${#keys[@]} keys are deleted"
-check "and it stays so" all_along 2 agreed
+mapfile -t everybody < <(seq "$NODES")
+check "all replicas agree on all keys within $LEVEL_S s" within "$LEVEL_S" agreed "${everybody[@]}"
+note "it took $WAITED_MS ms; $(grep -c nothing "$WORK/dump" || true) of ${#KEYS_USED[@]} keys are deleted"
+check "and it stays so" all_along 2 agreed "${everybody[@]}"
 
 # ---- what was recorded
 # The run's keys are named after the moment at which the clock of the history began.
-epoch=${keys[0]%%-*}; epoch=$((16#${epoch#h}))
+epoch=${KEYS_USED[0]%%-*}; epoch=$((16#${epoch#h}))
 tally() { # lines "what number"
   awk -v epoch="$epoch" '
     NR == FNR {
@@ -121,13 +96,5 @@ worst=$(recorded "during-the-worst-fault ok")
 check "in each fault some were answered: $(recorded "during-faults ok") in all, $worst in the worst" test "$worst" -gt 0
 
 # ---- the verdict
-verdict=0
-docker run --rm --network none --no-healthcheck --volumes-from "$load" "$IMAGE" check "$history" >"$WORK/verdict" 2>&1 || verdict=$?
-sed 's/^/#   /' "$WORK/verdict"
-check "the history is causally consistent" test "$verdict" = 0
-if ((verdict)); then
-  kept=$(mktemp "${TMPDIR:-/tmp}/causeway-history-XXXXXX.jsonl")
-  cp "$WORK/history" "$kept"
-  note "the history is kept in $kept"
-fi
+check_history
 finish

@@ -160,25 +160,26 @@ make_network() {
   give_up "no free subnet among $1 to $MADE; name one with $variable"
 }
 
-# plan_nodes N K: names and addresses, and the view that goes with them.
+# plan_nodes N K [SPARES]: names and addresses, and the view that the first N begin with. The spare nodes are in none.
 plan_nodes() {
   local i base clients
   NODES=$1 REPLICAS=$2 VIEW=
   base=${SUBNET%/*} clients=${CLIENT_SUBNET%/*}
-  for ((i = 1; i <= NODES; i++)); do
+  for ((i = 1; i <= NODES + ${3:-0}; i++)); do
     NODE[i]=$NAME-n$i
     ADDRESS[i]=${base%.*}.$((20 + i)) CLIENT_ADDRESS[i]=${clients%.*}.$((20 + i))
-    VIEW+=${VIEW:+,}${ADDRESS[i]}:8080
+    ((i > NODES)) || VIEW+=${VIEW:+,}${ADDRESS[i]}:8080
   done
 }
 
 # create_node I [docker arguments...]: made, put on both networks, and only then started, so that it never sees the one without the other.
 create_node() {
-  local i=$1
+  local i=$1 view=(-e VIEW="$VIEW")
   shift
+  ((i <= NODES)) || view=()
   CONTAINERS+=("${NODE[i]}")
   docker create --name "${NODE[i]}" --network "$DATA_NET" --ip "${ADDRESS[i]}" -p 127.0.0.1::8080 \
-    -e K="$REPLICAS" -e VIEW="$VIEW" -e ip_port="${ADDRESS[i]}:8080" "$@" "$IMAGE" >/dev/null
+    -e K="$REPLICAS" "${view[@]}" -e ip_port="${ADDRESS[i]}:8080" "$@" "$IMAGE" >/dev/null
   docker network connect --ip "${CLIENT_ADDRESS[i]}" "$CLIENT_NET" "${NODE[i]}"
 }
 
@@ -196,12 +197,15 @@ connect_again() { docker network connect --ip "${ADDRESS[$1]}" "$DATA_NET" "${NO
 ready() { request GET "$1" /ready; [[ $STATUS == 200 ]]; }
 wait_ready() { local i; for i in "$@"; do within 30 ready "$i" || return 1; done; }
 
-# start_cluster N K: the usual beginning of a scenario.
+healthy() { request GET "$1" /health; [[ $STATUS == 200 ]]; }
+start_spare() { create_node "$1"; start_node "$1"; within 30 healthy "$1"; }
+
+# start_cluster N K [SPARES]: the usual beginning of a scenario. Spare nodes are not started.
 start_cluster() {
   local i
   note "image $IMAGE: $1 nodes, K=$2"
   make_networks
-  plan_nodes "$1" "$2"
+  plan_nodes "$1" "$2" "${3:-0}"
   for ((i = 1; i <= NODES; i++)); do create_node "$i"; done
   for ((i = 1; i <= NODES; i++)); do start_node "$i"; done
   for ((i = 1; i <= NODES; i++)); do
@@ -282,4 +286,122 @@ key_in_partition() {
   done
   check "a key of partition $partition is found in 200 tries" false
   finish
+}
+
+# ---- Views -------------------------------------------------------------------------------------------------------------------
+
+# add NODE VIA, remove NODE VIA: a change of the view, asked for at another node or at the node itself.
+add() { view_update add "$@"; }
+remove() { view_update remove "$@"; }
+view_update() {
+  request PUT "$3" /kvs/view_update --max-time 30 -d "ip_port=${ADDRESS[$2]}:8080" -d "type=$1"
+  note "$1 node $2 through node $3: status $STATUS in $TOOK_MS ms: ${BODY:0:200}"
+}
+done_within() { [[ $STATUS == 200 ]] && ((TOOK_MS <= $1 * 1000)); }
+answered_within() { [[ $STATUS == [25]0[0-9] ]] && ((TOOK_MS <= $1 * 1000)); }
+is_removed() { get "$1" some-key; [[ $STATUS == 421 ]] && field error && [[ $FIELD == *removed* ]]; }
+
+# view_is NODE...: these and nobody else are in the view, in ceil(N/K) partitions of at most K nodes, as each of them tells.
+view_is() {
+  local n id parts members all wanted
+  wanted=$(for n in "$@"; do echo "${ADDRESS[n]}:8080"; done | sort)
+  for n in "$@"; do
+    request GET "$n" /kvs/get_all_partition_ids
+    [[ $STATUS == 200 && $BODY =~ \[([0-9, ]*)\] ]] || return 1
+    read -ra parts <<<"${BASH_REMATCH[1]//,/ }"
+    ((${#parts[@]} == ($# + REPLICAS - 1) / REPLICAS)) || return 1
+    all=
+    for id in "${parts[@]}"; do
+      request GET "$n" "/kvs/get_partition_members?partition_id=$id"
+      members=$(grep -oE '[0-9.]+:[0-9]+' <<<"$BODY") || return 1
+      (($(wc -l <<<"$members") <= REPLICAS)) || return 1
+      all+=$members$'\n'
+    done
+    [[ $(sort <<<"${all%$'\n'}") == "$wanted" ]] || return 1
+  done
+}
+
+# keys_are TOTAL NODE...: the nodes of each partition count as many keys, and all partitions together TOTAL.
+keys_are() {
+  local total=$1 n sum=0
+  local -A counted=()
+  shift
+  for n in "$@"; do
+    partition_of_node "$n"; local partition=$FIELD
+    request GET "$n" /kvs/get_number_of_keys
+    field count || return 1
+    [[ ${counted[$partition]:-$FIELD} == "$FIELD" ]] || return 1
+    counted[$partition]=$FIELD
+  done
+  for n in "${counted[@]}"; do sum=$((sum + n)); done
+  ((sum == total))
+}
+
+# write_keys N NODE...: keys own-1 to own-N, through the nodes in turn; read_keys N NODE...: each node has all of them.
+write_keys() {
+  local count=$1 i
+  shift
+  for ((i = 1; i <= count; i++)); do writes "${*:(i - 1) % $# + 1:1}" "own-$i" "value-$i" || return 1; done
+}
+read_keys() {
+  local count=$1 i n
+  shift
+  for n in "$@"; do
+    for ((i = 1; i <= count; i++)); do reads "$n" "own-$i" "value-$i" || return 1; done
+  done
+}
+
+# ---- Clients at work ---------------------------------------------------------------------------------------------------------
+
+# start_load SECONDS SESSIONS KEYS [arguments of bench...]: sessions that roam over all nodes there are and write down every answer.
+start_load() {
+  local seconds=$1 sessions=$2 keys=$3 i targets=
+  shift 3
+  for i in "${!NODE[@]}"; do
+    ! docker inspect "${NODE[i]}" >/dev/null 2>&1 || targets+=${targets:+,}${CLIENT_ADDRESS[i]}:8080
+  done
+  LOAD=$NAME-load LOAD_KEYS=$keys HISTORY=/data/history.jsonl
+  CONTAINERS+=("$LOAD")
+  docker run -d --name "$LOAD" --network "$CLIENT_NET" --no-healthcheck "$IMAGE" bench --target "$targets" --routing roam \
+    --connections "$sessions" --keys "$keys" --distribution zipf --read-share 0.5 --value-size 40 \
+    --warmup 0 --seconds "$seconds" --timeout 2 --json --history "$HISTORY" "$@" >/dev/null
+}
+loading() { [[ $(docker inspect -f '{{.State.Running}}' "$LOAD") == true ]]; }
+
+# Waits for the load's end; leaves its history in $WORK/history and its keys in KEYS_USED.
+end_load() {
+  local status
+  status=$(timeout 120 docker wait "$LOAD") || true
+  check "the load came to its end" test "$status" = 0
+  note "the load: $(docker logs "$LOAD" 2>/dev/null | head -c 1000)"
+  docker logs "$LOAD" 2>&1 >/dev/null | sed 's/^/#   /' | cut -c 1-200 | head -n 12
+  docker cp -q "$LOAD:$HISTORY" "$WORK/history" || { check "the history is there" false; finish; }
+  mapfile -t KEYS_USED < <(grep -oE '"key":"[^"]+"' "$WORK/history" | sort -u | cut -d '"' -f 4)
+  check "all $LOAD_KEYS keys were used" test "${#KEYS_USED[@]}" = "$LOAD_KEYS"
+}
+
+# What a node says of each key without looking further, a line each. A node that does not hold the key asks one that does.
+dump() {
+  local key urls=()
+  for key in "${KEYS_USED[@]}"; do urls+=("http://127.0.0.1:${PORT[$1]}/kvs?key=$key&consistency=eventual"); done
+  curl -sS --max-time 10 -w ' %{http_code}\n' "${urls[@]}" 2>/dev/null |
+    sed -nE 's/.*"value":("[^"]*").* 200$/\1/p; t; s/.* 404$/nothing/p; t; s/^.*$/no answer/p'
+}
+agreed() { # NODE...
+  local n
+  dump "$1" >"$WORK/dump"
+  ! grep -q 'no answer' "$WORK/dump" && [[ $(wc -l <"$WORK/dump") == "${#KEYS_USED[@]}" ]] || return 1
+  for n in "${@:2}"; do dump "$n" | cmp -s - "$WORK/dump" || return 1; done
+}
+
+check_history() {
+  local verdict=0 kept
+  docker run --rm --network none --no-healthcheck --volumes-from "$LOAD" "$IMAGE" check "$HISTORY" >"$WORK/verdict" 2>&1 || verdict=$?
+  sed 's/^/#   /' "$WORK/verdict"
+  check "the history is causally consistent" test "$verdict" = 0
+  if ((verdict)); then
+    kept=$(mktemp "${TMPDIR:-/tmp}/causeway-history-XXXXXX.jsonl")
+    cp "$WORK/history" "$kept"
+    note "the history is kept in $kept"
+  fi
 }

@@ -10,5 +10,7 @@ mod disk;
 mod recovery;
 #[path = "protocol/teeth.rs"]
 mod teeth;
+#[path = "protocol/views.rs"]
+mod views;
 #[path = "protocol/writes.rs"]
 mod writes;

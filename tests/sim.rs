@@ -2,7 +2,8 @@
 //! under faults that follow from one seed, and an oracle that knows what is true.
 //!
 //! ```text
-//! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on
+//! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on, and shrinks
+//!     SIM_SHRINK=3                       so many of those that fail
 //! SIM_SEED=x cargo test --test sim       replays one; with
 //!     SIM_FAULTS=3,7                     only these faults of its schedule,
 //!     SIM_SESSIONS=2                     only its first clients,
@@ -68,7 +69,7 @@ fn simulated_clusters_keep_every_promise() {
             "\nseed {seed}: {failed}\nreplay: SIM_SEED={seed} cargo test --test sim simulated -- --nocapture"
         );
         // What matters is looked for in the first ones only: that takes many runs.
-        if i < 3 {
+        if (i as u64) < number("SIM_SHRINK").unwrap_or(3) {
             println!("{}", shrink(*seed, failed));
         }
     }

@@ -95,7 +95,10 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
 
     /// How things stand, if this node leads and can change them.
     fn picture(&self, heard: &mut BTreeMap<MemberId, Instant>) -> Option<Picture> {
-        let members = self.applied.borrow().machine.members();
+        let (members, electable) = {
+            let applied = self.applied.borrow();
+            (applied.machine.members(), applied.machine.electable())
+        };
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
@@ -117,6 +120,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
             me: self.me,
             learners: &known - &voters,
             members,
+            electable,
             voters,
             joint: membership.get_joint_config().len() > 1,
             alive,

@@ -28,4 +28,10 @@ pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync 
     /// The nodes that ought to take part in the council. Empty as long as nothing is known of them: the council then
     /// stays as it was formed.
     fn members(&self) -> BTreeSet<MemberId>;
+
+    /// Those of the members that may have a vote: not who is about to go. A node that votes and is gone could take the
+    /// majority with it.
+    fn electable(&self) -> BTreeSet<MemberId> {
+        self.members()
+    }
 }

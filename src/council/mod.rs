@@ -18,6 +18,7 @@ mod leader;
 mod machine;
 mod network;
 mod propose;
+mod reads;
 mod seats;
 mod sessions;
 mod standing;
@@ -38,6 +39,7 @@ pub use transport::{Rpc, RpcReply, Transport, TransportError};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::SnapshotPolicy;
@@ -53,6 +55,7 @@ use keeper::Keeper;
 use leader::Leader;
 use network::{Network, Reply, Request};
 use propose::{Asker, Numbers};
+use reads::{Reads, Rounds};
 use standing::Standing;
 use types::{Answer, Raft, SessionId};
 
@@ -76,6 +79,7 @@ struct Inner<M, T> {
     transport: T,
     raft: Raft,
     leader: Leader,
+    reads: Reads,
     numbers: Numbers,
     applied: watch::Receiver<Applied<M>>,
     local: watch::Receiver<Arc<M>>,
@@ -134,6 +138,15 @@ impl<M: Machine, T: Transport> Council<M, T> {
         };
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(keeper.keep()).await });
+        let (reads, rounds) = Rounds::new(
+            me,
+            raft.clone(),
+            transport.clone(),
+            leader.clone(),
+            config.patience,
+        );
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled(rounds.run()).await });
         let run = rand::random();
         let inner = Inner {
             me,
@@ -141,6 +154,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             transport,
             raft,
             leader,
+            reads,
             numbers: Numbers::new(SessionId { member: me, run }),
             applied,
             local,
@@ -186,6 +200,19 @@ impl<M: Machine, T: Transport> Council<M, T> {
     /// # Errors
     /// Each says whether the command may be applied all the same.
     pub async fn propose(&self, command: M::Command) -> Result<M::Outcome, CouncilError> {
+        self.propose_within(command, self.inner.config.patience)
+            .await
+    }
+
+    /// As [`Council::propose`], within another patience.
+    ///
+    /// # Errors
+    /// As [`Council::propose`].
+    pub async fn propose_within(
+        &self,
+        command: M::Command,
+        patience: Duration,
+    ) -> Result<M::Outcome, CouncilError> {
         let command = postcard::to_stdvec(&command).map_err(encoding)?;
         if command.len() > MAX_COMMAND_BYTES {
             let bytes = command.len();
@@ -193,16 +220,21 @@ impl<M: Machine, T: Transport> Council<M, T> {
         }
         let number = self.inner.numbers.take()?;
         let proposal = number.proposal(Bytes::from(command));
-        let reply = self.asker().ask(Request::Propose(proposal)).await?;
+        let asker = Asker {
+            me: self.inner.me,
+            transport: &self.inner.transport,
+            leader: &self.inner.leader,
+            metrics: self.inner.raft.metrics(),
+            patience,
+        };
+        let reply = asker.ask(Request::Propose(proposal)).await?;
         match reply {
             Reply::Proposed(Answer::Outcome(outcome)) => {
                 postcard::from_bytes(&outcome).map_err(encoding)
             }
             Reply::Proposed(Answer::Unreadable(why)) => Err(CouncilError::Encoding(why)),
             // Not met as long as the number is held; whatever happened then is not known.
-            _ => Err(CouncilError::Undecided {
-                waited: self.inner.config.patience,
-            }),
+            _ => Err(CouncilError::Undecided { waited: patience }),
         }
     }
 
@@ -210,18 +242,33 @@ impl<M: Machine, T: Transport> Council<M, T> {
     /// configured patience.
     ///
     /// # Errors
-    /// `NoQuorum`, `Behind`, `Storage`, `Stopped`.
+    /// `NoQuorum`, `Behind`, `Overloaded`, `Storage`, `Stopped`.
     pub async fn read(&self) -> Result<Arc<M>, CouncilError> {
-        let next = match self.asker().ask(Request::ReadIndex).await? {
-            Reply::ReadIndex(next) => next,
-            _ => {
-                return Err(CouncilError::Encoding(
-                    "an answer of another kind".to_owned(),
-                ));
-            }
-        };
-        let waited = self.inner.config.patience;
+        let patience = self.inner.config.patience;
+        let next = self.inner.reads.index(patience).await?;
+        self.reached(next, patience).await
+    }
+
+    /// As [`Council::read`], but it ends within `patience`.
+    ///
+    /// # Errors
+    /// As [`Council::read`].
+    pub async fn read_within(&self, patience: Duration) -> Result<Arc<M>, CouncilError> {
+        let began = Instant::now();
+        let next = self.inner.reads.index(patience).await?;
+        self.reached(next, patience.saturating_sub(began.elapsed()))
+            .await
+    }
+
+    /// The state once it has all entries before `next`.
+    async fn reached(&self, next: u64, waited: Duration) -> Result<Arc<M>, CouncilError> {
         let mut applied = self.inner.applied.clone();
+        {
+            let applied = applied.borrow();
+            if applied.next >= next {
+                return Ok(Arc::clone(&applied.machine));
+            }
+        }
         let reached = applied.wait_for(|applied| applied.next >= next);
         match tokio::time::timeout(waited, reached).await {
             Ok(Ok(applied)) => Ok(Arc::clone(&applied.machine)),
@@ -327,16 +374,6 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(CouncilError::Storage(error.to_string())),
             Err(error) => Err(CouncilError::Storage(error.to_string())),
-        }
-    }
-
-    fn asker(&self) -> Asker<'_, T> {
-        Asker {
-            me: self.inner.me,
-            transport: &self.inner.transport,
-            leader: &self.inner.leader,
-            metrics: self.inner.raft.metrics(),
-            patience: self.inner.config.patience,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Picture {
     pub me: MemberId,
     /// Those that ought to take part.
     pub members: BTreeSet<MemberId>,
+    /// Those of them that may have a vote.
+    pub electable: BTreeSet<MemberId>,
     pub voters: BTreeSet<MemberId>,
     /// Those that follow without a vote.
     pub learners: BTreeSet<MemberId>,
@@ -75,8 +77,8 @@ pub fn next_step(now: &Picture) -> Option<Step> {
 /// Votes stay with those that have them and are alive. Then come learners that are alive and level; a dead voter keeps its
 /// vote only where nobody can take its place.
 fn next_voters(now: &Picture) -> BTreeSet<MemberId> {
-    let stay = &now.voters & &now.members;
-    let fit = &(&now.learners & &now.members) & &(&now.alive & &now.level);
+    let stay = &now.voters & &now.electable;
+    let fit = &(&now.learners & &now.electable) & &(&now.alive & &now.level);
     let here = stay.iter().filter(|member| **member == now.me);
     let others = stay
         .iter()
@@ -85,7 +87,7 @@ fn next_voters(now: &Picture) -> BTreeSet<MemberId> {
         .iter()
         .filter(|m| !now.alive.contains(m) && **m != now.me);
     let order = here.chain(others).chain(&fit).chain(dead).copied();
-    let mut chosen: Vec<MemberId> = order.take(voters_of(now.members.len())).collect();
+    let mut chosen: Vec<MemberId> = order.take(voters_of(now.electable.len())).collect();
     // A fourth vote is worse than three as long as the fifth cannot be given.
     if chosen.len() == 4 && chosen.last().is_some_and(|last| fit.contains(last)) {
         chosen.pop();
@@ -112,6 +114,7 @@ mod tests {
         Picture {
             me: MemberId(1),
             members: set(members),
+            electable: set(members),
             voters: set(voters),
             learners: set(learners),
             joint: false,
@@ -162,6 +165,25 @@ mod tests {
             next_step(&picture(&[2, 3, 4], &[1, 2, 3], &[4])),
             vote(&[2, 3, 4])
         );
+    }
+
+    #[test]
+    fn who_is_about_to_go_gives_its_vote_back_and_goes_on_following() {
+        let mut now = picture(&[1, 2], &[1, 2], &[]);
+        now.electable = set(&[2]);
+        assert_eq!(next_step(&now), vote(&[2]));
+        now.electable = set(&[1]);
+        assert_eq!(next_step(&now), vote(&[1]));
+        let mut now = picture(&[1, 2], &[1], &[2]);
+        now.electable = set(&[1]);
+        assert_eq!(next_step(&now), None);
+        // Nobody else can vote yet.
+        now.electable = set(&[2]);
+        now.level = set(&[1]);
+        assert_eq!(next_step(&now), None);
+        let mut now = picture(&[1, 2, 3, 4], &[1, 2, 3], &[4]);
+        now.electable = set(&[1, 2, 4]);
+        assert_eq!(next_step(&now), vote(&[1, 2, 4]));
     }
 
     #[test]

@@ -48,8 +48,9 @@ pub async fn get(
     req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (node, member) = (&surface.node, surface.serving()?);
+    let node = &surface.node;
     let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
+    let member = surface.serving_to(&asked.context)?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
     let partition = member.partition_of_key(&key);
     let read = member
@@ -84,10 +85,11 @@ pub async fn put(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (node, member) = (&surface.node, surface.serving()?);
+    let node = &surface.node;
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
     let asked = kind.fields(&body).understood(node.codec())?;
+    let member = surface.serving_to(&asked.context)?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
     write(surface, &member, key, Some(value), asked.context).await
 }
@@ -116,7 +118,7 @@ pub async fn delete(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (node, member) = (&surface.node, surface.serving()?);
+    let node = &surface.node;
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
@@ -124,6 +126,7 @@ pub async fn delete(
         fields = fields.and(kind.fields(&body));
     }
     let asked = fields.understood(node.codec())?;
+    let member = surface.serving_to(&asked.context)?;
     let key = asked.key()?;
     write(surface, &member, key, None, asked.context).await
 }

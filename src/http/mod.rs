@@ -1,6 +1,7 @@
 //! The node's HTTP surface, on actix-web: the routes, and the server that carries them.
 //!
-//! One file per surface: `kvs` (the causal store), `cluster` (where things are), `view` (changes of the view), `operator`
+//! One file per surface: `kvs` (the causal store), `cluster` (where things are), `view` (changes of the view), `keys` (the
+//! linearizable lists), `operator`
 //! (health, metrics, status), `page` (for people). `request` reads what clients send, `reply`
 //! writes what they get, `routes` lists what there is, `openapi` describes it to machines.
 //!
@@ -9,6 +10,7 @@
 //! framework that can fail, so every error that a handler can meet is answered in our own words.
 
 mod cluster;
+mod keys;
 mod kvs;
 mod metrics;
 mod openapi;
@@ -24,6 +26,7 @@ mod view;
 pub use reply::{ErrorReply, GetReply, WriteReply};
 
 use crate::node::{Absence, Member, Node, Role};
+use crate::protocol::context::Context;
 use actix_web::dev::Server;
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -83,6 +86,12 @@ impl Surface {
             Some(Absence::Joining) => Err(Problem::joining(&self.node)),
             Some(Absence::Left { view }) => Err(Problem::removed(&self.node, view)),
         }
+    }
+
+    /// The same for a client who has seen that much. To be asked when the request is here: what it holds on to may be
+    /// removed any time.
+    fn serving_to(&self, context: &Context) -> Result<Arc<Member>, Problem> {
+        self.serving().map_err(|why| why.seen(context.clone()))
     }
 }
 
@@ -157,6 +166,8 @@ fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
             Route::ViewPlan => on.get(view::plan),
             Route::ViewChange => on.delete(view::cancel),
             Route::Explain => on.get(cluster::explain),
+            Route::Keys => on.get(keys::get).post(keys::post).delete(keys::delete),
+            Route::RaftStatus => on.get(keys::status),
             Route::Health => on.get(operator::health),
             Route::Ready => on.get(operator::ready),
             Route::Metrics => on.get(operator::metrics),
@@ -195,6 +206,10 @@ impl Resource<'_> {
 
     fn put<H: Handle>(self, handler: H) -> Self {
         self.on(Method::PUT, handler)
+    }
+
+    fn post<H: Handle>(self, handler: H) -> Self {
+        self.on(Method::POST, handler)
     }
 
     fn delete<H: Handle>(self, handler: H) -> Self {

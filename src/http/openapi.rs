@@ -3,7 +3,7 @@
 
 use super::Surface;
 use super::reply::{Problem, json};
-use super::{cluster, kvs, operator, page, view};
+use super::{cluster, keys, kvs, operator, page, view};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
@@ -18,6 +18,10 @@ use utoipa::OpenApi;
         kvs::get,
         kvs::put,
         kvs::delete,
+        keys::get,
+        keys::post,
+        keys::delete,
+        keys::status,
         cluster::partition_id,
         cluster::all_partition_ids,
         cluster::partition_members,

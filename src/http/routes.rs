@@ -14,6 +14,8 @@ pub enum Route {
     ViewPlan,
     ViewChange,
     Explain,
+    Keys,
+    RaftStatus,
     Health,
     Ready,
     Metrics,
@@ -25,7 +27,7 @@ pub enum Route {
 impl Route {
     /// All of them, in declaration order; the busiest first, because the router looks from the
     /// top.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Kvs,
         Self::PartitionId,
         Self::AllPartitionIds,
@@ -36,6 +38,8 @@ impl Route {
         Self::ViewPlan,
         Self::ViewChange,
         Self::Explain,
+        Self::Keys,
+        Self::RaftStatus,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -57,6 +61,8 @@ impl Route {
             Self::ViewPlan => "/view/plan",
             Self::ViewChange => "/view/change",
             Self::Explain => "/kvs/explain",
+            Self::Keys => "/keys/{key}",
+            Self::RaftStatus => "/admin/status",
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
@@ -70,6 +76,7 @@ impl Route {
     pub const fn allow(self) -> &'static str {
         match self {
             Self::Kvs => "GET, HEAD, PUT, DELETE",
+            Self::Keys => "GET, HEAD, POST, DELETE",
             Self::ViewUpdate => "PUT",
             Self::View => "GET, HEAD, PUT",
             Self::ViewChange => "DELETE",

@@ -103,7 +103,7 @@ pub async fn view_update(
             ));
         }
     };
-    let member = surface.member()?;
+    let member = surface.serving()?;
     change(&member, asked).await
 }
 

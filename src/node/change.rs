@@ -1,6 +1,7 @@
 //! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
 
 use super::decided::{Command, Decided, Outcome};
+use super::follow;
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
@@ -10,17 +11,17 @@ use crate::protocol::council::{self, Council, End, Refusal};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::{Change, ChangeError};
 use crate::protocol::view::View;
+use crate::protocol::views::Views;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request for a change is answered after this long, whether everything is in place or not.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
-/// The replica goes by a decided view within this time, as long as its disk works.
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
-/// Time between looks at whether everybody has settled, and for an answer.
+/// Time between looks at whether everybody has settled.
 const SETTLE_LOOK: Duration = Duration::from_millis(20);
-const SETTLE_ANSWER: Duration = Duration::from_millis(500);
+/// Who has not answered for this long is not waited for.
+const SETTLE_SILENCE: Duration = Duration::from_millis(1_500);
 /// The nodes of a cluster agree on their first view within this time, if enough of them are up.
 const FORMED_WITHIN: Duration = Duration::from_secs(4);
 /// A node that is to be added has to answer within this time.
@@ -89,7 +90,11 @@ impl Member {
                 }
                 if council.views().view.member_at(address).is_some() && council.running().is_none()
                 {
-                    return Ok(as_it_is(council));
+                    // Its data may still be on the way.
+                    return match council.last().filter(|last| last.end == End::InForce) {
+                        Some(last) => self.settled(last.number, began).await,
+                        None => Ok(as_it_is(council)),
+                    };
                 }
                 self.probe(address).await?;
                 Change::Add(address)
@@ -154,7 +159,7 @@ impl Member {
         let council = self.council().ok_or(ChangeFailed::NotFormed)?;
         match council.propose(Command::View(command)).await? {
             Outcome::View(outcome) => Ok(outcome),
-            Outcome::Begun | Outcome::TooEarly => Err(ChangeFailed::NotFormed),
+            Outcome::Begun | Outcome::TooEarly | Outcome::Keys(_) => Err(ChangeFailed::NotFormed),
         }
     }
 
@@ -162,57 +167,54 @@ impl Member {
     async fn settled(&self, number: u64, began: Instant) -> Result<Changed, ChangeFailed> {
         let mut local = self.council().ok_or(ChangeFailed::NotFormed)?.local();
         let view = self.view_of(number).await?;
+        let left = || ANSWER_AFTER.saturating_sub(began.elapsed());
         let end = local.wait_for(|decided| end_of(decided, number).is_some());
         let end = tokio::select! {
             // Whoever is out has handed over all that it had.
-            () = self.out.cancelled() => Some(End::Done),
-            end = tokio::time::timeout(ANSWER_AFTER.saturating_sub(began.elapsed()), end) => {
+            () = self.out.cancelled() => Some((End::Done, Views::clone(&self.known.borrow()))),
+            end = tokio::time::timeout(left(), end) => {
                 end.ok().and_then(Result::ok).and_then(|decided| end_of(&decided, number))
             }
         };
         match end {
-            Some(End::Cancelled) => Err(ChangeFailed::Cancelled),
-            None | Some(End::InForce) => Ok(Changed { view, done: false }),
-            Some(End::Done) => {
-                self.seen(number).await;
-                let left = ANSWER_AFTER.saturating_sub(began.elapsed());
-                let done = tokio::time::timeout(left, self.everywhere()).await.is_ok();
+            Some((End::Cancelled, _)) => Err(ChangeFailed::Cancelled),
+            None | Some((End::InForce, _)) => Ok(Changed { view, done: false }),
+            Some((End::Done, views)) => {
+                let everywhere = tokio::time::timeout(left(), self.everywhere(&views)).await;
+                let done = everywhere.is_ok();
                 Ok(Changed { view, done })
             }
         }
     }
 
-    /// Waits until all members that answer go by the views that this node knows, and keep no more than they are to.
-    async fn everywhere(&self) {
-        let known = Arc::clone(&self.known.borrow());
-        let others = known
-            .view
-            .members()
-            .map(|(m, _)| m)
-            .filter(|m| *m != self.me);
-        let all = others.map(|other| self.settles(other, known.version));
+    /// Waits until this node and all others that answer go by views at least as new as these, and keep no more than
+    /// they are to.
+    async fn everywhere(&self, views: &Views) {
+        let others = views.view.members().filter(|(m, _)| *m != self.me);
+        let all = others.map(|(other, address)| self.settles(other, address, views.version));
         futures_util::future::join_all(all).await;
-        while !self.out.is_cancelled() && self.shared.marks.load().gauges.dropping {
+        let settled = || {
+            let marks = self.shared.marks.load();
+            marks.views.version >= views.version && !marks.gauges.dropping
+        };
+        while !self.out.is_cancelled() && !settled() {
             tokio::time::sleep(SETTLE_LOOK).await;
         }
     }
 
     /// Waits until another member has settled, or does not answer.
-    async fn settles(&self, other: MemberId, version: u64) {
-        while let Some(links) = self.links.get() {
+    async fn settles(&self, other: MemberId, address: SocketAddr, version: u64) {
+        let mut heard = Instant::now();
+        while heard.elapsed() < SETTLE_SILENCE {
             // It tells of nothing that is not newer, but is asked from where it is behind.
-            let request = Request::Standing {
-                version: version - 1,
-            };
-            match links.request(other, &request, SETTLE_ANSWER).await {
-                Ok(Response::Standing(standing))
-                    if standing.newer.is_some() && standing.settled =>
-                {
-                    return;
-                }
-                Ok(_) => tokio::time::sleep(SETTLE_LOOK).await,
-                Err(_) => return,
+            match follow::standing(self, other, address, version - 1).await {
+                Some(standing) if standing.newer.is_some() && standing.settled => return,
+                Some(_) => heard = Instant::now(),
+                // A node that is out has no connections any more by which it could tell.
+                None if !self.out.is_cancelled() && !self.presence.is_up(other) => return,
+                None => {}
             }
+            tokio::time::sleep(SETTLE_LOOK).await;
         }
     }
 
@@ -222,20 +224,6 @@ impl Member {
         let council = views_of(&decided)?;
         let next = council.views().next.as_ref().filter(|v| v.number == number);
         Ok(next.unwrap_or(&council.views().view).clone())
-    }
-
-    /// Waits until this node's replica goes by a view as well, so that its next answers show it.
-    async fn seen(&self, number: u64) {
-        let mut version = self.shared.version.subscribe();
-        let seen = version.wait_for(|_| self.views().view.number >= number);
-        tokio::select! {
-            () = self.out.cancelled() => {}
-            seen = tokio::time::timeout(SEEN_WITHIN, seen) => {
-                if seen.is_err() {
-                    log::warn!("this node is slow to go over to view {number}");
-                }
-            }
-        }
     }
 
     /// Whether a node that is to be added is there and free.
@@ -260,7 +248,7 @@ impl Member {
 }
 
 fn views_of(decided: &Decided) -> Result<&Council, ChangeFailed> {
-    decided.views.as_ref().ok_or(ChangeFailed::NotFormed)
+    decided.views.as_deref().ok_or(ChangeFailed::NotFormed)
 }
 
 fn as_it_is(council: &Council) -> Changed {
@@ -277,15 +265,17 @@ fn is_adding(council: &Council, address: SocketAddr) -> Option<u64> {
     running.map(|r| r.number)
 }
 
-/// How a change ended, if it has.
-fn end_of(decided: &Decided, number: u64) -> Option<End> {
-    let last = decided.views.as_ref()?.last()?;
-    match last.end {
+/// How a change ended, if it has, and the views since then.
+fn end_of(decided: &Decided, number: u64) -> Option<(End, Views)> {
+    let council = decided.views.as_ref()?;
+    let last = council.last()?;
+    let end = match last.end {
         // Another one began after it.
-        _ if last.number > number => Some(End::Done),
-        end @ (End::Done | End::Cancelled) if last.number == number => Some(end),
-        _ => None,
-    }
+        _ if last.number > number => End::Done,
+        end @ (End::Done | End::Cancelled) if last.number == number => end,
+        _ => return None,
+    };
+    Some((end, council.views().clone()))
 }
 
 pub(super) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {

@@ -19,6 +19,7 @@ use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
@@ -32,6 +33,8 @@ const BUSY_OPS: usize = 24;
 const REST: Duration = Duration::from_micros(600);
 /// After the engine has run out of room it is tried again this often.
 const FULL_RETRY: Duration = Duration::from_secs(2);
+/// Without a client's request for this many ticks the node is not busy.
+const QUIET_TICKS: u32 = 10;
 /// Time between ticks.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -99,6 +102,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     pub disk: Arc<Disk>,
     pub marks: ArcSwap<Marks>,
+    /// Requests of clients, those that other nodes send on included.
+    pub requests: AtomicU64,
     /// The version of the views in the marks.
     pub version: watch::Sender<u64>,
 }
@@ -171,6 +176,9 @@ pub struct Core {
     /// Since when the engine has had no room; moved on with each attempt to go on.
     full: Option<Instant>,
     failed: Option<StoreError>,
+    /// Requests up to the last tick, and ticks since there was one.
+    requests: u64,
+    quiet: u32,
 }
 
 impl Core {
@@ -215,6 +223,8 @@ impl Core {
             restart_above: None,
             full: None,
             failed: None,
+            requests: 0,
+            quiet: QUIET_TICKS,
         }
     }
 
@@ -240,6 +250,7 @@ impl Core {
                 tokio::select! {
                     biased;
                     _ = ticks.tick() => {
+                        self.watch_clients();
                         self.step(Event::Tick);
                         self.go_on_when_there_is_room();
                     }
@@ -332,6 +343,22 @@ impl Core {
         if due && self.shared.disk.is_nearly_full(MIN_FREE_BYTES) == Ok(false) {
             log::warn!("storing again, after there was no room");
             self.step(Event::DiskFull(None));
+        }
+    }
+
+    /// Tells the replica when clients begin to be at work, and when they are no more.
+    fn watch_clients(&mut self) {
+        let requests = self.shared.requests.load(Ordering::Relaxed);
+        let some = requests != std::mem::replace(&mut self.requests, requests);
+        let was_busy = self.quiet < QUIET_TICKS;
+        self.quiet = if some {
+            0
+        } else {
+            self.quiet.saturating_add(1)
+        };
+        let busy = self.quiet < QUIET_TICKS;
+        if busy != was_busy {
+            self.step(Event::Busy(busy));
         }
     }
 
@@ -451,6 +478,7 @@ impl Core {
             Ok(replica) => {
                 self.replica = replica;
                 self.base = self.submitted;
+                self.step(Event::Busy(self.quiet < QUIET_TICKS));
                 true
             }
             Err(error) => {

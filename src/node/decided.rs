@@ -1,11 +1,17 @@
 //! What the nodes of a cluster decide by consensus: the machine that their council runs.
+//!
+//! The views and the linearizable lists are in one machine, and so in one Raft group: there is one quorum to ask about, and
+//! a change of the view changes who decides about both.
 
 use crate::council::Machine;
 use crate::protocol::council;
 use crate::protocol::ids::MemberId;
+use crate::protocol::keys::{self, Keys};
+use crate::protocol::placement::Change;
 use crate::protocol::view::View;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Something to be decided.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -13,6 +19,8 @@ pub enum Command {
     /// The first view, which every node knows without a decision. Counts once.
     Begin(View),
     View(council::Command),
+    /// A change of the linearizable lists.
+    Keys(keys::Change),
 }
 
 /// What a decision came to.
@@ -20,6 +28,7 @@ pub enum Command {
 pub enum Outcome {
     Begun,
     View(council::Outcome),
+    Keys(keys::Outcome),
     /// The first view is not there yet.
     TooEarly,
 }
@@ -27,8 +36,10 @@ pub enum Outcome {
 /// Everything that was decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// `None` until the first view is in.
-    pub views: Option<council::Council>,
+    /// `None` until the first view is in. Shared between states: most changes are of lists.
+    #[serde(serialize_with = "to_plain", deserialize_with = "from_plain")]
+    pub views: Option<Arc<council::Council>>,
+    pub keys: Keys,
 }
 
 impl Machine for Decided {
@@ -38,25 +49,60 @@ impl Machine for Decided {
     fn apply(&mut self, command: Command) -> Outcome {
         match (command, &mut self.views) {
             (Command::Begin(first), views @ None) => {
-                *views = Some(council::Council::first(first));
+                *views = Some(Arc::new(council::Council::first(first)));
                 Outcome::Begun
             }
             (Command::Begin(_), Some(_)) => Outcome::Begun,
-            (Command::View(command), Some(views)) => Outcome::View(views.apply(command)),
+            (Command::View(command), Some(views)) => {
+                Outcome::View(Arc::make_mut(views).apply(command))
+            }
             (Command::View(_), None) => Outcome::TooEarly,
+            (Command::Keys(change), _) => Outcome::Keys(self.keys.apply(change)),
         }
     }
 
     fn members(&self) -> BTreeSet<MemberId> {
-        let members = self.views.iter().flat_map(council::Council::members);
+        let members = self.views.iter().flat_map(|views| views.members());
         members.map(|(member, _)| member).collect()
     }
+
+    fn electable(&self) -> BTreeSet<MemberId> {
+        let mut members = self.members();
+        if let Some(council) = &self.views {
+            let leaving = council.views().leaving.keys().copied();
+            for member in leaving.chain(council.running().and_then(leaving_with)) {
+                members.remove(&member);
+            }
+        }
+        members
+    }
+}
+
+/// The member that a change removes.
+pub(super) fn leaving_with(running: &council::Running) -> Option<MemberId> {
+    match running.change {
+        Change::Remove(member) => Some(member),
+        Change::Add(_) | Change::SetK(_) => None,
+    }
+}
+
+fn to_plain<S: Serializer>(
+    views: &Option<Arc<council::Council>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    views.as_deref().serialize(to)
+}
+
+fn from_plain<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Arc<council::Council>>, D::Error> {
+    let views = Option::<council::Council>::deserialize(from)?;
+    Ok(views.map(Arc::new))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::placement::Change;
     use std::net::SocketAddr;
 
     #[test]
@@ -78,5 +124,36 @@ mod tests {
         assert_eq!(decided.apply(Command::Begin(first)), Outcome::Begun);
         assert_eq!(decided, changed);
         assert_eq!(decided.members().len(), 3, "who is to come takes part");
+        let text = postcard::to_stdvec(&decided).unwrap();
+        assert_eq!(postcard::from_bytes::<Decided>(&text).unwrap(), decided);
+        assert_eq!(decided.electable(), decided.members());
+    }
+
+    #[test]
+    fn who_is_being_removed_takes_part_without_a_vote() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let view = |command| Command::View(command);
+        let mut decided = Decided::default();
+        decided.apply(Command::Begin(View::first(&[at(1), at(2)], 1).unwrap()));
+        let [first, second] = [0, 1].map(MemberId);
+        decided.apply(view(council::Command::Change {
+            change: Change::Remove(first),
+            give_up: false,
+        }));
+        let states = |decided: &Decided| (decided.members(), decided.electable());
+        let both = BTreeSet::from([first, second]);
+        let one = BTreeSet::from([second]);
+        assert_eq!(states(&decided), (both.clone(), one.clone()));
+        decided.apply(view(council::Command::Ready {
+            member: second,
+            number: 2,
+        }));
+        decided.apply(view(council::Command::Enact {
+            number: 2,
+            without: BTreeSet::new(),
+        }));
+        assert_eq!(states(&decided), (both, one.clone()), "it is leaving");
+        decided.apply(view(council::Command::GiveUp { member: first }));
+        assert_eq!(states(&decided), (one.clone(), one));
     }
 }

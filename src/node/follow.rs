@@ -10,6 +10,7 @@ use super::peers::identity;
 use super::place::Place;
 use super::wire::{Request, Response, Standing};
 use crate::net;
+use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -61,26 +62,34 @@ pub(super) async fn ask(member: Weak<Member>) {
         }
         turn = (turn + 1) % others.len();
         let (other, address) = others[turn];
-        let request = Request::Standing {
-            version: known.version,
-        };
-        let answered = match it.links.get() {
-            Some(links) => links.request(other, &request, ANSWER_WITHIN).await.ok(),
-            None => None,
-        };
-        let standing = match answered {
-            Some(Response::Standing(standing)) => Some(standing),
-            // It may be that it takes this node for a member no more.
-            _ => standing(&it, address, known.version).await,
-        };
+        let standing = standing(&it, other, address, known.version).await;
         if let Some(views) = standing.and_then(|s| s.newer) {
             it.learned(&Arc::from(views));
         }
     }
 }
 
+/// Asks a member what it knows of views, if that is newer than `version`.
+pub(super) async fn standing(
+    member: &Member,
+    other: MemberId,
+    address: SocketAddr,
+    version: u64,
+) -> Option<Standing> {
+    let request = Request::Standing { version };
+    let answered = match member.links.get() {
+        Some(links) => links.request(other, &request, ANSWER_WITHIN).await.ok(),
+        None => None,
+    };
+    match answered {
+        Some(Response::Standing(standing)) => Some(standing),
+        // It may be that it takes this node for a member no more.
+        _ => as_a_stranger(member, address, version).await,
+    }
+}
+
 /// Asks a node as somebody who is no member.
-async fn standing(member: &Member, address: SocketAddr, version: u64) -> Option<Standing> {
+async fn as_a_stranger(member: &Member, address: SocketAddr, version: u64) -> Option<Standing> {
     let address = member.config.peer_address(address)?;
     let (me, limits) = (identity(&member.config), net::Limits::default());
     let request = Request::Standing { version };

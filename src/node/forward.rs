@@ -19,6 +19,7 @@ use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
 use crate::protocol::views::Views;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -60,8 +61,9 @@ impl<'a> Forwarder<'a> {
                 spread,
             )
         };
+        let mut not_mine = false;
         loop {
-            self.follow_the_view(&mut route, &op, &context);
+            self.follow_the_view(&mut route, &op, &context, not_mine);
             let (to, outcome) = match route.next(clocks.mono_us()) {
                 Attempt::Here { stall_us } => (node.me, self.here(&op, &context, stall_us).await),
                 Attempt::There {
@@ -87,6 +89,10 @@ impl<'a> Forwarder<'a> {
             if let Outcome::Answered(Answer::Refused(Refusal::StampTooOld(at))) = &outcome {
                 node.shared.clock.observe(*at);
             }
+            not_mine = matches!(
+                outcome,
+                Outcome::Answered(Answer::Refused(Refusal::NotMine))
+            );
             let answer = route.came(to, outcome, &mut node.health(), clocks.mono_us());
             match answer {
                 Some(Answer::Refused(refusal)) => return Err(self.failed(refusal, context)),
@@ -96,14 +102,19 @@ impl<'a> Forwarder<'a> {
         }
     }
 
-    /// The key may be somewhere else by now.
-    fn follow_the_view(&self, route: &mut Route, op: &Op, context: &Context) {
+    /// The key may be somewhere else by now. Its partition may have been looked up before the plan was made: that shows
+    /// when a replica says that the key is `not_mine`.
+    fn follow_the_view(&self, route: &mut Route, op: &Op, context: &Context, not_mine: bool) {
         let node = self.node;
         let marks = node.shared.marks.load();
-        if !route.is_outdated(&marks) {
+        let outdated = route.is_outdated(&marks);
+        if !outdated && !not_mine {
             return;
         }
         let partition = marks.view().partition_of_key(op.key());
+        if !outdated && partition == route.partition() {
+            return;
+        }
         let now = node.shared.clocks.mono_us();
         route.plan_anew(&marks, partition, context, &node.health(), now);
     }
@@ -294,6 +305,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
 impl Member {
     /// Does what another node sends on.
     async fn serve(&self, forward: Forward) -> Forwarded {
+        self.note_request();
         let Forward {
             op,
             context,
@@ -329,6 +341,7 @@ impl Member {
         Standing {
             newer,
             formed,
+            first_start: self.first_start.load(Ordering::Relaxed),
             settled,
         }
     }
@@ -343,6 +356,8 @@ pub(super) async fn connect(node: &Arc<Member>, incarnation: u64) -> Result<Link
         let Some(node) = weak.upgrade() else {
             return;
         };
+        // It may have been away, or this node may: or it takes this node for a member no more.
+        node.ask.notify_one();
         match state {
             net::PeerState::Up { .. } => node.presence.up(member),
             net::PeerState::Down => {

@@ -24,7 +24,7 @@ use crate::protocol::views::Views;
 use crate::storage::{Committer, CommitterStats, Disk};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -79,6 +79,8 @@ pub struct Member {
     pub(super) ask: Notify,
     /// Cancelled when newer views do not name this member any more.
     pub(super) out: CancellationToken,
+    /// This is the first start of the cluster, beyond doubt.
+    pub(super) first_start: AtomicBool,
     health: Mutex<Health>,
     committed: Arc<CommitterStats>,
     spread: AtomicUsize,
@@ -109,6 +111,7 @@ impl Member {
             clocks,
             clock,
             marks: ArcSwap::from_pointee(replica.marks()),
+            requests: AtomicU64::new(0),
             version: watch::Sender::new(views.version),
             disk: Arc::clone(&disk),
         });
@@ -135,6 +138,7 @@ impl Member {
             known: watch::Sender::new(Arc::clone(&views)),
             ask: Notify::new(),
             out: CancellationToken::new(),
+            first_start: AtomicBool::new(false),
             committed: Arc::clone(committer.stats()),
             spread: AtomicUsize::new(usize::from(me.0)),
             stop: CancellationToken::new(),
@@ -291,8 +295,12 @@ impl Member {
             return None;
         }
         let found = reads::lookup(&*self.shared.disk, &marks, key, context, consistency);
-        // A key that is not there may have moved on since these marks were made.
-        let moved = || !Arc::ptr_eq(&self.shared.marks.load().views, &marks.views);
+        // A key that is not there may have moved on, since these marks were made or since its partition was looked up.
+        let moved = || {
+            let now = self.shared.marks.load();
+            !Arc::ptr_eq(&now.views, &marks.views)
+                || marks.view().partition_of_key(key) != partition
+        };
         match found {
             Ok(Lookup::Answer(Read { found: None, .. })) if moved() => None,
             found => Some(found),
@@ -328,8 +336,14 @@ impl Member {
         }
     }
 
+    /// Takes note of a request of a client's.
+    pub(super) fn note_request(&self) {
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Checks a client's context against what is possible.
     fn admit(&self, context: Context) -> Result<Context, Failed> {
+        self.note_request();
         let wall_ms = self.shared.clocks.wall_ms();
         if self.shared.clock.too_far_ahead(wall_ms, context.clock) {
             let ahead_ms = context.clock.ms().saturating_sub(wall_ms).max(MAX_AHEAD_MS);

@@ -8,6 +8,7 @@
 //! follow.rs    newer views: heard of, stored, gone over to
 //! steer.rs     what a member does for the council
 //! change.rs    changes of the view that an operator asks for
+//! keys.rs      the linearizable lists
 //! decided.rs   the machine that the council runs
 //! view         what can be asked about views, and dry runs
 //! force.rs     disaster recovery on a node that is stopped
@@ -21,6 +22,7 @@ mod explain;
 mod follow;
 mod force;
 mod forward;
+mod keys;
 mod member;
 mod peers;
 mod place;
@@ -35,6 +37,7 @@ mod wire;
 
 pub use change::{Asked, ChangeFailed, Changed};
 pub use force::{ForceError, Survivor};
+pub use keys::Freshness;
 pub use member::{Absence, Failed, Member, Wrote};
 pub use run::{RunError, Running, launch, run};
 
@@ -43,18 +46,19 @@ use crate::protocol::context::Codec;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
+use crate::storage::Disk;
 use arc_swap::ArcSwap;
 use config::Config;
 use place::Place;
 use standby::Standby;
 use status::Status;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Requests that still use the data of a member that was removed have ended after this long.
-const LET_GO: Duration = Duration::from_secs(10);
+/// Time between looks at whether the data of a member that was removed is still in use.
+const LET_GO_LOOK: Duration = Duration::from_millis(10);
 
 /// Why a node cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +74,6 @@ pub enum StartError {
         address: std::net::SocketAddr,
         error: std::io::Error,
     },
-    #[error("the data in use since the node was removed does not become free")]
-    StillInUse,
 }
 
 /// What a node is at the moment.
@@ -102,7 +104,8 @@ struct State {
 
 /// What a node does between two changes of its role.
 enum Phase {
-    Waiting(Standby),
+    /// Requests under way may still hold on to the disk that the node had as an earlier member.
+    Waiting(Standby, Weak<Disk>),
     Working(Arc<Member>),
 }
 
@@ -126,7 +129,7 @@ impl Node {
         });
         let phase = match phase {
             Begin::Member(member) => Phase::Working(member),
-            Begin::Standby(standby, _) => Phase::Waiting(standby),
+            Begin::Standby(standby, _) => Phase::Waiting(standby, Weak::new()),
         };
         let (end, ended) = watch::channel(None);
         let (stop, life) = (CancellationToken::new(), Arc::clone(&state));
@@ -242,6 +245,10 @@ async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
         }
         None => {
             let view = views.view.number;
+            if let Some(member) = had {
+                // The next start knows it, whether anybody answers then or not.
+                Place { member, views }.save(&config.data_dir)?;
+            }
             log::warn!(
                 "{} was removed (it is view {view} now): standing by",
                 config.address
@@ -284,15 +291,20 @@ impl State {
                         ended = member.ended() => return Ok(ended?),
                         () = member.out.cancelled() => {}
                     }
-                    Phase::Waiting(self.retire(member).await?)
+                    self.retire(member).await?
                 }
-                Phase::Waiting(mut standby) => {
+                Phase::Waiting(mut standby, former) => {
+                    let invited = async {
+                        let views = standby.invited().await;
+                        let_go(&former).await;
+                        views
+                    };
                     let views = tokio::select! {
                         () = stop.cancelled() => {
                             standby.stop().await;
                             return Ok(());
                         }
-                        views = standby.invited() => views,
+                        views = invited => views,
                     };
                     standby.stop().await;
                     Phase::Working(self.join(views).await?)
@@ -302,22 +314,15 @@ impl State {
     }
 
     /// Ends a member that was removed.
-    async fn retire(&self, member: Arc<Member>) -> Result<Standby, StartError> {
+    async fn retire(&self, member: Arc<Member>) -> Result<Phase, StartError> {
         let views = Arc::clone(&member.known.borrow());
         let view = views.view.number;
         self.role.store(Arc::new(Role::Removed { view }));
-        let disk = Arc::downgrade(&member.shared.disk);
+        let former = Arc::downgrade(&member.shared.disk);
         member.shutdown().await?;
         drop(member);
-        // Requests under way still hold on to it.
-        let free = async {
-            while disk.strong_count() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let freed = tokio::time::timeout(LET_GO, free).await;
-        freed.map_err(|_| StartError::StillInUse)?;
-        Standby::start(Arc::clone(&self.config), Some(views)).await
+        let standby = Standby::start(Arc::clone(&self.config), Some(views)).await?;
+        Ok(Phase::Waiting(standby, former))
     }
 
     /// Begins as a new member.
@@ -333,5 +338,12 @@ impl State {
         let member = Member::start(Arc::clone(&self.config), place).await?;
         self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
         Ok(member)
+    }
+}
+
+/// Waits until nobody uses a disk any more. Every request ends.
+async fn let_go(disk: &Weak<Disk>) {
+    while disk.strong_count() > 0 {
+        tokio::time::sleep(LET_GO_LOOK).await;
     }
 }

@@ -135,6 +135,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
                     .filter(|v| v.version > version)
                     .map(|v| Box::new(Views::clone(v))),
                 formed: false,
+                first_start: false,
                 settled: true,
             }),
             Request::Invite(views) => {

@@ -2,7 +2,7 @@
 //! leads, looks after the running change.
 
 use super::core::Report;
-use super::decided::{Command, Decided};
+use super::decided::{Command, Decided, leaving_with};
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
@@ -13,6 +13,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::views::Views;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -22,12 +23,17 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A member that has been away for this long is not waited for where that can be helped.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// A member that is leaving and has been away for this long is given up: what only it had is lost.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
+/// A node that is to come and has not been there for this long does not come: the change is cancelled, in time for
+/// whoever asked for it to hear of that.
+const NOT_COMING_AFTER: Duration = Duration::from_secs(6);
 /// Members that are away are told this often that they are members.
 const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
 /// The same is not said to the council again within this time.
 const SAID: Duration = Duration::from_millis(300);
+/// For this long the nodes of a first start wait for each other before they form the council.
+const FORM_ANYWAY: Duration = Duration::from_secs(1);
 /// Time for another node to say whether it took part in a council.
 const FORMED_WITHIN: Duration = Duration::from_millis(500);
 
@@ -80,13 +86,18 @@ fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
 /// Forms the council at the first start of the cluster.
 ///
 /// Only a node that may vote in the first one does, and only when so many of the others came with as little as this one
-/// that no council can have been formed before: this node may have lost its disk.
+/// that no council can have been formed before: this node may have lost its disk. When that is clear it waits a moment
+/// until it is clear to the others too. Who hears of the council first does not vote for a while, so a node that formed it
+/// alone could not be done without.
 pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
     if views.version != 1 {
         return;
     }
     let members: BTreeSet<MemberId> = views.view.members().map(|(m, _)| m).collect();
     let voters = raft::first_voters(&members);
+    let others = voters.len().saturating_sub(1);
+    let needed = (voters.len() / 2 + 1).min(others);
+    let mut clear_since: Option<Instant> = None;
     loop {
         let Some(it) = member.upgrade() else {
             return;
@@ -94,27 +105,30 @@ pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
         let Some(council) = it.council().filter(|_| voters.contains(&it.me)) else {
             return;
         };
-        if council.status().await.last_log.is_some() {
+        let mut formed = council.status().await.last_log.is_some();
+        if formed && clear_since.is_none() {
             return;
         }
-        let mut fresh = 0;
+        let (mut fresh, mut clear) = (0, 0);
         for other in voters.iter().filter(|m| **m != it.me) {
             let request = Request::Standing { version: u64::MAX };
             let answer = match it.links.get() {
                 Some(links) => links.request(*other, &request, FORMED_WITHIN).await.ok(),
                 None => None,
             };
-            match answer {
-                Some(Response::Standing(standing)) if standing.formed => {
-                    // It will hear from that council.
-                    fresh = 0;
-                    break;
-                }
-                Some(Response::Standing(_)) => fresh += 1,
-                _ => {}
+            if let Some(Response::Standing(standing)) = answer {
+                formed |= standing.formed;
+                fresh += 1;
+                clear += usize::from(standing.first_start);
             }
         }
-        if fresh >= (voters.len() / 2 + 1).min(voters.len() - 1) {
+        if !formed && fresh >= needed {
+            clear_since.get_or_insert_with(Instant::now);
+            it.first_start.store(true, Ordering::Relaxed);
+        }
+        // Where it is not clear it will hear from the council that others have formed.
+        let due = |at: Instant| formed || clear == others || at.elapsed() > FORM_ANYWAY;
+        if clear_since.is_some_and(due) {
             match council.initialize(&members).await {
                 Ok(()) => return,
                 Err(error) => log::error!("the council cannot be formed: {error}"),
@@ -125,7 +139,8 @@ pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
     }
 }
 
-/// Looks after the running change and after members that are away, while this node leads.
+/// Looks after the running change and after members that are away, while this node leads. Without a leader all look after
+/// those that are away.
 pub(super) async fn steer(member: Weak<Member>) {
     let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
     loop {
@@ -143,9 +158,13 @@ pub(super) async fn steer(member: Weak<Member>) {
         }
         let status = council.status().await;
         if status.role != Role::Leader || !status.has_quorum {
+            // Who lost its disk must not have to wait for a leader: it may be needed for one.
+            if !status.has_quorum {
+                invite(&member, &decided, &mut invited);
+            }
             continue;
         }
-        let due = due(&member, &decided);
+        let due = due(&member, &decided, &status.voters);
         invite(&member, &decided, &mut invited);
         drop(member);
         for command in due {
@@ -159,7 +178,7 @@ pub(super) async fn steer(member: Weak<Member>) {
 }
 
 /// What the leader has to have decided now.
-fn due(member: &Member, decided: &Decided) -> Vec<Command> {
+fn due(member: &Member, decided: &Decided, voters: &BTreeSet<MemberId>) -> Vec<Command> {
     let known = Arc::clone(&member.known.borrow());
     let Some(council) = &decided.views else {
         // All nodes begin with the same view, and none has gone on from it without the council.
@@ -176,11 +195,10 @@ fn due(member: &Member, decided: &Decided) -> Vec<Command> {
             Change::Add(address) => council.member_at(address),
             Change::Remove(_) | Change::SetK(_) => None,
         };
-        if let Change::Remove(leaving) = running.change
-            && !running.given_up
-            && away(&leaving, DEAD_AFTER)
-        {
-            due.push(council::Command::GiveUp { member: leaving });
+        let leaving = leaving_with(running);
+        let unheard = leaving.filter(|m| !running.given_up && away(m, Duration::ZERO));
+        if let Some(member) = unheard.filter(|m| away(m, DEAD_AFTER)) {
+            due.push(council::Command::GiveUp { member });
         }
         let gaining = council.gaining().into_keys();
         // Who was never there cannot be added.
@@ -188,8 +206,10 @@ fn due(member: &Member, decided: &Decided) -> Vec<Command> {
             .filter(|m| Some(*m) != coming && away(m, DEAD_AFTER))
             .collect();
         let nobody = BTreeSet::new();
-        if coming.is_some_and(|m| !running.ready.contains(&m) && away(&m, GIVEN_UP_AFTER)) {
+        if coming.is_some_and(|m| !running.ready.contains(&m) && away(&m, NOT_COMING_AFTER)) {
             due.push(council::Command::Cancel { number });
+        } else if unheard.is_some() || leaving.is_some_and(|m| voters.contains(&m)) {
+            // First it is clear whether it helps, and whether the council can do without its vote.
         } else if council.awaited(&nobody).is_empty() {
             due.push(council::Command::Enact {
                 number,

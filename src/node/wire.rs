@@ -74,6 +74,8 @@ pub struct Standing {
     pub newer: Option<Box<Views>>,
     /// Whether the node has taken part in a council.
     pub formed: bool,
+    /// Whether the node has seen that no council can have been formed before.
+    pub first_start: bool,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,
 }

@@ -94,10 +94,12 @@ pub struct Beacon {
 }
 
 /// Asks for a log's writes after `after`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
     pub log: LogId,
     pub after: u64,
+    /// The slots of which the versions are wanted.
+    pub slots: SlotSet,
 }
 
 /// A part of a log, found through the index of unstable dots.
@@ -124,6 +126,8 @@ pub struct SnapshotPull {
     pub slots: SlotSet,
     /// The last store key received; empty at the start.
     pub after: Key,
+    /// Bytes of the answer, at most, but for a single larger version.
+    pub bytes: u32,
 }
 
 /// A part of a snapshot.
@@ -139,4 +143,6 @@ pub struct SnapshotChunk {
     pub finished: Vec<(MemberId, Finished)>,
     /// The sender has promised to take no write up to this timestamp, and deletes up to it may be forgotten.
     pub promise: Timestamp,
+    /// Clients are at work at the sender.
+    pub busy: bool,
 }

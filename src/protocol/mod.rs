@@ -15,6 +15,7 @@ pub mod context;
 pub mod council;
 pub mod health;
 pub mod ids;
+pub mod keys;
 pub mod marks;
 pub mod message;
 pub mod op;

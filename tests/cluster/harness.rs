@@ -7,6 +7,7 @@ use causeway::node::status::Status;
 use causeway::node::{self, RunError, Running};
 use causeway::protocol::view::View;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
@@ -73,6 +74,7 @@ fn claim() -> (SocketAddr, TcpListener) {
 /// A cluster, some nodes of which may be down.
 pub struct Cluster {
     spots: Vec<Spot>,
+    /// The first view.
     view: View,
     k: usize,
     /// Each node in a process of its own.
@@ -85,6 +87,8 @@ struct Spot {
     _claim: TcpListener,
     dir: TempDir,
     more: Vec<(&'static str, String)>,
+    /// It is started without `VIEW`.
+    spare: bool,
     running: Option<Life>,
 }
 
@@ -178,16 +182,7 @@ impl Process {
 impl Cluster {
     /// `n` places, no node running yet.
     pub fn new(n: usize, k: usize) -> Self {
-        let spots: Vec<Spot> = (0..n)
-            .map(|_| claim())
-            .map(|(address, claim)| Spot {
-                address,
-                _claim: claim,
-                dir: tempfile::tempdir().unwrap(),
-                more: vec![("K", k.to_string())],
-                running: None,
-            })
-            .collect();
+        let spots: Vec<Spot> = (0..n).map(|_| Spot::new(k, false)).collect();
         let addresses: Vec<SocketAddr> = spots.iter().map(|s| s.address).collect();
         Self {
             view: View::first(&addresses, k).unwrap(),
@@ -200,6 +195,13 @@ impl Cluster {
     /// A cluster that serves, in this process.
     pub async fn start(n: usize, k: usize) -> Self {
         Self::new(n, k).all_up().await
+    }
+
+    /// The same with `n` more nodes, which are in no view.
+    #[must_use]
+    pub fn with_spares(mut self, n: usize) -> Self {
+        self.spots.extend((0..n).map(|_| Spot::new(self.k, true)));
+        self
     }
 
     /// The same, each node in a process of its own.
@@ -216,6 +218,15 @@ impl Cluster {
         self
     }
 
+    /// The same, with a variable in the environment of every node.
+    #[must_use]
+    pub fn with_all(mut self, name: &'static str, value: &str) -> Self {
+        for spot in &mut self.spots {
+            spot.more.push((name, value.to_owned()));
+        }
+        self
+    }
+
     /// Starts every node and waits until all serve.
     pub async fn all_up(mut self) -> Self {
         for node in 0..self.spots.len() {
@@ -223,6 +234,16 @@ impl Cluster {
         }
         self.serving().await;
         self
+    }
+
+    /// From now on a node is started with `VIEW`, or without.
+    pub fn name_in_view(&mut self, node: usize, named: bool) {
+        self.spots[node].spare = !named;
+    }
+
+    /// How many places there are.
+    pub fn nodes(&self) -> usize {
+        self.spots.len()
     }
 
     pub fn at(&self, node: usize) -> SocketAddr {
@@ -246,12 +267,16 @@ impl Cluster {
 
     /// The settings of a node.
     pub fn config(&self, node: usize) -> Config {
-        let (spot, view) = (&self.spots[node], self.addresses());
+        let (spot, view) = (&self.spots[node], self.view_of(node));
         common::config(spot.address, &view, spot.dir.path(), &spot.more())
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
-        self.spots.iter().map(|s| s.address).collect()
+    /// What a node's `VIEW` says.
+    fn view_of(&self, node: usize) -> Vec<SocketAddr> {
+        match self.spots[node].spare {
+            true => Vec::new(),
+            false => self.view.members().map(|(_, address)| address).collect(),
+        }
     }
 
     /// Starts a node, without waiting until it serves.
@@ -271,7 +296,7 @@ impl Cluster {
 
     /// What starts a node in a process of its own.
     pub fn command(&self, node: usize) -> Command {
-        let (spot, view) = (&self.spots[node], self.addresses());
+        let (spot, view) = (&self.spots[node], self.view_of(node));
         let environment = common::environment(spot.address, &view, spot.dir.path(), &spot.more());
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         command.env_clear().envs(environment);
@@ -341,28 +366,31 @@ impl Cluster {
         status(self.at(node)).await.unwrap()
     }
 
-    /// Waits until every node that runs serves reads.
+    /// Waits until every node that runs answers, and serves reads if it is in a view.
     pub async fn serving(&self) {
         for at in self.running() {
             eventually("it serves", PATIENCE, async || {
                 let status = status(at).await?;
-                match status.reason {
-                    None => Ok(()),
-                    Some(why) => Err(format!("{at}: {why}")),
+                match &status.reason {
+                    Some(why) if !is_out(&status) => Err(format!("{at}: {why}")),
+                    _ => Ok(()),
                 }
             })
             .await;
         }
     }
 
-    /// Waits until every node that runs serves, hears from all its peers, and nobody lacks anything.
+    /// Waits until every node that runs and is in a view serves, hears from all its peers, and nobody lacks anything.
     pub async fn level(&self) {
         eventually("all replicas are level", LEVEL_WITHIN, async || {
-            let mut keys = vec![None; self.spots.len().div_ceil(self.k)];
+            let mut keys = BTreeMap::new();
             for at in self.running() {
                 let status = status(at).await?;
-                let own = &mut keys[status.partition_id.unwrap() as usize];
-                let same = *own.get_or_insert(status.keys) == status.keys;
+                if is_out(&status) {
+                    continue;
+                }
+                let own = keys.entry(status.partition_id).or_insert(status.keys);
+                let same = *own == status.keys;
                 let level = |lag, behind, alive| lag == 0 && behind == 0 && alive;
                 if !same
                     || status.state != "serving"
@@ -386,12 +414,30 @@ impl Cluster {
 }
 
 impl Spot {
+    fn new(k: usize, spare: bool) -> Self {
+        let (address, claim) = claim();
+        Self {
+            address,
+            _claim: claim,
+            dir: tempfile::tempdir().unwrap(),
+            more: vec![("K", k.to_string())],
+            spare,
+            running: None,
+        }
+    }
+
     fn more(&self) -> Vec<(&str, &str)> {
         self.more.iter().map(|(n, v)| (*n, v.as_str())).collect()
     }
 }
 
-async fn status(at: SocketAddr) -> Result<Status, String> {
+/// Whether a node is in no view.
+fn is_out(status: &Status) -> bool {
+    matches!(status.state.as_str(), "standby" | "removed")
+}
+
+/// What a node says of itself, if it answers.
+pub async fn status(at: SocketAddr) -> Result<Status, String> {
     let url = format!("http://{at}/status");
     let reply = HTTP.get(url).send().await.map_err(|e| e.to_string())?;
     reply.json().await.map_err(|e| e.to_string())

@@ -1,105 +1,19 @@
 //! Loads of which every answer is written down and checked: first in peace, then while nodes are killed,
 //! frozen and wiped.
 
-use crate::harness::{Cluster, PATIENCE, Process, eventually};
+use crate::harness::{Cluster, PATIENCE};
+use crate::load::{KEYS, Load, SESSIONS, assert_causal, check, count};
 use crate::session::here;
-use causeway::check::History;
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// Few, so that every key is fought over.
-const KEYS: u32 = 12;
-const SESSIONS: u32 = 12;
 /// A request is answered or given up within a second; the rest is for a machine that is busy with other tests.
 const NOTHING_ON_ITS_WAY: Duration = Duration::from_millis(1_500);
-
-/// A load generator in a process of its own, whose sessions roam over all nodes.
-struct Load {
-    process: Process,
-    dir: TempDir,
-}
-
-impl Load {
-    async fn start(cluster: &Cluster, seconds: u32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let targets: Vec<String> = cluster.running().iter().map(ToString::to_string).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-        command
-            .env_clear()
-            .args(["bench", "--routing", "roam", "--prefill", "--warmup", "0"])
-            .args(["--read-share", "0.5", "--delete-share", "0.08"])
-            .args(["--timeout", "2", "--value-size", "30", "--json"])
-            .args(["--keys", &KEYS.to_string()])
-            .args(["--connections", &SESSIONS.to_string()])
-            .args(["--seconds", &seconds.to_string()])
-            .args(["--target", &targets.join(",")])
-            .arg("--history")
-            .arg(dir.path().join("history"));
-        let load = Self {
-            process: Process::spawn(command),
-            dir,
-        };
-        // It makes its file once it has found all nodes: none may go away before.
-        eventually("the load begins", PATIENCE, async || {
-            let begun = load.file().exists().then_some(());
-            begun.ok_or_else(|| "there is no file".to_owned())
-        })
-        .await;
-        load
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("history")
-    }
-
-    /// Waits for the end of the run: what it recorded.
-    async fn end(mut self, within: Duration) -> Vec<Value> {
-        let (code, log) = self.process.ended(within).await;
-        assert_eq!(code, Some(0), "{log}");
-        let text = std::fs::read_to_string(self.file()).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-}
-
-/// What the checker says of these operations.
-fn check(operations: &[Value]) -> Result<String, String> {
-    let lines: Vec<String> = operations.iter().map(Value::to_string).collect();
-    let history = History::read(lines.join("\n").as_bytes()).expect("it can be read");
-    let verdict = history.check();
-    verdict.map(|s| s.to_string()).map_err(|v| v.to_string())
-}
-
-/// How many of a kind came to that.
-fn count(operations: &[Value], op: &str, status: &str) -> usize {
-    let same = |o: &&Value| o["op"] == op && o["status"] == status;
-    operations.iter().filter(same).count()
-}
-
-/// Keeps a history that was found wrong where it can be looked at, and says where.
-fn assert_causal(operations: &[Value]) {
-    let violation = match check(operations) {
-        Ok(summary) => return println!("{summary}"),
-        Err(violation) => violation,
-    };
-    let file = tempfile::Builder::new()
-        .prefix("violation-")
-        .suffix(".jsonl")
-        .tempfile();
-    let (_, path) = file.unwrap().keep().unwrap();
-    let lines: String = operations.iter().map(|o| format!("{o}\n")).collect();
-    std::fs::write(&path, lines).unwrap();
-    panic!("{violation}\nthe history is in {}", path.display());
-}
 
 /// Every replica of a key has the same value of it.
 async fn assert_agreed(cluster: &Cluster, operations: &[Value]) {
@@ -120,7 +34,7 @@ async fn assert_agreed(cluster: &Cluster, operations: &[Value]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_in_peace_is_recorded_as_it_was_and_is_causal() {
     let cluster = Cluster::start(4, 2).await;
-    let operations = Load::start(&cluster, 2).await.end(PATIENCE).await;
+    let operations = Load::start(&cluster, 2, 0.08).await.end(PATIENCE).await;
     let ok = ["put", "get", "delete"].map(|op| count(&operations, op, "ok"));
     assert!(ok.iter().all(|n| *n > 10), "{ok:?}");
     let failed = ["put", "get", "delete"].map(|op| count(&operations, op, "fail"));
@@ -209,7 +123,7 @@ async fn under_faults(nodes: usize, k: usize) {
         nodes,
     };
     let mut cluster = Cluster::new(nodes, k).apart().all_up().await;
-    let mut load = Load::start(&cluster, SECONDS).await;
+    let mut load = Load::start(&cluster, SECONDS, 0.08).await;
     // What is about to end is not made to stand still.
     let last_wipe = Instant::now() + Duration::from_secs((SECONDS - 2).into());
     let mut turns: Vec<bool> = Vec::new();

@@ -82,7 +82,8 @@ fn request(method: Method, at: SocketAddr) -> RequestBuilder {
     HTTP.request(method, format!("http://{at}/kvs"))
 }
 
-async fn send(request: RequestBuilder) -> Reply {
+/// Sends a request of any kind.
+pub async fn send(request: RequestBuilder) -> Reply {
     let began = Instant::now();
     let reply = request.send().await.unwrap();
     let status = reply.status().as_u16();

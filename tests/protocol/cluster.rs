@@ -5,14 +5,16 @@ use crate::disk::Disk;
 use bytes::Bytes;
 use causeway::protocol::clock::{Clock, Timestamp};
 use causeway::protocol::context::Context;
+use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
+use causeway::protocol::placement::Change;
 use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
 use causeway::protocol::version::{Key, Stamp};
 use causeway::protocol::view::View;
-use causeway::protocol::views::Views;
+use causeway::protocol::views::{CohortId, Views};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,11 +36,17 @@ pub struct Node {
     pub skew_ms: i64,
     /// What the replica asked for: to be started again above this incarnation.
     pub restart: Option<u64>,
+    /// The newest views that it has heard of.
+    pub views: Arc<Views>,
+    /// It is about to go over to those.
+    closing: bool,
 }
 
 pub struct Cluster {
     pub now_us: u64,
-    pub view: Arc<View>,
+    pub council: Council,
+    /// Closing cohorts of which somebody said that they are over.
+    pub over: BTreeSet<CohortId>,
     pub nodes: Vec<Node>,
     cut: BTreeSet<(usize, usize)>,
     wire: VecDeque<(usize, usize, u64, Message)>,
@@ -58,9 +66,8 @@ impl Cluster {
     }
 
     pub fn stopped(n: usize, k: usize) -> Self {
-        let addresses: Vec<SocketAddr> = (0..n)
-            .map(|i| SocketAddr::from(([10, 0, 0, i as u8 + 1], 8080)))
-            .collect();
+        let addresses: Vec<SocketAddr> = (0..n).map(address).collect();
+        let council = Council::first(View::first(&addresses, k).unwrap());
         let node = |_| Node {
             disk: Disk::default(),
             replica: None,
@@ -70,11 +77,14 @@ impl Cluster {
             keeps_log: false,
             skew_ms: 0,
             restart: None,
+            views: Arc::new(council.views().clone()),
+            closing: false,
         };
         Self {
             now_us: 0,
-            view: Arc::new(View::first(&addresses, k).unwrap()),
             nodes: (0..n).map(node).collect(),
+            council,
+            over: BTreeSet::new(),
             cut: BTreeSet::new(),
             wire: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -95,7 +105,7 @@ impl Cluster {
         let clock = Arc::new(Clock::default());
         let setup = Setup {
             me: MemberId(node as u16),
-            views: Arc::new(Views::first(View::clone(&self.view))),
+            views: Arc::clone(&self.nodes[node].views),
             start: now.wall_ms,
             above: 0,
             trusted: false,
@@ -113,6 +123,7 @@ impl Cluster {
     pub fn stop(&mut self, node: usize) {
         self.nodes[node].disk.crash();
         self.nodes[node].replica = None;
+        self.nodes[node].closing = false;
         for other in 0..self.nodes.len() {
             self.step(other, Event::Down(MemberId(node as u16)));
         }
@@ -133,6 +144,13 @@ impl Cluster {
 
     pub fn step(&mut self, node: usize, event: Event<Ticket>) {
         let now = self.now(node);
+        let message = match &event {
+            Event::Message { message, .. } => Some(message),
+            _ => None,
+        };
+        if self.nodes[node].closing && message.is_some_and(|m| !matches!(m, Message::Ack(_))) {
+            return;
+        }
         if let Some(replica) = &mut self.nodes[node].replica {
             replica.step(now, event);
             self.flush(node);
@@ -168,7 +186,13 @@ impl Cluster {
                     self.answers.insert(ticket, answer);
                 }
                 Effect::Fault(error) => panic!("node {node}: {error}"),
-                Effect::Ready(_) | Effect::Over(_) => {}
+                Effect::Ready(number) => {
+                    let member = MemberId(node as u16);
+                    self.council.apply(Command::Ready { member, number });
+                }
+                Effect::Over(cohort) => {
+                    self.over.insert(cohort);
+                }
                 Effect::Restart { above } => self.nodes[node].restart = Some(above),
             }
         }
@@ -201,6 +225,113 @@ impl Cluster {
         }
     }
 
+    /// Decides something about views. Nodes do not know of it before they are told.
+    pub fn decide(&mut self, command: Command) -> Outcome {
+        self.council.apply(command)
+    }
+
+    /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it is told.
+    pub fn change(&mut self, change: Change) -> u64 {
+        let give_up = false;
+        let outcome = self.decide(Command::Change { change, give_up });
+        let Outcome::Started { number } = outcome else {
+            panic!("{change:?}: {outcome:?}");
+        };
+        number
+    }
+
+    /// Adds a node, the next one there is; its number.
+    pub fn add(&mut self) -> usize {
+        let node = self.nodes.len();
+        self.change(Change::Add(address(node)));
+        self.nodes.push(Node {
+            disk: Disk::default(),
+            replica: None,
+            clock: Arc::default(),
+            incarnation: 0,
+            disk_hangs: false,
+            keeps_log: false,
+            skew_ms: 0,
+            restart: None,
+            views: Arc::new(self.council.views().clone()),
+            closing: false,
+        });
+        self.start(node);
+        node
+    }
+
+    /// Puts the next view in force, if who is waited for is ready.
+    pub fn enact(&mut self, number: u64) {
+        let without = BTreeSet::new();
+        let outcome = self.decide(Command::Enact { number, without });
+        assert_eq!(outcome, Outcome::InForce { number });
+    }
+
+    /// A node hears of the newest views, and goes over to them.
+    pub fn tell(&mut self, node: usize) {
+        let views = Arc::new(self.council.views().clone());
+        if self.nodes[node].views == views {
+            return;
+        }
+        self.nodes[node].views = Arc::clone(&views);
+        let member = MemberId(node as u16);
+        let Some(replica) = &mut self.nodes[node].replica else {
+            return;
+        };
+        if !views.members().contains_key(&member) {
+            return self.stop(node);
+        }
+        if replica.take_views(&views) {
+            return self.flush(node);
+        }
+        self.nodes[node].closing = true;
+        let idle = |n: &Node| n.replica.as_ref().is_some_and(Replica::is_idle);
+        while !idle(&self.nodes[node]) {
+            self.run_ms(1);
+        }
+        self.nodes[node].closing = false;
+        let now = self.now(node);
+        let it = &mut self.nodes[node];
+        let Some(mut old) = it.replica.take() else {
+            return;
+        };
+        let (setup, rest) = old.succeed(views, now.wall_ms);
+        let replica = Replica::open(setup, it.disk.clone(), Arc::clone(&it.clock), now).unwrap();
+        it.incarnation = replica.log_id().incarnation;
+        it.replica = Some(replica);
+        self.flush(node);
+        for event in rest {
+            self.step(node, event);
+        }
+    }
+
+    /// All nodes hear of the newest views.
+    pub fn tell_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.tell(node);
+        }
+    }
+
+    /// Lets the running change, if any, and all cohorts that are closing come to an end; false if they do not.
+    pub fn views_settle(&mut self) -> bool {
+        for _ in 0..50 {
+            if let Some(number) = self.council.running().map(|r| r.number) {
+                let without = BTreeSet::new();
+                self.decide(Command::Enact { number, without });
+            }
+            for cohort in std::mem::take(&mut self.over) {
+                self.decide(Command::Over { cohort });
+            }
+            self.tell_all();
+            let views = self.council.views();
+            if self.council.running().is_none() && views.closing.is_empty() {
+                return true;
+            }
+            self.run_ms(200);
+        }
+        false
+    }
+
     pub fn marks(&self, node: usize) -> Marks {
         self.nodes[node].replica.as_ref().unwrap().marks()
     }
@@ -209,10 +340,15 @@ impl Cluster {
         self.marks(node).recovering.is_none()
     }
 
+    /// The view in force.
+    pub fn view(&self) -> &View {
+        &self.council.views().view
+    }
+
     /// A key of a partition.
     pub fn key(&self, partition: u32, n: usize) -> Key {
         let all = (0..).map(|i| Key::from(format!("key{i}")));
-        let mut of_partition = all.filter(|k| self.view.partition_of_key(k).0 == partition);
+        let mut of_partition = all.filter(|k| self.view().partition_of_key(k).0 == partition);
         of_partition.nth(n).unwrap()
     }
 
@@ -318,4 +454,8 @@ impl Cluster {
         context.see(log, seq);
         context
     }
+}
+
+fn address(node: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, node as u8 + 1], 8080))
 }

@@ -162,6 +162,10 @@ impl World {
                 self.oracle.writes[write].key.clone(),
                 self.oracle.writes[write].stamp,
             );
+            // What nobody has any more is passed over.
+            if self.oracle.writes[write].gone {
+                continue;
+            }
             if !self.holds(node, &key, stamp)? && self.keeps_of(node, &key, Some(log)) {
                 return Err(format!(
                     "I2: node {node} moves past {dot} (write {write} of {key:?}) without it"
@@ -172,6 +176,29 @@ impl World {
             self.oracle.applied.insert((node, log), to);
         }
         Ok(())
+    }
+
+    /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of its key. Who is
+    /// only to hold it next may be turned away again.
+    pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
+        let w = &self.oracle.writes[write];
+        let (views, slot) = (self.decisions.council.views(), Slot::of(&w.key));
+        let member = self.nodes[node].member;
+        let holds = views.view.partition_of(member) == Some(views.view.partition(slot));
+        let mut closing = views.closing.iter();
+        let held = closing.any(|c| c.replicas.contains(&member) && c.slots.contains(slot));
+        let counts = !self.nodes[node].out && views.is_present(member) && (holds || held);
+        Ok(counts && self.keeps(node, &w.key) && self.holds(node, &w.key, w.stamp)?)
+    }
+
+    /// Whether another node keeps a write, so that it outlives this one's disk.
+    pub fn is_kept_without(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
+        for other in (0..self.nodes.len()).filter(|n| *n != node) {
+            if self.is_kept_at(other, write)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a node has a version of a key at least this new, or dropped a newer tombstone.
@@ -223,21 +250,20 @@ impl World {
     /// Finished logs count as durable in full.
     fn check_finished(&mut self, node: usize, batch: &Batch) -> Result<(), Failed> {
         for (key, value) in &batch.ops {
-            let (Some(b'f'), Some(bytes)) = (key.first(), value) else {
+            if key.first() != Some(&b'f') {
+                continue;
+            }
+            let (home, member) = finished_at(key);
+            let views = self.views_at(node);
+            let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
+            let Some(bytes) = value else {
+                // What its slots hold of the cohort is not known any more: it will be fetched anew.
+                let applied = &mut self.oracle.applied;
+                applied
+                    .retain(|(n, log), _| *n != node || log.member != member || !of_cohort(*log));
                 continue;
             };
             let finished: Finished = record::decode("f", bytes).map_err(|e| e.to_string())?;
-            let member = MemberId(u16::from_be_bytes([key[13], key[14]]));
-            let mut partition = [0; 4];
-            partition.copy_from_slice(&key[1..5]);
-            let mut since = [0; 8];
-            since.copy_from_slice(&key[5..13]);
-            let home = Home::Cohort(CohortId {
-                partition: PartitionId(u32::from_be_bytes(partition)),
-                since: u64::from_be_bytes(since),
-            });
-            let views = self.views_at(node);
-            let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
             let mut ends: BTreeMap<LogId, u64> = BTreeMap::new();
             for (&(_, log), &end) in &self.oracle.applied {
                 if log.member == member && finished.contains(log.incarnation) && of_cohort(log) {
@@ -549,6 +575,20 @@ fn forgotten_in(batch: &Batch) -> Vec<LogId> {
     let gone = batch.ops.iter().filter(|(_, value)| value.is_none());
     let gone = gone.filter(|(key, _)| key.first() == Some(&b'l'));
     gone.map(|(key, _)| log_at(key)).collect()
+}
+
+/// The cohort and the member of a record of finished logs, from its key.
+fn finished_at(key: &[u8]) -> (Home, MemberId) {
+    let mut partition = [0; 4];
+    partition.copy_from_slice(&key[1..5]);
+    let mut since = [0; 8];
+    since.copy_from_slice(&key[5..13]);
+    let id = CohortId {
+        partition: PartitionId(u32::from_be_bytes(partition)),
+        since: u64::from_be_bytes(since),
+    };
+    let member = MemberId(u16::from_be_bytes([key[13], key[14]]));
+    (Home::Cohort(id), member)
 }
 
 /// The log of a mark's key.

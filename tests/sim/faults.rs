@@ -227,7 +227,6 @@ impl World {
         if down || alone || refilling || self.nodes[node].comparing {
             return false;
         }
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|n| *n != node).collect();
         let mut gone = Vec::new();
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
@@ -235,11 +234,9 @@ impl World {
                 continue;
             }
             let copied = copy.is_some_and(|c| self.oracle.is_in(write, c));
-            let live = |n: &&usize| !self.nodes[**n].out;
-            let elsewhere = others
-                .iter()
-                .filter(live)
-                .any(|n| self.oracle.has(*n, write));
+            let Ok(elsewhere) = self.is_kept_without(node, write) else {
+                return false;
+            };
             if !elsewhere && !copied {
                 if w.copies >= 2 {
                     return false;

@@ -79,7 +79,11 @@ pub fn run_all(seeds: &[u64]) -> (u64, Vec<(u64, Box<Failure>)>) {
         Ok(done) => {
             steps.fetch_add(done.steps, Ordering::Relaxed);
         }
-        Err(failed) => failures.lock().unwrap().push((*seed, failed)),
+        Err(failed) => {
+            // Said at once: a long run need not end to be of use.
+            println!("seed {seed}: {}", failed.what);
+            failures.lock().unwrap().push((*seed, failed));
+        }
     });
     let mut failures = failures.into_inner().unwrap();
     failures.sort_by_key(|(seed, _)| *seed);

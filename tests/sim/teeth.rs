@@ -24,11 +24,11 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::ReuseLog, 10),
     (Rule::ServeEmpty, 10),
     (Rule::TrustOldDisk, 10),
-    (Rule::FinishUntold, 10),
+    (Rule::FinishUntold, 150),
     (Rule::ForgetFinished, 30),
     (Rule::CollectByTime, 60),
     (Rule::ServeOldView, 60),
-    (Rule::ReadyUnfilled, 200),
+    (Rule::ReadyUnfilled, 350),
     (Rule::WaitForever, 10),
 ];
 

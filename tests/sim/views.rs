@@ -119,11 +119,10 @@ impl World {
         let node = usize::from(member.0);
         self.stop_node(node, 0)?;
         self.nodes[node].out = true;
-        let others: Vec<usize> = (0..self.nodes.len()).filter(|n| *n != node).collect();
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
-            let elsewhere = others.iter().any(|n| self.has_now(*n, write));
-            if !w.gone && !w.dots.is_empty() && !elsewhere && self.has_now(node, write) {
+            let here = !w.gone && !w.dots.is_empty() && self.has_now(node, write);
+            if here && !self.is_kept_without(node, write)? {
                 self.oracle.writes[write].gone = true;
             }
         }
@@ -131,7 +130,7 @@ impl World {
     }
 
     /// Whether a write, or a newer one of its key, is on a node's disk.
-    pub fn has_now(&self, node: usize, write: usize) -> bool {
+    fn has_now(&self, node: usize, write: usize) -> bool {
         let w = &self.oracle.writes[write];
         let version = self.version_at(node, &w.key).ok().flatten();
         self.oracle.has(node, write) || version.is_some_and(|v| v.stamp >= w.stamp)

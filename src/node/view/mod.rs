@@ -22,6 +22,7 @@ use crate::protocol::slots::SlotSet;
 use crate::protocol::views::Cohort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Numbers about views, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,11 +88,11 @@ impl Member {
     }
 
     /// What is decided, as far as this node knows.
-    fn agreed(&self) -> Council {
+    fn agreed(&self) -> Arc<Council> {
         let local = self.council().map(|council| council.local());
         let decided = local.and_then(|local| local.borrow().views.clone());
         // Before the council has met all know the first view alone.
-        decided.unwrap_or_else(|| Council::first(self.known.borrow().view.clone()))
+        decided.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
     }
 
     fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {

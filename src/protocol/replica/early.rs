@@ -60,7 +60,7 @@ impl<S: Store, T> Replica<S, T> {
             match current {
                 Some(version) if version.dot == dot => {
                     let mine = Some(self.views.view.partition_of_key(&key)) == self.partition;
-                    if mine && self.is_cut_off(dot.log) {
+                    if mine && self.is_cut_off(dot) {
                         self.log_again(version);
                     }
                 }
@@ -90,17 +90,18 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether nobody can supply more of a log: its writer has started again, and every replica has said, since
-    /// it knows that, that it has no more than is here.
-    fn is_cut_off(&self, id: LogId) -> bool {
+    /// Whether nobody can supply a write: its writer has started again, and every replica has said, since
+    /// it knows that, that it has no more of the log than is here, or not this.
+    fn is_cut_off(&self, dot: Dot) -> bool {
+        let id = dot.log;
         let Some(tie) = self.tie_of(id) else {
             return false;
         };
         let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
         let have = self.logs.get(&id).map_or(0, |l| l.received);
-        self.is_closed(id)
-            && self.known_end(id) <= have
-            && self.peers_of(cohort).all(|(_, p)| p.has_told(cohort, met))
+        let told = |(_, p): (_, &super::gossip::Peer)| p.has_told(cohort, met);
+        let cut = self.is_closed(id) && self.known_end(id) <= have;
+        (cut && self.peers_of(cohort).all(told)) || self.is_lost(dot)
     }
 
     /// Gives a version the next dot of the own log; readers go on to see it.

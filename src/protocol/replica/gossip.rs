@@ -264,24 +264,28 @@ impl<S: Store, T> Replica<S, T> {
     /// The open log of each replica, as far as is known here. A closed one that is still on its way
     /// to the disk, or that versions came ahead of, is named instead: it must not end yet.
     fn open_logs(&self) -> Vec<LogId> {
-        let newest = self.peers.iter().filter_map(|(member, peer)| {
-            peer.incarnation.map(|incarnation| LogId {
-                member: *member,
-                incarnation,
-            })
-        });
-        let unsettled = |open: LogId| {
-            let of_member = LogId {
-                incarnation: 0,
-                ..open
-            }..open;
-            let mut closed = self.logs.range(of_member);
-            closed.find(|(id, log)| log.received > log.applied || self.has_early(**id))
+        let newest = self.peers.iter();
+        let newest = newest.filter_map(|(member, peer)| Some((*member, peer.incarnation?)));
+        let own = [(self.me, self.log.incarnation)];
+        let mut open: BTreeMap<MemberId, u64> = newest.chain(own).collect();
+        for (id, log) in self.logs.iter().filter(|(id, _)| **id != self.log) {
+            if log.received > log.applied || self.has_early(*id) {
+                let named = open.entry(id.member).or_insert(id.incarnation);
+                *named = id.incarnation.min(*named);
+            }
+        }
+        let log = |(member, incarnation)| LogId {
+            member,
+            incarnation,
         };
-        newest
-            .map(|open| unsettled(open).map_or(open, |(id, _)| *id))
-            .chain([self.log])
-            .collect()
+        open.into_iter().map(log).collect()
+    }
+
+    /// Whether a peer takes nothing more of a log, and holds nothing that came ahead of it.
+    pub(super) fn has_settled(&self, peer: &Peer, id: LogId) -> bool {
+        let gone = !self.views.is_present(id.member);
+        let open = peer.open.get(&id.member);
+        open.map_or(gone, |open| id.incarnation < *open)
     }
 
     fn send_beacons(&mut self) {
@@ -435,13 +439,17 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
+    /// The incarnation in which a member was last heard.
+    pub(super) fn incarnation_of(&self, member: MemberId) -> Option<u64> {
+        if member == self.me {
+            return Some(self.log.incarnation);
+        }
+        self.peers.get(&member).and_then(|p| p.incarnation)
+    }
+
     /// Whether nothing more can be written to a log: its writer has started again, or is out of the view for good.
     pub(super) fn is_closed(&self, id: LogId) -> bool {
-        let newest = if id.member == self.me {
-            Some(self.log.incarnation)
-        } else {
-            self.peers.get(&id.member).and_then(|p| p.incarnation)
-        };
+        let newest = self.incarnation_of(id.member);
         newest.is_some_and(|newest| id.incarnation < newest) || !self.views.is_present(id.member)
     }
 
@@ -469,11 +477,8 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether all who share a log take nothing more of it and are as far as this replica.
     fn is_level(&self, id: LogId, log: &Log) -> bool {
         let met = self.met(log.cohort);
-        let gone = !self.views.is_present(id.member);
         self.peers_of(log.cohort).all(|(member, p)| {
-            let knows = gone
-                || member == id.member
-                || p.open.get(&id.member).is_some_and(|c| id.incarnation < *c);
+            let knows = self.has_settled(p, id);
             // What it does not name it has nothing of; but it must have told.
             let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
             let level = p.level.get(&id).copied().unwrap_or(0);
@@ -506,11 +511,7 @@ impl<S: Store, T> Replica<S, T> {
                 continue;
             }
             for member in &tie.cohort.replicas {
-                let newest = if *member == self.me {
-                    Some(self.log.incarnation)
-                } else {
-                    self.peers.get(member).and_then(|p| p.incarnation)
-                };
+                let newest = self.incarnation_of(*member);
                 let gone = !self.views.is_present(*member);
                 let out = tie.cohort.until.map(|until| ids::incarnation(until, 0));
                 let Some(closed) = newest.or(out.filter(|_| gone)) else {
@@ -571,6 +572,7 @@ impl<S: Store, T> Replica<S, T> {
         let Some(log) = self.logs.remove(&id) else {
             return;
         };
+        self.joint.remove(&id);
         let finished = Arc::make_mut(&mut self.finished);
         let of_member = finished.entry((log.cohort, id.member)).or_default();
         of_member.insert(id.incarnation, end);

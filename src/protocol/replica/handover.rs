@@ -10,12 +10,16 @@ use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
+use super::ties::Tie;
 use super::{Effect, Replica};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Keys dropped in one go.
-const DROPPED: usize = 2_000;
+/// Keys dropped at a tick, and the same while clients are at work.
+const DROPPED: usize = 4_000;
+const BUSY_DROPPED: usize = 400;
+/// Runs of slots that are looked through at a tick.
+const LOOKED_THROUGH: usize = 1_000;
 
 /// What is on the disk and not kept here any more.
 pub(super) struct Leftover(VecDeque<(Bytes, Bytes)>);
@@ -48,51 +52,35 @@ impl<S: Store, T> Replica<S, T> {
             .ties
             .iter()
             .filter(|(id, tie)| tie.holder && tie.filled.is_none() && self.own != Some(**id));
-        let found = lacking.into_iter().find_map(|(id, tie)| {
-            let met = self.met(*id);
-            let owns = |m: &&MemberId| !tie.helpers.contains(m) && self.holds_now(**m, tie);
-            // Who only helps may still have what was deleted since.
-            let left = tie.suppliers.iter().filter(owns).all(|m| {
-                let peer = self.peers.get(m);
-                peer.is_some_and(|p| p.has_nothing(*id, met))
-            });
-            let mut sources = tie.suppliers.iter().filter(|m| {
-                let peer = self.peers.get(m);
-                let filled = peer.is_some_and(|p| p.alive(self.now) && p.filled.contains(id));
-                filled && (left || owns(m))
-            });
-            sources.next().map(|source| (*id, *source))
+        let mut found = lacking.filter_map(|(id, tie)| {
+            let source = self.supplier(*id, tie);
+            let source = source.or_else(|| self.joint_supplier(*id, tie));
+            source.map(|source| (*id, source))
         });
-        if let Some((cohort, source)) = found {
+        if let Some((cohort, source)) = found.next() {
             self.fetch_snapshot_from(source, cohort);
         }
     }
 
-    /// Waits no longer for what nobody has: of a cohort that never served, or whose disks are all lost. What it took
-    /// over from earlier ones is here when those are over.
-    fn settle_for_less(&mut self) {
-        let nobodys = |(id, tie): (&CohortId, &super::ties::Tie)| {
-            let met = self.met(*id);
-            let mut replicas = tie.cohort.replicas.iter();
-            let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
-            closed
-                && tie.filled.is_none()
-                && self.views.predecessor(&tie.cohort).is_none()
-                && self.peers_of(*id).all(|(_, p)| p.has_nothing(*id, met))
-        };
-        let nobodys: Vec<CohortId> = self
-            .ties
-            .iter()
-            .filter(|(id, tie)| nobodys((id, tie)))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in nobodys {
-            self.adopted(id);
-        }
+    /// A peer from which all of a cohort that is to be kept here can be fetched.
+    fn supplier(&self, id: CohortId, tie: &Tie) -> Option<MemberId> {
+        let met = self.met(id);
+        let owns = |m: &&MemberId| !tie.helpers.contains(m) && self.holds_now(**m, tie);
+        // Who only helps may still have what was deleted since.
+        let left = tie.suppliers.iter().filter(owns).all(|m| {
+            let peer = self.peers.get(m);
+            peer.is_some_and(|p| p.has_nothing(id, met))
+        });
+        let mut sources = tie.suppliers.iter().filter(|m| {
+            let peer = self.peers.get(m);
+            let filled = peer.is_some_and(|p| p.alive(self.now) && p.filled.contains(&id));
+            filled && (left || owns(m))
+        });
+        sources.next().copied()
     }
 
     /// Whether a member holds slots of a cohort in the view in force.
-    fn holds_now(&self, member: MemberId, tie: &super::ties::Tie) -> bool {
+    fn holds_now(&self, member: MemberId, tie: &Tie) -> bool {
         let view = &self.views.view;
         let partition = view.partition_of(member);
         partition.is_some_and(|p| tie.part.iter().any(|slot| view.partition(slot) == p))
@@ -114,7 +102,6 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Tells when all that the next view asks of this replica is here, and which cohorts are over.
     pub(super) fn end_cohorts(&mut self) {
-        self.settle_for_less();
         // Who came into a view without all that it is to hold says so when it has it.
         let now = Some(&self.views.view).filter(|_| !self.views.closing.is_empty());
         let asked = self.views.next.as_ref().or(now);
@@ -134,7 +121,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether everything that is to be held here is, as far as is known.
     fn is_ready(&self) -> bool {
-        let filled = |(id, tie): (&CohortId, &super::ties::Tie)| !tie.holder || self.is_filled(*id);
+        let filled = |(id, tie): (&CohortId, &Tie)| !tie.holder || self.is_filled(*id);
         self.ties.iter().all(filled)
             && self
                 .logs
@@ -152,11 +139,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let started_since = |incarnation: u64| ids::view_of(incarnation) >= until;
         let closed = tie.cohort.replicas.iter().all(|m| {
-            let newest = if *m == self.me {
-                Some(self.log.incarnation)
-            } else {
-                self.peers.get(m).and_then(|p| p.incarnation)
-            };
+            let newest = self.incarnation_of(*m);
             !self.views.is_present(*m) || newest.is_some_and(started_since)
         });
         let met = self.met(id);
@@ -171,15 +154,23 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Drops keys that are not kept here any more, some at a time.
     pub(super) fn drop_leftover(&mut self) -> Result<(), StoreError> {
+        if self.disk_is_behind() {
+            return Ok(());
+        }
+        let most = if self.busy { BUSY_DROPPED } else { DROPPED };
         let mut places = Vec::new();
-        while places.len() < DROPPED
-            && let Some((from, to)) = self.leftover.0.pop_front()
-        {
+        for _ in 0..LOOKED_THROUGH {
+            if places.len() >= most {
+                break;
+            }
+            let Some((from, to)) = self.leftover.0.pop_front() else {
+                break;
+            };
             self.store.scan(&from, &to, &mut |place, _| {
                 places.push(place);
-                places.len() < DROPPED
+                places.len() < most
             })?;
-            if places.len() == DROPPED
+            if places.len() == most
                 && let Some(last) = places.last()
             {
                 self.leftover.0.push_front((last.clone(), to));

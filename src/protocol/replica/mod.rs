@@ -9,6 +9,7 @@
 //! apply.rs       versions on their way to the store: winner, index, counts, batches
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
+//! joint.rs       what no single peer has in full
 //! early.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable, which logs are finished
@@ -25,6 +26,7 @@ mod apply;
 mod early;
 mod gossip;
 mod handover;
+mod joint;
 mod publish;
 mod pull;
 mod reads;
@@ -91,6 +93,8 @@ pub enum Event<T> {
     Down(MemberId),
     /// There is no room for writes, and why; or there is room again.
     DiskFull(Option<String>),
+    /// Whether clients are at work here: what can wait goes slower then.
+    Busy(bool),
     /// Time has passed. Wanted every 20 ms or so.
     Tick,
 }
@@ -283,6 +287,7 @@ pub struct Replica<S, T> {
 
     /// Versions that came ahead of their log, by their dots.
     early: BTreeMap<Dot, Key>,
+    joint: BTreeMap<LogId, joint::Gathered>,
     accept: accept::Accept<T>,
     tail: stream::Tail,
     stalled: Vec<reads::Stalled<T>>,
@@ -294,6 +299,7 @@ pub struct Replica<S, T> {
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
     disk_full: Option<String>,
+    busy: bool,
 
     /// The incarnation is on disk: others may hear of it.
     opened: bool,
@@ -373,6 +379,7 @@ impl<S: Store, T> Replica<S, T> {
             inflight: BTreeMap::new(),
             inflight_bytes: 0,
             early: record::load_early(&store)?,
+            joint: BTreeMap::new(),
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
             stalled: Vec::new(),
@@ -383,6 +390,7 @@ impl<S: Store, T> Replica<S, T> {
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
             disk_full: None,
+            busy: false,
             opened: false,
             effects: Vec::new(),
             marks_changed: true,
@@ -416,10 +424,13 @@ impl<S: Store, T> Replica<S, T> {
             };
             self.logs.insert(id, log);
         }
+        let (ties, own) = (&self.ties, self.own);
         let finished = Arc::make_mut(&mut self.finished);
         let mut gone = Vec::new();
         finished.retain(|(cohort, member), _| {
-            let kept = self.ties.contains_key(cohort);
+            // Which logs are finished is told by those that are not: without these it says nothing.
+            let tie = ties.get(cohort);
+            let kept = tie.is_some_and(|t| t.filled.is_some() || own == Some(*cohort));
             if !kept {
                 gone.push(record::finished_key(*cohort, *member));
             }
@@ -486,6 +497,7 @@ impl<S: Store, T> Replica<S, T> {
             Event::Persisted(no) => self.persisted(no),
             Event::Down(member) => self.down(member),
             Event::DiskFull(reason) => self.disk_full = reason,
+            Event::Busy(busy) => self.busy = busy,
             Event::Tick => self.tick(),
         }
     }
@@ -551,12 +563,15 @@ impl<S: Store, T> Replica<S, T> {
         self.snapshot_tick();
         self.follow();
         self.try_serve();
+        if let Err(error) = self.drop_leftover() {
+            self.effects.push(Effect::Fault(error));
+        }
         if self.gossip_due() {
             self.finish_logs();
+            let chores = self.settle_for_less();
             self.end_cohorts();
-            let chores = self.settle_early();
+            let chores = chores.and_then(|()| self.settle_early());
             let chores = chores.and_then(|()| self.collect_tombstones());
-            let chores = chores.and_then(|()| self.drop_leftover());
             if let Err(error) = chores.and_then(|()| self.prune_index()) {
                 self.effects.push(Effect::Fault(error));
             }

@@ -2,12 +2,13 @@
 //!
 //! The answer is found through the index of unstable dots: the keys of the missing dots, and for
 //! each key the sender's version of it, be it that write or a newer one. So `applied` may move past
-//! all those dots at once, and nothing is scanned or compared.
+//! all those dots at once, and nothing is scanned or compared. What no single peer has in full is gathered from
+//! several (joint.rs).
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{Message, Pull, Range};
 use super::super::record::{self, IndexRun};
-use super::super::slots::Slot;
+use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
@@ -82,25 +83,37 @@ impl<S: Store, T> Replica<S, T> {
                 .filter_map(|m| self.peers.get_key_value(m))
         };
         let alive = || suppliers().filter(|(_, p)| p.alive(now));
-        // Who is known to have it; else its writer; and another one than last time, if there is.
+        // Who is known to have it; else its writer, while it writes; and another one than last time, if there is.
+        let writes = |m: MemberId, p: &super::gossip::Peer| {
+            m == id.member && p.incarnation == Some(id.incarnation)
+        };
         let holder = alive()
             .filter(|(m, p)| has(p) && Some(**m) != avoid)
             .max_by_key(|(_, p)| p.applied.get(&id).copied())
             .or_else(|| alive().find(|(_, p)| has(p)))
-            .or_else(|| alive().find(|(m, _)| **m == id.member))
+            .or_else(|| alive().find(|(m, p)| writes(**m, p)))
             .map(|(m, _)| *m);
-        let Some(from) = holder else {
-            return;
-        };
+        match holder {
+            Some(from) => {
+                let slots = tie.part.clone();
+                self.send_pull(from, id, received, slots);
+            }
+            None => self.gather(id),
+        }
+    }
+
+    /// Asks a peer for the writes of a log after a seq.
+    pub(super) fn send_pull(&mut self, from: MemberId, id: LogId, after: u64, slots: SlotSet) {
         if let Some(log) = self.logs.get_mut(&id) {
             log.pull = Some(PullState {
                 from,
-                sent_us: now.mono_us,
+                sent_us: self.now.mono_us,
             });
         }
         let pull = Pull {
             log: id,
-            after: received,
+            after,
+            slots,
         };
         self.send(from, Message::Pull(pull));
     }
@@ -120,7 +133,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Answers a pull from the index and the store.
     pub(super) fn pulled(&mut self, from: MemberId, pull: Pull) -> Result<(), StoreError> {
-        let Pull { log: id, after } = pull;
+        let Pull {
+            log: id,
+            after,
+            slots,
+        } = pull;
         let Some(log) = self.logs.get(&id).copied() else {
             // Over and forgotten here: who still misses it lost more than a log.
             let too_old = self.is_finished(id);
@@ -136,7 +153,10 @@ impl<S: Store, T> Replica<S, T> {
             }
             return Ok(());
         };
-        if after >= log.applied || !self.supplies(from, log.cohort) {
+        // Who asks for what is not kept here knows other views.
+        let tie = self.ties.get(&log.cohort);
+        let supplies = tie.is_some_and(|t| t.peers.contains(&from) && slots.is_within(&t.part));
+        if after >= log.applied || !supplies {
             return Ok(());
         }
         let mut range = Range {
@@ -216,6 +236,11 @@ impl<S: Store, T> Replica<S, T> {
                 self.fetch_snapshot_from(from, cohort);
             }
             return Ok(());
+        }
+        // It does not have all that is kept here.
+        let tie = self.ties.get(&cohort);
+        if tie.is_some_and(|t| !t.suppliers.contains(&from)) {
+            return self.gathered(from, range);
         }
         if range.after > received {
             return Ok(());

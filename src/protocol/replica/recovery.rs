@@ -205,7 +205,8 @@ impl<S: Store, T> Replica<S, T> {
             let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
             match self.logs.get(&log) {
                 _ if !claimed || broken(Rule::TrustOldDisk) => false,
-                Some(l) => l.applied < seq,
+                // What a snapshot has just brought is on its way to the disk.
+                Some(l) => l.received < seq,
                 None => seq > 0 && !self.is_finished(log),
             }
         };

@@ -22,7 +22,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Bytes of one chunk, at most, but for a single larger version.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: u32 = 512 << 10;
+/// The same, and the time between two chunks, in microseconds, while clients are at work at either end: they are
+/// not to notice that data is being moved.
+const BUSY_CHUNK_BYTES: u32 = 64 << 10;
+const BUSY_PAUSE_US: u64 = 20_000;
 /// A chunk that did not come in this time is asked for again, in microseconds.
 const CHUNK_TIMEOUT_US: u64 = 500_000;
 /// Chunks asked for in vain before another peer is asked.
@@ -38,25 +42,57 @@ pub(super) struct Fetch {
     /// The sender's marks at the start.
     first: Option<Start>,
     asked_us: u64,
+    /// The next chunk is to be asked for at this time.
+    due_us: Option<u64>,
+    /// Clients are at work at the sender.
+    busy: bool,
     tries: u8,
 }
 
-struct Start {
+/// Where the sender was in a cohort's logs when it began.
+pub(super) struct Start {
     logs: Vec<LogReport>,
     finished: Vec<(MemberId, record::Finished)>,
 }
 
 impl Start {
-    /// Whether the sender had a write of a log of the cohort, when it began.
+    /// How far the sender had a log of the cohort; `None` when it had all of it and has forgotten it.
+    pub(super) fn applied(&self, log: LogId) -> Option<u64> {
+        let report = self.logs.iter().find(|r| r.log == log);
+        let mut finished = self.finished.iter();
+        let over =
+            |(m, f): &(MemberId, record::Finished)| *m == log.member && f.contains(log.incarnation);
+        match report {
+            None if finished.any(over) => None,
+            report => Some(report.map_or(0, |r| r.applied)),
+        }
+    }
+
+    /// Whether the sender had a write of a log of the cohort.
     fn covers(&self, dot: Dot) -> bool {
-        self.logs
-            .iter()
-            .any(|r| r.log == dot.log && dot.seq <= r.applied)
-            || (!self.logs.iter().any(|r| r.log == dot.log)
-                && self
-                    .finished
-                    .iter()
-                    .any(|(m, f)| *m == dot.log.member && f.contains(dot.log.incarnation)))
+        self.applied(dot.log)
+            .is_none_or(|applied| dot.seq <= applied)
+    }
+
+    /// Where a replica is that has got these parts.
+    pub(super) fn joined(parts: Vec<Self>) -> Self {
+        let logs: BTreeSet<LogId> = parts.iter().flat_map(|p| &p.logs).map(|r| r.log).collect();
+        let report = |log: LogId| {
+            let applied = parts.iter().filter_map(|p| p.applied(log)).min();
+            let reports = parts.iter().flat_map(|p| &p.logs);
+            let stable = reports.filter(|r| r.log == log).map(|r| r.stable).max();
+            let applied = applied.unwrap_or(0);
+            let stable = stable.unwrap_or(0).min(applied);
+            LogReport {
+                log,
+                applied,
+                stable,
+            }
+        };
+        Self {
+            logs: logs.into_iter().map(report).collect(),
+            finished: parts.into_iter().flat_map(|p| p.finished).collect(),
+        }
     }
 }
 
@@ -75,28 +111,32 @@ impl<S: Store, T> Replica<S, T> {
         let Some(tie) = self.ties.get_mut(&cohort) else {
             return;
         };
-        if !own {
+        let slots = tie.part.common(&self.views.part(&tie.cohort, from));
+        if !own && slots == tie.part {
             tie.filled = None;
         }
         self.snapshot = Some(Fetch {
             from,
             id: self.now.mono_us,
             cohort,
-            slots: tie.part.clone(),
+            slots,
             after: Key::new(),
             first: None,
             asked_us: self.now.mono_us,
+            due_us: None,
+            busy: false,
             tries: 0,
         });
         self.ask_chunk();
     }
 
     fn ask_chunk(&mut self) {
-        let now = self.now.mono_us;
+        let (now, busy) = (self.now.mono_us, self.busy);
         let Some(fetch) = &mut self.snapshot else {
             return;
         };
         fetch.asked_us = now;
+        fetch.due_us = None;
         let (to, pull) = (
             fetch.from,
             SnapshotPull {
@@ -104,18 +144,35 @@ impl<S: Store, T> Replica<S, T> {
                 cohort: fetch.cohort,
                 slots: fetch.slots.clone(),
                 after: fetch.after.clone(),
+                bytes: match busy || fetch.busy {
+                    true => BUSY_CHUNK_BYTES,
+                    false => CHUNK_BYTES,
+                },
             },
         );
         self.send(to, Message::SnapshotPull(pull));
     }
 
-    /// Asks again for a chunk that did not come, or gives the sender up.
+    /// Asks for the next chunk, when it is time for it and the disk keeps up.
+    fn ask_when_due(&mut self) {
+        let now = self.now.mono_us;
+        let due = self.snapshot.as_ref().and_then(|fetch| fetch.due_us);
+        if due.is_some_and(|due| due <= now) && !self.disk_is_behind() {
+            self.ask_chunk();
+        }
+    }
+
+    /// Asks for the next chunk when it is time, again for one that did not come, or gives the sender up.
     pub(super) fn snapshot_tick(&mut self) {
+        self.ask_when_due();
         let now = self.now;
         let behind = self.disk_is_behind();
         let Some(fetch) = &mut self.snapshot else {
             return;
         };
+        if fetch.due_us.is_some() {
+            return;
+        }
         if now.mono_us.saturating_sub(fetch.asked_us) < CHUNK_TIMEOUT_US || behind {
             return;
         }
@@ -172,19 +229,21 @@ impl<S: Store, T> Replica<S, T> {
                 .map(|((_, member), f)| (*member, f.clone()))
                 .collect(),
             promise: self.promises.given(),
+            busy: self.busy,
         };
+        let most = pull.bytes.clamp(1, CHUNK_BYTES) as usize;
         let (mut bytes, mut found) = (0, Vec::new());
         for (from, to) in ranges(&pull.slots, &just_after(&pull.after)) {
             self.store.scan(&from, &to, &mut |key, value| {
                 bytes += key.len() + value.len();
                 found.push((key, value));
-                bytes < CHUNK_BYTES
+                bytes < most
             })?;
-            if bytes >= CHUNK_BYTES {
+            if bytes >= most {
                 break;
             }
         }
-        if bytes >= CHUNK_BYTES {
+        if bytes >= most {
             chunk.upto = found.last().map(|(key, _)| key.clone());
         }
         for (key, value) in found {
@@ -254,12 +313,22 @@ impl<S: Store, T> Replica<S, T> {
             Some(upto) => {
                 fetch.after = upto;
                 fetch.tries = 0;
+                fetch.busy = chunk.busy;
+                let pause = match self.busy || chunk.busy {
+                    true => BUSY_PAUSE_US,
+                    false => 0,
+                };
+                fetch.due_us = Some(self.now.mono_us + pause);
                 self.snapshot = Some(fetch);
-                self.ask_chunk();
+                self.ask_when_due();
             }
             None => {
-                if let Some(start) = fetch.first {
-                    self.adopt(fetch.cohort, start)?;
+                let tie = self.ties.get(&fetch.cohort);
+                let whole = tie.is_some_and(|t| t.part == fetch.slots);
+                match fetch.first {
+                    Some(start) if whole => self.adopt(fetch.cohort, start)?,
+                    Some(start) => self.gathered_part(from, fetch.cohort, start),
+                    None => {}
                 }
             }
         }
@@ -267,7 +336,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// Everything of a cohort up to the sender's marks is here.
-    fn adopt(&mut self, cohort: CohortId, start: Start) -> Result<(), StoreError> {
+    pub(super) fn adopt(&mut self, cohort: CohortId, start: Start) -> Result<(), StoreError> {
         // Some may have ended here since the sender told.
         let mut logs = start.logs;
         logs.retain(|report| !self.is_finished(report.log));

@@ -8,6 +8,7 @@ use super::super::slots::{Slot, SlotSet};
 use super::super::store::Store;
 use super::super::views::{Cohort, CohortId, Home, Views};
 use super::Replica;
+use super::snapshot::Start;
 use std::collections::BTreeMap;
 
 /// What this replica has to do with one cohort.
@@ -23,6 +24,8 @@ pub(super) struct Tie {
     pub(super) part: SlotSet,
     /// Everything up to the marks of its logs has been taken in, and is durable once this batch is.
     pub(super) filled: Option<u64>,
+    /// The parts of it that have come from peers of which none has all of it.
+    pub(super) gathered: BTreeMap<MemberId, Start>,
     /// Slots of it are to be served here, now or next.
     pub(super) holder: bool,
 }
@@ -42,6 +45,7 @@ impl Tie {
             helpers: peers.iter().copied().filter(|m| !holds(*m)).collect(),
             holder: holds(me),
             filled: filled.filter(|f| part.is_within(f)).map(|_| 0),
+            gathered: BTreeMap::new(),
             peers,
             part,
             cohort,
@@ -112,14 +116,6 @@ impl<S: Store, T> Replica<S, T> {
         }
         let filled = self.ties.get(&id).and_then(|t| t.filled);
         filled.is_some_and(|no| no <= self.durable_batch)
-    }
-
-    /// Whether all that a member keeps of a cohort is kept here too.
-    pub(super) fn supplies(&self, member: MemberId, id: CohortId) -> bool {
-        let tie = self.ties.get(&id);
-        tie.is_some_and(|t| {
-            t.peers.contains(&member) && self.views.part(&t.cohort, member).is_within(&t.part)
-        })
     }
 
     /// Whether logs are shared with nobody.

@@ -1,0 +1,201 @@
+//! What no single peer has in full: gathered from several.
+//!
+//! While cohorts are closing, members keep different slots of one. A late write is streamed to all of them, and
+//! when its writer then loses its disk, only those are left who got it, and each of them has it only if it keeps
+//! its slot. Or the disks of all who kept everything are lost. Then a replica gathers what each of them has. It does so
+//! when no peer can supply all of it: all who share the cohort have told what they have, and take no more from the
+//! writer. What none of them has is lost, and its dots are passed over.
+
+use super::super::ids::{Dot, LogId, MemberId};
+use super::super::message::Range;
+use super::super::store::{Store, StoreError};
+use super::super::version::Key;
+use super::super::views::CohortId;
+use super::snapshot::Start;
+use super::ties::Tie;
+use super::{Replica, gossip::Peer};
+use std::collections::BTreeMap;
+
+/// A part of a log that is being gathered.
+pub(super) struct Gathered {
+    /// Where the log was when that began.
+    after: u64,
+    /// How far each peer's versions have come.
+    upto: BTreeMap<MemberId, u64>,
+    /// The keys of those versions.
+    keys: BTreeMap<u64, Key>,
+    /// Some came without their dots.
+    unnamed: bool,
+    /// All of it up to here has come.
+    end: Option<u64>,
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Asks the next of several peers for what it has of a log, or goes on with the log when all have answered.
+    pub(super) fn gather(&mut self, id: LogId) {
+        let Some(sources) = self.joint_sources(id) else {
+            self.joint.remove(&id);
+            return;
+        };
+        let after = self.logs.get(&id).map_or(0, |l| l.received);
+        let fresh = || Gathered {
+            after,
+            upto: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            unnamed: false,
+            end: None,
+        };
+        let state = self.joint.entry(id).or_insert_with(fresh);
+        if state.after != after {
+            *state = fresh();
+        }
+        let come = |m: &MemberId| state.upto.get(m).copied().unwrap_or(after);
+        let mut lacking = sources.iter().filter(|(m, end)| come(m) < *end);
+        // Who is away is waited for, after the others.
+        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        if let Some((from, _)) = lacking.clone().find(|(m, _)| alive(m)) {
+            let (from, come) = (*from, come(from));
+            let tie = self.tie_of(id);
+            let slots = tie.map(|t| t.part.common(&self.views.part(&t.cohort, from)));
+            self.send_pull(from, id, come, slots.unwrap_or_default());
+        } else if lacking.next().is_none() {
+            state.end = sources.iter().map(|(_, end)| *end).max();
+            self.pass_over(id);
+        }
+    }
+
+    /// The peers from which a log is to be gathered, and how far each of them is; `None` while one peer alone may
+    /// supply it, or somebody has not told yet.
+    fn joint_sources(&self, id: LogId) -> Option<Vec<(MemberId, u64)>> {
+        let (log, tie) = self.logs.get(&id).zip(self.tie_of(id))?;
+        if !self.is_closed(id) || !self.all_told(log.cohort) {
+            return None;
+        }
+        let far = |p: &Peer| p.applied.get(&id).copied().unwrap_or(0);
+        let peers = self.peers_of(log.cohort).map(|(m, p)| (m, far(p)));
+        let further: Vec<_> = peers.filter(|(_, end)| *end > log.received).collect();
+        let several = further.iter().all(|(m, _)| !tie.suppliers.contains(m));
+        several.then_some(further)
+    }
+
+    /// Whether all who share a cohort have told what they have of it, or that they have nothing.
+    fn all_told(&self, id: CohortId) -> bool {
+        let met = self.met(id);
+        let told = |p: &Peer| p.has_told(id, met) || p.has_nothing(id, met);
+        self.peers_of(id).all(|(_, p)| told(p))
+    }
+
+    /// Takes in what one of several peers has.
+    pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
+        let id = range.log;
+        let received = self.logs.get(&id).map_or(0, |l| l.received);
+        let Some(state) = self.joint.get_mut(&id).filter(|s| s.after == received) else {
+            return Ok(());
+        };
+        let upto = state.upto.entry(from).or_insert(received);
+        if range.after != *upto {
+            return Ok(());
+        }
+        *upto += range.keys.len() as u64;
+        let dots = (range.after + 1..).zip(range.keys);
+        state.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
+        let came = self.take_versions(range.versions)?;
+        self.note_early(came);
+        self.gather(id);
+        Ok(())
+    }
+
+    /// Takes note that a snapshot of a part of a cohort has come.
+    pub(super) fn gathered_part(&mut self, from: MemberId, cohort: CohortId, start: Start) {
+        if !self.takes(cohort) {
+            if let Some(tie) = self.ties.get_mut(&cohort) {
+                tie.gathered.insert(from, start);
+            }
+            return;
+        }
+        for (id, state) in &mut self.joint {
+            if self.logs.get(id).is_some_and(|l| l.cohort == cohort) {
+                let upto = state.upto.entry(from).or_insert(state.after);
+                *upto = start.applied(*id).unwrap_or(u64::MAX).max(*upto);
+                state.unnamed = true;
+            }
+        }
+    }
+
+    /// Goes on with a log of which all that is left has come, when nobody holds more that came ahead of it.
+    fn pass_over(&mut self, id: LogId) {
+        let Some(end) = self.joint.get(&id).and_then(|s| s.end) else {
+            return;
+        };
+        let dots = Dot { log: id, seq: 0 }..=Dot { log: id, seq: end };
+        let mut early = self.early.range(dots);
+        let mut peers = self.tie_of(id).into_iter().flat_map(|t| &t.peers);
+        let settled = peers.all(|m| self.peers.get(m).is_some_and(|p| self.has_settled(p, id)));
+        if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
+            return;
+        }
+        let Some(mut state) = self.joint.remove(&id) else {
+            return;
+        };
+        for seq in state.after + 1..=end {
+            let key = state.keys.remove(&seq).unwrap_or_default();
+            self.stage_dot(Dot { log: id, seq }, key);
+        }
+        if state.unnamed {
+            self.close_run(id);
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.indexed_from = end;
+            }
+        }
+    }
+
+    /// Whether a write that came ahead of its log is among those that nobody else has.
+    pub(super) fn is_lost(&self, dot: Dot) -> bool {
+        let state = self.joint.get(&dot.log);
+        state.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
+    }
+
+    /// The peers that have parts of a cohort that is to be kept here; `None` while one of them alone, or somebody
+    /// else, may supply all of it.
+    fn joint_suppliers(&self, id: CohortId, tie: &Tie) -> Option<Vec<MemberId>> {
+        let mut replicas = tie.cohort.replicas.iter();
+        let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
+        // What it took over from earlier ones is here when those are over.
+        let first = closed && self.views.predecessor(&tie.cohort).is_none();
+        if tie.filled.is_some() || !first || !self.all_told(id) {
+            return None;
+        }
+        let filled = self.peers_of(id).filter(|(_, p)| p.filled.contains(&id));
+        let filled: Vec<MemberId> = filled.map(|(m, _)| m).collect();
+        if filled.iter().any(|m| tie.suppliers.contains(m)) {
+            return None;
+        }
+        let meets = |m: &MemberId| self.views.part(&tie.cohort, *m).meets(&tie.part);
+        Some(filled.into_iter().filter(meets).collect())
+    }
+
+    /// The next peer to fetch a part of a cohort from.
+    pub(super) fn joint_supplier(&self, id: CohortId, tie: &Tie) -> Option<MemberId> {
+        let mut suppliers = self.joint_suppliers(id, tie)?.into_iter();
+        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        suppliers.find(|m| !tie.gathered.contains_key(m) && alive(m))
+    }
+
+    /// Waits no longer for what nobody has: of a cohort of which all parts that are left are here, be it none.
+    pub(super) fn settle_for_less(&mut self) -> Result<(), StoreError> {
+        let all_here = |(id, tie): &(&CohortId, &Tie)| {
+            let suppliers = self.joint_suppliers(**id, tie);
+            suppliers.is_some_and(|s| s.iter().all(|m| tie.gathered.contains_key(m)))
+        };
+        let ties = self.ties.iter().filter(all_here);
+        for id in ties.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let parts = self
+                .ties
+                .get_mut(&id)
+                .map(|t| std::mem::take(&mut t.gathered));
+            let parts = parts.unwrap_or_default();
+            self.adopt(id, Start::joined(parts.into_values().collect()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Views that change: following, handing over, and what a disk that is lost meanwhile may not do.
+
+use crate::cluster::Cluster;
+use causeway::protocol::context::Context;
+use causeway::protocol::council::Command;
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::op::Refusal;
+use causeway::protocol::placement::Change;
+use causeway::protocol::replica::Event;
+use causeway::protocol::version::Key;
+use causeway::protocol::view::PartitionId;
+use std::collections::BTreeSet;
+
+#[test]
+fn a_change_comes_to_an_end_and_keeps_everything() {
+    let mut c = Cluster::new(2, 1);
+    let (one, other, none) = (c.key(0, 0), c.key(1, 0), Context::default());
+    c.put(0, &one, Some("1"), &none);
+    let seen = c.put(1, &other, Some("2"), &none);
+    c.change(Change::SetK(2));
+    assert!(c.views_settle());
+    for node in 0..2 {
+        assert_eq!(c.value(node, &one, &seen).as_deref(), Some("1"));
+        assert_eq!(c.value(node, &other, &seen).as_deref(), Some("2"));
+    }
+}
+
+#[test]
+fn what_a_snapshot_brings_does_not_make_the_disk_look_old_while_it_is_on_its_way_there() {
+    let mut c = Cluster::new(2, 1);
+    let (key, none) = (c.key(1, 0), Context::default());
+    // The disk knows that the first write is stable when the second one is written.
+    c.put(1, &key, Some("1"), &none);
+    c.run_ms(200);
+    c.put(1, &key, Some("2"), &none);
+    // Node 0 is to hold the key too. It gets a snapshot, and its disk is slow.
+    c.change(Change::SetK(2));
+    c.tell_all();
+    c.run_ms(2);
+    c.nodes[0].disk_hangs = true;
+    c.run_ms(400);
+    assert!(c.serves(0), "{:?}", c.marks(0).recovering);
+    c.nodes[0].disk_hangs = false;
+    assert!(c.views_settle());
+}
+
+#[test]
+fn who_lacks_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    // Node 1 lacks some writes, which are not in node 0's newest log.
+    c.cut(0, 1);
+    let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    let mut seen = none;
+    for key in &keys {
+        seen = c.put(0, key, Some("1"), &seen);
+    }
+    assert!(seen.get(log).is_some());
+    c.stop(0);
+    c.start(0);
+    c.step(1, Event::DiskFull(Some("full".into())));
+    c.heal();
+    c.run_ms(1_500);
+    // Node 2 comes and takes over some slots. Then it is to hold them all, and has to fetch them first.
+    let node = c.add();
+    c.tell(0);
+    c.run_ms(500);
+    c.enact(2);
+    c.tell(0);
+    c.tell(node);
+    c.run_ms(300);
+    c.change(Change::SetK(3));
+    c.tell(0);
+    c.tell(node);
+    let key = keys.iter().find(|k| c.view().partition_of_key(k).0 == 0);
+    for _ in 0..100 {
+        c.run_ms(1);
+        let read = c.get(0, key.unwrap(), &seen).unwrap();
+        assert!(read.context.get(log).is_some(), "node 1 does not have it");
+    }
+    c.step(1, Event::DiskFull(None));
+    assert!(c.views_settle());
+}
+
+#[test]
+fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // Node 2 follows, and gets what node 1 has no room for. Then the writer loses its disk.
+    c.step(1, Event::DiskFull(Some("full".into())));
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.step(1, Event::DiskFull(None));
+    c.start(0);
+    c.run_ms(1_000);
+    assert!(c.views_settle());
+    let taken_over: Vec<&Key> = keys
+        .iter()
+        .filter(|k| c.view().partition_of_key(k).0 == 1)
+        .collect();
+    assert!(!taken_over.is_empty());
+    for key in taken_over {
+        assert_eq!(c.value(node, key, &none).as_deref(), Some("1"));
+    }
+}
+
+#[test]
+fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
+    let mut c = Cluster::new(5, 1);
+    let keys: Vec<Key> = (0..30).map(|n| c.key(4, n)).collect();
+    let mut seen = Context::default();
+    for key in &keys {
+        seen = c.put(4, key, Some("1"), &seen);
+    }
+    c.change(Change::SetK(2));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.enact(2);
+    let partitions = keys.iter().map(|k| c.view().partition_of_key(k));
+    let partitions: BTreeSet<PartitionId> = partitions.collect();
+    let own = c.view().partition_of(MemberId(4));
+    assert!(partitions.len() == 2 && partitions.iter().any(|p| Some(*p) == own));
+    // One who takes over slots has not heard of the new view: the cohort is not over.
+    let other = partitions.into_iter().find(|p| Some(*p) != own).unwrap();
+    let deaf = usize::from(c.view().replicas(other)[0].0);
+    (0..5).filter(|n| *n != deaf).for_each(|n| c.tell(n));
+    c.run_ms(300);
+    c.stop(4);
+    c.nodes[4].disk.wipe();
+    c.start(4);
+    c.run_ms(1_000);
+    assert!(c.views_settle());
+    for key in &keys {
+        let partition = c.view().partition_of_key(key);
+        for member in c.view().replicas(partition).to_vec() {
+            let value = c.value(usize::from(member.0), key, &seen);
+            assert_eq!(value.as_deref(), Some("1"), "{member}");
+        }
+    }
+}
+
+#[test]
+fn who_was_given_up_and_comes_back_pushes_nothing() {
+    let mut c = Cluster::new(3, 3);
+    let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.cut(0, 2);
+    c.cut(1, 2);
+    c.run_ms(600);
+    c.put(2, &key, Some("alone"), &seen);
+    let (change, give_up) = (Change::Remove(MemberId(2)), true);
+    c.decide(Command::Change { change, give_up });
+    (0..2).for_each(|n| c.tell(n));
+    c.enact(2);
+    (0..2).for_each(|n| c.tell(n));
+    let newest = c.put(0, &key, Some("2"), &seen);
+    // It has not heard that it is out, and goes on.
+    c.heal();
+    c.put(2, &other, Some("alone"), &seen);
+    c.run_ms(2_000);
+    for node in 0..2 {
+        assert_eq!(c.value(node, &key, &newest).as_deref(), Some("2"));
+        assert_eq!(c.value(node, &other, &newest), None);
+        let logs = c.marks(node).logs;
+        assert!(logs.keys().all(|log| log.member != MemberId(2)), "{logs:?}");
+    }
+    // A client of the new view gets nothing from it.
+    assert!(matches!(
+        c.get(2, &key, &newest),
+        Err(Refusal::OldView { .. })
+    ));
+    assert!(c.views_settle());
+    assert!(c.nodes[2].replica.is_none(), "it was told that it is out");
+}
