@@ -37,8 +37,8 @@ pub enum KeysBody {
     Append(String),
 }
 
-/// A reply in plain text that is not the one that was wanted.
-type Refused = HttpResponse;
+/// What is wrong with a request, for a reply with 400.
+type Refused = String;
 
 /// Read a list.
 #[utoipa::path(
@@ -66,7 +66,7 @@ pub async fn get(
     let asked = key(req).and_then(|key| Ok((key, freshness(req.query_string())?)));
     let (key, freshness) = match asked {
         Ok(asked) => asked,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return Ok(bad(&refused)),
     };
     let local = freshness == Freshness::Local;
     Ok(match member.list(&key, freshness).await {
@@ -108,7 +108,7 @@ pub async fn post(
     let change = what(&body).and_then(|what| change(req, what));
     Ok(match change {
         Ok(change) => done(member.change_list(change).await),
-        Err(refused) => refused,
+        Err(refused) => bad(&refused),
     })
 }
 
@@ -138,7 +138,7 @@ pub async fn delete(
     let member = surface.member()?;
     Ok(match change(req, What::Delete) {
         Ok(change) => done(member.change_list(change).await),
-        Err(refused) => refused,
+        Err(refused) => bad(&refused),
     })
 }
 
@@ -220,7 +220,7 @@ fn key(req: &HttpRequest) -> Result<Bytes, Refused> {
         _ if std::str::from_utf8(&key).is_err() => "the key is not UTF-8".to_owned(),
         _ => return Ok(Bytes::from(key)),
     };
-    Err(bad(&why))
+    Err(why)
 }
 
 fn freshness(query: &str) -> Result<Freshness, Refused> {
@@ -229,11 +229,11 @@ fn freshness(query: &str) -> Result<Freshness, Refused> {
         consistency: Option<String>,
     }
     let query: Query = serde_urlencoded::from_str(query)
-        .map_err(|why| bad(&format!("the query cannot be read: {why}")))?;
+        .map_err(|why| format!("the query cannot be read: {why}"))?;
     match query.consistency.as_deref() {
         None | Some("linearizable") => Ok(Freshness::Linearizable),
         Some("local") => Ok(Freshness::Local),
-        Some(_) => Err(bad("`consistency` is neither linearizable nor local")),
+        Some(_) => Err("`consistency` is neither linearizable nor local".to_owned()),
     }
 }
 
@@ -242,9 +242,9 @@ fn what(body: &[u8]) -> Result<What, Refused> {
     match serde_json::from_slice(body) {
         Ok(KeysBody::Put(items)) => Ok(What::Put(items.into_iter().map(item).collect())),
         Ok(KeysBody::Append(text)) => Ok(What::Append(item(text))),
-        Err(why) => Err(bad(&format!(
+        Err(why) => Err(format!(
             "the body is not understood ({why}): send {{\"type\":\"PUT\",\"value\":[\"...\"]}} or {{\"type\":\"APPEND\",\"value\":\"...\"}}"
-        ))),
+        )),
     }
 }
 
@@ -254,9 +254,9 @@ fn change(req: &HttpRequest, what: What) -> Result<Change, Refused> {
         .get(IDEMPOTENCY_KEY)
         .map(HeaderValue::as_bytes);
     if once.is_some_and(|once| once.is_empty() || once.len() > MAX_ONCE_BYTES) {
-        return Err(bad(&format!(
+        return Err(format!(
             "an Idempotency-Key has 1 to {MAX_ONCE_BYTES} bytes"
-        )));
+        ));
     }
     Ok(Change {
         key: key(req)?,
@@ -274,9 +274,9 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refused> {
     match (if_match.as_deref(), if_none.as_deref()) {
         (None, None) => Ok(Condition::Always),
         (None, Some("*")) => Ok(Condition::Absent),
-        (None, Some(_)) => Err(bad(
-            "If-None-Match takes only * for a change: the key must not be there",
-        )),
+        (None, Some(_)) => {
+            Err("If-None-Match takes only * for a change: the key must not be there".to_owned())
+        }
         (Some("*"), None) => Ok(Condition::Present),
         // One that is none of ours matches nothing.
         (Some(tags), None) => Ok(Condition::Revision(
@@ -284,7 +284,7 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refused> {
                 .filter_map(|tag| revision(tag.trim()))
                 .collect(),
         )),
-        (Some(_), Some(_)) => Err(bad("send If-Match or If-None-Match, not both")),
+        (Some(_), Some(_)) => Err("send If-Match or If-None-Match, not both".to_owned()),
     }
 }
 
@@ -392,7 +392,7 @@ fn failed(error: &CouncilError) -> HttpResponse {
     response
 }
 
-fn bad(why: &str) -> Refused {
+fn bad(why: &str) -> HttpResponse {
     plain(StatusCode::BAD_REQUEST, why)
 }
 

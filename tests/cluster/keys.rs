@@ -278,7 +278,7 @@ async fn client(
         let (key, node) = (turn % KEYS, nodes[(turn / KEYS + number) % nodes.len()]);
         let url = format!("http://{node}/keys/list{key}");
         let began = Instant::now();
-        let (seen, good) = if turn % 2 == 0 {
+        let (seen, good) = if turn.is_multiple_of(2) {
             let item = items.fetch_add(1, Ordering::Relaxed);
             let sent = http.post(url).json(&append(&item.to_string())).send().await;
             let good = sent.is_ok_and(|reply| reply.status() == 204);
