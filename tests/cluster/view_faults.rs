@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Every answer to a change is there within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(16);
 /// A node that is to come and dies is not waited for longer than this.
-const CANCELLED_WITHIN: Duration = Duration::from_secs(15);
+const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_makes_no_sense_is_refused_and_changes_nothing() {

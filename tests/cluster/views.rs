@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A change without data to speak of is done within this time, on a machine that is busy with other tests.
-pub const CHANGED_WITHIN: Duration = Duration::from_secs(10);
+pub const CHANGED_WITHIN: Duration = Duration::from_secs(6);
 
 impl Cluster {
     /// Asks the node `via` to add one.
