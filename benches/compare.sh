@@ -220,17 +220,23 @@ one_node() {
   stop_all
 }
 
+has_quorum() { curl -sf --max-time 2 "$1/admin/status" | grep -q '^has_quorum: true'; }
+
 three_nodes() {
   local nodes etcd='' i
   start_nodes three 3 3; nodes=$URLS
+  for i in 0 1 2; do until_answers "three$i" has_quorum "${URL[i]}"; done
   if [[ -n $have_etcd ]]; then start_etcd etcd-of-3- 3; etcd=$URLS; fi
   fill causeway "$nodes"
+  fill keys "$nodes"
   if [[ -n $etcd ]]; then fill etcd "$etcd"; fi
   for ((i = 0; i < rounds; i++)); do
     bench three_put 128 causeway "$nodes" 0.0
     if [[ -n $etcd ]]; then bench etcd3_put 128 etcd "$etcd" 0.0; fi
+    bench keys_put 128 keys "$nodes" 0.0
     bench three_get 128 causeway "$nodes" 1.0
     if [[ -n $etcd ]]; then bench etcd3_get 128 etcd "$etcd" 1.0; fi
+    bench keys_get 128 keys "$nodes" 1.0
     # Who goes first changes from round to round: the second one finds the caches warm.
     if ((i % 2)); then
       bench mix_eventual 128 causeway "$nodes" 0.5 --consistency eventual
@@ -343,6 +349,8 @@ $(row three_get 128 "causeway GET")
 $(row etcd3_get 128 "etcd range (HTTP gateway)")
 $(row three_put 128 "causeway PUT")
 $(row etcd3_put 128 "etcd put (HTTP gateway)")
+$(row keys_get 128 "causeway GET /keys, linearizable")
+$(row keys_put 128 "causeway PUT /keys, linearizable")
 $(row mix_causal 128 "causeway half GET, half PUT, causal")
 $(row mix_eventual 128 "causeway half GET, half PUT, eventual")
 
@@ -361,6 +369,8 @@ $(row forwarded_get 64 "GET at the other node")
 $(ratio one_get bare_get 0.85 "GET / bare handler")
 $(ratio one_put etcd1_put 4 "PUT, one node / etcd, one member")
 $(ratio three_put etcd3_put 5 "PUT, three copies / etcd, three members")
+$(ratio keys_put etcd3_put 4 "PUT /keys / etcd, three members")
+$(ratio keys_get etcd3_get 4 "GET /keys / etcd range, both linearizable, three members")
 $(ratio mix_causal mix_eventual 0.95 "causal / eventual, half reads")
 $(ratio forwarded_get local_get 0.75 "forwarded GET / local GET")
 PAGE

@@ -5,8 +5,8 @@
 # client network, by a port published on 127.0.0.1, or from a container there at the node's fixed address. Cutting a node off the data network thus leaves it in reach of its clients,
 # which is what a network split looks like from one side.
 
-set -euo pipefail
-export LC_ALL=C
+# shellcheck source=checks.sh
+source "$(dirname "${BASH_SOURCE[0]}")/checks.sh"
 
 usage() {
   cat <<USAGE
@@ -24,8 +24,6 @@ Needs bash 5, curl and a Docker engine. Leaves nothing behind. Ends with 1 when 
 USAGE
 }
 
-give_up() { echo "$(basename "$0"): $*" >&2; exit 2; }
-
 while (($#)); do
   case $1 in
     --image | --prefix | --subnet)
@@ -39,11 +37,9 @@ done
 
 IMAGE=${IMAGE:-causeway:test}
 PREFIX=${PREFIX:-cwtest}
-LIMIT_MS=${LIMIT_MS:-1250}
 LEVEL_S=${LEVEL_S:-5}
 
-((BASH_VERSINFO[0] >= 5)) || give_up "needs bash 5 or newer, this is $BASH_VERSION"
-for tool in curl docker; do command -v "$tool" >/dev/null || give_up "needs $tool, which is not installed"; done
+command -v docker >/dev/null || give_up "needs docker, which is not installed"
 docker info >/dev/null 2>&1 || give_up "no Docker engine answers (docker info)"
 docker image inspect "$IMAGE" >/dev/null 2>&1 || give_up "there is no image $IMAGE; make it with: docker build -t $IMAGE ."
 
@@ -52,7 +48,6 @@ docker image inspect "$IMAGE" >/dev/null 2>&1 || give_up "there is no image $IMA
 NAME=$PREFIX-$$-$RANDOM # no two runs share a name, so each one removes only its own
 WORK=$(mktemp -d)
 CONTAINERS=() NETWORKS=() VOLUMES=() HELPERS=()
-PASSED=0 FAILED=0
 
 clean_up() {
   local status=$? c
@@ -70,74 +65,19 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# ---- Checks ------------------------------------------------------------------------------------------------------------------
-
-note() { echo "# $*"; }
-
-ok() { PASSED=$((PASSED + 1)); echo "ok - $*"; }
-
-not_ok() { FAILED=$((FAILED + 1)); echo "not ok - $*"; }
-
-# check TEXT COMMAND...: one line for one claim; when it does not hold, the last exchange is what a person wants to see.
-check() {
-  local text=$1
-  shift
-  if "$@"; then ok "$text"; else
-    not_ok "$text"
-    note "  checked: $*"
-    [[ -z ${ASKED:-} ]] || note "  last exchange: $ASKED: status $STATUS in $TOOK_MS ms: ${BODY:0:400}"
-  fi
-}
-
-# The last line of a script. Logs are shown only when they can explain something.
-finish() {
+last_words() {
   local c
-  if ((FAILED)); then
-    for c in "${CONTAINERS[@]}"; do
-      note "last words of $c:"
-      docker logs --tail 25 "$c" 2>&1 | sed 's/^/#   /' || true
-    done
-  fi
-  echo "$PASSED passed, $FAILED failed"
-  ((FAILED == 0)) || exit 1
-  exit 0
-}
-
-# ---- Waiting -----------------------------------------------------------------------------------------------------------------
-
-now_ms() { NOW=${EPOCHREALTIME/[.,]/}; NOW=${NOW%???}; }
-
-# within SECONDS COMMAND...: tries until it succeeds; WAITED_MS says how long that took.
-within() {
-  local limit=$(($1 * 1000)) start
-  shift
-  now_ms; start=$NOW
-  until "$@"; do
-    now_ms; WAITED_MS=$((NOW - start))
-    ((WAITED_MS < limit)) || return 1
-    sleep 0.1
+  for c in "${CONTAINERS[@]}"; do
+    note "last words of $c:"
+    docker logs --tail 25 "$c" 2>&1 | sed 's/^/#   /' || true
   done
-  now_ms; WAITED_MS=$((NOW - start))
-}
-
-# all_along SECONDS COMMAND...: it must succeed every time until the time is over.
-all_along() {
-  local limit=$(($1 * 1000)) start
-  shift
-  now_ms; start=$NOW
-  while "$@"; do
-    now_ms
-    ((NOW - start < limit)) || return 0
-    sleep 0.2
-  done
-  return 1
 }
 
 # ---- Containers --------------------------------------------------------------------------------------------------------------
 
 DATA_NET=$NAME-data
 CLIENT_NET=$NAME-client # sorts before the data network: Docker publishes ports through the first of a container's networks
-ADDRESS=() CLIENT_ADDRESS=() PORT=() NODE=()
+ADDRESS=() CLIENT_ADDRESS=() NODE=()
 
 make_networks() {
   NETWORKS+=("$DATA_NET" "$CLIENT_NET")
@@ -214,34 +154,9 @@ start_cluster() {
   ok "$NODES nodes are ready"
 }
 
-# ---- Requests ----------------------------------------------------------------------------------------------------------------
+# ---- Sessions ----------------------------------------------------------------------------------------------------------------
 
-CTX='' STATUS=000 BODY='' HEAD='' TOOK_MS=0 SLOWEST_MS=0 ASKED='' FIELD=''
-
-# request METHOD NODE PATH [curl arguments...]: leaves STATUS (000: no answer), BODY (the whole of it in BODY_FILE), HEAD and TOOK_MS.
-request() {
-  local method=$1 node=$2 path=$3 out seconds file=$WORK/$BASHPID
-  shift 3
-  BODY_FILE=$file.body
-  : >"$file.body"; : >"$file.head" # of an answer that never came, nothing must be left from the one before
-  out=$(curl -sS -X "$method" --max-time 10 -o "$file.body" -D "$file.head" -w '%{http_code} %{time_total}' "$@" \
-    "http://127.0.0.1:${PORT[node]}$path" 2>"$file.error") || true
-  BODY=$(head -c 65536 "$file.body" | tr -d '\0') # bash is slow with long strings, and none of the checks needs them
-  HEAD=$(<"$file.head")
-  STATUS=${out%% *}
-  seconds=${out##* }
-  TOOK_MS=$((${seconds%.*} * 1000 + 10#${seconds:${#seconds}-6:3}))
-  ((TOOK_MS <= SLOWEST_MS)) || SLOWEST_MS=$TOOK_MS
-  ASKED="$method $path at node $node ($*)"
-  ASKED=${ASKED:0:300}
-}
-
-# field NAME: that field of the last reply, in FIELD. The scripts write plain values only, so strings have no escapes to undo.
-field() {
-  local text="\"$1\"[[:space:]]*:[[:space:]]*\"([^\"]*)\"" other="\"$1\"[[:space:]]*:[[:space:]]*([-0-9a-z.]+)"
-  FIELD=
-  if [[ $BODY =~ $text || $BODY =~ $other ]]; then FIELD=${BASH_REMATCH[1]}; else return 1; fi
-}
+CTX=''
 
 # A session is its causal_payload, in CTX. It goes out unencoded, as clients paste it, and takes over what each reply says.
 session() { if field causal_payload && [[ -n $FIELD ]]; then CTX=$FIELD; fi; }
@@ -253,13 +168,7 @@ delete() { request DELETE "$1" /kvs -G --data-urlencode "key=$2" -d "causal_payl
 # What one replica holds itself: no session, no waiting. Only for keys of that node's own partition.
 peek() { request GET "$1" /kvs -G --data-urlencode "key=$2" -d consistency=eventual; }
 
-in_time() { ((TOOK_MS <= LIMIT_MS)); }
-all_in_time() { ((SLOWEST_MS <= LIMIT_MS)); }
-status_is() { [[ $STATUS == "$1" ]]; }
 written() { [[ $STATUS == 200 || $STATUS == 201 ]]; }
-field_is() { field "$1" && [[ $FIELD == "$2" ]]; }
-has_header() { grep -qi "^$1: *[^[:space:]]" <<<"$HEAD"; }
-
 writes() { put "$@"; written; }
 reads() { get "$1" "$2"; [[ $STATUS == 200 ]] && field_is value "$3"; }
 holds() { peek "$1" "$2"; [[ $STATUS == 200 ]] && field_is value "$3"; }
@@ -363,7 +272,7 @@ start_load() {
   LOAD=$NAME-load LOAD_KEYS=$keys HISTORY=/data/history.jsonl
   CONTAINERS+=("$LOAD")
   docker run -d --name "$LOAD" --network "$CLIENT_NET" --no-healthcheck "$IMAGE" bench --target "$targets" --routing roam \
-    --connections "$sessions" --keys "$keys" --distribution zipf --read-share 0.5 --value-size 40 \
+    --connections "$sessions" --keys "$keys" --distribution "${DISTRIBUTION:-zipf}" --read-share 0.5 --value-size 40 \
     --warmup 0 --seconds "$seconds" --timeout 2 --json --history "$HISTORY" "$@" >/dev/null
 }
 loading() { [[ $(docker inspect -f '{{.State.Running}}' "$LOAD") == true ]]; }
@@ -394,11 +303,12 @@ agreed() { # NODE...
   for n in "${@:2}"; do dump "$n" | cmp -s - "$WORK/dump" || return 1; done
 }
 
+# check_history [TEXT OPTION...]: what it is to be, and how `causeway check` is told so.
 check_history() {
-  local verdict=0 kept
-  docker run --rm --network none --no-healthcheck --volumes-from "$LOAD" "$IMAGE" check "$HISTORY" >"$WORK/verdict" 2>&1 || verdict=$?
+  local text=${1:-causally consistent} verdict=0 kept
+  docker run --rm -i --network none --no-healthcheck "$IMAGE" check - "${@:2}" <"$WORK/history" >"$WORK/verdict" 2>&1 || verdict=$?
   sed 's/^/#   /' "$WORK/verdict"
-  check "the history is causally consistent" test "$verdict" = 0
+  check "the history is $text" test "$verdict" = 0
   if ((verdict)); then
     kept=$(mktemp "${TMPDIR:-/tmp}/causeway-history-XXXXXX.jsonl")
     cp "$WORK/history" "$kept"

@@ -6,6 +6,8 @@ mod command;
 mod guarantees;
 #[path = "check/input.rs"]
 mod input;
+#[path = "check/lists.rs"]
+mod lists;
 #[path = "check/mutations.rs"]
 mod mutations;
 #[path = "check/not_found.rs"]

@@ -11,8 +11,12 @@ mod session;
 #[path = "cluster/views.rs"]
 mod views;
 
+#[path = "cluster/backup.rs"]
+mod backup;
 #[path = "cluster/calm.rs"]
 mod calm;
+#[path = "cluster/failing.rs"]
+mod failing;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/grow.rs"]
@@ -21,13 +25,21 @@ mod grow;
 mod history;
 #[path = "cluster/keys.rs"]
 mod keys;
+#[path = "cluster/keys_history.rs"]
+mod keys_history;
 #[path = "cluster/operator.rs"]
 mod operator;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/removed.rs"]
 mod removed;
+#[path = "cluster/report.rs"]
+mod report;
 #[path = "cluster/restarts.rs"]
 mod restarts;
+#[path = "cluster/shell.rs"]
+mod shell;
+#[path = "cluster/strategy.rs"]
+mod strategy;
 #[path = "cluster/view_faults.rs"]
 mod view_faults;

@@ -7,6 +7,8 @@ mod cluster;
 mod faults;
 #[path = "council/log.rs"]
 mod log;
+#[path = "council/lost_disk.rs"]
+mod lost_disk;
 #[path = "council/members.rs"]
 mod members;
 #[path = "council/start.rs"]

@@ -1,6 +1,8 @@
 //! The HTTP surface as clients meet it: a real server on loopback, every route, every error.
 
 mod common;
+#[path = "http/operator.rs"]
+mod operator;
 #[path = "http/view.rs"]
 mod view;
 

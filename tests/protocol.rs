@@ -6,6 +6,8 @@ mod causality;
 mod cluster;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "protocol/orphans.rs"]
+mod orphans;
 #[path = "protocol/recovery.rs"]
 mod recovery;
 #[path = "protocol/teeth.rs"]

@@ -18,6 +18,8 @@
 //!   reads that found nothing.
 //! - `search`, `explain`, `violation`: the shortest contradiction, in words.
 //!
+//! `lists` is about other histories: those of lists that claim to be linearizable.
+//!
 //! What is reported is a violation for certain. What may be missed has to do with reads that found
 //! nothing: deletes look all the same, and where more than one explains a read, the read is left
 //! out. [`Summary::undecided`] counts these; when it is 0, nothing was missed.
@@ -28,6 +30,7 @@ mod graph;
 pub mod history;
 mod input;
 mod intern;
+mod lists;
 mod missing;
 mod past;
 mod places;
@@ -36,6 +39,7 @@ mod summary;
 mod violation;
 
 pub use input::{History, Invalid, Unreadable};
+pub use lists::{Lists, ListsSummary, ListsViolation};
 pub use summary::Summary;
 pub use violation::{Guarantee, Pattern, Violation};
 

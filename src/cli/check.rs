@@ -1,10 +1,11 @@
-//! `check`: is a recorded history causally consistent?
+//! `check`: is a recorded history causally consistent, or, of lists, linearizable?
 
 use super::failure::{Code, Failure, Outcome, print};
-use crate::check::{History, Unreadable};
+use crate::check::{History, Lists, Unreadable};
 use clap::Args;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{BufReader, stdin};
+use std::io::{BufRead, BufReader, stdin};
 use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -20,28 +21,41 @@ Exit codes:
 pub struct Check {
     /// The history, one JSON object a line; - for stdin
     file: PathBuf,
+    /// It is of lists (`bench --protocol keys --history`): check whether it is linearizable
+    #[arg(long)]
+    lists: bool,
 }
 
 pub fn check(args: &Check) -> Outcome {
     let name = args.file.display();
-    let unreadable = |e: Unreadable| Failure::usage(format!("{name}: {e}"));
-    let history = if args.file == Path::new("-") {
-        History::read(BufReader::with_capacity(BUFFER_BYTES, stdin().lock()))
+    let file: Box<dyn BufRead> = if args.file == Path::new("-") {
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, stdin().lock()))
     } else {
         let file = File::open(&args.file);
         let file = file.map_err(|e| Failure::usage(format!("cannot open {name}: {e}")))?;
-        History::read(BufReader::with_capacity(BUFFER_BYTES, file))
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, file))
     };
+    let unreadable = |e: Unreadable| Failure::usage(format!("{name}: {e}"));
+    match args.lists {
+        true => {
+            let verdict = Lists::read(file).map_err(unreadable)?.check();
+            tell(verdict, &format!("{name}: not linearizable"))
+        }
+        false => {
+            let verdict = History::read(file).map_err(unreadable)?.check();
+            tell(verdict, &format!("{name}: not causally consistent"))
+        }
+    }
+}
+
+fn tell(verdict: Result<impl Display, impl Display>, fault: &str) -> Outcome {
     // 1 says something about the history, so it is not for a full disk behind stdout.
     let told = |outcome: Outcome| outcome.map_err(|f| Failure::usage(f.text));
-    match history.map_err(unreadable)?.check() {
+    match verdict {
         Ok(summary) => told(print(summary)),
         Err(violation) => {
-            told(print(&violation))?;
-            Err(Failure::new(
-                Code::NotDone,
-                format!("{name}: not causally consistent"),
-            ))
+            told(print(violation))?;
+            Err(Failure::new(Code::NotDone, fault))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One node as a command sees it: requests with bounded waits, and failures in words.
 
 use super::failure::{Code, Failure};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde_json::Value;
 use std::error::Error;
@@ -18,6 +19,26 @@ pub struct NodeArg {
     /// The node to ask, as ip:port or URL. Any node of the cluster will do
     #[arg(long, env = "CAUSEWAY_NODE", default_value = DEFAULT_NODE)]
     pub node: String,
+    /// What the cluster's API_TOKEN is, where it has one: for view, keys, node, strategy, operator and shell
+    #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+}
+
+impl NodeArg {
+    /// The node, which is asked for at most `patience`, and shown the token.
+    pub fn connect(&self, patience: Duration) -> Result<Node, Failure> {
+        let mut headers = HeaderMap::new();
+        // An empty variable is what a compose file hands on when there is no token.
+        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| {
+                Failure::usage("--token has a character that a header cannot carry")
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Node::with(&self.node, patience, headers)
+    }
 }
 
 pub struct Node {
@@ -27,7 +48,14 @@ pub struct Node {
     http: Client,
 }
 
-/// What a node said.
+/// What a node said, as it came.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// What a node said, in JSON.
 pub struct Reply {
     pub status: u16,
     pub body: Value,
@@ -40,7 +68,11 @@ impl Reply {
 
     /// The reply's error in words.
     pub fn error(&self) -> String {
-        let said = self.text("error").or_else(|| self.text("message"));
+        if self.status == 403 {
+            return "the node refuses the token: give the cluster's API_TOKEN with --token, or in the environment (HTTP 403)".to_owned();
+        }
+        // Where there are both, the error is a headline.
+        let said = self.text("message").or_else(|| self.text("error"));
         said.map_or_else(
             || format!("the node answered HTTP {}", self.status),
             |said| format!("{said} (HTTP {})", self.status),
@@ -56,7 +88,13 @@ impl Reply {
 impl Node {
     /// The node at `name`, which is asked for at most `patience`.
     pub fn new(name: &str, patience: Duration) -> Result<Self, Failure> {
+        Self::with(name, patience, HeaderMap::new())
+    }
+
+    /// The same, with headers for every request.
+    fn with(name: &str, patience: Duration, headers: HeaderMap) -> Result<Self, Failure> {
         let http = Client::builder()
+            .default_headers(headers)
             // A cluster's addresses mean something in its own network only.
             .no_proxy()
             .connect_timeout(CONNECT.min(patience))
@@ -77,11 +115,22 @@ impl Node {
         self.http.request(method, url)
     }
 
-    /// Sends a request; any answer in JSON is a reply, errors included.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
+    /// Sends a request; any answer will do, errors included.
+    pub async fn exchange(&self, request: RequestBuilder) -> Result<Answer, Failure> {
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
         let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
         let text = answer.text().await.map_err(|e| self.unreachable(&e))?;
+        Ok(Answer {
+            status,
+            headers,
+            text,
+        })
+    }
+
+    /// Sends a request; any answer in JSON is a reply, errors included.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
+        let Answer { status, text, .. } = self.exchange(request).await?;
         match serde_json::from_str(&text) {
             Ok(body) => Ok(Reply { status, body }),
             Err(_) => Err(Failure::not_done(format!(

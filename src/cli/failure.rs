@@ -26,7 +26,7 @@ Exit codes:
   1  not done: the node refused, or something failed on the way
   2  the command line or the environment makes no sense
   3  no node could be reached, or it did not answer
-  4  there is no such key (or, for `view`, no such node, or no change to cancel)";
+  4  there is no such key (or, for `view` and `node`, no such node, or no change to cancel)";
 
 pub type Outcome = Result<(), Failure>;
 

@@ -2,23 +2,17 @@
 
 use super::client::{Node, NodeArg, PATIENCE, Reply};
 use super::failure::{Code, Failure, Outcome, note, print};
-use super::session::Session;
+use super::session::SessionArgs;
 use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct Common {
     #[command(flatten)]
     node: NodeArg,
-    /// Where the session's context is kept [default: a file of this terminal's in $XDG_RUNTIME_DIR
-    /// (or $XDG_STATE_HOME, or ~/.local/state) /causeway]
-    #[arg(long, env = "CAUSEWAY_SESSION", value_name = "FILE")]
-    session: Option<PathBuf>,
-    /// The context to use instead of the session's, which is then left alone
-    #[arg(long, value_name = "CAUSAL_PAYLOAD")]
-    payload: Option<String>,
+    #[command(flatten)]
+    session: SessionArgs,
     /// Print the new context: alone, or with get on a line after the value
     #[arg(long)]
     print_payload: bool,
@@ -127,21 +121,11 @@ async fn in_session(
     key: &str,
     make: impl FnOnce(&Node, &str) -> reqwest::RequestBuilder,
 ) -> Result<Reply, Failure> {
-    let node = Node::new(&common.node.node, PATIENCE)?;
-    let session = match common.payload {
-        Some(_) => None,
-        None => Some(Session::open(common.session.as_deref())?),
-    };
-    let payload = match (&common.payload, &session) {
-        (Some(given), _) => given.as_str(),
-        (None, Some(session)) => session.payload.as_str(),
-        (None, None) => "",
-    };
-    let reply = node.send(make(&node, payload)).await?;
-    if let (Some(session), Some(new)) = (&session, reply.text("causal_payload"))
-        && new != session.payload
-    {
-        session.save(new)?;
+    let node = common.node.connect(PATIENCE)?;
+    let seen = common.session.open()?;
+    let reply = node.send(make(&node, seen.payload())).await?;
+    if let Some(new) = reply.text("causal_payload") {
+        seen.keep(new)?;
     }
     if reply.ok() {
         return Ok(reply);
@@ -152,16 +136,7 @@ async fn in_session(
     if reply.status == 404 {
         return Err(Failure::new(Code::NotFound, format!("no such key: {key}")));
     }
-    let mut text = reply.error();
-    if let Some(session) = session.filter(|s| !s.payload.is_empty())
-        && text.contains("causal_payload")
-    {
-        text += &format!(
-            "; the payload is this session's: if it comes from another cluster, delete {} to start a new one",
-            session.path().display()
-        );
-    }
-    Err(Failure::not_done(text))
+    Err(Failure::not_done(seen.explain(reply.error())))
 }
 
 fn tell_write(common: &Common, reply: &Reply, done: &str) -> Outcome {

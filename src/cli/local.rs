@@ -89,29 +89,39 @@ fn addresses(args: &Local) -> Result<Vec<SocketAddr>, Failure> {
 
 /// Settings as each node alone would read them.
 fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>, Failure> {
-    let view: Vec<String> = all.iter().map(ToString::to_string).collect();
-    let view = view.join(",");
+    let shared = |name: &str| match name {
+        "CLUSTER_SECRET" | "API_TOKEN" | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
+        _ => None,
+    };
     all.iter()
-        .map(|address| {
-            Config::from_env(|name| match name {
-                "ip_port" => Some(address.to_string()),
-                "VIEW" => Some(view.clone()),
-                "K" => Some(args.k.to_string()),
-                "DATA_DIR" => Some(
-                    data.join(address.to_string())
-                        .to_string_lossy()
-                        .into_owned(),
-                ),
-                "CLUSTER_SECRET" | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
-                _ => None,
-            })
-            .map_err(Failure::usage)
-        })
+        .map(|address| config(*address, all, args.k, data, shared))
         .collect()
 }
 
+/// Settings of the node at `address` in a cluster of `all`, with its data below `data`; `shared` has what all of them have.
+pub fn config(
+    address: SocketAddr,
+    all: &[SocketAddr],
+    k: u16,
+    data: &Path,
+    shared: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Failure> {
+    let dir = data.join(address.to_string());
+    Config::from_env(|name| match name {
+        "ip_port" => Some(address.to_string()),
+        "VIEW" => {
+            let view: Vec<String> = all.iter().map(ToString::to_string).collect();
+            Some(view.join(","))
+        }
+        "K" => Some(k.to_string()),
+        "DATA_DIR" => Some(dir.to_string_lossy().into_owned()),
+        _ => shared(name),
+    })
+    .map_err(Failure::usage)
+}
+
 /// Says which port is in use before any node has touched its data.
-fn free(config: &Config) -> Outcome {
+pub fn free(config: &Config) -> Outcome {
     [config.bind, config.peer_bind]
         .into_iter()
         .try_for_each(|at| {
@@ -124,7 +134,7 @@ fn free(config: &Config) -> Outcome {
         })
 }
 
-async fn all_ready(addresses: &[SocketAddr]) -> Outcome {
+pub async fn all_ready(addresses: &[SocketAddr]) -> Outcome {
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(1))

@@ -5,8 +5,12 @@ mod check;
 mod client;
 mod explain;
 mod failure;
+mod inspect;
+mod keys;
 mod kv;
 mod local;
+mod operator;
+mod report;
 mod serve;
 mod session;
 mod status;
@@ -22,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 ///
 /// Without a command, runs a node as the environment describes it: ip_port (its own address,
 /// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND, PEER_PORT,
-/// DATA_DIR, CLUSTER_SECRET, MAX_VALUE_BYTES, RUST_LOG.
+/// DATA_DIR, CLUSTER_SECRET, API_TOKEN, MAX_VALUE_BYTES, RUST_LOG.
 #[derive(Parser)]
 #[command(name = "causeway", version, after_help = CODES_HELP)]
 struct Cli {
@@ -43,19 +47,36 @@ enum Command {
     /// Delete a key
     #[command(after_help = CODES_HELP)]
     Delete(kv::Delete),
+    /// Lists that are linearizable: put, append, get, delete
+    Keys(keys::Keys),
     /// Say in plain words what a causal_payload depends on
     Explain(explain::Explain),
     /// Show the cluster: partitions, nodes, who is alive and who is behind
     Status(status::StatusArgs),
     /// Change the view: add and remove nodes, set K; plan it, watch it, cancel it
     View(view::View),
+    /// Choose from a menu of all that an operator can do. Lines from a pipe are taken as well
+    Shell(operator::Shell),
+    /// Plain writes, reads and deletes, without a session
+    #[command(after_help = CODES_HELP)]
+    Operator(operator::Operator),
+    /// Show the nodes; make them act as dead ones, and let them come back
+    #[command(after_help = CODES_HELP)]
+    Node(operator::Nodes),
+    /// Say how many nodes hold each key
+    #[command(after_help = CODES_HELP)]
+    Strategy(operator::Strategy),
     /// Check that the node of this environment is alive (for a container's health check)
     Health,
     /// Measure a cluster under load
     Bench(bench::Bench),
-    /// Check a recorded history for causal consistency
+    /// Make faults and measure times on clusters of its own, and write a page about it
+    Report(report::Report),
+    /// Check a recorded history for causal consistency, or one of lists for linearizability
     #[command(after_help = check::CODES_HELP)]
     Check(check::Check),
+    /// Look into the data directory of a node that does not run: keys, versions, logs
+    Inspect(inspect::Inspect),
     /// Serve an empty handler: what the HTTP server alone can do, for bench to compare with
     #[command(hide = true)]
     BenchServer {
@@ -71,7 +92,9 @@ pub fn main() -> ExitCode {
     let level = match cli.command {
         None => "info,fjall=warn,lsm_tree=warn,actix_server=warn",
         // Nodes that start together miss each other at first.
+        // Nodes that fail on demand are missed by the others, and say what they do.
         Some(Command::Local(_)) => "warn,causeway::net=error",
+        Some(Command::Report(_)) => "error",
         Some(_) => "warn",
     };
     let mut filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
@@ -103,14 +126,23 @@ fn run(command: Option<Command>) -> Outcome {
         Some(Command::BenchServer { bind }) => {
             runtime(Builder::new_multi_thread())?.block_on(serve::bare(bind))
         }
+        Some(Command::Report(args)) => {
+            runtime(Builder::new_multi_thread())?.block_on(report::report(args))
+        }
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => check::check(&args),
+        Some(Command::Inspect(args)) => inspect::inspect(&args),
         Some(Command::Put(args)) => client(kv::put(args)),
         Some(Command::Get(args)) => client(kv::get(args)),
         Some(Command::Delete(args)) => client(kv::delete(args)),
+        Some(Command::Keys(args)) => client(keys::keys(args)),
         Some(Command::Explain(args)) => client(explain::explain(args)),
         Some(Command::Status(args)) => client(status::status(args)),
         Some(Command::View(args)) => client(view::view(args)),
+        Some(Command::Shell(args)) => client(operator::shell(args)),
+        Some(Command::Operator(args)) => client(operator::operator(args)),
+        Some(Command::Node(args)) => client(operator::nodes(args)),
+        Some(Command::Strategy(args)) => client(operator::strategy(args)),
         Some(Command::Health) => client(serve::health()),
     }
 }

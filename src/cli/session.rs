@@ -17,6 +17,65 @@ use std::time::{Duration, Instant};
 const LOCK_WAIT: Duration = Duration::from_secs(15);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// Which context a command goes by: shared by all commands that read or write keys.
+#[derive(clap::Args)]
+pub struct SessionArgs {
+    /// Where the session's context is kept [default: a file of this terminal's in $XDG_RUNTIME_DIR
+    /// (or $XDG_STATE_HOME, or ~/.local/state) /causeway]
+    #[arg(long, env = "CAUSEWAY_SESSION", value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// The context to use instead of the session's, which is then left alone
+    #[arg(long, value_name = "CAUSAL_PAYLOAD")]
+    payload: Option<String>,
+}
+
+/// The context of one command: the session's, or a given one.
+pub enum Seen {
+    Session(Session),
+    Given(String),
+}
+
+impl SessionArgs {
+    /// Opens the session, unless a context is given.
+    pub fn open(&self) -> Result<Seen, Failure> {
+        Ok(match &self.payload {
+            Some(given) => Seen::Given(given.clone()),
+            None => Seen::Session(Session::open(self.session.as_deref())?),
+        })
+    }
+}
+
+impl Seen {
+    pub fn payload(&self) -> &str {
+        match self {
+            Self::Session(session) => &session.payload,
+            Self::Given(payload) => payload,
+        }
+    }
+
+    /// Keeps what a reply adds to the session.
+    pub fn keep(&self, new: &str) -> Result<(), Failure> {
+        match self {
+            Self::Session(session) if new != session.payload => session.save(new),
+            Self::Session(_) | Self::Given(_) => Ok(()),
+        }
+    }
+
+    /// Says of a complaint about the payload whose it is.
+    pub fn explain(&self, mut complaint: String) -> String {
+        if let Self::Session(session) = self
+            && !session.payload.is_empty()
+            && complaint.contains("causal_payload")
+        {
+            complaint += &format!(
+                "; the payload is this session's: if it comes from another cluster, delete {} to start a new one",
+                session.path().display()
+            );
+        }
+        complaint
+    }
+}
+
 /// An open session, to the exclusion of other commands until dropped.
 pub struct Session {
     path: PathBuf,

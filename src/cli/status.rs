@@ -5,12 +5,13 @@
 
 use super::client::{Node, NodeArg};
 use super::failure::{Failure, Outcome, print};
-use crate::node::status::{MemberStatus, Status};
+use crate::node::status::{MemberStatus, RaftStatus, Status};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use futures_util::future::join_all;
 use reqwest::Method;
+use reqwest::header::ACCEPT;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ struct Answer {
     /// Whether the node that was asked first hears from it.
     alive: bool,
     status: Option<Status>,
+    /// How the council stands that decides about `/keys` and the view, as this member sees it.
+    council: Option<RaftStatus>,
     error: Option<String>,
 }
 
@@ -43,17 +46,16 @@ struct Report {
 }
 
 pub async fn status(args: StatusArgs) -> Outcome {
-    let asked = ask(&Node::new(&args.node.node, PATIENCE)?).await?;
+    let node = args.node.connect(PATIENCE)?;
+    let asked = ask(&node).await?;
     let members = asked
         .view
         .partitions
         .iter()
         .flat_map(|p| p.members.iter().map(|m| (p.partition_id, m)));
-    let nodes = join_all(members.map(|(partition_id, member)| {
-        let asked = &asked;
-        async move { answer(asked, partition_id, member).await }
-    }))
-    .await;
+    let nodes =
+        join_all(members.map(|(partition_id, member)| answer(&asked, &node, partition_id, member)))
+            .await;
     let report = Report { nodes, asked };
     if args.json {
         let text = serde_json::to_string(&report)
@@ -61,6 +63,7 @@ pub async fn status(args: StatusArgs) -> Outcome {
         return print(text);
     }
     print(headline(&report))?;
+    print(leader(&report.nodes))?;
     print(table(&report.nodes).trim_fmt())
 }
 
@@ -74,21 +77,33 @@ pub async fn ask(node: &Node) -> Result<Status, Failure> {
         .map_err(|e| Failure::not_done(format!("the node's status is not understood: {e}")))
 }
 
-async fn answer(asked: &Status, partition_id: u32, member: &MemberStatus) -> Answer {
-    let (status, error) = if member.node == asked.node {
-        (Some(asked.clone()), None)
-    } else {
-        let status = async { ask(&Node::new(&member.node, PATIENCE)?).await };
-        match status.await {
-            Ok(status) => (Some(status), None),
-            Err(failure) => (None, Some(failure.text)),
+/// What a node says of the council.
+async fn council(node: &Node) -> Option<RaftStatus> {
+    let request = node
+        .request(Method::GET, "/admin/status")
+        .header(ACCEPT, "application/json");
+    let reply = node.send(request).await.ok()?;
+    serde_json::from_value(reply.body).ok()
+}
+
+async fn answer(asked: &Status, at: &Node, partition_id: u32, member: &MemberStatus) -> Answer {
+    let all = async {
+        if member.node == asked.node {
+            return Ok((asked.clone(), council(at).await));
         }
+        let node = Node::new(&member.node, PATIENCE)?;
+        Ok((ask(&node).await?, council(&node).await))
+    };
+    let (status, council, error) = match all.await {
+        Ok((status, council)) => (Some(status), council, None),
+        Err(Failure { text, .. }) => (None, None, Some(text)),
     };
     Answer {
         node: member.node.clone(),
         partition_id,
         alive: member.alive,
         status,
+        council,
         error,
     }
 }
@@ -116,6 +131,27 @@ fn headline(report: &Report) -> String {
     line
 }
 
+/// Who leads the council, as those see it who have a quorum; of two leaders the later one.
+fn leader(nodes: &[Answer]) -> String {
+    let councils = nodes.iter().filter_map(|node| node.council.as_ref());
+    let newest = councils.max_by_key(|council| (council.has_quorum, council.term));
+    match newest {
+        Some(RaftStatus {
+            has_quorum: true,
+            leader: Some(leader),
+            term,
+            ..
+        }) => {
+            format!("council: leader {leader}, term {term}, quorum yes")
+        }
+        Some(council) => format!(
+            "council: no leader, term {}, quorum no: /keys and changes of the view are refused",
+            council.term
+        ),
+        None => "council: no node tells".to_owned(),
+    }
+}
+
 fn table(nodes: &[Answer]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
@@ -123,6 +159,7 @@ fn table(nodes: &[Answer]) -> Table {
         "NODE",
         "ALIVE",
         "STATE",
+        "COUNCIL",
         "KEYS",
         "TO SEND",
         "TO GET",
@@ -139,6 +176,9 @@ fn table(nodes: &[Answer]) -> Table {
         match &node.status {
             Some(s) => row.extend([
                 state(s),
+                node.council
+                    .as_ref()
+                    .map_or_else(|| "-".into(), |c| c.state.clone()),
                 s.keys.to_string(),
                 worst(s.peers.iter().map(|p| p.lag)),
                 worst(s.peers.iter().map(|p| p.behind)),

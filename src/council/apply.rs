@@ -2,7 +2,7 @@
 //! a start from the last snapshot and the log after it.
 
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use openraft::storage::{RaftStateMachine, Snapshot};
@@ -19,52 +19,88 @@ use super::types::{Answer, Entry, Group, LogId, Membership, Proposal, SnapshotMe
 
 type Failure = StorageError<u64>;
 
-/// The machine, and the first log index that it has not applied.
-pub struct Applied<M> {
-    pub next: u64,
-    pub machine: Arc<M>,
+/// The machine as others see it. Clones share it.
+///
+/// It is changed in place, a log entry or more at a time, and who looks holds it up. A copy for each reader would make every
+/// change copy what readers share with it.
+pub struct Shown<M: Machine> {
+    machine: Arc<RwLock<M>>,
+    /// The first log index that the machine has not applied.
+    next: watch::Sender<u64>,
+    followed: watch::Sender<M::Followed>,
 }
 
-impl<M> Clone for Applied<M> {
+impl<M: Machine> Clone for Shown<M> {
     fn clone(&self) -> Self {
         Self {
-            next: self.next,
             machine: Arc::clone(&self.machine),
+            next: self.next.clone(),
+            followed: self.followed.clone(),
         }
     }
 }
 
-/// Where others see the state.
-pub struct Views<M> {
-    /// After every entry.
-    pub applied: watch::Sender<Applied<M>>,
-    /// After entries that changed the machine.
-    pub local: watch::Sender<Arc<M>>,
+impl<M: Machine> Shown<M> {
+    fn new(machine: M, next: u64) -> Self {
+        Self {
+            followed: watch::Sender::new(machine.followed()),
+            machine: Arc::new(RwLock::new(machine)),
+            next: watch::Sender::new(next),
+        }
+    }
+
+    /// Looks at the machine, which stands still meanwhile: `look` must be quick.
+    pub fn look<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        // A thread that panicked cannot have left it half changed: applying does not panic.
+        look(&self.machine.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<R>(&self, next: u64, change: impl FnOnce(&mut M) -> R) -> R {
+        let (result, followed) = {
+            let mut machine = self.machine.write().unwrap_or_else(PoisonError::into_inner);
+            let result = change(&mut machine);
+            (result, machine.followed())
+        };
+        self.followed.send_if_modified(|known| {
+            let changed = *known != followed;
+            if changed {
+                *known = followed;
+            }
+            changed
+        });
+        self.next.send_replace(next);
+        result
+    }
+
+    /// The first log index that the machine has not applied. A look comes no earlier.
+    pub fn next(&self) -> watch::Receiver<u64> {
+        self.next.subscribe()
+    }
+
+    /// The part that is followed.
+    pub fn followed(&self) -> watch::Receiver<M::Followed> {
+        self.followed.subscribe()
+    }
 }
 
 /// Applies entries to the machine, for the Raft library.
-pub struct Applier<M> {
-    state: State<M>,
+pub struct Applier<M: Machine> {
+    shown: Shown<M>,
+    at: At,
     snapshots: Snapshots,
-    views: Views<M>,
 }
 
-/// What a snapshot holds.
-struct State<M> {
+/// What a snapshot holds beside the machine.
+#[derive(Clone)]
+struct At {
     last: Option<LogId>,
     membership: Membership,
-    machine: Arc<M>,
     sessions: Arc<Sessions>,
 }
 
-impl<M> Clone for State<M> {
-    fn clone(&self) -> Self {
-        Self {
-            last: self.last,
-            membership: self.membership.clone(),
-            machine: Arc::clone(&self.machine),
-            sessions: Arc::clone(&self.sessions),
-        }
+impl At {
+    fn next(&self) -> u64 {
+        self.last.map_or(0, |id| id.index + 1)
     }
 }
 
@@ -74,47 +110,28 @@ impl<M: Machine> Applier<M> {
     /// # Errors
     /// When it cannot be read.
     pub async fn open(snapshots: Snapshots) -> Result<Self, Failure> {
-        let state = match snapshots.load().await.map_err(cannot_read)? {
-            Some((meta, data)) => State::decode(&meta, &data)
+        let (machine, at) = match snapshots.load().await.map_err(cannot_read)? {
+            Some((meta, data)) => decode(&meta, &data)
                 .map_err(|error| fatal(subject(&meta), ErrorVerb::Read, &error))?,
-            None => State {
-                last: None,
-                membership: Membership::default(),
-                machine: Arc::default(),
-                sessions: Arc::default(),
-            },
-        };
-        let views = Views {
-            applied: watch::Sender::new(state.applied()),
-            local: watch::Sender::new(Arc::clone(&state.machine)),
+            None => (
+                M::default(),
+                At {
+                    last: None,
+                    membership: Membership::default(),
+                    sessions: Arc::default(),
+                },
+            ),
         };
         Ok(Self {
-            state,
+            shown: Shown::new(machine, at.next()),
+            at,
             snapshots,
-            views,
         })
     }
 
-    /// Where the state can be followed.
-    pub fn views(&self) -> &Views<M> {
-        &self.views
-    }
-
-    fn apply_group(&mut self, group: Group) -> Vec<Answer> {
-        let machine = Arc::make_mut(&mut self.state.machine);
-        // A snapshot that is being built holds the other copy.
-        let sessions = Arc::make_mut(&mut self.state.sessions);
-        let proposals = group.0.into_iter();
-        proposals.map(|p| apply_one(machine, sessions, p)).collect()
-    }
-
-    fn publish(&self, changed: bool) {
-        if changed {
-            self.views
-                .local
-                .send_replace(Arc::clone(&self.state.machine));
-        }
-        self.views.applied.send_replace(self.state.applied());
+    /// Where others see the machine.
+    pub fn shown(&self) -> &Shown<M> {
+        &self.shown
     }
 }
 
@@ -140,30 +157,21 @@ fn apply_one<M: Machine>(machine: &mut M, sessions: &mut Sessions, proposal: Pro
     }
 }
 
-impl<M: Machine> State<M> {
-    fn applied(&self) -> Applied<M> {
-        Applied {
-            next: self.last.map_or(0, |id| id.index + 1),
-            machine: Arc::clone(&self.machine),
-        }
-    }
-
-    fn decode(meta: &SnapshotMeta, data: &[u8]) -> Result<Self, postcard::Error> {
-        let (machine, sessions): (M, Sessions) = postcard::from_bytes(data)?;
-        Ok(Self {
-            last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-            machine: Arc::new(machine),
-            sessions: Arc::new(sessions),
-        })
-    }
+fn decode<M: Machine>(meta: &SnapshotMeta, data: &[u8]) -> Result<(M, At), postcard::Error> {
+    let (machine, sessions): (M, Sessions) = postcard::from_bytes(data)?;
+    let at = At {
+        last: meta.last_log_id,
+        membership: meta.last_membership.clone(),
+        sessions: Arc::new(sessions),
+    };
+    Ok((machine, at))
 }
 
 impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     type SnapshotBuilder = Builder<M>;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), Failure> {
-        Ok((self.state.last, self.state.membership.clone()))
+        Ok((self.at.last, self.at.membership.clone()))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Answer>>, Failure>
@@ -172,28 +180,32 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         I::IntoIter: Send,
     {
         let mut answers = Vec::new();
-        let mut changed = false;
         for entry in entries {
-            self.state.last = Some(entry.log_id);
+            self.at.last = Some(entry.log_id);
+            let next = entry.log_id.index + 1;
             answers.push(match entry.payload {
-                EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(group) => {
-                    changed = true;
-                    self.apply_group(group)
+                EntryPayload::Blank => self.shown.change(next, |_| Vec::new()),
+                EntryPayload::Normal(Group(proposals)) => {
+                    // A snapshot that is being built holds the other copy.
+                    let sessions = Arc::make_mut(&mut self.at.sessions);
+                    self.shown.change(next, |machine| {
+                        let proposals = proposals.into_iter();
+                        proposals.map(|p| apply_one(machine, sessions, p)).collect()
+                    })
                 }
                 EntryPayload::Membership(members) => {
-                    self.state.membership = Membership::new(Some(entry.log_id), members);
-                    Vec::new()
+                    self.at.membership = Membership::new(Some(entry.log_id), members);
+                    self.shown.change(next, |_| Vec::new())
                 }
             });
         }
-        self.publish(changed);
         Ok(answers)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<M> {
         Builder {
-            state: self.state.clone(),
+            machine: self.shown.look(M::clone),
+            at: self.at.clone(),
             snapshots: self.snapshots.clone(),
         }
     }
@@ -208,14 +220,14 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), Failure> {
         let data = snapshot.into_inner();
-        let state = State::decode(meta, &data)
-            .map_err(|error| fatal(subject(meta), ErrorVerb::Read, &error))?;
+        let (machine, at) =
+            decode(meta, &data).map_err(|error| fatal(subject(meta), ErrorVerb::Read, &error))?;
         self.snapshots
             .save(meta, Bytes::from(data))
             .await
             .map_err(|error| fatal(subject(meta), ErrorVerb::Write, &error))?;
-        self.state = state;
-        self.publish(true);
+        self.shown.change(at.next(), |shown| *shown = machine);
+        self.at = at;
         Ok(())
     }
 
@@ -230,23 +242,24 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
 
 /// Makes a snapshot of the state as it was when the builder was made.
 pub struct Builder<M> {
-    state: State<M>,
+    machine: M,
+    at: At,
     snapshots: Snapshots,
 }
 
 impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, Failure> {
-        let state = self.state.clone();
+        let (machine, at) = (self.machine.clone(), self.at.clone());
         let meta = SnapshotMeta {
-            last_log_id: state.last,
-            last_membership: state.membership.clone(),
-            snapshot_id: state.last.map_or_else(String::new, |id| id.to_string()),
+            last_log_id: at.last,
+            last_membership: at.membership.clone(),
+            snapshot_id: at.last.map_or_else(String::new, |id| id.to_string()),
         };
         let failed = |error: &(dyn std::error::Error + 'static)| {
             fatal(subject(&meta), ErrorVerb::Write, error)
         };
         // Away from the runtime's workers: it may take long.
-        let encode = move || postcard::to_stdvec(&(&*state.machine, &*state.sessions));
+        let encode = move || postcard::to_stdvec(&(&machine, &*at.sessions));
         let data = tokio::task::spawn_blocking(encode).await;
         let data = data.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let data = Bytes::from(data);

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
-use tokio::sync::watch;
 
-use super::apply::Applied;
+use super::apply::Shown;
 use super::machine::Machine;
 use super::network::{self, Reply, Request};
 use super::seats::{self, Picture, Step};
@@ -25,11 +24,11 @@ const ASK: Duration = Duration::from_millis(500);
 const LEVEL: u64 = 64;
 
 /// Follows the members on one node.
-pub struct Keeper<M, T> {
+pub struct Keeper<M: Machine, T> {
     pub me: MemberId,
     pub raft: Raft,
     pub transport: T,
-    pub applied: watch::Receiver<Applied<M>>,
+    pub shown: Shown<M>,
     /// A voter not heard of for this long is dead.
     pub dead_after: Duration,
 }
@@ -95,10 +94,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
 
     /// How things stand, if this node leads and can change them.
     fn picture(&self, heard: &mut BTreeMap<MemberId, Instant>) -> Option<Picture> {
-        let (members, electable) = {
-            let applied = self.applied.borrow();
-            (applied.machine.members(), applied.machine.electable())
-        };
+        let (members, electable) = self.shown.look(|m| (m.members(), m.electable()));
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();

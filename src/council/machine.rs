@@ -14,16 +14,22 @@ use crate::protocol::ids::MemberId;
 /// Commands, outcomes and the machine itself travel and are stored in a format (postcard) that does not describe
 /// itself: their types must not ask for what kind of value comes next (`flatten`, `untagged`).
 ///
-/// The machine is cloned once for every applied log entry while somebody looks at the value before it. Keep large parts
-/// behind an `Arc`.
+/// The machine is cloned for each snapshot. Its large parts should be such that clones share them, and that a change after a
+/// clone copies little.
 pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What is proposed.
     type Command: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
     /// What the proposer gets back.
     type Outcome: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+    /// The part that is followed from change to change ([`Council::followed`](super::Council::followed)). Cheap to clone and
+    /// to compare.
+    type Followed: Clone + PartialEq + Send + Sync + 'static;
 
     /// Applies a committed command. It must not panic, whatever the command: a refusal is an outcome.
     fn apply(&mut self, command: Self::Command) -> Self::Outcome;
+
+    /// The part that is followed.
+    fn followed(&self) -> Self::Followed;
 
     /// The nodes that ought to take part in the council. Empty as long as nothing is known of them: the council then
     /// stays as it was formed.

@@ -1,7 +1,7 @@
 //! The council: a replicated state machine on a few nodes, for what the whole cluster has to agree on.
 //!
 //! It is Raft, by openraft, which no other part of the program names. The nodes with a vote are at most five; all other
-//! members follow the log as learners, so that every node has the decided state at hand ([`Council::local`]). On the leader
+//! members follow the log as learners, so that every node has the decided state at hand ([`Council::look`]). On the leader
 //! a keeper makes the votes follow the members that the state itself names.
 //!
 //! The state machine ([`Machine`]) and the way to other nodes ([`Transport`]) are the caller's. Everything else is here: the
@@ -9,7 +9,9 @@
 //! applied once.
 
 mod apply;
+mod comeback;
 mod config;
+mod courier;
 mod disk;
 mod error;
 mod force;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 use openraft::SnapshotPolicy;
 use openraft::error::{Fatal, InitializeError, RaftError};
 use tokio::sync::watch;
@@ -49,15 +52,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::protocol::ids::MemberId;
-use apply::{Applied, Applier};
+use apply::{Applier, Shown};
+use courier::Courier;
 use disk::{CouncilDisk, LogStore, Snapshots};
 use keeper::Keeper;
 use leader::Leader;
 use network::{Network, Reply, Request};
-use propose::{Asker, Numbers};
+use propose::{Asker, Numbers, Question};
 use reads::{Reads, Rounds};
 use standing::Standing;
-use types::{Answer, Raft, SessionId};
+use types::{Answer, LogId, Raft, SessionId, Vote};
 
 /// This node's part in the council. Clones share it. Without [`Council::shutdown`] it ends some time after the last clone is
 /// dropped.
@@ -73,23 +77,23 @@ impl<M: Machine, T: Transport> Clone for Council<M, T> {
     }
 }
 
-struct Inner<M, T> {
+struct Inner<M: Machine, T> {
     me: MemberId,
     config: Config,
     transport: T,
     raft: Raft,
     leader: Leader,
+    courier: Courier,
     reads: Reads,
     numbers: Numbers,
-    applied: watch::Receiver<Applied<M>>,
-    local: watch::Receiver<Arc<M>>,
+    shown: Shown<M>,
     disk: Arc<CouncilDisk>,
     standing: Standing,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl<M, T> Drop for Inner<M, T> {
+impl<M: Machine, T> Drop for Inner<M, T> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -119,8 +123,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
         let applier = Applier::<M>::open(snapshots).await;
         let applier = applier.map_err(|e| cannot(&e))?;
-        let applied = applier.views().applied.subscribe();
-        let local = applier.views().local.subscribe();
+        let shown = applier.shown().clone();
         let settings = settings(&config)?;
         let network = Network(transport.clone());
         let raft = Raft::new(types::node_id(me), settings, network, log, applier)
@@ -129,11 +132,12 @@ impl<M: Machine, T: Transport> Council<M, T> {
         raft.runtime_config().elect(standing.votes());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let leader = Leader::start(raft.clone(), &tasks, stop.clone());
+        let courier = Courier::start(transport.clone(), propose::ATTEMPT, &tasks, stop.clone());
         let keeper = Keeper {
             me,
             raft: raft.clone(),
             transport: transport.clone(),
-            applied: applied.clone(),
+            shown: shown.clone(),
             dead_after: config.dead_after,
         };
         let stopped = stop.clone();
@@ -143,6 +147,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             raft.clone(),
             transport.clone(),
             leader.clone(),
+            courier.clone(),
             config.patience,
         );
         let stopped = stop.clone();
@@ -154,10 +159,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
             transport,
             raft,
             leader,
+            courier,
             reads,
             numbers: Numbers::new(SessionId { member: me, run }),
-            applied,
-            local,
+            shown,
             disk,
             standing,
             stop,
@@ -224,10 +229,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
             me: self.inner.me,
             transport: &self.inner.transport,
             leader: &self.inner.leader,
+            courier: &self.inner.courier,
             metrics: self.inner.raft.metrics(),
             patience,
         };
-        let reply = asker.ask(Request::Propose(proposal)).await?;
+        let reply = asker.ask(Question::Propose(proposal)).await?;
         match reply {
             Reply::Proposed(Answer::Outcome(outcome)) => {
                 postcard::from_bytes(&outcome).map_err(encoding)
@@ -238,49 +244,49 @@ impl<M: Machine, T: Transport> Council<M, T> {
         }
     }
 
-    /// The state with everything in it that was decided before the call: a linearizable read. Ends within twice the
-    /// configured patience.
+    /// The state with everything in it that was decided before the call: a linearizable read. Ends within the configured
+    /// patience.
     ///
     /// # Errors
     /// `NoQuorum`, `Behind`, `Overloaded`, `Storage`, `Stopped`.
-    pub async fn read(&self) -> Result<Arc<M>, CouncilError> {
-        let patience = self.inner.config.patience;
-        let next = self.inner.reads.index(patience).await?;
-        self.reached(next, patience).await
+    pub async fn read(&self) -> Result<M, CouncilError> {
+        self.read_within(self.inner.config.patience, M::clone).await
     }
 
-    /// As [`Council::read`], but it ends within `patience`.
+    /// As [`Council::read`], but it ends within `patience`, and only takes what `look` takes: the state stands still
+    /// meanwhile, so `look` must be quick.
     ///
     /// # Errors
     /// As [`Council::read`].
-    pub async fn read_within(&self, patience: Duration) -> Result<Arc<M>, CouncilError> {
+    pub async fn read_within<R>(
+        &self,
+        patience: Duration,
+        look: impl FnOnce(&M) -> R,
+    ) -> Result<R, CouncilError> {
         let began = Instant::now();
-        let next = self.inner.reads.index(patience).await?;
-        self.reached(next, patience.saturating_sub(began.elapsed()))
-            .await
-    }
-
-    /// The state once it has all entries before `next`.
-    async fn reached(&self, next: u64, waited: Duration) -> Result<Arc<M>, CouncilError> {
-        let mut applied = self.inner.applied.clone();
-        {
-            let applied = applied.borrow();
-            if applied.next >= next {
-                return Ok(Arc::clone(&applied.machine));
+        let needed = self.inner.reads.index(patience).await?;
+        let mut next = self.inner.shown.next();
+        if *next.borrow() < needed {
+            let waited = patience.saturating_sub(began.elapsed());
+            let reached = next.wait_for(|next| *next >= needed);
+            match tokio::time::timeout(waited, reached).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(CouncilError::Stopped),
+                Err(_) => return Err(CouncilError::Behind { waited: patience }),
             }
         }
-        let reached = applied.wait_for(|applied| applied.next >= next);
-        match tokio::time::timeout(waited, reached).await {
-            Ok(Ok(applied)) => Ok(Arc::clone(&applied.machine)),
-            Ok(Err(_)) => Err(CouncilError::Stopped),
-            Err(_) => Err(CouncilError::Behind { waited }),
-        }
+        Ok(self.look(look))
     }
 
     /// The state as this node has it, which may be behind what is decided. After a restart it begins with what this node knew
-    /// to be decided before.
-    pub fn local(&self) -> watch::Receiver<Arc<M>> {
-        self.inner.local.clone()
+    /// to be decided before. The state stands still meanwhile, so `look` must be quick.
+    pub fn look<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        self.inner.shown.look(look)
+    }
+
+    /// The part of the state that is followed, as this node has it.
+    pub fn followed(&self) -> watch::Receiver<M::Followed> {
+        self.inner.shown.followed()
     }
 
     /// Answers another node's call.
@@ -301,19 +307,19 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let raft = &self.inner.raft;
         let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
         match request {
+            Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
             Request::Append(rpc) => {
-                let decided = rpc.leader_commit.map(|id| id.index);
+                let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
                 match raft.append_entries(rpc).await {
                     Ok(reply) => {
-                        self.may_vote(decided).await;
+                        self.may_vote(term, decided).await;
                         Reply::Append(reply)
                     }
                     Err(error) => failed(&error),
                 }
             }
-            Request::Vote(_) if !self.inner.standing.votes() => {
-                Reply::Failed("it came without its log, and does not vote yet".to_owned())
-            }
+            Request::Vote(rpc) if !self.may_elect(rpc.vote).await => unsafe_yet(),
             Request::Vote(rpc) => match raft.vote(rpc).await {
                 Ok(reply) => Reply::Vote(reply),
                 Err(error) => failed(&error),
@@ -323,17 +329,51 @@ impl<M: Machine, T: Transport> Council<M, T> {
                 Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
                 Err(RaftError::Fatal(error)) => failed(&error),
             },
-            Request::Propose(proposal) => self.inner.leader.decide(proposal).await,
+            Request::Propose(proposals) => {
+                let decided = proposals.into_iter().map(|p| self.inner.leader.decide(p));
+                Reply::All(join_all(decided).await)
+            }
             Request::ReadIndex => self.inner.leader.read_index().await,
             Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
+            Request::Promised => match comeback::promised(raft, &self.inner.standing).await {
+                Some(promised) => Reply::Promised(promised),
+                None => unsafe_yet(),
+            },
         }
     }
 
-    /// Gains the right to vote, if there is nothing left that this node could lack.
-    async fn may_vote(&self, decided: Option<u64>) {
-        let level = |index: u64| self.inner.applied.borrow().next > index;
+    // Boxed, what is rarely needed: a transport may lead straight to the other node's `handle`, and that back here.
+
+    async fn may_follow(&self, leader: Vote) -> bool {
+        let inner = &self.inner;
+        if inner.standing.follows(leader.leader_id.term) {
+            return true;
+        }
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
+            inner.me,
+            &inner.transport,
+            &inner.standing,
+            leader,
+        ));
+        asked.await
+    }
+
+    async fn may_elect(&self, candidate: Vote) -> bool {
+        let inner = &self.inner;
+        if inner.standing.votes() {
+            return true;
+        }
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(&inner.transport, candidate));
+        asked.await
+    }
+
+    /// Gains the right to vote, if there is nothing left that this node could lack. What a leader knows to be decided is all
+    /// that ever was only when an entry of its own term is.
+    async fn may_vote(&self, term: u64, decided: Option<LogId>) {
+        let all = decided.filter(|id| id.leader_id.term == term);
+        let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
         if self.inner.standing.waited()
-            && decided.is_some_and(level)
+            && all.is_some_and(level)
             && let Err(error) = self.gain_vote().await
         {
             log::error!("this node does not vote in the council yet: {error}");
@@ -376,6 +416,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Err(error) => Err(CouncilError::Storage(error.to_string())),
         }
     }
+}
+
+fn unsafe_yet() -> Reply {
+    Reply::Failed("it came without its log, and does not take part yet".to_owned())
 }
 
 fn encoding(error: postcard::Error) -> CouncilError {

@@ -1,5 +1,6 @@
 //! The Raft library's calls to other nodes, over the caller's transport.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,12 +29,14 @@ pub enum Request {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
-    /// To be decided by the leader.
-    Propose(Proposal),
+    /// To be decided by the leader, each by itself.
+    Propose(Vec<Proposal>),
     /// Asks the leader up to where a linearizable read has to have applied the log.
     ReadIndex,
     /// Asks a node whether it votes when it is asked to.
     MayVote,
+    /// Asks a voter what it has promised.
+    Promised,
 }
 
 /// What an [`RpcReply`] holds.
@@ -46,12 +49,24 @@ pub enum Reply {
     /// The first log index that the read does not need.
     ReadIndex(u64),
     MayVote(bool),
+    Promised(Promised),
     /// Nothing was done.
     Refused(Refusal),
     /// It may be done, or not.
     Unsure,
     /// The node's council takes no part, for the reason given.
     Failed(String),
+    /// To each of several proposals.
+    All(Vec<Reply>),
+}
+
+/// What a voter has promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// It goes by no leader of an earlier term.
+    pub term: u64,
+    /// The voters, as far as it knows: two sets while a change of them is half done.
+    pub voters: Vec<BTreeSet<u64>>,
 }
 
 /// Why a node did not take what only a leader may.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::courier::{Courier, Delivery};
 use super::error::CouncilError;
 use super::leader::Leader;
 use super::network::{self, CallError, Refusal, Reply, Request};
@@ -19,7 +20,7 @@ use crate::protocol::ids::MemberId;
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
 const PAUSE: Duration = Duration::from_millis(30);
 /// One attempt, at most: the leader that a node knows of may be gone.
-const ATTEMPT: Duration = Duration::from_secs(1);
+pub const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Numbers this process' proposals.
 pub struct Numbers {
@@ -96,8 +97,16 @@ pub struct Asker<'a, T> {
     pub me: MemberId,
     pub transport: &'a T,
     pub leader: &'a Leader,
+    pub courier: &'a Courier,
     pub metrics: watch::Receiver<Metrics>,
     pub patience: Duration,
+}
+
+/// What a leader is asked. It may be asked twice.
+#[derive(Clone)]
+pub enum Question {
+    Propose(Proposal),
+    ReadIndex,
 }
 
 /// What came of one attempt.
@@ -110,14 +119,14 @@ enum Attempt {
 }
 
 impl<T: Transport> Asker<'_, T> {
-    /// Asks until a leader has answered with anything but a refusal. A request must be one that may be done twice.
+    /// Asks until a leader has answered with anything but a refusal.
     ///
     /// # Errors
     /// As they are.
-    pub async fn ask(mut self, request: Request) -> Result<Reply, CouncilError> {
+    pub async fn ask(mut self, question: Question) -> Result<Reply, CouncilError> {
         let end = Instant::now() + self.patience;
         // A read leaves nothing behind that could be in doubt.
-        let lasting = matches!(request, Request::Propose(_));
+        let lasting = matches!(question, Question::Propose(_));
         let (mut unsure, mut known) = (false, None);
         loop {
             let leader = leader_now(&mut self.metrics)?;
@@ -130,7 +139,7 @@ impl<T: Transport> Asker<'_, T> {
                 self.new_leader(None, left).await;
                 continue;
             };
-            let attempt = self.attempt(leader, request.clone(), left.min(ATTEMPT));
+            let attempt = self.attempt(leader, question.clone(), left.min(ATTEMPT));
             let mut changes = self.metrics.clone();
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
@@ -149,17 +158,25 @@ impl<T: Transport> Asker<'_, T> {
         }
     }
 
-    async fn attempt(&self, leader: MemberId, request: Request, timeout: Duration) -> Attempt {
-        let reply = match request {
-            Request::Propose(proposal) if leader == self.me => self.leader.decide(proposal).await,
-            Request::ReadIndex if leader == self.me => self.leader.read_index().await,
-            request => match network::call(self.transport, leader, &request, timeout).await {
-                Ok(reply) => reply,
-                Err(CallError::Transport(TransportError::Unreachable(_))) => {
-                    return Attempt::NotTaken;
-                }
-                Err(_) => return Attempt::Unsure,
+    async fn attempt(&self, leader: MemberId, question: Question, timeout: Duration) -> Attempt {
+        let reply = match question {
+            Question::Propose(proposal) if leader == self.me => self.leader.decide(proposal).await,
+            Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
+                Delivery::Answered(reply) => reply,
+                Delivery::NotSent => return Attempt::NotTaken,
+                Delivery::Unsure => return Attempt::Unsure,
             },
+            Question::ReadIndex if leader == self.me => self.leader.read_index().await,
+            Question::ReadIndex => {
+                let asked = network::call(self.transport, leader, &Request::ReadIndex, timeout);
+                match asked.await {
+                    Ok(reply) => reply,
+                    Err(CallError::Transport(TransportError::Unreachable(_))) => {
+                        return Attempt::NotTaken;
+                    }
+                    Err(_) => return Attempt::Unsure,
+                }
+            }
         };
         match reply {
             Reply::Refused(Refusal::NotLeader | Refusal::NoQuorum) => Attempt::NotTaken,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::courier::Courier;
 use super::error::CouncilError;
 use super::leader::Leader;
-use super::network::{Reply, Request};
-use super::propose::Asker;
+use super::network::Reply;
+use super::propose::{Asker, Question};
 use super::transport::Transport;
 use super::types::Raft;
 use crate::protocol::ids::MemberId;
@@ -31,6 +32,7 @@ pub struct Rounds<T> {
     pub raft: Raft,
     pub transport: T,
     pub leader: Leader,
+    pub courier: Courier,
     pub patience: Duration,
     waiting: mpsc::Receiver<Waiting>,
 }
@@ -64,6 +66,7 @@ impl<T: Transport> Rounds<T> {
         raft: Raft,
         transport: T,
         leader: Leader,
+        courier: Courier,
         patience: Duration,
     ) -> (Reads, Self) {
         let (queue, waiting) = mpsc::channel(QUEUE);
@@ -72,6 +75,7 @@ impl<T: Transport> Rounds<T> {
             raft,
             transport,
             leader,
+            courier,
             patience,
             waiting,
         };
@@ -91,10 +95,11 @@ impl<T: Transport> Rounds<T> {
                 me: self.me,
                 transport: &self.transport,
                 leader: &self.leader,
+                courier: &self.courier,
                 metrics: self.raft.metrics(),
                 patience: self.patience,
             };
-            let answer = match asker.ask(Request::ReadIndex).await {
+            let answer = match asker.ask(Question::ReadIndex).await {
                 Ok(Reply::ReadIndex(next)) => Ok(next),
                 Ok(_) => Err(CouncilError::Encoding(
                     "an answer of another kind".to_owned(),

@@ -1,24 +1,38 @@
-//! Whether this node may vote. One that comes back without its disk has forgotten what it promised and what it confirmed:
-//! its vote could make a leader that lacks a decided entry. So a node with a new directory abstains until it either forms
-//! the council itself, or has from a leader everything that was decided before it came back.
+//! Whether this node may take part with a vote.
+//!
+//! A node that comes back without its disk has forgotten what it promised and what it confirmed, while others still count
+//! on both. Its vote could make a leader that lacks a decided entry; and were it to follow a leader that was deposed with its
+//! help, the two would be a majority for entries that contradict decided ones. So a node with a new directory
+//!
+//! 1. follows no leader until so many of the other voters have promised nothing later that no later leader can have been
+//!    elected, with this node's former vote or without ([`is_enough`]); from then on it goes by terms as every node does;
+//! 2. grants no vote until it has, from such a leader, everything that was decided before it came back. Only a candidate
+//!    without whom there is no majority may have it before: of two voters, the other one.
+//!
+//! Who forms the council at the first start of a cluster has nothing to forget, and votes at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::CouncilDisk;
 use crate::protocol::store::{Batch, StoreError};
 
 /// Longer than an election takes, and than a message of the node's former life is on its way: an election in which it may
-/// have voted before is over.
+/// have voted before is over, and what it confirmed is counted.
 const ABSTAIN: Duration = Duration::from_secs(3);
 const KEY: &[u8] = b"e";
+/// No term: no leader is followed.
+const NONE: u64 = u64::MAX;
 
 /// This node's right to vote.
 pub struct Standing {
     disk: Arc<CouncilDisk>,
     opened: Instant,
     votes: AtomicBool,
+    /// Leaders of this term and of later ones are followed.
+    from: AtomicU64,
 }
 
 impl Standing {
@@ -27,16 +41,27 @@ impl Standing {
     /// # Errors
     /// When reading fails.
     pub fn open(disk: Arc<CouncilDisk>) -> Result<Self, StoreError> {
-        let votes = AtomicBool::new(disk.get(KEY)?.is_some());
+        let votes = disk.get(KEY)?.is_some();
         Ok(Self {
             disk,
             opened: Instant::now(),
-            votes,
+            votes: AtomicBool::new(votes),
+            from: AtomicU64::new(if votes { 0 } else { NONE }),
         })
     }
 
     pub fn votes(&self) -> bool {
         self.votes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a leader of this term may be followed.
+    pub fn follows(&self, term: u64) -> bool {
+        term >= self.from.load(Ordering::Acquire)
+    }
+
+    /// Enough others have promised nothing later than `term`.
+    pub fn follow_from(&self, term: u64) {
+        self.from.fetch_min(term, Ordering::AcqRel);
     }
 
     /// Whether it could gain the right, once it is level.
@@ -53,6 +78,57 @@ impl Standing {
         batch.put(KEY, &b"1"[..]);
         self.disk.write(batch).await?;
         self.votes.store(true, Ordering::Relaxed);
+        self.follow_from(0);
         Ok(())
+    }
+}
+
+/// Whether every majority of the voters, one that this node was part of in its former life included, has one among those
+/// who `answered`, of which this node is none. While a change of the voters is half done there are two sets of them.
+pub fn is_enough<N: Ord>(voters: &[BTreeSet<N>], answered: &BTreeSet<N>) -> bool {
+    let meets_all = |set: &BTreeSet<N>| {
+        let majority = set.len() / 2 + 1;
+        set.intersection(answered).count() > set.len() - majority
+    };
+    !voters.is_empty() && voters.iter().all(meets_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(numbers: &[u64]) -> BTreeSet<u64> {
+        numbers.iter().copied().collect()
+    }
+
+    /// Node 9 has lost its disk. Whichever majority it was part of, another of that majority has answered.
+    #[test]
+    fn enough_others_meet_every_majority() {
+        for others in 1..=4_u64 {
+            let all: Vec<u64> = (1..=others).chain([9]).collect();
+            let majority = all.len() / 2 + 1;
+            for answers in 0..1_u64 << others {
+                let answered: BTreeSet<u64> = (1..=others)
+                    .filter(|n| answers >> (n - 1) & 1 == 1)
+                    .collect();
+                let meets = (0..1_u64 << all.len()).all(|chosen| {
+                    let quorum = all
+                        .iter()
+                        .enumerate()
+                        .filter(|(at, _)| chosen >> at & 1 == 1);
+                    let quorum: BTreeSet<u64> = quorum.map(|(_, n)| *n).collect();
+                    quorum.len() < majority || !quorum.is_disjoint(&answered)
+                });
+                assert_eq!(
+                    is_enough(&[set(&all)], &answered),
+                    meets,
+                    "{all:?} {answered:?}"
+                );
+            }
+        }
+        let half_done = [set(&[1, 2, 9]), set(&[1, 3, 4])];
+        assert!(!is_enough(&half_done, &set(&[1, 2])));
+        assert!(is_enough(&half_done, &set(&[1, 2, 3])));
+        assert!(!is_enough(&[], &set(&[1])));
     }
 }

@@ -24,8 +24,11 @@ struct Nothing;
 impl Machine for Nothing {
     type Command = ();
     type Outcome = ();
+    type Followed = ();
 
     fn apply(&mut self, (): ()) {}
+
+    fn followed(&self) {}
 
     fn members(&self) -> BTreeSet<MemberId> {
         BTreeSet::new()

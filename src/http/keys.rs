@@ -1,31 +1,32 @@
-//! `/keys`: the linearizable store of lists, and how the council stands that decides about it.
+//! `/keys`: the linearizable store of lists.
 //!
 //! Errors are plain text here, as the contract has them.
 
 use super::Surface;
-use super::reply::{Problem, json};
+use super::reply::{Problem, RefusedReply, json};
 use super::request::{self, Kind};
 use crate::council::CouncilError;
-use crate::node::Freshness;
-use crate::node::status::RaftStatus;
+use crate::node::{Freshness, Member};
+use crate::protocol::context::{Codec, Context};
 use crate::protocol::keys::{
-    Change, Condition, List, MAX_KEY_BYTES, MAX_LIST_BYTES, MAX_ONCE_BYTES, Outcome, What,
+    Change, Condition, List, MAX_KEY_BYTES, MAX_LIST_BYTES, MAX_ONCE_BYTES, MAX_PAST,
+    MAX_TOTAL_BYTES, Outcome, Past, What,
 };
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-    RETRY_AFTER,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER,
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::Deserialize;
-use std::fmt::Write as _;
 use utoipa::ToSchema;
 
 /// The longest body, in bytes: what one entry of the council's log takes.
 const MAX_BODY: usize = 1 << 20;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What a client has seen of `/kvs`: a `causal_payload`.
+const CAUSAL_PAYLOAD: HeaderName = HeaderName::from_static("causal-payload");
 
 /// The body of a change.
 #[derive(Deserialize, ToSchema)]
@@ -47,9 +48,14 @@ type Refused = String;
         ("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8"),
         ("consistency" = Option<String>, Query, description = "linearizable (the default): everything decided before counts; local: what this node has"),
         ("If-None-Match" = Option<String>, Header, description = "304 when the list still has this ETag"),
+        ("Causal-Payload" = Option<String>, Header, description = "The client's causal_payload; the reply's includes it"),
     ),
     responses(
-        (status = 200, body = Vec<String>, description = "The list; its ETag names the change that made it"),
+        (status = 200, body = Vec<String>, description = "The list; its ETag names the change that made it",
+            headers(
+                ("ETag" = String, description = "The revision that made the list, in quotes"),
+                ("Causal-Payload" = Option<String>, description = "What the writers of the list had seen of /kvs: a causal_payload to read there with"),
+            )),
         (status = 304, description = "The list still has that ETag"),
         (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
@@ -63,17 +69,25 @@ pub async fn get(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    let asked = key(req).and_then(|key| Ok((key, freshness(req.query_string())?)));
-    let (key, freshness) = match asked {
+    let codec = surface.node.codec();
+    let asked = || -> Result<_, Refused> {
+        let past = past(req.headers(), &member, codec)?;
+        Ok((key(req)?, freshness(req.query_string())?, past))
+    };
+    let (key, freshness, seen) = match asked() {
         Ok(asked) => asked,
         Err(refused) => return Ok(bad(&refused)),
     };
     let local = freshness == Freshness::Local;
-    Ok(match member.list(&key, freshness).await {
-        Ok(Some(list)) => found(req.headers(), &list, local),
-        Ok(None) => mark(plain(StatusCode::NOT_FOUND, "no such key"), local),
-        Err(error) => failed(&error),
-    })
+    let (reply, past) = match member.list(&key, freshness).await {
+        Ok((Some(list), past)) => (found(req.headers(), &list, local), past),
+        Ok((None, past)) => (
+            mark(plain(StatusCode::NOT_FOUND, "no such key"), local),
+            past,
+        ),
+        Err(error) => (failed(&error), None),
+    };
+    Ok(with_past(reply, seen, past, codec))
 }
 
 /// Change a list.
@@ -84,17 +98,24 @@ pub async fn get(
         ("If-Match" = Option<String>, Header, description = "Only if the list has one of these ETags; *: only if the key is there"),
         ("If-None-Match" = Option<String>, Header, description = "*: only if the key is not there"),
         ("Idempotency-Key" = Option<String>, Header, description = "Up to 255 bytes: a request that is sent again with the same one counts once"),
+        ("Causal-Payload" = Option<String>, Header, description = "What the writer has seen of /kvs: a causal_payload. Kept with the list for those who read it"),
     ),
     request_body(content = KeysBody, content_type = "application/json"),
     responses(
-        (status = 204, description = "Done; the ETag names the change"),
+        (status = 204, description = "Done; the ETag names the change",
+            headers(
+                ("ETag" = String, description = "The revision that made the list, in quotes"),
+                ("Causal-Payload" = Option<String>, description = "The request's own"),
+            )),
         (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
+        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 408, body = super::ErrorReply, description = "The body did not arrive in time"),
         (status = 412, body = String, content_type = "text/plain", description = "The condition does not hold"),
         (status = 413, body = String, content_type = "text/plain", description = "The body or the list would be too long"),
         (status = 421, body = super::ErrorReply, description = "This node was removed"),
         (status = 422, body = String, content_type = "text/plain", description = "The Idempotency-Key was used for another request"),
         (status = 503, body = String, content_type = "text/plain", description = "No quorum, or open whether it was done; Retry-After says when to try again"),
+        (status = 507, body = String, content_type = "text/plain", description = "There is no room for more lists"),
     )
 )]
 pub async fn post(
@@ -105,11 +126,11 @@ pub async fn post(
     let member = surface.member()?;
     // Whatever the header says: what is not JSON is refused for that.
     let body = request::body(req.headers(), Kind::Json, body, MAX_BODY).await?;
-    let change = what(&body).and_then(|what| change(req, what));
-    Ok(match change {
-        Ok(change) => done(member.change_list(change).await),
-        Err(refused) => bad(&refused),
-    })
+    let codec = surface.node.codec();
+    match what(&body).and_then(|what| change(req, &member, codec, what)) {
+        Ok(asked) => Ok(changed(&member, asked, codec).await),
+        Err(refused) => Ok(bad(&refused)),
+    }
 }
 
 /// Delete a list.
@@ -123,6 +144,7 @@ pub async fn post(
     responses(
         (status = 204, description = "Deleted"),
         (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
+        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
         (status = 412, body = String, content_type = "text/plain", description = "The condition does not hold"),
         (status = 421, body = super::ErrorReply, description = "This node was removed"),
@@ -136,76 +158,11 @@ pub async fn delete(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    Ok(match change(req, What::Delete) {
-        Ok(change) => done(member.change_list(change).await),
-        Err(refused) => bad(&refused),
-    })
-}
-
-/// How the council stands, as this node sees it: as text, or as JSON for who accepts that.
-#[utoipa::path(
-    method(get, head), path = "/admin/status", tag = "keys",
-    responses(
-        (status = 200, content(
-            (String = "text/plain"),
-            (RaftStatus = "application/json"),
-        ), description = "One `name: value` a line, or JSON"),
-        (status = 421, body = super::ErrorReply, description = "This node was removed"),
-        (status = 503, body = super::ErrorReply, description = "This node is in no view"),
-    )
-)]
-pub async fn status(
-    surface: &Surface,
-    req: &HttpRequest,
-    _body: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    let status = surface.member()?.raft_status().await;
-    let Some(status) = status else {
-        return Ok(failed(&CouncilError::Stopped));
-    };
-    let accept = req.headers().get(ACCEPT).map(HeaderValue::as_bytes);
-    let wants_json = accept.is_some_and(|a| memchr::memmem::find(a, b"application/json").is_some());
-    Ok(match wants_json {
-        true => json(StatusCode::OK, &status),
-        false => plain(StatusCode::OK, &lines(&status)),
-    })
-}
-
-fn lines(status: &RaftStatus) -> String {
-    let number = |n: Option<u64>| n.map_or_else(|| "none".to_owned(), |n| n.to_string());
-    let mut text = String::new();
-    let facts = [
-        ("self", status.node.clone()),
-        ("state", status.state.clone()),
-        (
-            "leader",
-            status.leader.clone().unwrap_or_else(|| "none".to_owned()),
-        ),
-        ("term", status.term.to_string()),
-        ("has_quorum", status.has_quorum.to_string()),
-        ("log_len", status.log_len.to_string()),
-        ("last_applied", number(status.last_applied)),
-        ("commit_idx", number(status.commit_idx)),
-        ("keys", status.keys.to_string()),
-        ("uptime_seconds", status.uptime_seconds.to_string()),
-        ("version", status.version.clone()),
-    ];
-    // Writing to a String does not fail.
-    for (name, value) in facts {
-        let _ = writeln!(text, "{name}: {value}");
+    let codec = surface.node.codec();
+    match change(req, &member, codec, What::Delete) {
+        Ok(asked) => Ok(changed(&member, asked, codec).await),
+        Err(refused) => Ok(bad(&refused)),
     }
-    for peer in &status.peers {
-        let _ = writeln!(
-            text,
-            "peer {}: {}, {}, next_index {}, match_index {}",
-            peer.node,
-            if peer.alive { "alive" } else { "not connected" },
-            if peer.votes { "voter" } else { "learner" },
-            number(peer.next_index),
-            number(peer.match_index),
-        );
-    }
-    text
 }
 
 /// The key in the path.
@@ -248,7 +205,55 @@ fn what(body: &[u8]) -> Result<What, Refused> {
     }
 }
 
-fn change(req: &HttpRequest, what: What) -> Result<Change, Refused> {
+/// Makes a change. The reply has what its writer had seen.
+async fn changed(member: &Member, change: Change, codec: &Codec) -> HttpResponse {
+    let seen = change.past.as_ref().map(|past| past.seen.clone());
+    with_past(done(member.change_list(change).await), seen, None, codec)
+}
+
+/// What the client says it has seen of `/kvs`.
+fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Refused> {
+    let Some(text) = headers.get(CAUSAL_PAYLOAD) else {
+        return Ok(None);
+    };
+    let text = text
+        .to_str()
+        .map_err(|_| "Causal-Payload is no causal_payload".to_owned())?;
+    let seen = codec.decode(text).map_err(|why| {
+        format!("the Causal-Payload cannot be used: {why}. Send the last causal_payload you got, unchanged")
+    })?;
+    let seen = member
+        .past(seen)
+        .map_err(|failed| format!("the Causal-Payload cannot be used: {}", failed.refusal))?;
+    Ok((!text.is_empty()).then_some(seen))
+}
+
+/// Adds to a reply what the client has seen of `/kvs`, and what it sees by this reply.
+fn with_past(
+    mut reply: HttpResponse,
+    seen: Option<Context>,
+    past: Option<Context>,
+    codec: &Codec,
+) -> HttpResponse {
+    let both = match (seen, past) {
+        (Some(mut seen), Some(past)) => {
+            seen.join(&past);
+            Some(seen)
+        }
+        (one, other) => one.or(other),
+    };
+    if let Some(Ok(text)) = both.map(|both| HeaderValue::from_str(&codec.encode(&both))) {
+        reply.headers_mut().insert(CAUSAL_PAYLOAD, text);
+    }
+    reply
+}
+
+fn change(
+    req: &HttpRequest,
+    member: &Member,
+    codec: &Codec,
+    what: What,
+) -> Result<Change, Refused> {
     let once = req
         .headers()
         .get(IDEMPOTENCY_KEY)
@@ -263,6 +268,10 @@ fn change(req: &HttpRequest, what: What) -> Result<Change, Refused> {
         what,
         only: condition(req.headers())?,
         once: once.map(Bytes::copy_from_slice),
+        past: past(req.headers(), member, codec)?.map(|seen| Past {
+            seen,
+            settled: Vec::new(),
+        }),
     })
 }
 
@@ -353,6 +362,19 @@ fn done(outcome: Result<Outcome, CouncilError>) -> HttpResponse {
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!("nothing was done: a list may have {MAX_LIST_BYTES} bytes"),
         ),
+        Ok(Outcome::PastTooLong) => plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!(
+                "nothing was done: the list's Causal-Payload would name more than {MAX_PAST} logs of writes that not every replica has yet; \
+                 try again when all nodes are up, or PUT the list"
+            ),
+        ),
+        Ok(Outcome::Full) => plain(
+            StatusCode::INSUFFICIENT_STORAGE,
+            &format!(
+                "nothing was done: all lists together may count {MAX_TOTAL_BYTES} bytes; delete or shorten some"
+            ),
+        ),
         Ok(Outcome::OtherRequest) => plain(
             StatusCode::UNPROCESSABLE_ENTITY,
             "nothing was done: that Idempotency-Key was used for another request",
@@ -361,7 +383,7 @@ fn done(outcome: Result<Outcome, CouncilError>) -> HttpResponse {
     }
 }
 
-fn failed(error: &CouncilError) -> HttpResponse {
+pub(super) fn failed(error: &CouncilError) -> HttpResponse {
     let (status, advice) = match error {
         CouncilError::NoQuorum { .. } | CouncilError::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -397,7 +419,7 @@ fn bad(why: &str) -> HttpResponse {
 }
 
 /// A reply in plain text.
-fn plain(status: StatusCode, text: &str) -> HttpResponse {
+pub(super) fn plain(status: StatusCode, text: &str) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((CONTENT_TYPE, TEXT))
         .body(text.to_owned())

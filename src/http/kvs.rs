@@ -53,7 +53,7 @@ pub async fn get(
     let member = surface.serving_to(&asked.context)?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
     let partition = member.partition_of_key(&key);
-    let read = member
+    let (read, _) = member
         .get(key, partition, asked.context, consistency)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;

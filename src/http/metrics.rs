@@ -161,6 +161,12 @@ impl Collector for FromNode {
                 status.tombstones,
             ),
             (
+                "lost_writes",
+                "Writes of nodes that were given up which nobody else got, as far as those had told of them",
+                None,
+                status.lost_writes,
+            ),
+            (
                 "unstable_dots",
                 "Writes that some replica is not known to have",
                 None,
@@ -209,7 +215,7 @@ impl Collector for FromNode {
                 views(&mut encoder, member.view_gauges())?;
                 commits(&mut encoder, member.counters())
             }
-            Role::Standby | Role::Removed { .. } => Ok(()),
+            Role::Standby | Role::Removed { .. } | Role::Failed { .. } => Ok(()),
         }
     }
 }

@@ -1,26 +1,31 @@
 //! The node's HTTP surface, on actix-web: the routes, and the server that carries them.
 //!
 //! One file per surface: `kvs` (the causal store), `cluster` (where things are), `view` (changes of the view), `keys` (the
-//! linearizable lists), `operator`
+//! linearizable lists), `admin` (how the council stands), `plain` and `nodes` (the operator's store), `operator`
 //! (health, metrics, status), `page` (for people). `request` reads what clients send, `reply`
-//! writes what they get, `routes` lists what there is, `openapi` describes it to machines.
+//! writes what they get, `token` guards what changes the cluster, `routes` lists what there is, `openapi` describes it to
+//! machines.
 //!
 //! Each handler is wrapped in one function that measures it and turns a `Problem` into its reply.
 //! There is no middleware: it would box a future on every request. Handlers take nothing from the
 //! framework that can fail, so every error that a handler can meet is answered in our own words.
 
+mod admin;
 mod cluster;
 mod keys;
 mod kvs;
 mod metrics;
+mod nodes;
 mod openapi;
 mod operator;
 mod page;
+mod plain;
 mod reply;
 mod request;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod token;
 mod view;
 
 pub use reply::{ErrorReply, GetReply, WriteReply};
@@ -69,12 +74,20 @@ impl Surface {
         })
     }
 
+    /// The reply to a guarded call that does not show the token.
+    fn unauthorized(&self, route: Route, req: &HttpRequest) -> Option<HttpResponse> {
+        let token = self.node.config().api_token.as_ref()?;
+        let guarded = route.is_guarded(req.method());
+        guarded.then(|| token::refusal(token, req.headers()))?
+    }
+
     /// The node as a member, be it on its way in or out of the view.
     fn member(&self) -> Result<Arc<Member>, Problem> {
         match &*self.node.role() {
             Role::Member(member) => Ok(Arc::clone(member)),
             Role::Standby => Err(Problem::standby(&self.node)),
             Role::Removed { view } => Err(Problem::removed(&self.node, *view)),
+            Role::Failed { .. } => Err(Problem::failed(&self.node)),
         }
     }
 
@@ -167,7 +180,15 @@ fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
             Route::ViewChange => on.delete(view::cancel),
             Route::Explain => on.get(cluster::explain),
             Route::Keys => on.get(keys::get).post(keys::post).delete(keys::delete),
-            Route::RaftStatus => on.get(keys::status),
+            Route::RaftStatus => on.get(admin::status),
+            Route::Write => on.post(plain::write),
+            Route::Read => on.get(plain::read),
+            Route::Delete => on.delete(plain::delete),
+            Route::NodesForKey => on.get(nodes::for_key),
+            Route::Nodes => on.get(nodes::all),
+            Route::Fail => on.post(nodes::fail),
+            Route::Recover => on.post(nodes::recover),
+            Route::SetStrategy => on.post(nodes::set_strategy),
             Route::Health => on.get(operator::health),
             Route::Ready => on.get(operator::ready),
             Route::Metrics => on.get(operator::metrics),
@@ -222,9 +243,12 @@ impl Resource<'_> {
             let surface = Rc::clone(&surface);
             async move {
                 let began = Instant::now();
-                let response = match handler(&surface, &req, body).await {
-                    Ok(response) => response,
-                    Err(problem) => problem.reply(surface.node.codec()),
+                let response = match surface.unauthorized(route, &req) {
+                    Some(unauthorized) => unauthorized,
+                    None => match handler(&surface, &req, body).await {
+                        Ok(response) => response,
+                        Err(problem) => problem.reply(surface.node.codec()),
+                    },
                 };
                 surface
                     .handles

@@ -3,7 +3,7 @@
 
 use super::Surface;
 use super::reply::{Problem, json};
-use super::{cluster, keys, kvs, operator, page, view};
+use super::{admin, cluster, keys, kvs, nodes, operator, page, plain, view};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
@@ -21,7 +21,7 @@ use utoipa::OpenApi;
         keys::get,
         keys::post,
         keys::delete,
-        keys::status,
+        admin::status,
         cluster::partition_id,
         cluster::all_partition_ids,
         cluster::partition_members,
@@ -31,6 +31,14 @@ use utoipa::OpenApi;
         view::set,
         view::plan,
         view::cancel,
+        plain::write,
+        plain::read,
+        plain::delete,
+        nodes::for_key,
+        nodes::all,
+        nodes::fail,
+        nodes::recover,
+        nodes::set_strategy,
         cluster::explain,
         operator::health,
         operator::ready,

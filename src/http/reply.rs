@@ -66,6 +66,15 @@ pub struct ErrorReply {
     pub stale: bool,
 }
 
+/// The reply to a call without the API token, and that of the operator's store to a request that was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedReply {
+    /// In a few words, such as `Unauthorized`.
+    pub error: Cow<'static, str>,
+    /// What happened, why, and what to do.
+    pub message: Cow<'static, str>,
+}
+
 /// A request that is not done, on its way to becoming an error reply.
 #[derive(Debug)]
 pub struct Problem {
@@ -142,6 +151,22 @@ impl Problem {
             StatusCode::MISDIRECTED_REQUEST,
             format!("{address} was removed, it is not in view {view}: ask a node of the cluster"),
         )
+    }
+
+    /// The node acts as a dead one.
+    pub fn failed(node: &Node) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "{address} acts as failed, as it was told to: POST /recover/{address} at any node brings it back, or ask another node"
+            ),
+        )
+    }
+
+    /// What to reply, in parts.
+    pub fn into_parts(self) -> (StatusCode, Cow<'static, str>) {
+        (self.status, self.error)
     }
 
     /// The HTTP reply.

@@ -147,6 +147,13 @@ impl<'a> Fields<'a> {
         self
     }
 
+    /// Without the `causal_payload`, for those who keep no session.
+    #[must_use]
+    pub fn without_session(mut self) -> Self {
+        self.payload = None;
+        self
+    }
+
     /// Remembers the first thing that was wrong.
     fn complain(&mut self, problem: Problem) {
         self.bad.get_or_insert(problem);

@@ -1,6 +1,8 @@
 //! Every path that a node serves, once: registration, metrics labels, `Allow` headers and the
 //! check of the OpenAPI document all go by this list.
 
+use actix_web::http::Method;
+
 /// A path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -16,6 +18,14 @@ pub enum Route {
     Explain,
     Keys,
     RaftStatus,
+    Write,
+    Read,
+    Delete,
+    NodesForKey,
+    Nodes,
+    Fail,
+    Recover,
+    SetStrategy,
     Health,
     Ready,
     Metrics,
@@ -27,7 +37,7 @@ pub enum Route {
 impl Route {
     /// All of them, in declaration order; the busiest first, because the router looks from the
     /// top.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::Kvs,
         Self::PartitionId,
         Self::AllPartitionIds,
@@ -40,6 +50,14 @@ impl Route {
         Self::Explain,
         Self::Keys,
         Self::RaftStatus,
+        Self::Write,
+        Self::Read,
+        Self::Delete,
+        Self::NodesForKey,
+        Self::Nodes,
+        Self::Fail,
+        Self::Recover,
+        Self::SetStrategy,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -63,6 +81,14 @@ impl Route {
             Self::Explain => "/kvs/explain",
             Self::Keys => "/keys/{key}",
             Self::RaftStatus => "/admin/status",
+            Self::Write => "/write",
+            Self::Read => "/read/{key}",
+            Self::Delete => "/delete/{key}",
+            Self::NodesForKey => "/nodes_for_key/{key}",
+            Self::Nodes => "/nodes",
+            Self::Fail => "/fail/{node_id}",
+            Self::Recover => "/recover/{node_id}",
+            Self::SetStrategy => "/set_replication_strategy",
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
@@ -72,11 +98,30 @@ impl Route {
         }
     }
 
+    /// Whether a call needs the API token, where one is set: whatever changes the cluster or the lists, and the
+    /// operator's store.
+    pub fn is_guarded(self, method: &Method) -> bool {
+        match self {
+            Self::ViewUpdate | Self::View | Self::ViewChange | Self::Keys => !method.is_safe(),
+            Self::Write
+            | Self::Read
+            | Self::Delete
+            | Self::NodesForKey
+            | Self::Nodes
+            | Self::Fail
+            | Self::Recover
+            | Self::SetStrategy => true,
+            _ => false,
+        }
+    }
+
     /// The methods that the path takes, as an `Allow` header has them.
     pub const fn allow(self) -> &'static str {
         match self {
             Self::Kvs => "GET, HEAD, PUT, DELETE",
             Self::Keys => "GET, HEAD, POST, DELETE",
+            Self::Write | Self::Fail | Self::Recover | Self::SetStrategy => "POST",
+            Self::Delete => "DELETE",
             Self::ViewUpdate => "PUT",
             Self::View => "GET, HEAD, PUT",
             Self::ViewChange => "DELETE",

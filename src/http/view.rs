@@ -1,7 +1,7 @@
 //! The view: how it stands, and how it changes while the store serves.
 
 use super::Surface;
-use super::reply::{ErrorReply, Problem, json};
+use super::reply::{ErrorReply, Problem, RefusedReply, json};
 use super::request::{self, Kind};
 use crate::node::view::{Plan, ViewState};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
@@ -76,6 +76,7 @@ fn yes() -> bool {
         (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
         (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
         (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 409, body = ErrorReply, description = "Another change is running"),
@@ -136,6 +137,7 @@ pub async fn state(
         (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
         (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
         (status = 400, body = ErrorReply, description = "The request makes no sense"),
+        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 409, body = ErrorReply, description = "Another change is running"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
@@ -208,6 +210,7 @@ pub async fn plan(
     delete, path = "/view/change", tag = "cluster",
     responses(
         (status = 200, body = ViewReply, description = "It is cancelled; the view before stays in force"),
+        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No change is running that could be cancelled"),
         (status = 421, body = ErrorReply, description = "This node was removed"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
@@ -259,7 +262,7 @@ async fn change(member: &Member, asked: Asked) -> Result<HttpResponse, Problem> 
     Ok(json(status, &reply(&changed, added)))
 }
 
-fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
+pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
     let view = &changed.view;
     let added = added.and_then(|address| view.member_at(address));
     ViewReply {
@@ -271,7 +274,7 @@ fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
     }
 }
 
-fn problem(failed: ChangeFailed) -> Problem {
+pub(super) fn problem(failed: ChangeFailed) -> Problem {
     let (status, advice) = match &failed {
         ChangeFailed::Busy(_) => (StatusCode::CONFLICT, "nothing was changed"),
         ChangeFailed::NoSuchNode(_) => (

@@ -47,6 +47,8 @@ pub struct Link<R> {
     /// As in `state`; read first so that nothing is encoded for a peer that is down.
     up: AtomicBool,
     wake: Notify,
+    /// The peer has dialled this node.
+    came: Notify,
     next_id: AtomicU64,
     dropped: AtomicU64,
 }
@@ -92,9 +94,22 @@ impl<R> Link<R> {
             }),
             up: AtomicBool::new(false),
             wake: Notify::new(),
+            came: Notify::new(),
             next_id: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// Takes note that the peer has dialled this node: it is there, so there is no need to wait before it is dialled.
+    pub fn note_coming(&self) {
+        if !self.up.load(Ordering::Relaxed) {
+            self.came.notify_one();
+        }
+    }
+
+    /// Resolves when the peer has dialled this node, now or since the last call.
+    pub async fn comes(&self) {
+        self.came.notified().await;
     }
 
     /// No code that can panic half-way runs under this lock, so a poisoned one is still whole.

@@ -33,6 +33,8 @@ pub struct Reception<M, Q, R, H> {
     pub handler: H,
     /// Whose connections are taken.
     pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
+    /// Told of every member that has connected.
+    pub came: Box<dyn Fn(MemberId) + Send + Sync>,
     pub lanes: Arc<Lanes>,
     /// Places for connections with a stranger at either end.
     pub strangers: Semaphore,
@@ -111,6 +113,7 @@ where
         if !(self.is_member)(from.member) {
             return;
         }
+        (self.came)(from.member);
         // In its turn: frames of an older connection are never handed over after those of a newer one.
         let served = async {
             let _turn = lane.turn.lock().await;

@@ -155,6 +155,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         });
         // Weak, so that the accepting task does not keep the network alive.
         let known = Arc::downgrade(&inner);
+        let dialled = Arc::downgrade(&inner);
         let reception = Arc::new(Reception {
             shared: Arc::clone(&inner.shared),
             handler,
@@ -162,6 +163,13 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
                 known
                     .upgrade()
                     .is_some_and(|inner| inner.links.load().contains_key(&member))
+            }),
+            came: Box::new(move |member| {
+                if let Some(inner) = dialled.upgrade()
+                    && let Some(link) = inner.links.load().get(&member)
+                {
+                    link.note_coming();
+                }
             }),
             lanes: Arc::clone(&inner.lanes),
             strangers: Semaphore::new(inner.shared.config.limits.strangers),

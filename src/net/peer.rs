@@ -99,6 +99,8 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<Shared>) 
         tokio::select! {
             () = link.stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
+            // A node that is back must not have to wait for the end of the pause until it hears from others.
+            () = link.comes() => pause = limits.backoff_min,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
 
-use super::decided::{Command, Decided, Outcome};
+use super::decided::{Command, Outcome};
 use super::follow;
 use super::member::Member;
 use super::peers::identity;
@@ -81,11 +81,10 @@ impl Member {
     /// Nothing was changed, except after [`CouncilError::Undecided`] where that is open.
     pub async fn change(&self, asked: Asked) -> Result<Changed, ChangeFailed> {
         let began = Instant::now();
-        let decided = self.decided().await?;
-        let council = views_of(&decided)?;
+        let council = self.decided().await?;
         let change = match asked {
             Asked::Add(address) => {
-                if let Some(number) = is_adding(council, address) {
+                if let Some(number) = is_adding(&council, address) {
                     return self.settled(number, began).await;
                 }
                 if council.views().view.member_at(address).is_some() && council.running().is_none()
@@ -93,7 +92,7 @@ impl Member {
                     // Its data may still be on the way.
                     return match council.last().filter(|last| last.end == End::InForce) {
                         Some(last) => self.settled(last.number, began).await,
-                        None => Ok(as_it_is(council)),
+                        None => Ok(as_it_is(&council)),
                     };
                 }
                 self.probe(address).await?;
@@ -104,7 +103,7 @@ impl Member {
                 Change::Remove(member.ok_or(ChangeFailed::NoSuchNode(address))?)
             }
             Asked::SetK(k) if k == council.views().view.k && council.running().is_none() => {
-                return Ok(as_it_is(council));
+                return Ok(as_it_is(&council));
             }
             Asked::SetK(k) => Change::SetK(k),
         };
@@ -116,10 +115,7 @@ impl Member {
             council::Outcome::Started { number } => self.settled(number, began).await,
             council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
             // To remove a node that was just being added takes that back.
-            _ => {
-                let decided = self.decided().await?;
-                Ok(as_it_is(views_of(&decided)?))
-            }
+            _ => Ok(as_it_is(&*self.decided().await?)),
         }
     }
 
@@ -128,31 +124,27 @@ impl Member {
     /// # Errors
     /// When none is running, or there is no quorum.
     pub async fn cancel(&self) -> Result<Changed, ChangeFailed> {
-        let decided = self.decided().await?;
-        let running = views_of(&decided)?.running().map(|r| r.number);
+        let running = self.decided().await?.running().map(|r| r.number);
         let number = running.ok_or(ChangeFailed::NothingRuns)?;
         match self.propose(council::Command::Cancel { number }).await? {
             // It came into force meanwhile.
             council::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
-            _ => {
-                let decided = self.decided().await?;
-                Ok(as_it_is(views_of(&decided)?))
-            }
+            _ => Ok(as_it_is(&*self.decided().await?)),
         }
     }
 
-    /// Everything that is decided.
-    async fn decided(&self) -> Result<Arc<Decided>, ChangeFailed> {
+    /// What is decided about views.
+    async fn decided(&self) -> Result<Arc<Council>, ChangeFailed> {
         let council = self.council().ok_or(ChangeFailed::NotFormed)?;
         // Nodes that have just started agree on the first view in a moment.
-        let mut local = council.local();
-        let formed = local.wait_for(|decided| decided.views.is_some());
+        let mut agreed = council.followed();
+        let formed = agreed.wait_for(Option::is_some);
         // What comes of it is a lock on the state: kept while the council goes on, it would stop the whole node.
         let formed = matches!(tokio::time::timeout(FORMED_WITHIN, formed).await, Ok(Ok(_)));
         if !formed {
             return Err(ChangeFailed::NotFormed);
         }
-        Ok(council.read().await?)
+        council.read().await?.views.ok_or(ChangeFailed::NotFormed)
     }
 
     async fn propose(&self, command: council::Command) -> Result<council::Outcome, ChangeFailed> {
@@ -165,15 +157,19 @@ impl Member {
 
     /// Waits until a change has come to its end.
     async fn settled(&self, number: u64, began: Instant) -> Result<Changed, ChangeFailed> {
-        let mut local = self.council().ok_or(ChangeFailed::NotFormed)?.local();
+        let mut agreed = self.council().ok_or(ChangeFailed::NotFormed)?.followed();
         let view = self.view_of(number).await?;
         let left = || ANSWER_AFTER.saturating_sub(began.elapsed());
-        let end = local.wait_for(|decided| end_of(decided, number).is_some());
+        let end = agreed.wait_for(|agreed| end_of(agreed.as_deref(), number).is_some());
         let end = tokio::select! {
+            // Who is out ends soon after.
+            biased;
             // Whoever is out has handed over all that it had.
             () = self.out.cancelled() => Some((End::Done, Views::clone(&self.known.borrow()))),
+            // The change goes on without this node, which is ending.
+            () = self.stop.cancelled() => None,
             end = tokio::time::timeout(left(), end) => {
-                end.ok().and_then(Result::ok).and_then(|decided| end_of(&decided, number))
+                end.ok().and_then(Result::ok).and_then(|agreed| end_of(agreed.as_deref(), number))
             }
         };
         match end {
@@ -220,8 +216,7 @@ impl Member {
 
     /// The view that a change leads to, which may have come into force already.
     async fn view_of(&self, number: u64) -> Result<View, ChangeFailed> {
-        let decided = self.decided().await?;
-        let council = views_of(&decided)?;
+        let council = self.decided().await?;
         let next = council.views().next.as_ref().filter(|v| v.number == number);
         Ok(next.unwrap_or(&council.views().view).clone())
     }
@@ -247,10 +242,6 @@ impl Member {
     }
 }
 
-fn views_of(decided: &Decided) -> Result<&Council, ChangeFailed> {
-    decided.views.as_deref().ok_or(ChangeFailed::NotFormed)
-}
-
 fn as_it_is(council: &Council) -> Changed {
     Changed {
         view: council.views().view.clone(),
@@ -266,8 +257,8 @@ fn is_adding(council: &Council, address: SocketAddr) -> Option<u64> {
 }
 
 /// How a change ended, if it has, and the views since then.
-fn end_of(decided: &Decided, number: u64) -> Option<(End, Views)> {
-    let council = decided.views.as_ref()?;
+fn end_of(council: Option<&Council>, number: u64) -> Option<(End, Views)> {
+    let council = council?;
     let last = council.last()?;
     let end = match last.end {
         // Another one began after it.

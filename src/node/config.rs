@@ -9,6 +9,7 @@
 //! | `PEER_PORT` | where it listens for other nodes | port of `ip_port` + 10000 |
 //! | `DATA_DIR` | where its data lies | `./data/<ip_port>` |
 //! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
+//! | `API_TOKEN` | what clients have to show for calls that change the cluster, and for the operator's store | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
@@ -40,6 +41,8 @@ pub struct Config {
     pub peer_bind: SocketAddr,
     pub data_dir: PathBuf,
     pub cluster_secret: Option<String>,
+    /// What clients show as `Authorization: Bearer` for guarded calls. Without one nothing is guarded.
+    pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
     peer_distance: i32,
@@ -52,6 +55,11 @@ pub enum ConfigError {
     Missing(&'static str, &'static str),
     #[error("{0} is empty: give it a value or do not set it")]
     Empty(&'static str),
+    /// What is secret is not repeated.
+    #[error(
+        "{0} has a character that a header cannot carry: use visible ASCII characters, without spaces"
+    )]
+    NotForAHeader(&'static str),
     // `{:?}` keeps a value with line breaks on one line.
     #[error("{name}={value:?}: {problem}")]
     Nonsense {
@@ -106,6 +114,7 @@ impl Config {
                 None => PathBuf::from("data").join(address.to_string()),
             },
             cluster_secret: not_empty("CLUSTER_SECRET", lookup("CLUSTER_SECRET"))?,
+            api_token: token("API_TOKEN", lookup("API_TOKEN"))?,
             max_value_bytes: positive(
                 "MAX_VALUE_BYTES",
                 lookup("MAX_VALUE_BYTES"),
@@ -131,7 +140,7 @@ impl Config {
     }
 }
 
-/// Leaves the secret out.
+/// Leaves the secrets out.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -242,6 +251,16 @@ fn not_empty(name: &'static str, text: Option<String>) -> Result<Option<String>,
     }
 }
 
+/// A secret that travels in a header.
+fn token(name: &'static str, text: Option<String>) -> Result<Option<String>, ConfigError> {
+    match not_empty(name, text)? {
+        Some(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
+            Err(ConfigError::NotForAHeader(name))
+        }
+        token => Ok(token),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +306,7 @@ mod tests {
             ("PEER_PORT", "7000"),
             ("DATA_DIR", "/d"),
             ("CLUSTER_SECRET", "s"),
+            ("API_TOKEN", "t-0"),
             ("MAX_VALUE_BYTES", "100"),
         ])
         .unwrap();
@@ -296,8 +316,10 @@ mod tests {
         assert_eq!(c.peer_bind, "0.0.0.0:7000".parse().unwrap());
         assert_eq!(c.data_dir, PathBuf::from("/d"));
         assert_eq!(c.cluster_secret.as_deref(), Some("s"));
+        assert_eq!(c.api_token.as_deref(), Some("t-0"));
         assert_eq!(c.max_value_bytes, 100);
-        assert!(!format!("{c:?}").contains("cluster_secret"));
+        let shown = format!("{c:?}");
+        assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));
     }
 
     #[test]
@@ -375,9 +397,12 @@ mod tests {
         for bad in ["", "0", "70000", "x", "8080"] {
             refused("PEER_PORT", bad);
         }
-        for name in ["CLUSTER_SECRET", "DATA_DIR"] {
+        for name in ["CLUSTER_SECRET", "API_TOKEN", "DATA_DIR"] {
             refused(name, "");
             refused(name, "  ");
+        }
+        for bad in ["to ken", " token", "t\nk", "t\u{f6}ken"] {
+            assert!(!refused("API_TOKEN", bad).contains(bad), "it is a secret");
         }
     }
 

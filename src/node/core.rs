@@ -388,6 +388,13 @@ impl Core {
                 let partition = marks.partition.map_or(0, |p| p.0);
                 log::info!("serving partition {partition}");
             }
+            let lost = self.shared.marks.load().gauges.lost;
+            if marks.gauges.lost > lost {
+                log::error!(
+                    "{} writes are lost with nodes that were given up: nobody else got them",
+                    marks.gauges.lost - lost
+                );
+            }
             let version = marks.views.version;
             self.shared.marks.store(marks);
             self.shared.version.send_if_modified(|known| {

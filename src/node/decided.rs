@@ -38,13 +38,17 @@ pub enum Outcome {
 pub struct Decided {
     /// `None` until the first view is in. Shared between states: most changes are of lists.
     #[serde(serialize_with = "to_plain", deserialize_with = "from_plain")]
-    pub views: Option<Arc<council::Council>>,
+    pub views: Agreed,
     pub keys: Keys,
 }
+
+/// The views and their changes; `None` until the first view is in.
+pub type Agreed = Option<Arc<council::Council>>;
 
 impl Machine for Decided {
     type Command = Command;
     type Outcome = Outcome;
+    type Followed = Agreed;
 
     fn apply(&mut self, command: Command) -> Outcome {
         match (command, &mut self.views) {
@@ -59,6 +63,10 @@ impl Machine for Decided {
             (Command::View(_), None) => Outcome::TooEarly,
             (Command::Keys(change), _) => Outcome::Keys(self.keys.apply(change)),
         }
+    }
+
+    fn followed(&self) -> Agreed {
+        self.views.clone()
     }
 
     fn members(&self) -> BTreeSet<MemberId> {
@@ -86,16 +94,11 @@ pub(super) fn leaving_with(running: &council::Running) -> Option<MemberId> {
     }
 }
 
-fn to_plain<S: Serializer>(
-    views: &Option<Arc<council::Council>>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
+fn to_plain<S: Serializer>(views: &Agreed, to: S) -> Result<S::Ok, S::Error> {
     views.as_deref().serialize(to)
 }
 
-fn from_plain<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<Arc<council::Council>>, D::Error> {
+fn from_plain<'de, D: Deserializer<'de>>(from: D) -> Result<Agreed, D::Error> {
     let views = Option::<council::Council>::deserialize(from)?;
     Ok(views.map(Arc::new))
 }

@@ -64,11 +64,12 @@ impl Member {
             partition_id: marks.partition.map(|p| p.0),
             view: ViewStatus {
                 number: view.number,
-                k: view.k,
+                k: view.replication_factor(),
                 partitions: partitions.collect(),
             },
             keys: marks.gauges.live_keys,
             tombstones: marks.gauges.tombstones,
+            lost_writes: marks.gauges.lost,
             unstable: marks.gauges.unstable,
             stalled_reads: marks.gauges.stalled_reads,
             peers: self.peers(&marks),

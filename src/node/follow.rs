@@ -4,7 +4,7 @@
 //! The council tells its members. Whom it does not reach, such as a node that was removed while it was away, asks.
 
 use super::core::Input;
-use super::decided::Decided;
+use super::decided::Agreed;
 use super::member::Member;
 use super::peers::identity;
 use super::place::Place;
@@ -25,18 +25,18 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// Takes over what the council decides.
-pub(super) async fn listen(member: Weak<Member>, mut decided: watch::Receiver<Arc<Decided>>) {
+pub(super) async fn listen(member: Weak<Member>, mut agreed: watch::Receiver<Agreed>) {
     loop {
         let views = {
-            let decided = decided.borrow_and_update();
-            decided.views.as_ref().map(|c| Arc::new(c.views().clone()))
+            let agreed = agreed.borrow_and_update();
+            agreed.as_ref().map(|c| Arc::new(c.views().clone()))
         };
         match (member.upgrade(), views) {
             (Some(member), Some(views)) => member.learned(&views),
             (Some(_), None) => {}
             (None, _) => return,
         }
-        if decided.changed().await.is_err() {
+        if agreed.changed().await.is_err() {
             return;
         }
     }

@@ -39,13 +39,13 @@ impl<'a> Forwarder<'a> {
     }
 
     /// Makes attempts until one is answered or the time is up. The context that comes back is
-    /// the request's own.
+    /// the request's own; the member is the one that answered.
     pub(super) async fn drive(
         &self,
         mut op: Op,
         partition: PartitionId,
         context: Context,
-    ) -> Result<(Answer, Context), Failed> {
+    ) -> Result<(Answer, Context, MemberId), Failed> {
         let node = self.node;
         let clocks = node.shared.clocks;
         let end_us = clocks.mono_us() + TOTAL_US;
@@ -96,7 +96,7 @@ impl<'a> Forwarder<'a> {
             let answer = route.came(to, outcome, &mut node.health(), clocks.mono_us());
             match answer {
                 Some(Answer::Refused(refusal)) => return Err(self.failed(refusal, context)),
-                Some(answer) => return Ok((answer, context)),
+                Some(answer) => return Ok((answer, context, to)),
                 None => self.restamp(&mut op, &route, &context),
             }
         }
@@ -156,12 +156,18 @@ impl<'a> Forwarder<'a> {
                 consistency: *consistency,
                 until_us,
             },
-            Op::Write { key, value, stamp } => Event::Write {
+            Op::Write {
+                key,
+                value,
+                stamp,
+                orphan,
+            } => Event::Write {
                 ticket,
                 key: key.clone(),
                 value: value.clone(),
                 stamp: *stamp,
                 context: context.clone(),
+                orphan: *orphan,
             },
         };
         if !node.inbox.offer(event) {
@@ -286,8 +292,11 @@ impl net::Handler<Envelope, Request, Response> for Server {
             return Response::Refused("it is ending".to_owned());
         };
         match request {
-            // Whoever has no number yet, or no more, is told what is decided, and nothing else.
+            // Whoever has no number yet, or no more, is told what is decided, may offer what it has, and may pass on an
+            // operator's order.
             Request::Standing { version } => Response::Standing(node.standing(version).await),
+            Request::Offer(offer) => Response::Offered(node.adopt(offer).await),
+            Request::Order(order) => Response::Condition(node.obey(order)),
             _ if from.member == net::STRANGER => {
                 Response::Refused(format!("it is {} of a cluster", node.me))
             }

@@ -1,14 +1,16 @@
 //! The linearizable lists, through any member: changes and reads go to the council's leader, wherever it is.
 
-use super::decided::{Command, Outcome};
-use super::member::Member;
+use super::decided::{Command, Decided, Outcome};
+use super::member::{Failed, Member};
 use super::status::{RaftPeer, RaftStatus};
 use crate::council::{CouncilError, Role};
-use crate::protocol::keys::{self, Change, List};
+use crate::protocol::context::Context;
+use crate::protocol::keys::{self, Change, List, What};
 use std::time::Duration;
 
-/// A change or a read ends within this time: 503 where there is no quorum.
-const PATIENCE: Duration = Duration::from_millis(1_900);
+/// A change or a read ends within this time: 503 where there is no quorum. Two seconds are promised, of which the way there
+/// and back and a busy machine get their part.
+const PATIENCE: Duration = Duration::from_millis(1_700);
 
 /// How a read of a list treats what was decided elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub enum Freshness {
 }
 
 impl Member {
-    /// The list of a key.
+    /// The list of a key, and what its writers had seen of the causal store.
     ///
     /// # Errors
     /// When no quorum confirms in time that nothing newer is decided. A local read asks nobody.
@@ -28,21 +30,33 @@ impl Member {
         &self,
         key: &[u8],
         freshness: Freshness,
-    ) -> Result<Option<List>, CouncilError> {
+    ) -> Result<(Option<List>, Option<Context>), CouncilError> {
         let council = self.council().ok_or(CouncilError::Stopped)?;
-        let decided = match freshness {
-            Freshness::Linearizable => council.read_within(PATIENCE).await?,
-            Freshness::Local => council.local().borrow().clone(),
+        let look = |decided: &Decided| {
+            let keys = &decided.keys;
+            (keys.get(key).cloned(), keys.past(key).cloned())
         };
-        Ok(decided.keys.get(key).cloned())
+        let (list, past) = match freshness {
+            Freshness::Linearizable => council.read_within(PATIENCE, look).await?,
+            Freshness::Local => council.look(look),
+        };
+        Ok((list, past.map(|past| self.pruned(past))))
     }
 
     /// Changes a list.
     ///
     /// # Errors
     /// After [`CouncilError::Undecided`] the change may have been made, or may be made yet.
-    pub async fn change_list(&self, change: Change) -> Result<keys::Outcome, CouncilError> {
+    pub async fn change_list(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
         let council = self.council().ok_or(CouncilError::Stopped)?;
+        if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
+            let known = council.look(|decided| decided.keys.past(&change.key).cloned());
+            let marks = self.shared.marks.load();
+            let settled = known.iter().flat_map(Context::iter);
+            past.settled = settled
+                .filter(|(log, seq)| marks.is_stable(*log, *seq))
+                .collect();
+        }
         match council
             .propose_within(Command::Keys(change), PATIENCE)
             .await?
@@ -53,6 +67,19 @@ impl Member {
                 Err(CouncilError::Undecided { waited: PATIENCE })
             }
         }
+    }
+
+    /// What a client says it has seen of the causal store, without what everybody has.
+    ///
+    /// # Errors
+    /// When it cannot be: its clock is far ahead, or it names a member that never was.
+    pub fn past(&self, seen: Context) -> Result<Context, Failed> {
+        self.admit(seen).map(|seen| self.pruned(seen))
+    }
+
+    fn pruned(&self, mut context: Context) -> Context {
+        self.shared.marks.load().prune(&mut context);
+        context
     }
 
     /// How the council stands, as this node sees it.
@@ -90,7 +117,7 @@ impl Member {
             last_applied: status.last_applied,
             commit_idx: status.committed,
             peers: peers.collect(),
-            keys: council.local().borrow().keys.len(),
+            keys: council.look(|decided| decided.keys.len()),
             uptime_seconds: self.shared.clocks.mono_us() / 1_000_000,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -4,6 +4,7 @@
 use super::config::Config;
 use super::core::{self, Clocks, Core, Inbox, Input, Report, Shared};
 use super::decided::Decided;
+use super::fault::Switch;
 use super::forward::{self, Forwarder};
 use super::peers::{Links, Peers};
 use super::place::Place;
@@ -16,7 +17,7 @@ use crate::protocol::health::Health;
 use crate::protocol::ids::MemberId;
 use crate::protocol::op::{Answer, Consistency, Op, Read, Refusal, Written};
 use crate::protocol::reads::{self, Lookup};
-use crate::protocol::replica::{Event, Setup};
+use crate::protocol::replica::{Event, Known, Setup};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::PartitionId;
@@ -68,6 +69,7 @@ pub enum Wrote {
 pub struct Member {
     pub(super) config: Arc<Config>,
     pub(super) me: MemberId,
+    pub(super) switch: Arc<Switch>,
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Inbox,
     pub(super) links: OnceLock<Links>,
@@ -84,7 +86,7 @@ pub struct Member {
     health: Mutex<Health>,
     committed: Arc<CommitterStats>,
     spread: AtomicUsize,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     ended: watch::Receiver<Option<Result<(), StoreError>>>,
 }
 
@@ -93,7 +95,11 @@ impl Member {
     ///
     /// # Errors
     /// When the disk cannot be used, or the address for other nodes is taken.
-    pub(super) async fn start(config: Arc<Config>, place: Place) -> Result<Arc<Self>, StartError> {
+    pub(super) async fn start(
+        config: Arc<Config>,
+        place: Place,
+        switch: Arc<Switch>,
+    ) -> Result<Arc<Self>, StartError> {
         let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
         let disk = Arc::new(Disk::open(&config.data_dir)?);
         place.save(&config.data_dir)?;
@@ -104,7 +110,7 @@ impl Member {
             start: core::new_start(clocks.wall_ms()),
             above: 0,
             trusted: false,
-            elsewhere: Arc::default(),
+            known: Known::default(),
         };
         let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
         let shared = Arc::new(Shared {
@@ -129,6 +135,7 @@ impl Member {
         let (end, ended) = watch::channel(None);
         let member = Arc::new(Self {
             me,
+            switch,
             shared: Arc::clone(&shared),
             health: Mutex::default(),
             inbox,
@@ -181,7 +188,7 @@ impl Member {
         let (reports, heard) = mpsc::channel(REPORTS);
         let weak = Arc::downgrade(self);
         self.spawn(follow::take_over(weak.clone(), self.known.subscribe()));
-        self.spawn(follow::listen(weak.clone(), council.local()));
+        self.spawn(follow::listen(weak.clone(), council.followed()));
         self.spawn(follow::ask(weak.clone()));
         self.spawn(steer::report(weak.clone(), heard));
         self.spawn(steer::form(weak.clone(), Arc::clone(views)));
@@ -233,6 +240,11 @@ impl Member {
         self.council.get()
     }
 
+    /// The newest views that are known, whether the replica goes by them yet or not.
+    pub fn known(&self) -> Arc<Views> {
+        Arc::clone(&self.known.borrow())
+    }
+
     /// Takes note of newer views.
     pub(super) fn learned(&self, views: &Arc<Views>) {
         self.known.send_if_modified(|known| {
@@ -260,7 +272,8 @@ impl Member {
         }
     }
 
-    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second.
+    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second. Says which replica
+    /// answered.
     ///
     /// # Errors
     /// When no replica could answer as asked.
@@ -270,15 +283,15 @@ impl Member {
         partition: PartitionId,
         context: Context,
         consistency: Consistency,
-    ) -> Result<Read, Failed> {
+    ) -> Result<(Read, MemberId), Failed> {
         let context = self.admit(context)?;
         if let Some(Ok(Lookup::Answer(read))) = self.look(&key, partition, &context, consistency) {
-            return Ok(read);
+            return Ok((read, self.me));
         }
         let op = Op::Get { key, consistency };
         match self.drive(op, partition, context).await? {
-            (Answer::Read(read), _) => Ok(read),
-            (other, context) => Err(unexpected(&other, context)),
+            (Answer::Read(read), _, by) => Ok((read, by)),
+            (other, context, _) => Err(unexpected(&other, context)),
         }
     }
 
@@ -320,11 +333,16 @@ impl Member {
     ) -> Result<Wrote, Failed> {
         let context = self.admit(context)?;
         let stamp = self.stamp(context.clock);
-        let op = Op::Write { key, value, stamp };
+        let op = Op::Write {
+            key,
+            value,
+            stamp,
+            orphan: None,
+        };
         match self.drive(op, partition, context).await? {
-            (Answer::Written(written), _) => Ok(Wrote::Written(written)),
-            (Answer::NothingToDelete(context), _) => Ok(Wrote::NothingToDelete(context)),
-            (other, context) => Err(unexpected(&other, context)),
+            (Answer::Written(written), ..) => Ok(Wrote::Written(written)),
+            (Answer::NothingToDelete(context), ..) => Ok(Wrote::NothingToDelete(context)),
+            (other, context, _) => Err(unexpected(&other, context)),
         }
     }
 
@@ -342,7 +360,7 @@ impl Member {
     }
 
     /// Checks a client's context against what is possible.
-    fn admit(&self, context: Context) -> Result<Context, Failed> {
+    pub(super) fn admit(&self, context: Context) -> Result<Context, Failed> {
         self.note_request();
         let wall_ms = self.shared.clocks.wall_ms();
         if self.shared.clock.too_far_ahead(wall_ms, context.clock) {
@@ -380,12 +398,12 @@ impl Member {
         self.spread.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn drive(
+    pub(super) async fn drive(
         &self,
         op: Op,
         partition: PartitionId,
         context: Context,
-    ) -> Result<(Answer, Context), Failed> {
+    ) -> Result<(Answer, Context, MemberId), Failed> {
         self.forwarder().drive(op, partition, context).await
     }
 

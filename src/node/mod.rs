@@ -9,8 +9,10 @@
 //! steer.rs     what a member does for the council
 //! change.rs    changes of the view that an operator asks for
 //! keys.rs      the linearizable lists
+//! fault.rs     nodes that act as dead ones, on purpose
 //! decided.rs   the machine that the council runs
 //! view         what can be asked about views, and dry runs
+//! inspect.rs   a look into the data of a node that is stopped
 //! force.rs     disaster recovery on a node that is stopped
 //! ```
 
@@ -19,11 +21,14 @@ pub mod config;
 mod core;
 mod decided;
 mod explain;
+mod fault;
 mod follow;
 mod force;
 mod forward;
+mod inspect;
 mod keys;
 mod member;
+mod orphans;
 mod peers;
 mod place;
 mod presence;
@@ -36,7 +41,9 @@ pub mod view;
 mod wire;
 
 pub use change::{Asked, ChangeFailed, Changed};
+pub use fault::{Condition, Found, NotObeyed, Order};
 pub use force::{ForceError, Survivor};
+pub use inspect::{InspectError, Inspection};
 pub use keys::Freshness;
 pub use member::{Absence, Failed, Member, Wrote};
 pub use run::{RunError, Running, launch, run};
@@ -49,6 +56,8 @@ use crate::protocol::views::Views;
 use crate::storage::Disk;
 use arc_swap::ArcSwap;
 use config::Config;
+use fault::{Ear, Switch};
+use orphans::Offering;
 use place::Place;
 use standby::Standby;
 use status::Status;
@@ -59,6 +68,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between looks at whether the data of a member that was removed is still in use.
 const LET_GO_LOOK: Duration = Duration::from_millis(10);
+
+/// Time between attempts to open a disk that somebody else holds.
+const LOCKED_LOOK: Duration = Duration::from_millis(200);
 
 /// Why a node cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +98,13 @@ pub enum Role {
     Removed {
         view: u64,
     },
+    /// It acts as a dead member, until it is told to recover.
+    Failed {
+        /// The newest that it knew.
+        views: Arc<Views>,
+        /// The member has ended.
+        silent: bool,
+    },
 }
 
 /// A node, whatever it is at the moment.
@@ -99,6 +118,7 @@ struct State {
     config: Arc<Config>,
     codec: Codec,
     role: ArcSwap<Role>,
+    switch: Arc<Switch>,
     started: Instant,
 }
 
@@ -107,6 +127,8 @@ enum Phase {
     /// Requests under way may still hold on to the disk that the node had as an earlier member.
     Waiting(Standby, Weak<Disk>),
     Working(Arc<Member>),
+    /// The same for the disk of a member that failed.
+    Failed(Ear, Weak<Disk>),
 }
 
 impl Node {
@@ -115,22 +137,15 @@ impl Node {
     /// # Errors
     /// When the disk cannot be used, or the address for other nodes is taken.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let config = Arc::new(config);
-        let phase = begin(&config).await?;
-        let role = match &phase {
-            Begin::Member(member) => Role::Member(Arc::clone(member)),
-            Begin::Standby(_, role) => role.clone(),
-        };
+        let (config, switch) = (Arc::new(config), Switch::new());
+        let (phase, role) = begin(&config, &switch).await?;
         let state = Arc::new(State {
             codec: Codec::new(config.cluster_secret.as_deref().map(str::as_bytes)),
             config,
             role: ArcSwap::from_pointee(role),
+            switch,
             started: Instant::now(),
         });
-        let phase = match phase {
-            Begin::Member(member) => Phase::Working(member),
-            Begin::Standby(standby, _) => Phase::Waiting(standby, Weak::new()),
-        };
         let (end, ended) = watch::channel(None);
         let (stop, life) = (CancellationToken::new(), Arc::clone(&state));
         let stopped = stop.clone();
@@ -162,12 +177,14 @@ impl Node {
     /// The node at this moment.
     pub fn status(&self) -> Status {
         let config = self.config();
-        let (state, number) = match &*self.role() {
+        let (state, reason, number) = match &*self.role() {
             Role::Member(member) => return member.status(),
-            Role::Standby => ("standby", 0),
-            Role::Removed { view } => ("removed", *view),
+            Role::Standby => ("standby", "it is in no view", 0),
+            Role::Removed { view } => ("removed", "it is in no view", *view),
+            Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),
         };
-        Status::outside(config.address, state, number, self.state.started.elapsed())
+        let uptime = self.state.started.elapsed();
+        Status::outside(config.address, state, reason, number, uptime)
     }
 
     /// The longest value that is taken, in bytes of JSON text.
@@ -204,14 +221,8 @@ impl Drop for Node {
     }
 }
 
-/// What a node begins as.
-enum Begin {
-    Member(Arc<Member>),
-    Standby(Standby, Role),
-}
-
 /// Finds out what the node is, and begins as that.
-async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
+async fn begin(config: &Arc<Config>, switch: &Arc<Switch>) -> Result<(Phase, Role), StartError> {
     let place = Place::load(&config.data_dir)?;
     if let Some(place) = &place {
         check(config, place)?;
@@ -227,7 +238,7 @@ async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
     let had = place.as_ref().map(|p| p.member);
     let Some(known) = place.map(|p| p.views).or_else(first) else {
         log::info!("{} is in no view: standing by", config.address);
-        return Ok(Begin::Standby(standby, Role::Standby));
+        return Ok((Phase::Waiting(standby, Weak::new()), Role::Standby));
     };
     let members = known.members().into_values();
     let others: Vec<_> = members.filter(|a| *a != config.address).collect();
@@ -240,8 +251,8 @@ async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
         Some(member) => {
             standby.stop().await;
             let place = Place { member, views };
-            let member = Member::start(Arc::clone(config), place).await?;
-            Ok(Begin::Member(member))
+            let member = Member::start(Arc::clone(config), place, Arc::clone(switch)).await?;
+            Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
         }
         None => {
             let view = views.view.number;
@@ -253,7 +264,7 @@ async fn begin(config: &Arc<Config>) -> Result<Begin, StartError> {
                 "{} was removed (it is view {view} now): standing by",
                 config.address
             );
-            Ok(Begin::Standby(standby, Role::Removed { view }))
+            Ok((Phase::Waiting(standby, Weak::new()), Role::Removed { view }))
         }
     }
 }
@@ -281,32 +292,76 @@ fn check(config: &Config, place: &Place) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Why a member ends.
+enum End {
+    Stopped(Result<(), StoreError>),
+    /// It was removed.
+    Out,
+    /// It is to act as a dead node.
+    Failed,
+}
+
 impl State {
     async fn go_on(&self, mut phase: Phase, stop: CancellationToken) -> Result<(), StartError> {
         loop {
             phase = match phase {
                 Phase::Working(member) => {
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(member.shutdown().await?),
-                        ended = member.ended() => return Ok(ended?),
-                        () = member.out.cancelled() => {}
+                    // What it had as an earlier member.
+                    let former = self.config.data_dir.join(place::FORMER);
+                    let offering = Offering::start(Arc::clone(&self.config), former, Weak::new());
+                    let end = tokio::select! {
+                        () = stop.cancelled() => End::Stopped(member.shutdown().await),
+                        ended = member.ended() => End::Stopped(ended),
+                        () = member.out.cancelled() => End::Out,
+                        () = self.switch.turns(true) => End::Failed,
+                    };
+                    offering.end().await;
+                    match end {
+                        End::Stopped(result) => return Ok(result?),
+                        End::Failed => self.fall(member).await?,
+                        End::Out => self.retire(member).await?,
                     }
-                    self.retire(member).await?
+                }
+                Phase::Failed(ear, former) => {
+                    let back = async {
+                        self.switch.turns(false).await;
+                        let_go(&former).await;
+                    };
+                    tokio::select! {
+                        () = stop.cancelled() => {
+                            ear.stop().await;
+                            return Ok(());
+                        }
+                        () = back => {}
+                    }
+                    ear.stop().await;
+                    log::warn!("{} recovers", self.config.address);
+                    let begun = tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        begun = self.begin_again() => begun,
+                    };
+                    let (phase, role) = begun?;
+                    self.role.store(Arc::new(role));
+                    phase
                 }
                 Phase::Waiting(mut standby, former) => {
+                    let dir = self.config.data_dir.clone();
+                    let offering =
+                        Offering::start(Arc::clone(&self.config), dir, Weak::clone(&former));
                     let invited = async {
                         let views = standby.invited().await;
                         let_go(&former).await;
                         views
                     };
                     let views = tokio::select! {
-                        () = stop.cancelled() => {
-                            standby.stop().await;
-                            return Ok(());
-                        }
-                        views = invited => views,
+                        () = stop.cancelled() => None,
+                        views = invited => Some(views),
                     };
+                    offering.end().await;
                     standby.stop().await;
+                    let Some(views) = views else {
+                        return Ok(());
+                    };
                     Phase::Working(self.join(views).await?)
                 }
             };
@@ -325,6 +380,40 @@ impl State {
         Ok(Phase::Waiting(standby, former))
     }
 
+    /// Ends a member that is to act as a dead one.
+    async fn fall(&self, member: Arc<Member>) -> Result<Phase, StartError> {
+        log::warn!(
+            "{} fails, as it was told to: POST /recover or a restart brings it back",
+            self.config.address
+        );
+        let views = member.known();
+        let failed = |silent| {
+            let views = Arc::clone(&views);
+            self.role.store(Arc::new(Role::Failed { views, silent }));
+        };
+        failed(false);
+        let former = Arc::downgrade(&member.shared.disk);
+        member.shutdown().await?;
+        drop(member);
+        let ear = Ear::start(&self.config, Arc::clone(&self.switch)).await?;
+        failed(true);
+        Ok(Phase::Failed(ear, former))
+    }
+
+    /// Begins anew, when nobody else looks at the disk.
+    async fn begin_again(&self) -> Result<(Phase, Role), StartError> {
+        loop {
+            match begin(&self.config, &self.switch).await {
+                Err(StartError::Open(OpenError::Store(StoreError::Locked { what, detail })))
+                | Err(StartError::Store(StoreError::Locked { what, detail })) => {
+                    log::warn!("{what} is held by somebody ({detail}): waiting for it");
+                    tokio::time::sleep(LOCKED_LOOK).await;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
     /// Begins as a new member.
     async fn join(&self, views: Arc<Views>) -> Result<Arc<Member>, StartError> {
         let dir = &self.config.data_dir;
@@ -335,7 +424,8 @@ impl State {
             place::put_aside(dir)?;
         }
         let place = Place { member, views };
-        let member = Member::start(Arc::clone(&self.config), place).await?;
+        let switch = Arc::clone(&self.switch);
+        let member = Member::start(Arc::clone(&self.config), place, switch).await?;
         self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
         Ok(member)
     }

@@ -16,7 +16,7 @@ const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE1";
 /// Where the data goes that a node had as an earlier member.
-const FORMER: &str = "former";
+pub(super) const FORMER: &str = "former";
 
 /// Who a node is, and under which views.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -146,9 +146,11 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 self.invite.send_replace(Some(Arc::from(views)));
                 Response::Coming
             }
-            Request::Operation(_) | Request::Council(_) | Request::Progress => {
-                Response::Refused(format!("{} is no member", self.address))
-            }
+            Request::Operation(_)
+            | Request::Council(_)
+            | Request::Progress
+            | Request::Order(_)
+            | Request::Offer(_) => Response::Refused(format!("{} is no member", self.address)),
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Status {
     pub incarnation: u64,
     /// The release that runs.
     pub version: String,
-    /// `serving`, `recovering`, `joining`, `leaving`, `standby` or `removed`.
+    /// `serving`, `recovering`, `joining`, `leaving`, `standby`, `removed` or `failed`.
     pub state: String,
     /// Why the node does not serve reads, when it does not.
     pub reason: Option<String>,
@@ -28,6 +28,9 @@ pub struct Status {
     pub keys: u64,
     /// Deleted keys that are still remembered.
     pub tombstones: u64,
+    /// Writes of nodes that were given up which nobody else got, as far as those had told of them. Counted by each node
+    /// that shared their logs, since its start.
+    pub lost_writes: u64,
     /// Writes here that some replica is not yet known to have.
     pub unstable: u64,
     /// Reads that wait for a write that their client has seen and this node has not.
@@ -44,15 +47,21 @@ pub struct Status {
 }
 
 impl Status {
-    /// That of a node outside of every view, or of view `number` and later ones.
-    pub(super) fn outside(node: SocketAddr, state: &str, number: u64, uptime: Duration) -> Self {
+    /// That of a node that is no member at work. `number` is of the newest view that it knows.
+    pub(super) fn outside(
+        node: SocketAddr,
+        state: &str,
+        reason: &str,
+        number: u64,
+        uptime: Duration,
+    ) -> Self {
         Self {
             node: node.to_string(),
             member: None,
             incarnation: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: state.to_owned(),
-            reason: Some("it is in no view".to_owned()),
+            reason: Some(reason.to_owned()),
             partition_id: None,
             view: ViewStatus {
                 number,
@@ -61,6 +70,7 @@ impl Status {
             },
             keys: 0,
             tombstones: 0,
+            lost_writes: 0,
             unstable: 0,
             stalled_reads: 0,
             peers: Vec::new(),

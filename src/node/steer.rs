@@ -2,7 +2,7 @@
 //! leads, looks after the running change.
 
 use super::core::Report;
-use super::decided::{Command, Decided, leaving_with};
+use super::decided::{Command, leaving_with};
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
@@ -51,8 +51,8 @@ pub(super) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Repor
         let me = member.me;
         drop(member);
         let news = {
-            let decided = council.local().borrow().clone();
-            let views = decided.views.as_ref();
+            let agreed = council.followed().borrow().clone();
+            let views = agreed.as_ref();
             !said.contains_key(&report) && views.is_some_and(|views| is_news(views, me, report))
         };
         if !news {
@@ -151,7 +151,7 @@ pub(super) async fn steer(member: Weak<Member>) {
         let Some(council) = member.council().cloned() else {
             continue;
         };
-        let decided = council.local().borrow().clone();
+        let agreed = council.followed().borrow().clone();
         // Followed on every node, so that a new leader knows who has been away for long.
         for (other, _) in member.known.borrow().members() {
             member.presence.away(other);
@@ -160,27 +160,32 @@ pub(super) async fn steer(member: Weak<Member>) {
         if status.role != Role::Leader || !status.has_quorum {
             // Who lost its disk must not have to wait for a leader: it may be needed for one.
             if !status.has_quorum {
-                invite(&member, &decided, &mut invited);
+                invite(&member, agreed.as_deref(), &mut invited);
             }
             continue;
         }
-        let due = due(&member, &decided, &status.voters);
-        invite(&member, &decided, &mut invited);
+        let due = due(&member, agreed.as_deref(), &status.voters);
+        invite(&member, agreed.as_deref(), &mut invited);
         drop(member);
         for command in due {
-            match council.propose(command.clone()).await {
-                Ok(outcome) => log::info!("{command:?}: {outcome:?}"),
+            let what = match &command {
+                // All of its slots would be a very long line.
+                Command::Begin(view) => format!("view {} for a beginning", view.number),
+                command => format!("{command:?}"),
+            };
+            match council.propose(command).await {
+                Ok(outcome) => log::info!("{what}: {outcome:?}"),
                 Err(CouncilError::NoQuorum { .. }) => break,
-                Err(error) => log::warn!("{command:?}: {error}"),
+                Err(error) => log::warn!("{what}: {error}"),
             }
         }
     }
 }
 
 /// What the leader has to have decided now.
-fn due(member: &Member, decided: &Decided, voters: &BTreeSet<MemberId>) -> Vec<Command> {
+fn due(member: &Member, council: Option<&Council>, voters: &BTreeSet<MemberId>) -> Vec<Command> {
     let known = Arc::clone(&member.known.borrow());
-    let Some(council) = &decided.views else {
+    let Some(council) = council else {
         // All nodes begin with the same view, and none has gone on from it without the council.
         let first = (known.version == 1).then(|| known.view.clone());
         return first.into_iter().map(Command::Begin).collect();
@@ -226,8 +231,12 @@ fn due(member: &Member, decided: &Decided, voters: &BTreeSet<MemberId>) -> Vec<C
 }
 
 /// Tells members that are away that they are members: a node that is being added, or one that lost its disk.
-fn invite(member: &Arc<Member>, decided: &Decided, invited: &mut BTreeMap<MemberId, Instant>) {
-    let Some(council) = &decided.views else {
+fn invite(
+    member: &Arc<Member>,
+    council: Option<&Council>,
+    invited: &mut BTreeMap<MemberId, Instant>,
+) {
+    let Some(council) = council else {
         return;
     };
     invited.retain(|_, at| at.elapsed() < INVITE_EVERY);

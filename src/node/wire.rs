@@ -1,6 +1,7 @@
 //! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
 //! node for, calls of the council, and questions about views.
 
+use super::fault::{Condition, Order};
 use super::view::Progress;
 use crate::council::{Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
@@ -8,7 +9,9 @@ use crate::protocol::context::Context;
 use crate::protocol::ids::LogId;
 use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
+use crate::protocol::version::{Key, Stamp};
 use crate::protocol::views::Views;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A one-way message.
@@ -32,6 +35,10 @@ pub enum Request {
     Invite(Box<Views>),
     /// How far the replica is.
     Progress,
+    /// An operator's, from whatever node the operator asked.
+    Order(Order),
+    /// Writes that the asker had when it was given up.
+    Offer(Offer),
 }
 
 /// The answer to a [`Request`], of the same kind.
@@ -45,6 +52,9 @@ pub enum Response {
     /// The other node does not do such a thing, and why.
     Refused(String),
     Progress(Progress),
+    /// How the node is, now that it has the order.
+    Condition(Condition),
+    Offered(Offered),
 }
 
 /// A client's operation, sent on to a replica of the key's partition.
@@ -78,4 +88,35 @@ pub struct Standing {
     pub first_start: bool,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,
+}
+
+/// Writes that only a node may have that was given up, from the oldest to the newest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offer {
+    /// What the offers before this one came to, as the context of a session.
+    pub context: Context,
+    pub writes: Vec<Orphan>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Orphan {
+    pub key: Key,
+    pub value: Bytes,
+    pub stamp: Stamp,
+    /// The wall clock of the replica that first took it, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// What it depends on.
+    pub past: Context,
+}
+
+/// What became of the first writes of an [`Offer`]: of as many as the numbers add up to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Offered {
+    pub context: Context,
+    pub taken: u64,
+    /// It was there already, or a newer write of its key.
+    pub newer: u64,
+    /// A newer delete of its key may have been forgotten.
+    pub deleted: u64,
 }

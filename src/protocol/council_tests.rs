@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::ids::{LogId, incarnation};
 use crate::protocol::placement::tests::{addresses, assert_sound};
 use crate::protocol::slots::Slot;
-use crate::protocol::view::PartitionId;
+use crate::protocol::view::{FULL, PartitionId};
 use crate::protocol::views::Home;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -32,7 +32,7 @@ fn a_move() -> impl Strategy<Value = Move> {
     prop_oneof![
         6 => (0usize..12).prop_map(Move::Add),
         6 => (index(), any::<bool>()).prop_map(|(i, give_up)| Move::Remove(i, give_up)),
-        2 => (0usize..5).prop_map(Move::SetK),
+        2 => prop_oneof![5 => 0usize..5, 1 => Just(FULL)].prop_map(Move::SetK),
         4 => index().prop_map(Move::Ready),
         2 => Just(Move::AllReady),
         10 => Just(Move::AllReadyAndEnact),
@@ -376,6 +376,47 @@ fn a_node_comes_in_when_it_is_ready() {
         assert_eq!(council.apply(over(partition, 1)), Outcome::Unchanged);
     }
     assert_eq!(council.last().unwrap().end, End::Done);
+}
+
+#[test]
+fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
+    let mut council = council(2, 1);
+    let started = |number| Outcome::Started { number };
+    assert_eq!(council.apply(change(Change::SetK(FULL))), started(2));
+    let all: SlotSet = Slot::all().collect();
+    for (_, gained) in council.gaining() {
+        assert!(!gained.is_empty() && gained != all, "each has its own half");
+    }
+    assert_eq!(council.apply(enact(2, &[])), waiting(2, &[0, 1]));
+    for member in [0, 1] {
+        assert_eq!(council.apply(ready(member, 2)), Outcome::Changed);
+    }
+    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert!(council.views().view.is_full());
+    for partition in [0, 1] {
+        council.apply(over(partition, 1));
+    }
+    assert_eq!(
+        council.apply(change(Change::Add(addresses(3)[2]))),
+        started(3)
+    );
+    let gained = council.gaining();
+    assert_eq!(
+        gained,
+        BTreeMap::from([(MemberId(2), all)]),
+        "all of it, and nobody else"
+    );
+    council.apply(ready(2, 3));
+    assert_eq!(council.apply(enact(3, &[])), Outcome::InForce { number: 3 });
+    let view = &council.views().view;
+    assert_eq!(
+        (view.replication_factor(), view.partitions().count()),
+        (3, 1)
+    );
+    assert_eq!(
+        council.apply(change(Change::SetK(FULL))),
+        Outcome::Refused(ChangeError::NothingToDo(FULL).into())
+    );
 }
 
 #[test]

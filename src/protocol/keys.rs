@@ -4,6 +4,8 @@
 //! Its maps share what did not change between two states, so that a clone costs nothing: readers look at a state while the
 //! next one is made.
 
+use super::context::Context;
+use super::ids::LogId;
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,15 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_LIST_BYTES: usize = 8 << 20;
 /// What an item counts beside its own bytes.
 pub const ITEM_BYTES: usize = 32;
+/// What all lists may count together, in bytes: their items as above, and for each key its own bytes, [`KEY_BYTES`], and
+/// [`ENTRY_BYTES`] for each entry of its past. Every member keeps them in memory.
+pub const MAX_TOTAL_BYTES: usize = 256 << 20;
+/// What a key counts beside its own bytes.
+pub const KEY_BYTES: usize = 256;
+/// What an entry of a list's past counts.
+pub const ENTRY_BYTES: usize = 32;
+/// The most entries of a list's past: some 5 KiB as text, which fits into a header.
+pub const MAX_PAST: usize = 256;
 /// The longest idempotency key, in bytes.
 pub const MAX_ONCE_BYTES: usize = 255;
 /// So many answers to requests with an idempotency key are remembered; the oldest go first.
@@ -29,6 +40,16 @@ pub struct Change {
     pub only: Condition,
     /// Names the request: sent again, it is not done again.
     pub once: Option<Bytes>,
+    /// What the writer had seen of the causal store, if it says so.
+    pub past: Option<Past>,
+}
+
+/// What a writer had seen of the causal store. Who reads the list gets it, to see no less there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    pub seen: Context,
+    /// Of the list's past until now: writes that every replica has by now, so that nobody has to ask for them any more.
+    pub settled: Vec<(LogId, u64)>,
 }
 
 /// What is to be done.
@@ -64,6 +85,10 @@ pub enum Outcome {
     ConditionFailed { revision: Option<u64> },
     /// The list would be too long.
     TooLong,
+    /// The list's past would have more than [`MAX_PAST`] entries.
+    PastTooLong,
+    /// All lists together would be more than [`MAX_TOTAL_BYTES`].
+    Full,
     /// Another request used the same idempotency key.
     OtherRequest,
 }
@@ -80,6 +105,10 @@ pub struct List {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     lists: OrdMap<Bytes, List>,
+    /// What the writers of lists had seen of the causal store. Only of lists whose writers said so.
+    pasts: OrdMap<Bytes, Context>,
+    /// What all of it counts.
+    bytes: usize,
     /// Changes that were made so far.
     revision: u64,
     answers: OrdMap<Bytes, Answer>,
@@ -100,6 +129,19 @@ impl Keys {
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&List> {
         self.lists.get(key)
+    }
+
+    /// What those who made the list of a key had seen of the causal store: the last one to put it, and all who appended
+    /// since.
+    #[must_use]
+    pub fn past(&self, key: &[u8]) -> Option<&Context> {
+        self.pasts.get(key)
+    }
+
+    /// What all lists count together, in bytes: at most [`MAX_TOTAL_BYTES`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many keys there are.
@@ -143,9 +185,14 @@ impl Keys {
 
     fn make(&mut self, change: Change) -> Outcome {
         let Change {
-            key, what, only, ..
+            key,
+            what,
+            only,
+            past,
+            ..
         } = change;
-        let known = self.lists.get(&key).map(|list| list.revision);
+        let list = self.lists.get(&key);
+        let known = list.map(|list| list.revision);
         let holds = match only {
             Condition::Always => true,
             Condition::Absent => known.is_none(),
@@ -155,13 +202,36 @@ impl Keys {
         if !holds {
             return Outcome::ConditionFailed { revision: known };
         }
+        let had = list.map_or(0, |list| list.bytes);
+        let counted = list.map_or(0, |list| cost(&key, list.bytes, self.pasts.get(&key)));
+        let (bytes, past) = match &what {
+            What::Put(items) => (items.iter().map(size).sum(), past.map(|past| past.seen)),
+            What::Append(item) => (had + size(item), self.joined(&key, past)),
+            What::Delete if known.is_none() => return Outcome::NoSuchKey,
+            What::Delete => (0, None),
+        };
+        let count = match what {
+            What::Delete => 0,
+            What::Put(_) | What::Append(_) => cost(&key, bytes, past.as_ref()),
+        };
+        if bytes > MAX_LIST_BYTES {
+            return Outcome::TooLong;
+        }
+        if past.as_ref().is_some_and(|past| past.len() > MAX_PAST) {
+            return Outcome::PastTooLong;
+        }
+        let total = self.bytes.saturating_sub(counted) + count;
+        if total > MAX_TOTAL_BYTES && count > counted {
+            return Outcome::Full;
+        }
         let revision = self.revision + 1;
+        (self.bytes, self.revision) = (total, revision);
+        match past {
+            Some(past) => drop(self.pasts.insert(key.clone(), past)),
+            None => drop(self.pasts.remove(&key)),
+        }
         match what {
             What::Put(items) => {
-                let bytes = items.iter().map(size).sum();
-                if bytes > MAX_LIST_BYTES {
-                    return Outcome::TooLong;
-                }
                 let list = List {
                     items: items.into(),
                     revision,
@@ -170,11 +240,6 @@ impl Keys {
                 self.lists.insert(key, list);
             }
             What::Append(item) => {
-                let had = self.lists.get(&key).map_or(0, |list| list.bytes);
-                let bytes = had + size(&item);
-                if bytes > MAX_LIST_BYTES {
-                    return Outcome::TooLong;
-                }
                 let none = || List {
                     items: Vector::new(),
                     revision,
@@ -184,14 +249,27 @@ impl Keys {
                 list.items.push_back(item);
                 (list.revision, list.bytes) = (revision, bytes);
             }
-            What::Delete => {
-                if self.lists.remove(&key).is_none() {
-                    return Outcome::NoSuchKey;
-                }
-            }
+            What::Delete => drop(self.lists.remove(&key)),
         }
-        self.revision = revision;
         Outcome::Done { revision }
+    }
+
+    /// The past of a key's list with that of one more writer.
+    fn joined(&self, key: &Bytes, more: Option<Past>) -> Option<Context> {
+        let known = self.pasts.get(key).cloned();
+        let Some(more) = more else {
+            return known;
+        };
+        let mut past = known.unwrap_or_default();
+        // They were settled in the view of the writer's context, or before.
+        past.retain(|log, seq| {
+            !more
+                .settled
+                .iter()
+                .any(|(known, upto)| *known == log && seq <= *upto)
+        });
+        past.join(&more.seen);
+        Some(past)
     }
 }
 
@@ -199,7 +277,13 @@ fn size(item: &Bytes) -> usize {
     item.len() + ITEM_BYTES
 }
 
-/// Tells requests with the same idempotency key apart.
+/// What a key with a list of `bytes` counts.
+fn cost(key: &Bytes, bytes: usize, past: Option<&Context>) -> usize {
+    KEY_BYTES + key.len() + bytes + past.map_or(0, |past| past.len() * ENTRY_BYTES)
+}
+
+/// Tells requests with the same idempotency key apart. What the writer had seen does not count: it may have seen more when
+/// it asks again.
 fn digest(change: &Change) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -233,173 +317,5 @@ fn digest(change: &Change) -> [u8; 16] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn change(key: &str, what: What) -> Change {
-        Change {
-            key: Bytes::from(key.to_owned()),
-            what,
-            only: Condition::Always,
-            once: None,
-        }
-    }
-
-    fn put(key: &str, items: &[&str]) -> Change {
-        let items = items.iter().map(|i| Bytes::from((*i).to_owned()));
-        change(key, What::Put(items.collect()))
-    }
-
-    fn append(key: &str, item: &str) -> Change {
-        change(key, What::Append(Bytes::from(item.to_owned())))
-    }
-
-    fn items(keys: &Keys, key: &str) -> Option<Vec<String>> {
-        let text = |item: &Bytes| String::from_utf8(item.to_vec()).unwrap();
-        let list = keys.get(key.as_bytes())?;
-        Some(list.items.iter().map(text).collect())
-    }
-
-    #[test]
-    fn lists_are_put_appended_to_and_deleted() {
-        let mut keys = Keys::default();
-        assert_eq!(
-            keys.apply(put("pets", &["cat", "dog"])),
-            Outcome::Done { revision: 1 }
-        );
-        keys.apply(append("pets", "mouse"));
-        keys.apply(append("new", "first"));
-        assert_eq!(items(&keys, "pets").unwrap(), ["cat", "dog", "mouse"]);
-        assert_eq!(items(&keys, "new").unwrap(), ["first"]);
-        assert_eq!(
-            keys.apply(change("pets", What::Delete)),
-            Outcome::Done { revision: 4 }
-        );
-        assert_eq!(keys.apply(change("pets", What::Delete)), Outcome::NoSuchKey);
-        assert_eq!(items(&keys, "pets"), None);
-        // A key that is written again does not get an old revision.
-        keys.apply(put("pets", &[]));
-        assert_eq!(keys.get(b"pets").unwrap().revision, 5);
-    }
-
-    #[test]
-    fn conditions_compare_and_set() {
-        let mut keys = Keys::default();
-        let only = |only: Condition| Change {
-            only,
-            ..put("k", &["v"])
-        };
-        let failed = |revision| Outcome::ConditionFailed { revision };
-        assert_eq!(keys.apply(only(Condition::Present)), failed(None));
-        assert_eq!(keys.apply(only(Condition::Revision(vec![0]))), failed(None));
-        assert_eq!(
-            keys.apply(only(Condition::Absent)),
-            Outcome::Done { revision: 1 }
-        );
-        assert_eq!(keys.apply(only(Condition::Absent)), failed(Some(1)));
-        assert_eq!(
-            keys.apply(only(Condition::Revision(vec![2, 1]))),
-            Outcome::Done { revision: 2 }
-        );
-        assert_eq!(
-            keys.apply(only(Condition::Revision(vec![1]))),
-            failed(Some(2))
-        );
-        assert_eq!(
-            keys.apply(only(Condition::Present)),
-            Outcome::Done { revision: 3 }
-        );
-    }
-
-    #[test]
-    fn a_request_with_an_idempotency_key_counts_once() {
-        let mut keys = Keys::default();
-        let once = |name: &str, change: Change| Change {
-            once: Some(Bytes::from(name.to_owned())),
-            ..change
-        };
-        let first = keys.apply(once("a", append("k", "x")));
-        keys.apply(append("k", "y"));
-        assert_eq!(keys.apply(once("a", append("k", "x"))), first);
-        assert_eq!(items(&keys, "k").unwrap(), ["x", "y"]);
-        assert_eq!(
-            keys.apply(once("a", append("k", "z"))),
-            Outcome::OtherRequest
-        );
-        // What was refused stays refused.
-        let absent = once(
-            "b",
-            Change {
-                only: Condition::Absent,
-                ..append("k", "x")
-            },
-        );
-        let refused = keys.apply(absent.clone());
-        keys.apply(change("k", What::Delete));
-        assert_eq!(keys.apply(absent), refused);
-    }
-
-    #[test]
-    fn the_memory_of_requests_and_the_length_of_lists_are_bounded() {
-        let mut keys = Keys::default();
-        for i in 0..=REMEMBERED {
-            keys.apply(Change {
-                once: Some(Bytes::from(i.to_string())),
-                ..put("k", &["v"])
-            });
-        }
-        assert_eq!(
-            (keys.answers.len(), keys.order.len()),
-            (REMEMBERED, REMEMBERED)
-        );
-        assert!(!keys.answers.contains_key(&b"0"[..]));
-        let long = Bytes::from(vec![b'x'; MAX_LIST_BYTES / 2]);
-        keys.apply(change("l", What::Append(long.clone())));
-        assert_eq!(
-            keys.apply(change("l", What::Append(long.clone()))),
-            Outcome::TooLong
-        );
-        assert_eq!(
-            keys.apply(change("l", What::Put(vec![long.clone(), long]))),
-            Outcome::TooLong
-        );
-        assert_eq!(keys.get(b"l").unwrap().items.len(), 1);
-    }
-
-    proptest! {
-        /// Against plain lists; and a state survives its encoding.
-        #[test]
-        fn the_lists_are_those_of_a_plain_map(
-            steps in proptest::collection::vec((0u8..3, 0u8..4, proptest::collection::vec(0u8..9, 0..4)), 0..60)
-        ) {
-            let (mut keys, mut plain) = (Keys::default(), BTreeMap::<String, Vec<String>>::new());
-            for (kind, key, list) in steps {
-                let (key, list): (String, Vec<String>) =
-                    (key.to_string(), list.iter().map(u8::to_string).collect());
-                let texts: Vec<&str> = list.iter().map(String::as_str).collect();
-                match kind {
-                    0 => {
-                        keys.apply(put(&key, &texts));
-                        plain.insert(key, list);
-                    }
-                    1 => {
-                        keys.apply(append(&key, &list.concat()));
-                        plain.entry(key).or_default().push(list.concat());
-                    }
-                    _ => {
-                        keys.apply(change(&key, What::Delete));
-                        plain.remove(&key);
-                    }
-                }
-            }
-            prop_assert_eq!(keys.len(), plain.len());
-            for (key, list) in &plain {
-                prop_assert_eq!(&items(&keys, key), &Some(list.clone()));
-            }
-            let encoded = postcard::to_stdvec(&keys).unwrap();
-            prop_assert_eq!(postcard::from_bytes::<Keys>(&encoded).unwrap(), keys);
-        }
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

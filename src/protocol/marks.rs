@@ -165,6 +165,8 @@ impl Part {
 pub struct Gauges {
     pub live_keys: u64,
     pub tombstones: u64,
+    /// Writes that were lost with nodes that were given up, as far as those had told of them.
+    pub lost: u64,
     /// Dots that some replica of the partition may still lack.
     pub unstable: u64,
     pub stalled_reads: u64,
@@ -198,7 +200,8 @@ pub struct Copying {
 #[derive(Debug, Clone)]
 pub struct Marks {
     pub views: Arc<Views>,
-    pub me: MemberId,
+    /// The log that the replica writes.
+    pub own: LogId,
     /// `None` for a node that is not in the view yet, or no more.
     pub partition: Option<PartitionId>,
     /// The cohorts whose logs are tracked, and whether everything of them is here, up to the marks of their logs.
@@ -324,7 +327,7 @@ impl Marks {
             .filter(|p| p.applied.get(&log).is_some_and(|a| *a >= seq))
             .map(|p| p.member)
             .collect();
-        if known.is_empty() && log.member != self.me {
+        if known.is_empty() && log.member != self.own.member {
             vec![log.member]
         } else {
             known

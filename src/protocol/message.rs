@@ -3,7 +3,7 @@
 use super::clock::Timestamp;
 use super::ids::{LogId, MemberId};
 use super::record::Finished;
-use super::slots::SlotSet;
+use super::slots::{Slot, SlotSet};
 use super::version::{Key, Version};
 use super::views::CohortId;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,8 @@ pub struct Gossip {
     pub serving: bool,
     /// Whether the sender's disk was empty and it knows of nobody who has data.
     pub fresh: bool,
+    /// Whether nothing on the sender's disk can be counted on, whoever may have data.
+    pub empty: bool,
     /// The open log of each peer, as far as the sender has heard.
     pub open: Vec<LogId>,
     /// For each cohort whose logs the sender tracks: whom it knows to share them, and in which incarnations,
@@ -143,6 +145,8 @@ pub struct SnapshotChunk {
     pub finished: Vec<(MemberId, Finished)>,
     /// The sender has promised to take no write up to this timestamp, and deletes up to it may be forgotten.
     pub promise: Timestamp,
+    /// In the first chunk: for those of the slots in which the sender has forgotten deletes, when the newest was made.
+    pub forgotten: Vec<(Slot, Timestamp)>,
     /// Clients are at work at the sender.
     pub busy: bool,
 }

@@ -30,6 +30,9 @@ pub enum Op {
         key: Key,
         value: Option<Bytes>,
         stamp: Stamp,
+        /// Of a write that only a node had that was given up: the wall clock when it was first taken, in milliseconds
+        /// since 1970.
+        orphan: Option<u64>,
     },
 }
 
@@ -94,7 +97,18 @@ pub enum Answer {
     Written(Written),
     /// A delete of a key that is not there, by a client whose past is known here: nothing to do.
     NothingToDelete(Context),
+    /// An orphaned write that does not count any more; the request's context, with what stands in its place.
+    Declined(Declined, Context),
     Refused(Refusal),
+}
+
+/// Why an orphaned write was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Declined {
+    /// It is here already, or a newer write of its key is.
+    Newer,
+    /// A newer delete of its key may have been forgotten.
+    Deleted,
 }
 
 /// Why an operation was not done.

@@ -7,7 +7,7 @@
 use super::ids::{MAX_VIEW, MemberId};
 use super::slots::SLOTS;
 use super::spread::spread;
-use super::view::{Member, Partition, PartitionId, View};
+use super::view::{FULL, Member, Partition, PartitionId, View};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -20,7 +20,7 @@ pub enum Change {
     /// The node at this address comes in, as a new member.
     Add(SocketAddr),
     Remove(MemberId),
-    /// Replicas per partition, from 1.
+    /// Replicas per partition, from 1. With [`FULL`], every node holds everything, those that come later included.
     SetK(usize),
 }
 
@@ -225,6 +225,7 @@ impl fmt::Display for Change {
         match self {
             Self::Add(address) => write!(f, "add {address}"),
             Self::Remove(member) => write!(f, "remove {member}"),
+            Self::SetK(FULL..) => f.write_str("hold everything on every node"),
             Self::SetK(k) => write!(f, "set K to {k}"),
         }
     }

@@ -16,7 +16,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Add),
         4 => any::<prop::sample::Index>().prop_map(Step::Remove),
-        1 => (1usize..6).prop_map(Step::SetK),
+        1 => prop_oneof![5 => 1usize..6, 1 => Just(FULL)].prop_map(Step::SetK),
     ]
 }
 
@@ -268,6 +268,40 @@ fn a_larger_k_dissolves_the_smallest_partitions() {
     let same = view(7, 4).changed(&Change::SetK(6)).unwrap();
     assert_eq!(groups(&same), groups(&view(7, 4)));
     assert_eq!(same.since(PartitionId(1)), Some(1));
+}
+
+#[test]
+fn under_full_replication_every_node_holds_everything_whoever_comes_and_goes() {
+    let full = view(5, 2).changed(&Change::SetK(FULL)).unwrap();
+    assert!(full.is_full() && !view(5, 5).is_full());
+    assert_eq!(groups(&full).len(), 1);
+    assert_eq!(full.replication_factor(), 5);
+    let more = full.changed(&Change::Add(address(5))).unwrap();
+    assert_eq!(
+        (more.replication_factor(), more.partitions().count()),
+        (6, 1)
+    );
+    let all: Vec<MemberId> = more.members().map(|(m, _)| m).collect();
+    let mut replicas = more.replicas(more.partition(Slot(0))).to_vec();
+    replicas.sort_unstable();
+    assert_eq!(replicas, all);
+    let fewer = more.changed(&Change::Remove(MemberId(0))).unwrap();
+    assert_eq!(
+        (fewer.replication_factor(), fewer.partitions().count()),
+        (5, 1)
+    );
+    let two = fewer.changed(&Change::SetK(2)).unwrap();
+    assert_eq!((two.replication_factor(), two.partitions().count()), (2, 3));
+    // Where K was N before, nothing moves, and the next node makes the difference.
+    let same = view(3, 3).changed(&Change::SetK(FULL)).unwrap();
+    assert_eq!(same.since(PartitionId(0)), Some(1));
+    let four = |view: &View| {
+        view.changed(&Change::Add(address(3)))
+            .unwrap()
+            .partitions()
+            .count()
+    };
+    assert_eq!((four(&same), four(&view(3, 3))), (1, 2));
 }
 
 #[test]

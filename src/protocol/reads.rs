@@ -70,10 +70,12 @@ pub fn lookup<S: Store + ?Sized>(
 /// Whether a write may not be shown yet: only its writer has it, and the client has not seen it.
 #[must_use]
 pub fn hidden(marks: &Marks, dot: Dot, context: &Context) -> bool {
-    marks
-        .logs
-        .get(&dot.log)
-        .is_some_and(|mark| dot.log.member == marks.me && dot.seq > mark.exposed)
+    let own = marks.own;
+    // A replica that was opened again writes a log that marks from before do not know. What came back from peers of
+    // an earlier log of its own, ahead of that, is no secret.
+    let newer = dot.log.member == own.member && dot.log.incarnation > own.incarnation;
+    let exposed = || marks.logs.get(&own).map_or(0, |mark| mark.exposed);
+    (newer || (dot.log == own && dot.seq > exposed()))
         && !broken(Rule::ShowHidden)
         && context.get(dot.log).is_none_or(|seen| seen < dot.seq)
 }
@@ -104,7 +106,8 @@ pub fn answer(marks: &Marks, version: Option<Version>, context: &Context, stale:
 
 /// Adds a version and its past to what a client has seen.
 pub fn observe(marks: &Marks, version: &Version, context: &mut Context) {
-    context.clock = context.clock.max(version.stamp.ts);
+    // An orphaned write may come after what is newer than itself.
+    context.clock = context.clock.max(version.stamp.ts).max(version.deps.clock);
     context.view = context.view.max(version.deps.view);
     for (log, seq) in version
         .deps

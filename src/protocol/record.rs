@@ -8,6 +8,7 @@
 //! l <member u16> <incarnation u64>       how far a log is applied, stable and indexed here
 //! e <member u16> <incarnation u64> <seq> <key> a version that came ahead of its log
 //! f <partition u32> <since u64> <member u16> logs of a member for a cohort that are finished
+//! g <slot u16>                           no delete in the slot has been forgotten that is newer than this
 //! i                                      whose disk this is
 //! p                                      the timestamp behind which no write is taken
 //! n                                      numbers of live keys and tombstones
@@ -49,6 +50,9 @@ pub struct Identity {
     pub view: u64,
     /// The cohorts of which everything in these slots is here, up to the marks of their logs.
     pub filled: BTreeMap<CohortId, SlotSet>,
+    /// The cohort that the member opened its last log for, and the slots of which everything is here that was written
+    /// before that cohort.
+    pub inherited: Option<(CohortId, SlotSet)>,
 }
 
 /// What is known of a log.
@@ -381,6 +385,29 @@ pub fn load_early<S: Store + ?Sized>(store: &S) -> Result<BTreeMap<Dot, Key>, St
         Some(Ok((Dot { log, seq }, key.slice(19..))))
     })?;
     Ok(early.into_iter().collect())
+}
+
+/// The key of the newest timestamp of a delete in a slot that has been forgotten.
+#[must_use]
+pub fn forgotten_key(slot: Slot) -> Bytes {
+    let mut key = BytesMut::with_capacity(3);
+    key.put_u8(b'g');
+    key.put_u16(slot.0);
+    key.freeze()
+}
+
+/// For each slot in which deletes have been forgotten, the timestamp of the newest one.
+///
+/// # Errors
+/// When the store fails or a record is damaged.
+pub fn load_forgotten<S: Store + ?Sized>(
+    store: &S,
+) -> Result<BTreeMap<Slot, Timestamp>, StoreError> {
+    let forgotten = collect(store, b"g", b"h", |key, value| {
+        let slot = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
+        Some(decode("forgotten deletes", value).map(|ts| (Slot(slot), ts)))
+    })?;
+    Ok(forgotten.into_iter().collect())
 }
 
 /// Finished logs by cohort and member.

@@ -80,7 +80,7 @@ impl Route {
         now_us: u64,
         spread: usize,
     ) -> Self {
-        let me = marks.me;
+        let me = marks.own.member;
         let order = order(marks, partition, context, health, now_us, spread);
         Self {
             me,
@@ -247,7 +247,7 @@ fn order(
     now_us: u64,
     spread: usize,
 ) -> Vec<MemberId> {
-    let me = marks.me;
+    let me = marks.own.member;
     let replicas = marks.view().replicas(partition);
     let mut order: Vec<MemberId> = Vec::with_capacity(replicas.len());
     for i in 0..replicas.len() {
@@ -292,7 +292,10 @@ mod tests {
         let addresses: Vec<SocketAddr> = (1..=6).map(address).collect();
         Marks {
             views: Arc::new(Views::first(View::first(&addresses, 3).unwrap())),
-            me: MemberId(0),
+            own: LogId {
+                member: MemberId(0),
+                incarnation: 1,
+            },
             partition: Some(PartitionId(0)),
             cohorts: BTreeMap::new(),
             recovering: None,

@@ -77,6 +77,10 @@ rules! {
     ServeOldView,
     /// A replica says that it has what the next view asks of it when it has not.
     ReadyUnfilled,
+    /// An orphaned write is taken though a delete of its key may have been forgotten.
+    TakeDeleted,
+    /// Tombstones go though an orphaned write that they beat is not everywhere.
+    PassOrphans,
     /// Reads wait without end.
     WaitForever,
 }

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The K of full replication: more than there can be nodes. So there is one partition, and every node is in it, those that
+/// come later included.
+pub const FULL: usize = u16::MAX as usize;
+
 /// A replica group's number: given once, never reused, so that it means the same group for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId(pub u32);
@@ -46,7 +50,7 @@ pub(super) struct Partition {
 pub struct View {
     /// From 1; below [`super::ids::MAX_VIEW`].
     pub number: u64,
-    /// Replicas per partition.
+    /// Replicas per partition; from [`FULL`], all nodes.
     pub k: usize,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) partitions: BTreeMap<PartitionId, Partition>,
@@ -117,6 +121,21 @@ impl View {
             next_partition: count as u32,
             cluster,
         })
+    }
+
+    /// Whether every node holds everything, those that come later included.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.k >= FULL
+    }
+
+    /// Replicas per partition: K, and under full replication the number of nodes.
+    #[must_use]
+    pub fn replication_factor(&self) -> usize {
+        match self.is_full() {
+            true => self.members.len(),
+            false => self.k,
+        }
     }
 
     /// The partition of a slot.

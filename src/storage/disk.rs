@@ -53,12 +53,12 @@ pub struct Disk {
     writer: Mutex<Writer>,
     free: Mutex<Option<(Instant, u64)>>,
     /// Held as long as the store lives.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A store that nobody can open.
 pub struct Held {
-    _lock: File,
+    _lock: Lock,
 }
 
 struct Engine {
@@ -430,7 +430,19 @@ fn to_bytes(slice: Slice) -> Bytes {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, StoreError> {
+/// A directory that is locked.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file alone would leave it locked while a process that was just forked has it open too.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            log::warn!("unlocking the data directory: {error}");
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join("LOCK");
     let what = format!("locking {}", path.display());
     let file = File::options()
@@ -440,7 +452,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         .open(&path)
         .map_err(|e| from_io(&what, &e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
             what: dir.display().to_string(),
             detail: "its LOCK file is held".to_owned(),
@@ -469,4 +481,20 @@ fn used_bytes(dir: &Path) -> std::io::Result<u64> {
         };
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_let_go_while_somebody_still_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        // As a process has that was forked a moment ago.
+        let inherited = held.0.try_clone().unwrap();
+        drop(held);
+        assert!(lock(dir.path()).is_ok());
+        drop(inherited);
+    }
 }

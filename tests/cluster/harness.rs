@@ -55,7 +55,7 @@ pub async fn eventually(
 /// A node that is down for a while has to find its ports free again. So all ports lie below those
 /// that the system gives to outgoing connections, and a third one, held by the test, keeps other
 /// tests away, in this process and in others.
-fn claim() -> (SocketAddr, TcpListener) {
+pub fn claim() -> (SocketAddr, TcpListener) {
     const FIRST: u16 = 10_240;
     const COUNT: u16 = 5_000;
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));

@@ -1,12 +1,13 @@
 //! Nodes that are out of the view: dead when they were removed, back on their old disk, back as new ones.
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, eventually};
 use crate::session::{Session, here};
 use crate::views::{CHANGED_WITHIN, assert_filled, fill};
 use std::time::Duration;
 
 /// A dead node is given up after three seconds.
 const GIVEN_UP_WITHIN: Duration = CHANGED_WITHIN.saturating_add(Duration::from_secs(3));
+const OFFERED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_is_removed_and_comes_back_only_as_a_new_one() {
@@ -140,5 +141,69 @@ async fn a_node_that_was_away_through_several_changes_catches_up() {
     cluster.level().await;
     let read = here(cluster.at(3), "meanwhile", "").await;
     assert_eq!(read.value(), Some("0"), "{read:?}");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_dead_node_had_comes_back_with_it() {
+    const OWN: usize = 10;
+    let mut cluster = Cluster::new(3, 1).apart().all_up().await;
+    let mut session = Session::default();
+    cluster.formed().await;
+    // Each of these depends on those before it.
+    let keys: Vec<String> = cluster.keys(2, "own").take(OWN).collect();
+    let mut times = Vec::new();
+    for key in &keys {
+        let put = session.put(cluster.at(0), key, "before").await;
+        assert!(put.written(), "{put:?}");
+        times.push(put.body["timestamp"].clone());
+    }
+    cluster.kill(2);
+    let reply = cluster.remove(0, 2).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    // Who is not asked about the past does not find what is lost, and goes on.
+    let mut fresh = Session::default();
+    for key in &keys {
+        assert_eq!(fresh.get(cluster.at(1), key).await.value(), None);
+    }
+    let (newer, deleted, lost) = (&keys[0], &keys[1], &keys[2..]);
+    assert!(fresh.put(cluster.at(0), newer, "newer").await.written());
+    assert!(fresh.put(cluster.at(0), deleted, "newer").await.written());
+    let gone = fresh.delete(cluster.at(1), deleted).await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    cluster.up(2).await;
+    cluster.until_state(2, "removed").await;
+    let (last, at) = (&lost[lost.len() - 1], cluster.at(0));
+    eventually("the last of them is back", OFFERED_WITHIN, async || {
+        let read = Session::default().get(at, last).await;
+        match read.value() {
+            Some("before") => Ok(()),
+            _ => Err(format!("{read:?}")),
+        }
+    })
+    .await;
+    for node in 0..2 {
+        let at = cluster.at(node);
+        for (key, time) in keys.iter().zip(&times).skip(2) {
+            let read = fresh.get(at, key).await;
+            assert_eq!(read.value(), Some("before"), "{read:?}");
+            assert_eq!(&read.body["timestamp"], time, "{read:?}");
+        }
+        assert_eq!(fresh.get(at, newer).await.value(), Some("newer"));
+        assert_eq!(fresh.get(at, deleted).await.value(), None);
+    }
+    // It is offered once: what is deleted from now on has nothing to fear.
+    let said = cluster.config(2).data_dir.join("offered");
+    eventually("all was offered", OFFERED_WITHIN, async || {
+        let said = std::fs::read_to_string(&said).map_err(|e| e.to_string())?;
+        assert!(said.starts_with("8 taken, 2 there already"), "{said}");
+        Ok(())
+    })
+    .await;
+    let gone = fresh.delete(cluster.at(0), last).await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let reply = cluster.add(1, 2).await;
+    cluster.assert_changed(&reply, &[0, 1, 2], 1).await;
+    cluster.assert_keys(&[0, 1, 2], OWN as u64 - 2).await;
     cluster.end().await;
 }

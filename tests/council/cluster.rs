@@ -29,6 +29,7 @@ impl Machine for Lists {
     type Command = Command;
     /// The length of the list.
     type Outcome = usize;
+    type Followed = ();
 
     fn apply(&mut self, command: Command) -> usize {
         match command {
@@ -44,6 +45,8 @@ impl Machine for Lists {
             Command::Ballast(text) => text.len(),
         }
     }
+
+    fn followed(&self) {}
 
     fn members(&self) -> BTreeSet<MemberId> {
         self.members.clone()
@@ -118,10 +121,11 @@ impl Transport for Link {
     }
 }
 
-/// Answers to proposals begin with their kind, the fourth, and with the answer's, the first.
+/// Answers to proposals come several at a time: that is the last kind. Then come their number and the first one, with its
+/// kind, the fourth, and with the answer's, the first.
 fn reply_is_outcome(reply: &RpcReply) -> bool {
     let bytes = serde_json::to_value(reply).unwrap();
-    bytes[0] == 3 && bytes[1] == 0
+    bytes[0] == 10 && bytes[2] == 3 && bytes[3] == 0
 }
 
 /// Nodes 1 to n, and their directories.
@@ -288,7 +292,7 @@ impl Cluster {
     pub async fn level(&self, number: u16) {
         let wanted = self.node(self.leader().await).read().await.unwrap();
         self.until("a node level with the leader", async || {
-            *self.node(number).local().borrow() == wanted
+            self.node(number).look(|state| *state == wanted)
         })
         .await;
     }

@@ -51,7 +51,7 @@ async fn a_minority_refuses_and_nothing_acknowledged_is_lost() {
         |error: Option<&CouncilError>| matches!(error, Some(CouncilError::NoQuorum { .. }));
     assert!(no_quorum(refused.as_ref().err()), "{refused:?}");
     assert!(no_quorum(read.as_ref().err()), "{read:?}");
-    assert!(!cluster.node(old).local().borrow().lists.is_empty());
+    assert!(cluster.node(old).look(|state| !state.lists.is_empty()));
 
     cluster.heal();
     assert_eq!(cluster.push(others[1], "a", 2).await, Ok(3));

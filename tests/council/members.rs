@@ -1,4 +1,4 @@
-//! Nodes that join, leave, die, and come back without their disk.
+//! Nodes that join, leave and die.
 
 use super::cluster::{Cluster, Command, m, patient, set};
 use causeway::council::{Config, Role, force};
@@ -92,42 +92,6 @@ async fn a_dead_voter_is_replaced_and_follows_when_it_comes_back() {
     cluster.start(dead).await;
     cluster.level(dead).await;
     assert_eq!(cluster.list(dead, "a").await, [1]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_without_its_disk_has_no_vote_until_it_has_caught_up() {
-    let cluster = Cluster::of(3).await;
-    for item in 0..10 {
-        cluster.push(1, "a", item).await.unwrap();
-    }
-    let leader = cluster.leader().await;
-    let (wiped, behind) = match leader {
-        1 => (2, 3),
-        2 => (1, 3),
-        _ => (1, 2),
-    };
-    // The last item is on the leader and on the node that is then wiped.
-    cluster.kill(behind).await;
-    cluster.push(leader, "a", 10).await.unwrap();
-    cluster.kill(wiped).await;
-    cluster.kill(leader).await;
-    std::fs::remove_dir_all(cluster.dir.path().join(wiped.to_string())).unwrap();
-    cluster.start(wiped).await;
-    cluster.start(behind).await;
-    // Longer than an election takes.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(!cluster.status(behind).await.has_quorum);
-    cluster.start(leader).await;
-    cluster.level(wiped).await;
-    let wanted: Vec<u64> = (0..=10).collect();
-    assert_eq!(cluster.list(behind, "a").await, wanted);
-    // Then its vote counts as before: with it the others are a majority.
-    cluster
-        .until("its vote", async || cluster.status(wiped).await.may_vote)
-        .await;
-    cluster.kill(cluster.leader().await).await;
-    let left = cluster.up()[0];
-    assert_eq!(cluster.push(left, "b", 1).await, Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,7 +53,7 @@ async fn a_restarted_node_has_its_state_from_its_own_disk() {
     let leader = cluster.leader().await;
     let number = (1..=3).find(|n| *n != leader).unwrap();
     cluster.level(number).await;
-    let before = cluster.node(number).local().borrow().clone();
+    let before = cluster.node(number).look(Clone::clone);
     cluster.kill(number).await;
     // Alone: all that it knows is on its disk.
     let others: Vec<u16> = (1..=3).filter(|n| *n != number).collect();
@@ -61,7 +61,7 @@ async fn a_restarted_node_has_its_state_from_its_own_disk() {
         cluster.kill(*other).await;
     }
     cluster.start(number).await;
-    assert_eq!(*cluster.node(number).local().borrow(), before);
+    assert_eq!(cluster.node(number).look(Clone::clone), before);
     for other in others {
         cluster.start(other).await;
     }

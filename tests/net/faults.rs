@@ -43,6 +43,33 @@ async fn a_peer_that_restarts_is_met_again_in_its_new_incarnation() {
 }
 
 #[tokio::test]
+async fn a_peer_that_dials_in_is_dialled_at_once_however_long_the_pause_is() {
+    let pause = 20 * SOON;
+    let patient = Limits {
+        backoff_min: pause,
+        backoff_max: pause,
+        ..Limits::default()
+    };
+    let mut a = Node::start(identity(1), patient.clone()).await;
+    let b = Node::start(identity(2), patient.clone()).await;
+    let (member, addr) = (b.member, b.addr);
+    // It is refused there, and pauses.
+    a.net.add_peer(member, addr);
+    eventually("it has tried", || a.net.stats().refused.load(Relaxed) == 1).await;
+    b.net.add_peer(a.member, a.addr);
+    a.up(member, 1).await;
+
+    soon(b.net.shutdown()).await;
+    drop(b);
+    a.down(member).await;
+    let mut reborn = identity(2);
+    reborn.incarnation = 2;
+    let b = Node::start_at(reborn, patient, addr).await;
+    b.net.add_peer(a.member, a.addr);
+    a.up(member, 2).await;
+}
+
+#[tokio::test]
 async fn a_peer_that_dies_in_mid_request_gives_a_typed_error() {
     let (mut a, b) = Node::pair().await;
     let reply = a.net.request(b.member, &Request::Never, SOON);

@@ -11,8 +11,8 @@ use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
 use causeway::protocol::placement::Change;
-use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
-use causeway::protocol::version::{Key, Stamp};
+use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup};
+use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::View;
 use causeway::protocol::views::{CohortId, Views};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -109,7 +109,7 @@ impl Cluster {
             start: now.wall_ms,
             above: 0,
             trusted: false,
-            elsewhere: Arc::default(),
+            known: Known::default(),
         };
         let disk = self.nodes[node].disk.clone();
         let replica = Replica::open(setup, disk, Arc::clone(&clock), now).unwrap();
@@ -388,6 +388,22 @@ impl Cluster {
             value: value.map(|v| Bytes::from(v.to_owned())),
             stamp,
             context: context.clone(),
+            orphan: None,
+        };
+        self.step(node, event);
+        self.next
+    }
+
+    /// Offers a write that a node had which was given up.
+    pub fn offer(&mut self, node: usize, version: &Version, context: &Context) -> usize {
+        self.next += 1;
+        let event = Event::Write {
+            ticket: self.next,
+            key: version.key.clone(),
+            value: version.value.clone(),
+            stamp: version.stamp,
+            context: context.clone(),
+            orphan: Some(version.wall_ms),
         };
         self.step(node, event);
         self.next

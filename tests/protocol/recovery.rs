@@ -2,8 +2,11 @@
 
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
-use causeway::protocol::op::{Answer, Refusal};
+use causeway::protocol::marks::Mark;
+use causeway::protocol::op::{Answer, Consistency, Refusal};
+use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::record;
+use causeway::protocol::replica::Event;
 
 #[test]
 fn the_first_start_of_all_serves_within_a_second() {
@@ -51,6 +54,30 @@ fn an_incarnation_that_is_not_newer_is_told_to_start_again() {
     c.run_ms(100);
     assert!(c.nodes[0].restart.is_some());
     assert!(!c.serves(0));
+}
+
+#[test]
+fn replicas_that_have_all_lost_their_disks_do_not_wait_for_each_other() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    // It hears that there is data, and before it gets that, the other disk is lost too.
+    c.nodes[0].disk_hangs = true;
+    c.start(1);
+    c.nodes[1].disk_hangs = true;
+    c.run_ms(5);
+    c.nodes[1].disk_hangs = false;
+    c.run_ms(2);
+    assert!(!c.serves(1));
+    c.stop(0);
+    c.nodes[0].disk_hangs = false;
+    c.nodes[0].disk.wipe();
+    c.start(0);
+    c.run_ms(3_000);
+    assert!(c.serves(0) && c.serves(1));
+    assert_eq!(c.value(0, &key, &none), None);
 }
 
 #[test]
@@ -343,4 +370,73 @@ pub fn a_refilled_disk_does_not_vouch_for_starts_that_the_lost_one_knew_better()
         let read = c.get(node, &key, &seen).unwrap();
         assert_eq!(read.context.len(), 1, "node 2 does not have it");
     }
+}
+
+#[test]
+pub fn a_log_is_not_over_while_somebody_may_have_more_of_it() {
+    let mut c = Cluster::new(3, 3);
+    let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());
+    c.put(1, &key, Some("1"), &none);
+    c.run_ms(500);
+    // Node 2 alone gets the last write of a log whose writer then loses its disk. Node 0 has no room for it.
+    c.cut(0, 1);
+    c.step(0, Event::DiskFull(Some("full".into())));
+    c.put(1, &other, Some("2"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.heal();
+    c.start(1);
+    c.run_ms(2_000);
+    c.step(0, Event::DiskFull(None));
+    c.run_ms(2_000);
+    for node in 0..3 {
+        let value = c.value(node, &other, &none);
+        assert_eq!(value.as_deref(), Some("2"), "node {node}");
+    }
+}
+
+#[test]
+fn a_disk_that_was_found_to_be_old_is_not_believed_after_another_start() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("old"), &none);
+    c.run_ms(500);
+    let old = c.nodes[1].disk.copy();
+    c.put(0, &key, Some("new"), &none);
+    c.run_ms(500);
+    c.stop(1);
+    c.nodes[1].disk.put_back(old);
+    // It hears how far the others are, and its snapshot does not come.
+    c.start(1);
+    c.run_ms(2);
+    c.mute(1, 0);
+    c.run_ms(5);
+    assert!(!c.serves(1));
+    c.stop(1);
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(3_000);
+    assert!(!c.serves(1), "nobody has told it anything since");
+    c.heal();
+    c.run_ms(3_000);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("new"));
+}
+
+#[test]
+fn what_comes_back_of_an_earlier_log_of_ones_own_is_shown() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.run_ms(300);
+    let log = c.nodes[1].replica.as_ref().unwrap().log_id();
+    let seen = c.put(1, &key, Some("1"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(1_500);
+    // The version is here, and its log is known to exist, be it not how far it goes.
+    let mut marks = c.marks(1);
+    marks.logs.insert(log, Mark::default());
+    let found = reads::lookup(&c.nodes[1].disk, &marks, &key, &none, Consistency::Causal);
+    assert!(matches!(found, Ok(Lookup::Answer(_))), "{found:?}");
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
 }

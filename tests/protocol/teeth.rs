@@ -1,6 +1,6 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
-use crate::{recovery, writes};
+use crate::{orphans, recovery, views, writes};
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::panic::catch_unwind;
 
@@ -26,10 +26,6 @@ const TEETH: &[(Rule, fn())] = &[
         recovery::a_refilled_disk_serves_only_when_the_snapshot_is_durable,
     ),
     (
-        Rule::ServeUndurable,
-        recovery::a_first_start_comes_through_a_crash_of_the_first_to_serve,
-    ),
-    (
         Rule::WriteUncompared,
         recovery::no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer,
     ),
@@ -40,6 +36,22 @@ const TEETH: &[(Rule, fn())] = &[
     (
         Rule::CollectBeforePast,
         recovery::a_tombstone_stays_while_its_past_may_be_missing_somewhere,
+    ),
+    (
+        Rule::TakeDeleted,
+        orphans::an_orphaned_write_does_not_come_back_after_a_delete_that_is_forgotten,
+    ),
+    (
+        Rule::PassOrphans,
+        orphans::no_delete_is_forgotten_while_somebody_may_lack_an_orphaned_write_that_it_beats,
+    ),
+    (
+        Rule::FinishUntold,
+        recovery::a_log_is_not_over_while_somebody_may_have_more_of_it,
+    ),
+    (
+        Rule::ReadyUnfilled,
+        views::who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready,
     ),
     (
         Rule::BreakPromise,

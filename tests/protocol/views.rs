@@ -2,10 +2,13 @@
 
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
-use causeway::protocol::council::Command;
+use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
-use causeway::protocol::op::Refusal;
+use causeway::protocol::message::{Append, Message};
+use causeway::protocol::op::{Consistency, Refusal};
 use causeway::protocol::placement::Change;
+use causeway::protocol::reads::{self, Lookup};
+use causeway::protocol::record;
 use causeway::protocol::replica::Event;
 use causeway::protocol::version::Key;
 use causeway::protocol::view::PartitionId;
@@ -179,4 +182,141 @@ fn who_was_given_up_and_comes_back_pushes_nothing() {
     ));
     assert!(c.views_settle());
     assert!(c.nodes[2].replica.is_none(), "it was told that it is out");
+}
+
+#[test]
+fn a_write_is_not_shown_by_marks_from_before_its_log() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.run_ms(300);
+    let before = c.marks(0);
+    c.add();
+    c.tell(0);
+    // The new log's first write is durable here and nowhere else, and readers have not got newer marks yet.
+    c.cut(0, 1);
+    let ticket = c.write(0, &key, Some("2"), &none);
+    c.run_ms(2);
+    let disk = &c.nodes[0].disk;
+    assert_eq!(record::load(disk, &key).unwrap().unwrap().dot.seq, 1);
+    let found = reads::lookup(disk, &before, &key, &none, Consistency::Causal);
+    assert_eq!(found, Ok(Lookup::Hidden));
+    c.run_ms(200);
+    assert_eq!(c.written(ticket).map(|w| w.copies), Some(1));
+}
+
+#[test]
+fn who_goes_over_to_newer_views_still_knows_who_serves() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.run_ms(300);
+    c.add();
+    c.tell(0);
+    // Its peers have not spoken to the new replica yet. That is no reason to do with one copy.
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(50);
+    assert_eq!(c.written(ticket).map(|w| w.copies), Some(2));
+}
+
+#[test]
+fn who_missed_a_view_has_what_it_copied_for_it() {
+    let mut c = Cluster::new(3, 1);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..30).map(|n| c.key(2, n)).collect();
+    for key in &keys {
+        c.put(2, key, Some("1"), &none);
+    }
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.enact(number);
+    // The next change is decided before anybody hears that this one is in force. It asks for more of the same cohort.
+    c.change(Change::SetK(2));
+    c.tell_all();
+    for key in &keys {
+        let partition = c.view().partition_of_key(key);
+        let owner = usize::from(c.view().replicas(partition)[0].0);
+        assert_eq!(c.value(owner, key, &none).as_deref(), Some("1"));
+    }
+    assert!(c.views_settle());
+}
+
+#[test]
+fn what_was_confirmed_by_who_is_not_filled_yet_stays_confirmed_under_newer_views() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.run_ms(300);
+    let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    // An empty disk gets a write from the stream, before it hears that there is more.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(5);
+    c.put(0, &key, Some("1"), &none);
+    let version = record::load(&c.nodes[0].disk, &key).unwrap().unwrap();
+    let append = Append {
+        first: 1,
+        versions: vec![version],
+        stable: 0,
+    };
+    c.step(
+        1,
+        Event::Message {
+            from: MemberId(0),
+            incarnation: log.incarnation,
+            message: Message::Append(append),
+        },
+    );
+    c.run_ms(5);
+    assert_eq!(c.marks(1).logs[&log].applied, 1);
+    c.add();
+    c.tell(0);
+    c.tell(2);
+    c.run_ms(1_000);
+    let without = BTreeSet::from([MemberId(1)]);
+    c.decide(Command::Enact { number: 2, without });
+    c.tell(1);
+    assert_eq!(c.marks(1).logs[&log].applied, 1, "it said so");
+    c.heal();
+    c.tell_all();
+    c.run_ms(500);
+    assert!(c.views_settle());
+}
+
+#[test]
+fn two_who_are_alone_in_their_partitions_do_not_wait_for_what_the_next_view_asks() {
+    let mut c = Cluster::new(2, 1);
+    c.run_ms(100);
+    c.change(Change::SetK(2));
+    for node in 0..2 {
+        c.stop(node);
+        c.nodes[node].disk.wipe();
+    }
+    for node in 0..2 {
+        c.tell(node);
+        c.start(node);
+    }
+    c.run_ms(1_500);
+    assert!(c.serves(0) && c.serves(1));
+    assert!(c.views_settle());
+}
+
+#[test]
+pub fn who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready() {
+    let mut c = Cluster::new(1, 1);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.cut(0, 1);
+    c.add();
+    c.tell(0);
+    c.run_ms(2_000);
+    let without = BTreeSet::new();
+    let early = c.decide(Command::Enact { number: 2, without });
+    assert!(!matches!(early, Outcome::InForce { .. }), "{early:?}");
+    c.heal();
+    assert!(c.views_settle());
+    let owner = c.view().replicas(c.view().partition_of_key(&key))[0];
+    let value = c.value(usize::from(owner.0), &key, &none);
+    assert_eq!(value.as_deref(), Some("1"));
 }

@@ -146,6 +146,7 @@ impl World {
                         key,
                         value: Some(Bytes::new()),
                         stamp: Stamp::default(),
+                        orphan: None,
                     }
                 } else {
                     Op::Get {

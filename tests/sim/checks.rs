@@ -134,9 +134,6 @@ impl World {
                 self.check_version(node, &version)?;
             }
         }
-        for log in forgotten_in(batch) {
-            self.oracle.applied.remove(&(node, log));
-        }
         for (log, record) in logs_in(batch)? {
             let before = self.oracle.applied(node, log);
             if record.applied < before {
@@ -147,7 +144,19 @@ impl World {
             }
             self.advance(node, log, record.applied)?;
         }
-        self.check_finished(node, batch)
+        self.check_finished(node, batch)?;
+        let finished = record::load_finished(&self.nodes[node].disk).map_err(|e| e.to_string())?;
+        let views = self.views_at(node);
+        let is_finished = |log: &LogId| match views.as_ref().map(|v| v.home(*log)) {
+            Some(Home::Cohort(id)) => finished
+                .get(&(id, log.member))
+                .is_some_and(|f| f.contains(log.incarnation)),
+            _ => false,
+        };
+        for log in forgotten_in(batch).into_iter().filter(|l| !is_finished(l)) {
+            self.oracle.applied.remove(&(node, log));
+        }
+        Ok(())
     }
 
     /// A log is durable further at a node: every write up to there, or a newer one of its key.
@@ -265,7 +274,10 @@ impl World {
             };
             let finished: Finished = record::decode("f", bytes).map_err(|e| e.to_string())?;
             let mut ends: BTreeMap<LogId, u64> = BTreeMap::new();
-            for (&(_, log), &end) in &self.oracle.applied {
+            for (&(holder, log), &end) in &self.oracle.applied {
+                if self.nodes[holder].out {
+                    continue;
+                }
                 if log.member == member && finished.contains(log.incarnation) && of_cohort(log) {
                     let known = ends.entry(log).or_default();
                     *known = (*known).max(end);
@@ -274,8 +286,8 @@ impl World {
             let tracked = record::load_logs(&self.nodes[node].disk).map_err(|e| e.to_string())?;
             for (log, end) in ends {
                 if !tracked.iter().any(|(id, _)| *id == log) {
-                    let end = finished.last_seq(log.incarnation).unwrap_or(end);
-                    self.advance(node, log, end)?;
+                    let said = finished.last_seq(log.incarnation).unwrap_or(end);
+                    self.advance(node, log, said.max(end))?;
                 }
             }
         }
@@ -319,7 +331,13 @@ impl World {
         let identity: Option<Identity> =
             record::load_record(disk, record::IDENTITY).unwrap_or(None);
         match (marks.views.home(log), identity) {
-            (Home::Cohort(id), Some(identity)) => identity.filled.contains_key(&id),
+            (Home::Cohort(id), Some(identity)) => {
+                let cohort = marks.views.cohort(id);
+                let member = self.nodes[node].member;
+                let kept = cohort.map(|c| marks.views.part(&c, member));
+                let filled = identity.filled.get(&id);
+                filled.zip(kept).is_some_and(|(f, kept)| kept.is_within(f))
+            }
             _ => false,
         }
     }
@@ -473,6 +491,7 @@ impl World {
                 }
                 Some(&written.context)
             }
+            Answer::Declined(_, context) => Some(context),
             Answer::NothingToDelete(context) => {
                 self.check_absent(op)?;
                 Some(context)

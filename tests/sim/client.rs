@@ -175,6 +175,7 @@ impl World {
                 key,
                 value: (!rng.percent(load.deletes)).then(Bytes::new),
                 stamp: Stamp::default(),
+                orphan: None,
             }
         } else {
             let consistency = if rng.percent(load.eventual) {
@@ -277,7 +278,10 @@ impl World {
             return Ok(());
         };
         let after = self.ops[op].context.clock;
-        let Op::Write { key, value, stamp } = &mut self.ops[op].what else {
+        let Op::Write {
+            key, value, stamp, ..
+        } = &mut self.ops[op].what
+        else {
             return Ok(());
         };
         *stamp = Stamp {
@@ -425,7 +429,9 @@ impl World {
                 }
                 Ok(())
             }
-            Op::Write { key, value, stamp } => {
+            Op::Write {
+                key, value, stamp, ..
+            } => {
                 // A late copy may have the stamp before, so the client's operation alone does not tell.
                 let current = self.ops[ticket.op].write;
                 let current = current.filter(|w| self.oracle.writes[*w].stamp == stamp);
@@ -437,6 +443,7 @@ impl World {
                     value,
                     stamp,
                     context,
+                    orphan: None,
                 };
                 self.step(node, event)?;
                 match (self.head(node), write) {

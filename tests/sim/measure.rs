@@ -210,7 +210,7 @@ impl World {
         let context = match answer {
             Answer::Read(read) => &read.context,
             Answer::Written(written) => &written.context,
-            Answer::NothingToDelete(context) => context,
+            Answer::NothingToDelete(context) | Answer::Declined(_, context) => context,
             Answer::Refused(refusal) => {
                 let what = format!("{refusal:?}");
                 let name = what.split([' ', '(', '{']).next().unwrap_or_default();

@@ -15,7 +15,7 @@ use causeway::protocol::ids::{Dot, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
-use causeway::protocol::replica::{Effect, Event, Now, Replica, Setup};
+use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup};
 use causeway::protocol::views::Views;
 use std::sync::Arc;
 
@@ -188,7 +188,7 @@ impl World {
             start,
             above,
             trusted: false,
-            elsewhere: Arc::default(),
+            known: Known::default(),
         };
         let disk = self.nodes[node].disk.clone();
         let replica = Replica::open(setup, disk, Arc::clone(&clock), now)

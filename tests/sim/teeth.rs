@@ -24,16 +24,14 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::ReuseLog, 10),
     (Rule::ServeEmpty, 10),
     (Rule::TrustOldDisk, 10),
-    (Rule::FinishUntold, 150),
     (Rule::ForgetFinished, 30),
     (Rule::CollectByTime, 60),
     (Rule::ServeOldView, 60),
-    (Rule::ReadyUnfilled, 350),
     (Rule::WaitForever, 10),
 ];
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
-const BY_RULE_TESTS: [Rule; 9] = [
+const BY_RULE_TESTS: [Rule; 13] = [
     Rule::PeerKeepsItsWord,
     Rule::StableAcrossStarts,
     Rule::TrustHearsay,
@@ -43,6 +41,10 @@ const BY_RULE_TESTS: [Rule; 9] = [
     Rule::ForgetEarly,
     Rule::CollectBeforePast,
     Rule::BreakPromise,
+    Rule::FinishUntold,
+    Rule::ReadyUnfilled,
+    Rule::TakeDeleted,
+    Rule::PassOrphans,
 ];
 
 /// The first seed that shows that a rule is broken, and how.

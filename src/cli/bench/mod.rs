@@ -85,7 +85,8 @@ pub struct Bench {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
-    /// Write down every operation as a line of JSON, for `causeway check`. The keys are this run's own
+    /// Write down every operation as a line of JSON, for `causeway check`. The keys are this run's own. Of lists, for
+    /// `causeway check --lists`: puts are appends then
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
 }
@@ -124,9 +125,14 @@ fn sound(args: &Bench) -> Outcome {
     if args.history.is_none() {
         return Ok(());
     }
-    if args.protocol != Protocol::Causeway {
+    if args.protocol == Protocol::Keys && args.delete_share > 0.0 {
         return Err(Failure::usage(
-            "--history needs --protocol causeway: others have no context to be held to",
+            "--history of lists has appends and reads only: leave out --delete-share",
+        ));
+    }
+    if !matches!(args.protocol, Protocol::Causeway | Protocol::Keys) {
+        return Err(Failure::usage(
+            "--history needs --protocol causeway or keys: others have no promise to be held to",
         ));
     }
     if args.consistency == Consistency::Eventual {
@@ -141,7 +147,9 @@ pub fn bench(args: Bench) -> Outcome {
     sound(&args)?;
     // First, so that a file of before is not lost to a cluster that is not there.
     let routes = Routes::learn(&args)?;
-    let recorder = args.history.as_deref().map(Recorder::create).transpose()?;
+    let lists = args.protocol == Protocol::Keys;
+    let create = |path| Recorder::create(path, lists);
+    let recorder = args.history.as_deref().map(create).transpose()?;
     let shared = Shared {
         routes: Arc::new(routes),
         args: Arc::new(args),

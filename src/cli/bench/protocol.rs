@@ -1,4 +1,4 @@
-//! The requests of the three servers that can be measured, and what their replies mean.
+//! The requests of the servers that can be measured, and what their replies mean.
 
 use super::Bench;
 use crate::check::history::Kind;
@@ -22,6 +22,8 @@ const PAYLOAD_FIELD: &[u8] = b"\"causal_payload\":\"";
 pub enum Protocol {
     /// GET, PUT and DELETE /kvs
     Causeway,
+    /// GET, POST and DELETE /keys: the linearizable lists, of one item each
+    Keys,
     /// etcd's HTTP gateway: POST /v3/kv/range and /v3/kv/put
     Etcd,
     /// GET /bare: an empty handler
@@ -134,6 +136,22 @@ impl Speaker {
                 "application/x-www-form-urlencoded",
                 format!("key={key}&value={value}&causal_payload={payload}"),
             ),
+            (Protocol::Keys, Kind::Get) => get(format!("/keys/{key}")),
+            (Protocol::Keys, Kind::Delete) => {
+                let mut request = get(format!("/keys/{key}"))?;
+                *request.method_mut() = Method::DELETE;
+                Ok(request)
+            }
+            (Protocol::Keys, Kind::Put) => body(
+                Method::POST,
+                format!("/keys/{key}"),
+                "application/json",
+                match self.marks {
+                    None => format!(r#"{{"type":"PUT","value":["{value}"]}}"#),
+                    // Recorded lists show their order by what is appended to them.
+                    Some(_) => format!(r#"{{"type":"APPEND","value":"{value}"}}"#),
+                },
+            ),
             (Protocol::Etcd, Kind::Get) => body(
                 Method::POST,
                 "/v3/kv/range",
@@ -225,13 +243,14 @@ fn get(path: String) -> Result<Request<Full<Bytes>>, String> {
 
 fn body(
     method: Method,
-    path: &'static str,
+    path: impl Into<Bytes>,
     content_type: &'static str,
     text: String,
 ) -> Result<Request<Full<Bytes>>, String> {
+    let uri = Uri::from_maybe_shared(path.into()).map_err(|e| format!("request: {e}"))?;
     let mut request = Request::new(Full::new(Bytes::from(text)));
     *request.method_mut() = method;
-    *request.uri_mut() = Uri::from_static(path);
+    *request.uri_mut() = uri;
     request
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -338,6 +357,35 @@ mod tests {
             let answer = s.reply(Kind::Put, StatusCode::OK, body.as_bytes());
             assert!(matches!(answer, Answer::Error(_)), "{body}");
         }
+    }
+
+    #[test]
+    fn lists_have_one_item_and_need_no_context() {
+        let mut s = speaker(Protocol::Keys, Consistency::Causal);
+        assert_eq!(s.request(Kind::Get).unwrap().uri(), "/keys/key5");
+        let put = s.request(Kind::Put).unwrap();
+        assert_eq!(
+            (put.method(), put.uri().path()),
+            (&Method::POST, "/keys/key5")
+        );
+        let wanted = format!(r#"{{"type":"PUT","value":["{}"]}}"#, s.value());
+        assert_eq!(text(put), wanted);
+        assert_eq!(
+            s.reply(Kind::Put, StatusCode::NO_CONTENT, b""),
+            Answer::Done
+        );
+        assert_eq!(
+            s.reply(Kind::Get, StatusCode::OK, br#"["v"]"#),
+            Answer::Done
+        );
+        let missing = s.reply(Kind::Get, StatusCode::NOT_FOUND, b"no such key");
+        assert_eq!(missing, Answer::NotFound);
+        s.mark("h1-", "s7");
+        let append = text(s.request(Kind::Put).unwrap());
+        assert_eq!(
+            append,
+            format!(r#"{{"type":"APPEND","value":"{}"}}"#, s.value())
+        );
     }
 
     #[test]

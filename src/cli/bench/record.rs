@@ -1,4 +1,4 @@
-//! `--history`: every operation of a run as a line of a file, for `causeway check`.
+//! `--history`: every operation of a run as a line of a file, for `causeway check`; of lists for `causeway check --lists`.
 //!
 //! The judgement that counts is [`judge`]: whether an operation was done, was certainly not done, or may have
 //! been. Where a reply leaves that open it is "unknown", which a checker has to bear; a write that is said to have
@@ -8,7 +8,7 @@ use crate::check::history::{Kind, Operation, Status};
 use crate::cli::failure::Failure;
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fs::File;
@@ -84,6 +84,25 @@ fn certainly_refused(status: StatusCode) -> bool {
     )
 }
 
+/// The same of an operation on a list, which carries no context.
+fn judge_list(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
+    match (kind, reached) {
+        (_, Reached::NotSent) => (Status::Fail, None),
+        (Kind::Get, Reached::Reply { status, body, .. }) => match *status {
+            StatusCode::NOT_FOUND => (Status::Ok, None),
+            StatusCode::OK => match serde_json::from_slice(body) {
+                Ok(list) => (Status::Ok, Some(list)),
+                Err(_) => (Status::Fail, None),
+            },
+            _ => (Status::Fail, None),
+        },
+        (Kind::Get, _) => (Status::Fail, None),
+        (_, Reached::Reply { status, .. }) if status.is_success() => (Status::Ok, None),
+        (_, Reached::Reply { status, .. }) if certainly_refused(*status) => (Status::Fail, None),
+        (_, Reached::Reply { .. } | Reached::Sent) => (Status::Unknown, None),
+    }
+}
+
 /// The value of a reply to a read.
 fn value(body: &[u8]) -> Option<&RawValue> {
     #[derive(Deserialize)]
@@ -114,6 +133,8 @@ pub struct Recorder {
     path: PathBuf,
     began: Instant,
     keys: String,
+    /// The operations are on lists, each put an append.
+    lists: bool,
     out: Mutex<Out>,
 }
 
@@ -136,13 +157,14 @@ pub struct Done<'a> {
 }
 
 impl Recorder {
-    pub fn create(path: &Path) -> Result<Self, Failure> {
+    pub fn create(path: &Path, lists: bool) -> Result<Self, Failure> {
         let file = File::create(path).map_err(|e| cannot(path, &e))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
             path: path.to_owned(),
             began: Instant::now(),
             keys: format!("h{:x}-", since.map_or(0, |since| since.as_millis())),
+            lists,
             out: Mutex::new(Out {
                 file: BufWriter::with_capacity(BUFFER, file),
                 error: None,
@@ -166,7 +188,10 @@ impl Recorder {
         let quoted = (done.kind == Kind::Put)
             .then(|| RawValue::from_string(format!("\"{}\"", done.written)).ok())
             .flatten();
-        let (status, read) = judge(done.kind, done.reached);
+        let (status, read) = match self.lists {
+            true => judge_list(done.kind, done.reached),
+            false => judge(done.kind, done.reached),
+        };
         let operation = Operation {
             session: Cow::Borrowed(done.session),
             op: done.kind,
@@ -178,8 +203,11 @@ impl Recorder {
             end_us: micros(ended),
         };
         let mut lines = Vec::with_capacity(256);
-        let mut written = line(&mut lines, &operation);
-        if found_nothing(done.kind, done.reached) {
+        let mut written = match self.lists {
+            true => line(&mut lines, &ListOperation::from(&operation)),
+            false => line(&mut lines, &operation),
+        };
+        if !self.lists && found_nothing(done.kind, done.reached) {
             let read = Operation {
                 op: Kind::Get,
                 status: Status::Ok,
@@ -203,7 +231,39 @@ impl Recorder {
     }
 }
 
-fn line(into: &mut Vec<u8>, operation: &Operation<'_>) -> io::Result<()> {
+/// A line of a history of lists.
+#[derive(Serialize)]
+struct ListOperation<'a> {
+    session: &'a str,
+    op: &'static str,
+    key: &'a str,
+    value: Option<&'a RawValue>,
+    status: Status,
+    node: &'a str,
+    start_us: u64,
+    end_us: u64,
+}
+
+impl<'a> From<&'a Operation<'a>> for ListOperation<'a> {
+    fn from(operation: &'a Operation<'a>) -> Self {
+        Self {
+            session: &operation.session,
+            op: match operation.op {
+                Kind::Put => "append",
+                Kind::Get => "get",
+                Kind::Delete => "delete",
+            },
+            key: &operation.key,
+            value: operation.value,
+            status: operation.status,
+            node: &operation.node,
+            start_us: operation.start_us,
+            end_us: operation.end_us,
+        }
+    }
+}
+
+fn line(into: &mut Vec<u8>, operation: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *into, operation)?;
     into.push(b'\n');
     Ok(())
@@ -275,7 +335,7 @@ mod tests {
     fn recorded(kinds: &[(Kind, Reached)]) -> Vec<serde_json::Value> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history");
-        let recorder = Recorder::create(&path).unwrap();
+        let recorder = Recorder::create(&path, false).unwrap();
         for (kind, reached) in kinds {
             assert!(recorder.record(&Done {
                 session: "s1",
@@ -317,6 +377,49 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_on_a_list_is_an_append_or_a_read() {
+        let get = reply(200, false, r#"["a","b"]"#);
+        let (status_, list) = judge_list(Kind::Get, &get);
+        assert_eq!((status_, list.unwrap().get()), (Status::Ok, r#"["a","b"]"#));
+        let nothing = reply(404, false, "no such key");
+        assert!(matches!(
+            judge_list(Kind::Get, &nothing),
+            (Status::Ok, None)
+        ));
+        let append = |reached| judge_list(Kind::Put, &reached).0;
+        assert_eq!(append(reply(204, false, "")), Status::Ok);
+        assert_eq!(append(reply(413, false, "too long")), Status::Fail);
+        assert_eq!(append(reply(503, false, "no quorum")), Status::Unknown);
+        assert_eq!(append(Reached::Sent), Status::Unknown);
+        assert_eq!(append(Reached::NotSent), Status::Fail);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history");
+        let recorder = Recorder::create(&path, true).unwrap();
+        for (kind, reached) in [(Kind::Put, reply(204, false, "")), (Kind::Get, get)] {
+            let done = Done {
+                session: "s1",
+                kind,
+                key: "k",
+                written: "s1-1.text",
+                node: String::new(),
+                started: Instant::now(),
+                reached: &reached,
+            };
+            assert!(recorder.record(&done));
+        }
+        recorder.finish().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(
+            text.contains(r#""op":"append","key":"k","value":"s1-1.text","status":"ok""#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""op":"get","key":"k","value":["a","b"],"status":"ok""#),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_delete_of_nothing_is_a_read_and_perhaps_a_delete() {
         let lines = recorded(&[(Kind::Delete, reply(404, true, "{}"))]);
         let seen: Vec<_> = lines.iter().map(|l| (&l["op"], &l["status"])).collect();
@@ -336,7 +439,7 @@ mod tests {
         if !full.exists() {
             return;
         }
-        let recorder = Recorder::create(full).unwrap();
+        let recorder = Recorder::create(full, false).unwrap();
         let done = Done {
             session: "s1",
             kind: Kind::Put,
@@ -349,6 +452,6 @@ mod tests {
         assert!(!recorder.record(&done));
         let told = recorder.finish().unwrap_err().text;
         assert!(told.contains("/dev/full"), "{told}");
-        assert!(Recorder::create(Path::new("/nowhere/history")).is_err());
+        assert!(Recorder::create(Path::new("/nowhere/history"), false).is_err());
     }
 }

@@ -23,10 +23,9 @@ const AWAY: Duration = Duration::from_secs(30);
 
 /// Has a change made, and waits until it is done, unless told not to.
 pub async fn change(wish: &Wish, ask: &Ask, no_wait: bool) -> Outcome {
-    let name = &ask.node.node;
     let (node, watched) = (
-        Node::new(name, CHANGE_PATIENCE)?,
-        Node::new(name, PATIENCE)?,
+        ask.node.connect(CHANGE_PATIENCE)?,
+        ask.node.connect(PATIENCE)?,
     );
     let mut progress = Progress::new();
     let mut asked = pin!(node.send(wish.request(&node)));

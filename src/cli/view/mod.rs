@@ -5,7 +5,7 @@ mod change;
 mod force;
 mod show;
 
-use super::client::{Node, NodeArg, Reply};
+use super::client::{NodeArg, Reply};
 use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
 use crate::node::view::{Plan, ViewState};
 use clap::{Args, Subcommand};
@@ -127,7 +127,7 @@ pub async fn view(args: View) -> Outcome {
 
 async fn plan(change: Planned) -> Outcome {
     let (wish, ask) = change.wish();
-    let node = Node::new(&ask.node.node, PATIENCE)?;
+    let node = ask.node.connect(PATIENCE)?;
     let query = match wish {
         Wish::Add(address) => [("type", "add".to_owned()), ("ip_port", address)],
         Wish::Remove(address) => [("type", "remove".to_owned()), ("ip_port", address)],
@@ -143,7 +143,7 @@ async fn plan(change: Planned) -> Outcome {
 }
 
 async fn status(ask: &Ask) -> Outcome {
-    let node = Node::new(&ask.node.node, PATIENCE)?;
+    let node = ask.node.connect(PATIENCE)?;
     let reply = done(node.send(node.request(Method::GET, "/view")).await?)?;
     if ask.json {
         return print(reply.body);
@@ -153,7 +153,7 @@ async fn status(ask: &Ask) -> Outcome {
 }
 
 async fn cancel(ask: &Ask) -> Outcome {
-    let node = Node::new(&ask.node.node, DECIDE_PATIENCE)?;
+    let node = ask.node.connect(DECIDE_PATIENCE)?;
     let request = node.request(Method::DELETE, "/view/change");
     let reply = done(node.send(request).await?)?;
     if ask.json {

@@ -2,7 +2,7 @@
 
 use super::change::moved;
 use crate::node::status::MemberStatus;
-use crate::node::view::{ChangeState, Ending, LastChange, Phase, Plan, ViewState};
+use crate::node::view::{ChangeState, Ending, LastChange, Phase, Plan, Strategy, ViewState};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{HumanBytes, HumanCount};
@@ -12,10 +12,14 @@ pub fn state(state: &ViewState) -> String {
     let view = &state.view;
     let nodes: usize = view.partitions.iter().map(|p| p.members.len()).sum();
     let headline = format!(
-        "view {}: nodes {nodes}, partitions {}, K {}\n",
+        "view {}: nodes {nodes}, partitions {}, K {}{}\n",
         view.number,
         view.partitions.len(),
-        view.k
+        view.k,
+        match view.strategy {
+            Strategy::Full => " (full replication)",
+            Strategy::Consistent => "",
+        }
     );
     let mut partitions = table(&["PARTITION", "SLOTS", "NODES"]);
     for partition in &view.partitions {

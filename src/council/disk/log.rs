@@ -240,7 +240,7 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(self.lock().vote)
     }
 
-    /// Not waited for: it may only be behind, and it is queued behind the entries that it speaks of.
+    /// Put off: it may only be behind. It goes with later entries, behind those that it speaks of.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), Failure> {
         let Some(id) = committed else {
             return Ok(());
@@ -250,7 +250,7 @@ impl RaftLogStorage<Types> for LogStore {
             &b"c"[..],
             encode("a commit mark", &id).map_err(cannot_write)?,
         );
-        self.disk.submit(batch, |_| {});
+        self.disk.put_off(batch);
         self.lock().committed = committed;
         Ok(())
     }

@@ -11,7 +11,7 @@ pub use log::LogStore;
 pub use snapshots::Snapshots;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,12 +21,14 @@ use serde::de::DeserializeOwned;
 
 use crate::protocol::store::{Batch, Store, StoreError};
 use crate::storage::Disk;
-use writer::Writer;
+use writer::{Done, Writer};
 
 /// Version of the keys and values described above.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// Memory for blocks read from disk: what is read again and again is kept as entries.
 const CACHE_BYTES: u64 = 4 << 20;
+/// How long what need not be durable soon waits for a batch to go with.
+const LATE: Duration = Duration::from_millis(50);
 /// How long closing waits for reads that are under way.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,15 @@ pub struct CouncilDisk {
     /// `None` once it is closed.
     disk: Mutex<Option<Arc<Disk>>>,
     writer: Writer,
+    late: Mutex<Late>,
+}
+
+/// What goes with the next batch, so that it costs no sync of its own; by itself only when none comes for a while.
+#[derive(Default)]
+struct Late {
+    batch: Option<Batch>,
+    /// Somebody will look whether it went.
+    watched: bool,
 }
 
 impl CouncilDisk {
@@ -63,13 +74,52 @@ impl CouncilDisk {
         Ok(Self {
             disk: Mutex::new(Some(disk)),
             writer,
+            late: Mutex::default(),
         })
     }
 
     /// Queues a batch behind all earlier ones. `done` is called when it is durable, or on the error that stopped the
     /// writer: on the writer's thread, so it must not block.
     pub fn submit(&self, batch: Batch, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
-        self.writer.submit(batch, Box::new(done));
+        self.queue(&mut self.late(), batch, Box::new(done));
+    }
+
+    /// With what was put off, which is held until it is queued: it must not come after what is queued later.
+    fn queue(&self, late: &mut Late, mut batch: Batch, done: Done) {
+        if let Some(mut first) = late.batch.take() {
+            first.ops.append(&mut batch.ops);
+            batch = first;
+        }
+        self.writer.submit(batch, done);
+    }
+
+    /// Stores a batch behind all earlier ones, with the next one or after a while. It takes the place of one that was put
+    /// off before and still waits. Must be called on a runtime.
+    pub fn put_off(self: &Arc<Self>, batch: Batch) {
+        let mut late = self.late();
+        late.batch = Some(batch);
+        if std::mem::replace(&mut late.watched, true) {
+            return;
+        }
+        let disk = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LATE).await;
+            if let Some(disk) = disk.upgrade() {
+                disk.store_late();
+            }
+        });
+    }
+
+    fn store_late(&self) {
+        let mut late = self.late();
+        late.watched = false;
+        if late.batch.is_some() {
+            self.queue(&mut late, Batch::default(), Box::new(|_| {}));
+        }
+    }
+
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a batch, and returns when it is durable.
@@ -115,6 +165,7 @@ impl CouncilDisk {
     /// # Errors
     /// The error that stopped the writer.
     pub fn close(&self) -> Result<(), StoreError> {
+        self.store_late();
         let result = self.writer.stop();
         let disk = {
             let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);

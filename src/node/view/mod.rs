@@ -9,7 +9,7 @@ mod status;
 pub(super) use progress::Progress;
 pub use status::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
-    PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, ViewState,
+    PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, Strategy, ViewState,
 };
 
 use super::member::Member;
@@ -89,10 +89,10 @@ impl Member {
 
     /// What is decided, as far as this node knows.
     fn agreed(&self) -> Arc<Council> {
-        let local = self.council().map(|council| council.local());
-        let decided = local.and_then(|local| local.borrow().views.clone());
+        let followed = self.council().map(|council| council.followed());
+        let agreed = followed.and_then(|followed| followed.borrow().clone());
         // Before the council has met all know the first view alone.
-        decided.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
+        agreed.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
     }
 
     fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
@@ -114,7 +114,8 @@ impl Member {
         });
         Placement {
             number: view.number,
-            k: view.k,
+            k: view.replication_factor(),
+            strategy: Strategy::of(view),
             partitions: partitions.collect(),
         }
     }

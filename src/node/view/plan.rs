@@ -53,7 +53,7 @@ impl Member {
             change: data,
             from_view: now.number,
             view: next.number,
-            k: next.k,
+            k: next.replication_factor(),
             partitions: partitions(&next),
             moves: moves(now, &next, &keys),
             gaining: gaining.into_iter().filter_map(gain).collect(),

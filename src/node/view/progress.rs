@@ -88,7 +88,7 @@ fn missing(marks: &Marks) -> SlotSet {
     let views = &marks.views;
     let view = views.next.as_ref().unwrap_or(&views.view);
     let mut missing = SlotSet::default();
-    let Some(partition) = view.partition_of(marks.me) else {
+    let Some(partition) = view.partition_of(marks.own.member) else {
         return missing;
     };
     let wanted = view.slots_of(partition);
@@ -141,7 +141,10 @@ mod tests {
         views.next = Some(views.view.changed(&Change::Add(at(2))).unwrap());
         Marks {
             views: Arc::new(views),
-            me: MemberId(1),
+            own: LogId {
+                member: MemberId(1),
+                incarnation: 1,
+            },
             partition: None,
             cohorts: BTreeMap::new(),
             recovering: None,

@@ -1,6 +1,7 @@
 //! What can be asked about views, as data: the state of things, and a plan.
 
 use crate::node::status::MemberStatus;
+use crate::protocol::view::{FULL, View};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
@@ -28,9 +29,30 @@ pub struct ViewState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Placement {
     pub number: u64,
-    /// Replicas per partition.
+    /// Replicas per partition; with full replication the number of nodes.
     pub k: usize,
+    pub strategy: Strategy,
     pub partitions: Vec<PlacedPartition>,
+}
+
+/// How many nodes hold a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// All of them, those that come later included.
+    Full,
+    /// As many as K says, found by consistent hashing.
+    Consistent,
+}
+
+impl Strategy {
+    /// That of a view.
+    pub fn of(view: &View) -> Self {
+        match view.is_full() {
+            true => Self::Full,
+            false => Self::Consistent,
+        }
+    }
 }
 
 /// A partition of a view.
@@ -56,7 +78,7 @@ pub enum ChangeData {
         /// `ip:port`.
         node: String,
     },
-    /// Another number of replicas per partition.
+    /// Another number of replicas per partition; 65535: full replication.
     SetK { k: usize },
 }
 
@@ -65,6 +87,7 @@ impl fmt::Display for ChangeData {
         match self {
             Self::Add { node } => write!(f, "add {node}"),
             Self::Remove { node } => write!(f, "remove {node}"),
+            Self::SetK { k: FULL.. } => f.write_str("hold everything on every node"),
             Self::SetK { k } => write!(f, "set K to {k}"),
         }
     }

@@ -4,9 +4,10 @@
 //! With no live peer, or after [`DEGRADE_US`], a write is shown with one copy and the answer says
 //! so. Until then readers get the version before it, which is kept here.
 
+use super::super::clock::Timestamp;
 use super::super::context::Context;
 use super::super::ids::Dot;
-use super::super::op::{Answer, Refusal, Written};
+use super::super::op::{Answer, Declined, Refusal, Written};
 use super::super::reads;
 use super::super::record;
 use super::super::slots::Slot;
@@ -33,6 +34,8 @@ pub(super) struct Accept<T> {
     /// What readers see of keys whose newest version is not shown yet.
     undo: BTreeMap<Key, Undo>,
     undo_order: VecDeque<(u64, Key)>,
+    /// Orphaned writes, by seq, and their timestamps.
+    orphans: VecDeque<(u64, Timestamp)>,
 }
 
 struct Waiting<T> {
@@ -66,6 +69,7 @@ impl<T> Default for Accept<T> {
             waiting: VecDeque::new(),
             undo: BTreeMap::new(),
             undo_order: VecDeque::new(),
+            orphans: VecDeque::new(),
         }
     }
 }
@@ -149,9 +153,11 @@ impl<S: Store, T> Replica<S, T> {
         value: Option<Bytes>,
         stamp: Stamp,
         context: Context,
+        orphan: Option<u64>,
     ) {
         let slot = Slot::of(&key);
-        if let Some(refusal) = self.refusal_for_write(slot, stamp) {
+        let stamped = Some(stamp).filter(|_| orphan.is_none());
+        if let Some(refusal) = self.refusal_for_write(slot, stamped) {
             return self.refuse(ticket, refusal);
         }
         let place = record::slot_key(slot, &key);
@@ -160,6 +166,12 @@ impl<S: Store, T> Replica<S, T> {
             Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
         };
         self.clock.observe(stamp.ts);
+        if orphan.is_some()
+            && let Some(why) = self.declines(slot, current.as_ref(), stamp)
+        {
+            let read = reads::answer(&self.marks(), current, &context, false);
+            return self.answer(ticket, Answer::Declined(why, read.context));
+        }
         let created = current.as_ref().is_none_or(|c| c.value.is_none());
         if value.is_none() && created && self.nothing_to_delete(slot, current.as_ref(), &context) {
             let read = reads::answer(&self.marks(), current, &context, false);
@@ -171,12 +183,16 @@ impl<S: Store, T> Replica<S, T> {
         };
         let mut context = context;
         self.prune(&mut context);
+        let wall_ms = orphan.unwrap_or(self.now.wall_ms);
+        if orphan.is_some() {
+            self.accept.orphans.push_back((dot.seq, stamp.ts));
+        }
         let version = Version {
             key: key.clone(),
             value,
             stamp,
             dot,
-            wall_ms: self.now.wall_ms,
+            wall_ms,
             deps: context.clone(),
         };
         // Without peers too: the store has the write before `Persisted` says so.
@@ -190,13 +206,13 @@ impl<S: Store, T> Replica<S, T> {
             ticket: Some(ticket),
             context,
             stamp,
-            wall_ms: self.now.wall_ms,
+            wall_ms,
             created,
             since_us: self.now.mono_us,
         });
     }
 
-    fn refusal_for_write(&self, slot: Slot, stamp: Stamp) -> Option<Refusal> {
+    fn refusal_for_write(&self, slot: Slot, stamp: Option<Stamp>) -> Option<Refusal> {
         if let Some(reason) = &self.disk_full {
             return Some(Refusal::DiskFull(reason.clone()));
         }
@@ -208,13 +224,38 @@ impl<S: Store, T> Replica<S, T> {
         {
             return Some(Refusal::Recovering(reason));
         }
-        if stamp.ts <= self.promises.given() && !broken(Rule::BreakPromise) {
+        let given = self.promises.given();
+        if stamp.is_some_and(|s| s.ts <= given) && !broken(Rule::BreakPromise) {
             return Some(Refusal::StampTooOld(self.clock.now()));
         }
         if self.accept.waiting.len() >= MAX_WAITING || self.disk_is_behind() {
             return Some(Refusal::Overloaded);
         }
         None
+    }
+
+    /// Why an orphaned write does not count any more, if it does not.
+    fn declines(&self, slot: Slot, current: Option<&Version>, stamp: Stamp) -> Option<Declined> {
+        let forgotten = self.forgotten.get(&slot).copied().unwrap_or_default();
+        match current {
+            Some(current) if current.stamp >= stamp => Some(Declined::Newer),
+            Some(_) => None,
+            None if stamp.ts <= forgotten && !broken(Rule::TakeDeleted) => Some(Declined::Deleted),
+            None => None,
+        }
+    }
+
+    /// Everything older than this has been taken, but for orphaned writes that somebody may still lack.
+    pub(super) fn orphans_from(&self) -> Option<Timestamp> {
+        let orphans = self.accept.orphans.iter().map(|(_, ts)| *ts).min();
+        orphans.filter(|_| !broken(Rule::PassOrphans))
+    }
+
+    /// Forgets the orphaned writes that all replicas have.
+    pub(super) fn let_orphans_go(&mut self) {
+        let stable = self.logs.get(&self.log).map_or(0, |l| l.stable);
+        let orphans = &mut self.accept.orphans;
+        while orphans.pop_front_if(|(seq, _)| *seq <= stable).is_some() {}
     }
 
     /// Whether a delete has nothing to do: no value is here, and nothing that the client has

@@ -92,8 +92,14 @@ impl<S: Store, T> Replica<S, T> {
             self.recovery.fetched();
         } else {
             let batch = self.next_batch;
+            let mut part = SlotSet::default();
             if let Some(tie) = self.ties.get_mut(&cohort) {
                 tie.filled = Some(batch);
+                part = tie.part.clone();
+            }
+            // When the cohort is over nothing else tells that this is here.
+            if let Some(own) = self.own.and_then(|id| self.ties.get_mut(&id)) {
+                own.inherited.join(&own.part.common(&part));
             }
             self.stage_identity(self.recovery.intact);
         }

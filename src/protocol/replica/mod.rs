@@ -5,6 +5,7 @@
 //! replicated only after [`Event::Persisted`] said that it is on disk.
 //!
 //! ```text
+//! open.rs        from a disk to a replica, and from one to the next under newer views
 //! accept.rs      client writes, and when they may be shown and acknowledged
 //! apply.rs       versions on their way to the store: winner, index, counts, batches
 //! stream.rs      the own log to every peer, in order
@@ -12,7 +13,8 @@
 //! joint.rs       what no single peer has in full
 //! early.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
-//! gossip.rs      who is alive, what is stable, which logs are finished
+//! gossip.rs      who is alive, what is stable
+//! finish.rs      which logs are over
 //! tombstones.rs  when a delete may be forgotten
 //! publish.rs     the marks that readers see
 //! recovery.rs    from start to serving
@@ -24,9 +26,11 @@
 mod accept;
 mod apply;
 mod early;
+mod finish;
 mod gossip;
 mod handover;
 mod joint;
+mod open;
 mod publish;
 mod pull;
 mod reads;
@@ -36,21 +40,22 @@ mod stream;
 mod ties;
 mod tombstones;
 
+pub use open::{Known, OpenError, Setup, above};
+
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
-use super::ids::{self, Dot, LogId, MemberId};
+use super::ids::{Dot, LogId, MemberId};
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{self, Counts, Finished, Identity};
-use super::slots::SlotSet;
+use super::record::{Counts, Finished};
+use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
-use super::teeth::{Rule, broken};
 use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The time of an event, from both clocks.
@@ -72,6 +77,8 @@ pub enum Event<T> {
         value: Option<Bytes>,
         stamp: Stamp,
         context: Context,
+        /// As in [`Op::Write`](super::op::Op::Write).
+        orphan: Option<u64>,
     },
     /// A client's read that may wait for missing writes until `until_us`.
     Read {
@@ -128,66 +135,6 @@ pub enum Effect<T> {
     Over(CohortId),
 }
 
-/// What a replica must know about itself.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    pub me: MemberId,
-    /// A replica lives under one view: when those that concern it change, it is opened again.
-    pub views: Arc<Views>,
-    /// A number for this start, larger than earlier ones as far as the wall clock is right, below
-    /// `1 <<` [`ids::START_BITS`].
-    pub start: u64,
-    /// An incarnation of this member that is known to others; 0 when there is none.
-    pub above: u64,
-    /// The disk is known to be as this process left it, and served until now.
-    pub trusted: bool,
-    /// What an earlier replica of this process knew of other partitions.
-    pub elsewhere: Arc<Elsewhere>,
-}
-
-/// An incarnation above the last one that is known, from a number that ought to be but may not.
-///
-/// Not simply the next one: a disk that was lost may have held that one, used but never heard of.
-#[must_use]
-pub fn above(last: u64, wanted: u64) -> u64 {
-    if wanted > last {
-        wanted
-    } else {
-        last + 1 + (wanted & 0xffff)
-    }
-}
-
-/// Why a replica cannot start on a store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the data belongs to another node (member {found}, this is {me})")]
-    OtherNode { found: MemberId, me: MemberId },
-    #[error("the data was written by a cluster that started with another VIEW or K")]
-    OtherView,
-    #[error("the data was written under view {found}, and the newest one known is {known}")]
-    NewerView { found: u64, known: u64 },
-    #[error("{0} is in no view")]
-    NotInView(MemberId),
-}
-
-/// Whether a disk is this node's, and not from a future that it does not know.
-fn check_identity(id: &Identity, me: MemberId, views: &Views) -> Result<(), OpenError> {
-    let known = views.view.number;
-    if id.member != me {
-        let found = id.member;
-        Err(OpenError::OtherNode { found, me })
-    } else if id.fingerprint != views.view.fingerprint() {
-        Err(OpenError::OtherView)
-    } else if id.view > known {
-        let found = id.view;
-        Err(OpenError::NewerView { found, known })
-    } else {
-        Ok(())
-    }
-}
-
 /// How far one log is here, and what is known of it.
 #[derive(Debug, Clone, Copy)]
 struct Log {
@@ -210,6 +157,8 @@ struct Log {
     complete: Timestamp,
     /// What the writer last promised: no write up to `.1` after seq `.0`.
     promise: (u64, Timestamp),
+    /// How many writes its writer last said it has.
+    head: u64,
     /// A change that is not in the store yet.
     dirty: bool,
 }
@@ -228,6 +177,7 @@ impl Log {
             pull: None,
             complete: Timestamp::default(),
             promise: Default::default(),
+            head: 0,
             dirty: true,
         }
     }
@@ -275,6 +225,10 @@ pub struct Replica<S, T> {
     elsewhere: Arc<Elsewhere>,
     peers: BTreeMap<MemberId, gossip::Peer>,
     counts: Counts,
+    /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
+    forgotten: BTreeMap<Slot, Timestamp>,
+    /// Writes that were lost with nodes that were given up, as far as those had told of them.
+    lost: u64,
 
     staged: apply::Staged,
     batches: VecDeque<apply::PendingBatch>,
@@ -308,151 +262,6 @@ pub struct Replica<S, T> {
 }
 
 impl<S: Store, T> Replica<S, T> {
-    /// Opens the replica on what its disk holds.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or holds another node's or another cluster's data.
-    pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
-        let Setup { me, views, .. } = setup;
-        // Nothing of what only a node that is out has may be dropped.
-        if !views.members().contains_key(&me) {
-            return Err(OpenError::NotInView(me));
-        }
-        let identity: Option<Identity> = record::load_record(&store, record::IDENTITY)?;
-        if let Some(id) = &identity {
-            check_identity(id, me, &views)?;
-        }
-        // Never an incarnation twice, whatever the wall clock says.
-        let last = identity.as_ref().map_or(0, |id| id.incarnation);
-        let wanted = ids::incarnation(views.view.number, setup.start);
-        let log = LogId {
-            member: me,
-            incarnation: if broken(Rule::ReuseLog) {
-                ids::incarnation(views.view.number, 1)
-            } else {
-                above(last.max(setup.above), wanted)
-            },
-        };
-        let filled = identity.map(|id| id.filled).unwrap_or_default();
-        let promised: Timestamp =
-            record::load_record(&store, record::PROMISED)?.unwrap_or_default();
-        clock.observe_wall(now.wall_ms);
-        clock.observe(promised);
-        // A wall clock that was set back must not put new writes behind old ones.
-        clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
-
-        let own = views.current(me);
-        let ties = ties::ties(&views, me, &filled);
-        let intact = own.is_some_and(|id| ties.get(&id).is_some_and(|t| t.filled.is_some()));
-        let mut kept = SlotSet::default();
-        ties.values().for_each(|tie| kept.join(&tie.part));
-        let peers: BTreeSet<MemberId> = ties.values().flat_map(|t| t.peers.clone()).collect();
-        let is_stranger = |m: &MemberId| *m != me && !peers.contains(m);
-        let strangers = views.members().into_keys().filter(is_stranger).collect();
-
-        let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
-        let mut elsewhere = setup.elsewhere;
-        Arc::make_mut(&mut elsewhere).retain(&views);
-        let mut replica = Self {
-            me,
-            log,
-            partition: own.map(|id| id.partition),
-            own,
-            ties,
-            kept: kept.clone(),
-            peer_ids: peers.iter().copied().collect(),
-            strangers,
-            views,
-            clock,
-            logs: BTreeMap::new(),
-            finished: Arc::new(record::load_finished(&store)?),
-            elsewhere,
-            peers: peers
-                .into_iter()
-                .map(|m| (m, gossip::Peer::default()))
-                .collect(),
-            counts,
-            staged: apply::Staged::default(),
-            batches: VecDeque::new(),
-            next_batch: 1,
-            durable_batch: 0,
-            inflight: BTreeMap::new(),
-            inflight_bytes: 0,
-            early: record::load_early(&store)?,
-            joint: BTreeMap::new(),
-            accept: accept::Accept::default(),
-            tail: stream::Tail::default(),
-            stalled: Vec::new(),
-            recovery: recovery::Recovery::new(intact, intact && setup.trusted),
-            snapshot: None,
-            copied: Copied::default(),
-            leftover: handover::Leftover::of(&kept),
-            promises: tombstones::Promises::new(promised),
-            gossip: gossip::Schedule::default(),
-            disk_full: None,
-            busy: false,
-            opened: false,
-            effects: Vec::new(),
-            marks_changed: true,
-            store,
-            now,
-        };
-        replica.load_logs()?;
-        replica.track(log);
-        replica.start();
-        Ok(replica)
-    }
-
-    /// Goes on with the logs that the disk knows, and forgets those that are over or no business of this replica.
-    fn load_logs(&mut self) -> Result<(), StoreError> {
-        for (id, known) in record::load_logs(&self.store)? {
-            // How far a log is counts for the slots that were kept: when there are more now, it says nothing.
-            let tie = self.tie_of(id);
-            let tie = tie.filter(|t| t.filled.is_some() || self.own == Some(t.cohort.id));
-            let Some(tie) = tie else {
-                self.forget_log(id)?;
-                continue;
-            };
-            let log = Log {
-                received: known.applied,
-                applied: known.applied,
-                stable: known.stable,
-                exposed: known.applied,
-                indexed_from: known.indexed_from,
-                dirty: false,
-                ..Log::new(tie.cohort.id, self.now)
-            };
-            self.logs.insert(id, log);
-        }
-        let (ties, own) = (&self.ties, self.own);
-        let finished = Arc::make_mut(&mut self.finished);
-        let mut gone = Vec::new();
-        finished.retain(|(cohort, member), _| {
-            // Which logs are finished is told by those that are not: without these it says nothing.
-            let tie = ties.get(cohort);
-            let kept = tie.is_some_and(|t| t.filled.is_some() || own == Some(*cohort));
-            if !kept {
-                gone.push(record::finished_key(*cohort, *member));
-            }
-            kept
-        });
-        for key in gone {
-            self.staged.records.delete(key);
-        }
-        Ok(())
-    }
-
-    /// Takes all that the disk has about a log off it.
-    fn forget_log(&mut self, id: LogId) -> Result<(), StoreError> {
-        let records = &mut self.staged.records;
-        records.delete(record::log_key(id));
-        let (from, to) = (record::index_key(id, 0), record::index_key(id, u64::MAX));
-        self.store.scan(&from, &to, &mut |key, _| {
-            records.delete(key);
-            true
-        })
-    }
-
     /// The views that it goes by.
     #[must_use]
     pub fn views(&self) -> Arc<Views> {
@@ -481,7 +290,8 @@ impl<S: Store, T> Replica<S, T> {
                 value,
                 stamp,
                 context,
-            } => self.write(ticket, key, value, stamp, context),
+                orphan,
+            } => self.write(ticket, key, value, stamp, context, orphan),
             Event::Read {
                 ticket,
                 key,
@@ -576,6 +386,7 @@ impl<S: Store, T> Replica<S, T> {
                 self.effects.push(Effect::Fault(error));
             }
             self.renew_promise();
+            self.let_orphans_go();
             self.send_gossip(false);
         }
     }
@@ -631,46 +442,5 @@ impl<S: Store, T> Replica<S, T> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.batches.is_empty() && self.staged.is_empty() && self.accept.is_empty()
-    }
-
-    /// Takes newer views over, if they change nothing for this replica; false when it has to be opened again.
-    pub fn take_views(&mut self, views: &Arc<Views>) -> bool {
-        if !self.views.is_same_for(views, self.me) {
-            return false;
-        }
-        self.views = Arc::clone(views);
-        let peers = &self.peers;
-        let is_stranger = |m: &MemberId| *m != self.me && !peers.contains_key(m);
-        self.strangers = views.members().into_keys().filter(is_stranger).collect();
-        Arc::make_mut(&mut self.elsewhere).retain(views);
-        // Where logs belong that were opened under a view not known so far shows now.
-        let open = self.peers.iter().filter_map(|(member, peer)| {
-            peer.incarnation.map(|incarnation| LogId {
-                member: *member,
-                incarnation,
-            })
-        });
-        for log in open.collect::<Vec<_>>() {
-            self.track(log);
-        }
-        self.marks_changed = true;
-        true
-    }
-
-    /// Ends this replica, once it [is idle](Self::is_idle), so that one under newer views takes its place: how to
-    /// open that one, and the reads that it has to go on with.
-    #[must_use]
-    pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
-        let setup = Setup {
-            me: self.me,
-            views,
-            start,
-            above: self.log.incarnation,
-            trusted: self.recovery.serving,
-            elsewhere: Arc::clone(&self.elsewhere),
-        };
-        let reads = std::mem::take(&mut self.stalled).into_iter();
-        let reads = reads.map(reads::Stalled::into_event);
-        (setup, reads.collect())
     }
 }

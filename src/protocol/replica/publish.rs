@@ -21,7 +21,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         Marks {
             views: Arc::clone(&self.views),
-            me: self.me,
+            own: self.log,
             partition: self.partition,
             cohorts: self
                 .ties
@@ -46,6 +46,7 @@ impl<S: Store, T> Replica<S, T> {
             gauges: Gauges {
                 live_keys: self.counts.live,
                 tombstones: self.counts.tombstones,
+                lost: self.lost,
                 unstable: self
                     .logs
                     .values()

@@ -8,10 +8,11 @@
 use super::super::ids::{LogId, MemberId};
 use super::super::message::Gossip;
 use super::super::record::{self, Identity};
+use super::super::slots::SlotSet;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::{Now, Replica};
+use super::{Now, Replica, gossip::Peer};
 use std::collections::BTreeMap;
 
 /// How long a replica waits for peers before it goes on without those that do not answer, in
@@ -83,12 +84,14 @@ impl<S: Store, T> Replica<S, T> {
             Some(own) if own == **id => served,
             _ => tie.filled.is_some(),
         });
+        let own = self.own_tie();
         let identity = Identity {
             member: self.me,
             incarnation: self.log.incarnation,
             fingerprint: self.views.view.fingerprint(),
             view: self.views.view.number,
             filled: filled.map(|(id, t)| (*id, t.part.clone())).collect(),
+            inherited: own.map(|t| (t.cohort.id, t.inherited.clone())),
         };
         self.staged
             .records
@@ -136,23 +139,34 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether this replica knows of nobody who has data.
     pub(super) fn is_fresh(&self) -> bool {
-        !self.recovery.intact
-            && !self.recovery.serving
-            && !self.recovery.fetched
-            && !self.recovery.fetch
+        self.is_empty() && !self.recovery.fetch
+    }
+
+    /// Whether nothing on this disk can be counted on.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.recovery.intact && !self.recovery.serving && !self.recovery.fetched
+    }
+
+    /// Whether there is nobody left to fetch from: all other replicas have told that they have nothing either.
+    fn is_hopeless(&self) -> bool {
+        let nothing = |p: &Peer| p.incarnation.is_some() && p.alive(self.now) && p.empty;
+        self.replicas().all(nothing)
     }
 
     /// Learns from gossip how this disk compares.
     pub(super) fn compare(&mut self, from: MemberId, gossip: &Gossip) {
         let old = self.is_older_than(gossip);
-        if old {
-            let own = self.own;
-            let others = self.ties.iter_mut().filter(|(id, _)| Some(**id) != own);
-            others.for_each(|(_, tie)| tie.filled = None);
+        let believed = self.recovery.intact || self.ties.values().any(|t| t.filled.is_some());
+        if old && believed {
+            for tie in self.ties.values_mut() {
+                (tie.filled, tie.inherited) = (None, SlotSet::default());
+            }
+            // The next start must not believe this disk either.
+            self.stage_identity(false);
         }
         let replica = self.is_replica(from);
         let empty = !self.recovery.intact && !self.recovery.fetched && !broken(Rule::ServeEmpty);
-        let empty = empty && replica && !gossip.fresh;
+        let empty = empty && replica && !gossip.empty;
         let alone = self.replicas().next().is_none();
         if old || (empty && !alone && !self.recovery.fetch) {
             // Who is alone in its partition can only follow those who held its slots before.
@@ -232,8 +246,12 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether something that is to be served here alone may still come from those who held it before.
     fn may_be_filled(&self, waited: bool) -> bool {
-        self.ties.iter().any(|(id, tie)| {
-            let lacking = self.own != Some(*id) && tie.holder && tie.filled.is_none();
+        let Some(own) = self.own_tie() else {
+            return false;
+        };
+        self.ties.values().any(|tie| {
+            let before = tie.cohort.until.is_some() && tie.part.meets(&own.part);
+            let lacking = before && tie.filled.is_none();
             let mut suppliers = tie.suppliers.iter().filter_map(|m| self.peers.get(m));
             lacking && (!waited || suppliers.any(|p| p.alive(self.now)))
         })
@@ -241,6 +259,9 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Starts to serve when nothing speaks against it any more.
     pub(super) fn try_serve(&mut self) {
+        if self.recovery.fetch && self.is_empty() && self.is_hopeless() {
+            self.recovery.fetch = false;
+        }
         let Some(own) = self
             .own
             .filter(|_| !self.recovery.serving && !self.recovery.fetch)
@@ -268,7 +289,7 @@ impl<S: Store, T> Replica<S, T> {
             let fresh = heard().filter(|p| p.fresh || p.serving).count();
             // Empty, and so is everybody who answered. One may serve already, having been
             // the first to hear it from all.
-            all > 0 && fresh == all && (all == others || waited)
+            all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled(waited)
         };
         if !ready {
             return;

@@ -229,8 +229,14 @@ impl<S: Store, T> Replica<S, T> {
                 .map(|((_, member), f)| (*member, f.clone()))
                 .collect(),
             promise: self.promises.given(),
+            forgotten: Vec::new(),
             busy: self.busy,
         };
+        if pull.after.is_empty() {
+            let forgotten = self.forgotten.iter().map(|(slot, ts)| (*slot, *ts));
+            let asked = forgotten.filter(|(slot, _)| pull.slots.contains(*slot));
+            chunk.forgotten = asked.collect();
+        }
         let most = pull.bytes.clamp(1, CHUNK_BYTES) as usize;
         let (mut bytes, mut found) = (0, Vec::new());
         for (from, to) in ranges(&pull.slots, &just_after(&pull.after)) {
@@ -273,6 +279,9 @@ impl<S: Store, T> Replica<S, T> {
         self.marks_changed = true;
         // A delete that is forgotten there must beat what is written here with an older stamp.
         self.keep_promise(chunk.promise);
+        for (slot, upto) in chunk.forgotten {
+            self.forget_deletes(slot, upto);
+        }
         let start = fetch.first.get_or_insert(Start {
             logs: chunk.logs,
             finished: chunk.finished,

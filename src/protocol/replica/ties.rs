@@ -4,6 +4,7 @@
 //! slots that come here, and those of earlier views until everybody has what was written under them.
 
 use super::super::ids::{LogId, MemberId};
+use super::super::record::Identity;
 use super::super::slots::{Slot, SlotSet};
 use super::super::store::Store;
 use super::super::views::{Cohort, CohortId, Home, Views};
@@ -24,6 +25,8 @@ pub(super) struct Tie {
     pub(super) part: SlotSet,
     /// Everything up to the marks of its logs has been taken in, and is durable once this batch is.
     pub(super) filled: Option<u64>,
+    /// Of the own cohort: the slots of which everything is here that was written before it.
+    pub(super) inherited: SlotSet,
     /// The parts of it that have come from peers of which none has all of it.
     pub(super) gathered: BTreeMap<MemberId, Start>,
     /// Slots of it are to be served here, now or next.
@@ -45,33 +48,56 @@ impl Tie {
             helpers: peers.iter().copied().filter(|m| !holds(*m)).collect(),
             holder: holds(me),
             filled: filled.filter(|f| part.is_within(f)).map(|_| 0),
+            inherited: SlotSet::default(),
             gathered: BTreeMap::new(),
             peers,
             part,
             cohort,
         }
     }
+
+    /// Whether what a member's disk says of the logs is still true of the slots that are kept here.
+    ///
+    /// How far a log is counts for the slots that were kept: when there are more now, it says nothing. One of the
+    /// cohort's replicas has kept all of them from the start, so what it once confirmed to a peer holds on.
+    pub(super) fn knows_logs(&self, me: MemberId) -> bool {
+        self.filled.is_some() || self.cohort.replicas.contains(&me)
+    }
 }
 
-/// The ties of a member; `filled` are the cohorts of which its disk has everything, in these slots.
+/// The ties of a member, from what its disk says.
 pub(super) fn ties(
     views: &Views,
     me: MemberId,
-    filled: &BTreeMap<CohortId, SlotSet>,
+    disk: Option<&Identity>,
 ) -> BTreeMap<CohortId, Tie> {
+    let filled = |id: &CohortId| disk.and_then(|d| d.filled.get(id));
     let cohorts = views.cohorts_of(me).into_iter();
     let mut ties: BTreeMap<CohortId, Tie> = cohorts
-        .map(|c| (c.id, Tie::new(views, c.clone(), me, filled.get(&c.id))))
+        .map(|c| (c.id, Tie::new(views, c.clone(), me, filled(&c.id))))
         .collect();
-    // A new cohort starts with what its replicas have of the ones before.
+    let Some(own) = views.current(me) else {
+        return ties;
+    };
+    // A new cohort starts with what its replicas have of the ones before, be it not all that is kept of those now. Of
+    // a cohort that was its own a replica may have that alone, without what the others wrote.
     let mut here = SlotSet::default();
-    for tie in ties.values().filter(|t| t.filled.is_some()) {
-        here.join(&tie.part);
+    for (id, tie) in ties.iter().filter(|(id, _)| **id != own) {
+        if tie.filled.is_some() || !tie.cohort.replicas.contains(&me) {
+            filled(id).into_iter().for_each(|slots| here.join(slots));
+        }
     }
-    if let Some(own) = views.current(me).and_then(|id| ties.get_mut(&id))
-        && own.part.is_within(&here)
-    {
-        own.filled = Some(0);
+    let inherited = disk.and_then(|d| d.inherited.as_ref());
+    if let Some((_, slots)) = inherited.filter(|(id, _)| *id == own) {
+        here.join(slots);
+    }
+    let new = disk.is_some_and(|d| d.view < own.since);
+    if let Some(tie) = ties.get_mut(&own) {
+        tie.inherited = tie.part.common(&here);
+        // Later than at its first start in a cohort a replica may lack what the others have written meanwhile.
+        if tie.inherited == tie.part && (new || tie.cohort.replicas.len() == 1) {
+            tie.filled = Some(0);
+        }
     }
     ties
 }

@@ -11,6 +11,7 @@
 
 use super::super::clock::Timestamp;
 use super::super::record;
+use super::super::slots::Slot;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::Replica;
@@ -96,7 +97,23 @@ impl<S: Store, T> Replica<S, T> {
         }
         // Open logs are tracked from their writer's first word on, closed ones until finished.
         let least = self.logs.values().map(super::Log::complete).min();
-        least.unwrap_or_default()
+        let least = least.unwrap_or_default();
+        // An orphaned write came after this replica had promised that nothing as old would. Until all have it, no
+        // tombstone that beats it may go.
+        let orphans = self
+            .orphans_from()
+            .map(|ts| Timestamp(ts.0.saturating_sub(1)));
+        orphans.map_or(least, |before| before.min(least))
+    }
+
+    /// Notes that deletes in a slot are forgotten, none of them newer than this.
+    pub(super) fn forget_deletes(&mut self, slot: Slot, upto: Timestamp) {
+        let known = self.forgotten.entry(slot).or_default();
+        if upto > *known {
+            *known = upto;
+            let records = &mut self.staged.records;
+            records.put(record::forgotten_key(slot), record::encode(&upto));
+        }
     }
 
     /// Drops tombstones that nobody needs any more.
@@ -143,6 +160,7 @@ impl<S: Store, T> Replica<S, T> {
                 if !past.is_empty() && !broken(Rule::CollectBeforePast) {
                     continue;
                 }
+                self.forget_deletes(Slot::of(&key), stamp.ts);
                 self.stage_removal(place, &tombstone);
             }
             self.staged.records.delete(store_key);

@@ -1,0 +1,172 @@
+//! A cluster in this process whose data is on the disk for as long as it runs.
+
+use super::Kind;
+use crate::cli::client::{Node, Reply};
+use crate::cli::failure::{Failure, note};
+use crate::cli::local;
+use crate::node::{Running, launch};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A change of the strategy, or the council's beginning, takes at most this long.
+const CHANGED_WITHIN: Duration = Duration::from_secs(60);
+/// A change of the strategy is answered after 10 s, whether it is done or not.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Where clusters may be: a directory and a range of ports.
+pub struct Place {
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Place {
+    /// Makes a directory of its own below `data`.
+    pub fn make(data: &Path, port: u16) -> Result<Self, Failure> {
+        let dir = data.join(format!("report-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Failure::not_done(format!("cannot make {}: {e}", dir.display())))?;
+        Ok(Self { dir, port })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            note(format_args!("{} is left: {error}", self.dir.display()));
+        }
+    }
+}
+
+/// Nodes that serve.
+pub struct Cluster {
+    pub addresses: Vec<SocketAddr>,
+    running: Vec<Running>,
+    dir: PathBuf,
+}
+
+impl Cluster {
+    /// Starts nodes with empty disks, and waits until all serve and views can be changed.
+    pub async fn start(place: &Place, nodes: u16, k: u16) -> Result<Self, Failure> {
+        let ports = place.port..place.port + nodes;
+        let addresses: Vec<SocketAddr> = ports
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .collect();
+        let dir = place.dir.join(format!("{nodes}-{k}"));
+        let configs = addresses
+            .iter()
+            .map(|address| local::config(*address, &addresses, k, &dir, |_| None));
+        let configs: Vec<_> = configs.collect::<Result<_, _>>()?;
+        configs.iter().try_for_each(local::free)?;
+        let mut running = Vec::new();
+        for config in configs {
+            running.push(launch(config, 1).await.map_err(Failure::not_done)?);
+        }
+        local::all_ready(&addresses).await?;
+        let cluster = Self {
+            addresses,
+            running,
+            dir,
+        };
+        cluster
+            .until(|view| view["council"]["has_quorum"] == true)
+            .await?;
+        Ok(cluster)
+    }
+
+    /// One of the nodes, on a connection of its own.
+    pub fn at(&self, node: usize) -> Result<Node, Failure> {
+        let address = self.addresses[node % self.addresses.len()];
+        Node::new(&address.to_string(), PATIENCE)
+    }
+
+    /// Waits until `GET /view` is as `is` says.
+    async fn until(&self, is: impl Fn(&Value) -> bool) -> Result<(), Failure> {
+        let (node, began) = (self.at(0)?, Instant::now());
+        while !is(&node.send(node.request(Method::GET, "/view")).await?.body) {
+            if began.elapsed() > CHANGED_WITHIN {
+                return Err(Failure::not_done("the cluster does not come to rest"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Sets the strategy, and waits until all data is in place.
+    pub async fn set(&self, kind: Kind) -> Result<(), Failure> {
+        let node = self.at(0)?;
+        let body = match kind {
+            Kind::Full => json!({"strategy": "full"}),
+            Kind::Consistent(factor) => {
+                json!({"strategy": "consistent", "replication_factor": factor})
+            }
+        };
+        let request = node.request(Method::POST, "/set_replication_strategy");
+        done(node.send(request.json(&body)).await?)?;
+        self.until(|view| view["change"].is_null() && view["closing"] == json!([]))
+            .await
+    }
+
+    /// Has a node fail or recover, asked for through another one: how long that took.
+    pub async fn order(&self, what: &str, node: usize) -> Result<Duration, Failure> {
+        let via = self.at(node + 1)?;
+        let began = Instant::now();
+        let request = via.request(Method::POST, &format!("/{what}/{node}"));
+        done(via.send(request).await?)?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until every node is served and nobody lacks anything.
+    pub async fn level(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        for node in 0..self.addresses.len() {
+            let at = self.at(node)?;
+            while !is_level(&at.send(at.request(Method::GET, "/status")).await?.body) {
+                if began.elapsed() > CHANGED_WITHIN {
+                    return Err(Failure::not_done("the replicas do not become equal"));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all nodes, and removes what they had.
+    pub async fn end(self) -> Result<(), Failure> {
+        for running in self.running {
+            running.stop().await.map_err(Failure::not_done)?;
+        }
+        std::fs::remove_dir_all(&self.dir)
+            .map_err(|e| Failure::not_done(format!("cannot remove {}: {e}", self.dir.display())))
+    }
+}
+
+fn is_level(status: &Value) -> bool {
+    let level = |peer: &Value| peer["alive"] == true && peer["lag"] == 0 && peer["behind"] == 0;
+    let mut peers = status["peers"].as_array().into_iter().flatten();
+    status["state"] == "serving" && status["unstable"] == 0 && peers.all(level)
+}
+
+/// A reply that says that something was done.
+pub fn done(reply: Reply) -> Result<Reply, Failure> {
+    match reply.ok() {
+        true => Ok(reply),
+        false => Err(Failure::not_done(reply.error())),
+    }
+}
+
+/// Writes a key that is new.
+pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
+    let body = json!({"key": key, "value": value});
+    let request = node.request(Method::POST, "/write").json(&body);
+    done(node.send(request).await?).map(drop)
+}
+
+/// Reads a key.
+pub async fn read(node: &Node, key: &str) -> Result<Reply, Failure> {
+    node.send(node.request(Method::GET, &format!("/read/{key}")))
+        .await
+}

@@ -1,0 +1,157 @@
+//! Which logs are over: closed ones that everybody who shares them has in full, and those of which nobody has anything.
+
+use super::super::ids::{self, LogId, MemberId};
+use super::super::message::Gossip;
+use super::super::record;
+use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
+use super::super::views::CohortId;
+use super::gossip::Peer;
+use super::{Log, Replica};
+use std::sync::Arc;
+
+impl Log {
+    /// Whether nothing of it is on its way to the disk, and its index is gone.
+    fn is_settled(&self, indexed: bool) -> bool {
+        self.received == self.applied && (!indexed || self.pruned >= self.applied)
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Forgets closed logs that everybody who shares them has in full.
+    ///
+    /// A log is closed for a member that has met a later incarnation of its writer: it takes
+    /// nothing from the earlier one any more. When all say that it is closed and that they
+    /// are equally far, nobody can ever get more of it.
+    pub(super) fn finish_logs(&mut self) {
+        let indexed = !self.is_alone();
+        let finished: Vec<(LogId, u64)> = self
+            .logs
+            .iter()
+            .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(**id))
+            .filter(|(id, log)| self.is_closed(**id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| self.is_level(**id, log))
+            .map(|(id, log)| (*id, log.applied))
+            .collect();
+        for (id, end) in finished {
+            self.finish(id, end);
+        }
+        self.write_off_lost_logs();
+    }
+
+    /// Whether all who share a log take nothing more of it and are as far as this replica.
+    fn is_level(&self, id: LogId, log: &Log) -> bool {
+        let met = self.met(log.cohort);
+        self.peers_of(log.cohort).all(|(member, p)| {
+            let knows = self.has_settled(p, id);
+            // What it does not name it has nothing of; but it must have told.
+            let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
+            let level = p.level.get(&id).copied().unwrap_or(0);
+            let level = level == log.applied || broken(Rule::FinishUntold);
+            (told && knows && level) || self.is_excused(log.cohort, member, p)
+        })
+    }
+
+    /// Whether a member that only helped with a cohort has lost all it had of it.
+    pub(super) fn is_excused(&self, id: CohortId, member: MemberId, peer: &Peer) -> bool {
+        let tie = self.ties.get(&id);
+        let helps = tie.is_some_and(|tie| tie.helpers.contains(&member));
+        helps && peer.has_nothing(id, self.met(id))
+    }
+
+    /// Declares logs finished of which nobody has anything.
+    ///
+    /// A write that only its writer had is gone with that one's disk, and clients who have seen
+    /// it name a log that nobody can ever supply. When everybody who shares a cohort has told, in its present
+    /// incarnation, what it has, and takes nothing more from a writer's earlier incarnations, then
+    /// those of them that nobody named do not exist.
+    fn write_off_lost_logs(&mut self) {
+        let mut lost = Vec::new();
+        for (id, tie) in &self.ties {
+            let met = self.met(*id);
+            let mut peers = self.peers_of(*id);
+            if !self.is_filled(*id)
+                || !peers.all(|(m, p)| p.has_told(*id, met) || self.is_excused(*id, m, p))
+            {
+                continue;
+            }
+            for member in &tie.cohort.replicas {
+                let newest = self.incarnation_of(*member);
+                let gone = !self.views.is_present(*member);
+                let out = tie.cohort.until.map(|until| ids::incarnation(until, 0));
+                let Some(closed) = newest.or(out.filter(|_| gone)) else {
+                    continue;
+                };
+                let knows = |p: &Peer| p.open.get(member).is_some_and(|met| *met >= closed);
+                let known = self.finished.get(&(*id, *member)).map_or(0, |f| f.below);
+                if known < closed && (gone || self.peers_of(*id).all(|(_, p)| knows(p))) {
+                    lost.push((*id, *member, closed));
+                }
+            }
+        }
+        for (cohort, member, closed) in lost {
+            let finished = Arc::make_mut(&mut self.finished);
+            let of_member = finished.entry((cohort, member)).or_default();
+            of_member.below = closed;
+            let value = record::encode(of_member);
+            let key = record::finished_key(cohort, member);
+            self.staged.records.put(key, value);
+            self.marks_changed = true;
+        }
+    }
+
+    /// What a peer has finished was level everywhere, here too.
+    pub(super) fn finish_known(&mut self, gossip: &Gossip) {
+        let indexed = !self.is_alone();
+        let known: Vec<(LogId, u64)> = self
+            .logs
+            .iter()
+            .filter(|(id, log)| **id != self.log && log.received == log.applied)
+            .filter(|(id, log)| !self.has_early(**id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| {
+                let place = (log.cohort, id.member);
+                let mut finished = gossip.finished.iter();
+                let finished = finished.find(|(c, m, _)| (*c, *m) == place);
+                let tracked = gossip.logs.iter().any(|r| r.log == **id);
+                // Of those that finished long ago the last seq is forgotten; they were level too.
+                finished.is_some_and(|(_, _, f)| match f.last_seq(id.incarnation) {
+                    Some(last) => last == log.applied,
+                    None => !tracked && f.contains(id.incarnation),
+                })
+            })
+            .map(|(id, log)| (*id, log.applied))
+            .collect();
+        for (id, end) in known {
+            let Some(log) = self.logs.get_mut(&id) else {
+                continue;
+            };
+            // Its index goes first; nobody will report the log any more.
+            log.stable = log.stable.max(end);
+            if log.is_settled(indexed) {
+                self.finish(id, end);
+            }
+        }
+    }
+
+    fn finish(&mut self, id: LogId, end: u64) {
+        let Some(log) = self.logs.remove(&id) else {
+            return;
+        };
+        self.joint.remove(&id);
+        if !self.views.is_present(id.member) {
+            self.lost += log.head.saturating_sub(end);
+        }
+        let finished = Arc::make_mut(&mut self.finished);
+        let of_member = finished.entry((log.cohort, id.member)).or_default();
+        of_member.insert(id.incarnation, end);
+        let value = record::encode(of_member);
+        let records = &mut self.staged.records;
+        records.put(record::finished_key(log.cohort, id.member), value);
+        records.delete(record::log_key(id));
+        for peer in self.peers.values_mut() {
+            peer.applied.remove(&id);
+            peer.level.remove(&id);
+        }
+        self.marks_changed = true;
+    }
+}

@@ -1,0 +1,289 @@
+//! From a disk to a replica, and from one replica to the next under newer views.
+
+use super::super::clock::{Clock, Timestamp};
+use super::super::ids::{self, LogId, MemberId};
+use super::super::marks::{Copied, Elsewhere};
+use super::super::record::{self, Identity};
+use super::super::slots::SlotSet;
+use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
+use super::super::views::Views;
+use super::{
+    Event, Log, Now, Replica, accept, apply, gossip, handover, reads, recovery, stream, ties,
+    tombstones,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What a replica must know about itself.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub me: MemberId,
+    /// A replica lives under one view: when those that concern it change, it is opened again.
+    pub views: Arc<Views>,
+    /// A number for this start, larger than earlier ones as far as the wall clock is right, below
+    /// `1 <<` [`ids::START_BITS`].
+    pub start: u64,
+    /// An incarnation of this member that is known to others; 0 when there is none.
+    pub above: u64,
+    /// The disk is known to be as this process left it, and served until now.
+    pub trusted: bool,
+    pub known: Known,
+}
+
+/// What an earlier replica of this process knew.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The marks of other partitions.
+    pub elsewhere: Arc<Elsewhere>,
+    /// Members that serve, and when they were last heard of, in microseconds.
+    pub heard: BTreeMap<MemberId, u64>,
+    /// Writes that were lost with nodes that were given up, as far as those had told of them.
+    pub lost: u64,
+    /// How many writes the writers of logs had told of.
+    pub heads: BTreeMap<LogId, u64>,
+}
+
+/// An incarnation above the last one that is known, from a number that ought to be but may not.
+///
+/// Not simply the next one: a disk that was lost may have held that one, used but never heard of.
+#[must_use]
+pub fn above(last: u64, wanted: u64) -> u64 {
+    if wanted > last {
+        wanted
+    } else {
+        last + 1 + (wanted & 0xffff)
+    }
+}
+
+/// Why a replica cannot start on a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the data belongs to another node (member {found}, this is {me})")]
+    OtherNode { found: MemberId, me: MemberId },
+    #[error("the data was written by a cluster that started with another VIEW or K")]
+    OtherView,
+    #[error("the data was written under view {found}, and the newest one known is {known}")]
+    NewerView { found: u64, known: u64 },
+    #[error("{0} is in no view")]
+    NotInView(MemberId),
+}
+
+/// Whether a disk is this node's, and not from a future that it does not know.
+fn check_identity(id: &Identity, me: MemberId, views: &Views) -> Result<(), OpenError> {
+    let known = views.view.number;
+    if id.member != me {
+        let found = id.member;
+        Err(OpenError::OtherNode { found, me })
+    } else if id.fingerprint != views.view.fingerprint() {
+        Err(OpenError::OtherView)
+    } else if id.view > known {
+        let found = id.view;
+        Err(OpenError::NewerView { found, known })
+    } else {
+        Ok(())
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Opens the replica on what its disk holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds another node's or another cluster's data.
+    pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
+        let Setup { me, views, .. } = setup;
+        // Nothing of what only a node that is out has may be dropped.
+        if !views.members().contains_key(&me) {
+            return Err(OpenError::NotInView(me));
+        }
+        let identity: Option<Identity> = record::load_record(&store, record::IDENTITY)?;
+        if let Some(id) = &identity {
+            check_identity(id, me, &views)?;
+        }
+        // Never an incarnation twice, whatever the wall clock says.
+        let last = identity.as_ref().map_or(0, |id| id.incarnation);
+        let wanted = ids::incarnation(views.view.number, setup.start);
+        let log = LogId {
+            member: me,
+            incarnation: if broken(Rule::ReuseLog) {
+                ids::incarnation(views.view.number, 1)
+            } else {
+                above(last.max(setup.above), wanted)
+            },
+        };
+        let promised: Timestamp =
+            record::load_record(&store, record::PROMISED)?.unwrap_or_default();
+        clock.observe_wall(now.wall_ms);
+        clock.observe(promised);
+        // A wall clock that was set back must not put new writes behind old ones.
+        clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
+
+        let own = views.current(me);
+        let ties = ties::ties(&views, me, identity.as_ref());
+        let intact = own.is_some_and(|id| ties.get(&id).is_some_and(|t| t.filled.is_some()));
+        let mut kept = SlotSet::default();
+        ties.values().for_each(|tie| kept.join(&tie.part));
+        let peers: BTreeSet<MemberId> = ties.values().flat_map(|t| t.peers.clone()).collect();
+        let is_stranger = |m: &MemberId| *m != me && !peers.contains(m);
+        let strangers = views.members().into_keys().filter(is_stranger).collect();
+
+        let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
+        let Known {
+            mut elsewhere,
+            heard,
+            lost,
+            heads,
+        } = setup.known;
+        Arc::make_mut(&mut elsewhere).retain(&views);
+        let mut replica = Self {
+            me,
+            log,
+            partition: own.map(|id| id.partition),
+            own,
+            ties,
+            kept: kept.clone(),
+            peer_ids: peers.iter().copied().collect(),
+            strangers,
+            views,
+            clock,
+            logs: BTreeMap::new(),
+            finished: Arc::new(record::load_finished(&store)?),
+            elsewhere,
+            peers: peers
+                .into_iter()
+                .map(|m| (m, gossip::Peer::heard_before(heard.get(&m).copied())))
+                .collect(),
+            counts,
+            forgotten: record::load_forgotten(&store)?,
+            lost,
+            staged: apply::Staged::default(),
+            batches: VecDeque::new(),
+            next_batch: 1,
+            durable_batch: 0,
+            inflight: BTreeMap::new(),
+            inflight_bytes: 0,
+            early: record::load_early(&store)?,
+            joint: BTreeMap::new(),
+            accept: accept::Accept::default(),
+            tail: stream::Tail::default(),
+            stalled: Vec::new(),
+            recovery: recovery::Recovery::new(intact, intact && setup.trusted),
+            snapshot: None,
+            copied: Copied::default(),
+            leftover: handover::Leftover::of(&kept),
+            promises: tombstones::Promises::new(promised),
+            gossip: gossip::Schedule::default(),
+            disk_full: None,
+            busy: false,
+            opened: false,
+            effects: Vec::new(),
+            marks_changed: true,
+            store,
+            now,
+        };
+        replica.load_logs()?;
+        for (id, head) in heads {
+            if let Some(log) = replica.logs.get_mut(&id) {
+                log.head = head;
+            }
+        }
+        replica.track(log);
+        replica.start();
+        Ok(replica)
+    }
+
+    /// Goes on with the logs that the disk knows, and forgets those that are over or no business of this replica.
+    fn load_logs(&mut self) -> Result<(), StoreError> {
+        for (id, known) in record::load_logs(&self.store)? {
+            let tie = self.tie_of(id);
+            let Some(tie) = tie.filter(|t| t.knows_logs(self.me)) else {
+                self.forget_log(id)?;
+                continue;
+            };
+            let log = Log {
+                received: known.applied,
+                applied: known.applied,
+                stable: known.stable,
+                exposed: known.applied,
+                indexed_from: known.indexed_from,
+                dirty: false,
+                ..Log::new(tie.cohort.id, self.now)
+            };
+            self.logs.insert(id, log);
+        }
+        let (ties, me) = (&self.ties, self.me);
+        let finished = Arc::make_mut(&mut self.finished);
+        let mut gone = Vec::new();
+        finished.retain(|(cohort, member), _| {
+            // Which logs are finished is told by those that are not: without these it says nothing.
+            let kept = ties.get(cohort).is_some_and(|t| t.knows_logs(me));
+            if !kept {
+                gone.push(record::finished_key(*cohort, *member));
+            }
+            kept
+        });
+        for key in gone {
+            self.staged.records.delete(key);
+        }
+        Ok(())
+    }
+
+    /// Takes all that the disk has about a log off it.
+    pub(super) fn forget_log(&mut self, id: LogId) -> Result<(), StoreError> {
+        let records = &mut self.staged.records;
+        records.delete(record::log_key(id));
+        let (from, to) = (record::index_key(id, 0), record::index_key(id, u64::MAX));
+        self.store.scan(&from, &to, &mut |key, _| {
+            records.delete(key);
+            true
+        })
+    }
+
+    /// Takes newer views over, if they change nothing for this replica; false when it has to be opened again.
+    pub fn take_views(&mut self, views: &Arc<Views>) -> bool {
+        if !self.views.is_same_for(views, self.me) {
+            return false;
+        }
+        self.views = Arc::clone(views);
+        let peers = &self.peers;
+        let is_stranger = |m: &MemberId| *m != self.me && !peers.contains_key(m);
+        self.strangers = views.members().into_keys().filter(is_stranger).collect();
+        Arc::make_mut(&mut self.elsewhere).retain(views);
+        // Where logs belong that were opened under a view not known so far shows now.
+        let open = self.peers.iter().filter_map(|(member, peer)| {
+            peer.incarnation.map(|incarnation| LogId {
+                member: *member,
+                incarnation,
+            })
+        });
+        for log in open.collect::<Vec<_>>() {
+            self.track(log);
+        }
+        self.marks_changed = true;
+        true
+    }
+
+    /// Ends this replica, once it [is idle](Self::is_idle), so that one under newer views takes its place: how to
+    /// open that one, and the reads that it has to go on with.
+    #[must_use]
+    pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
+        let setup = Setup {
+            me: self.me,
+            views,
+            start,
+            above: self.log.incarnation,
+            trusted: self.recovery.serving,
+            known: Known {
+                elsewhere: Arc::clone(&self.elsewhere),
+                heard: self.serving_peers(),
+                lost: self.lost,
+                heads: self.logs.iter().map(|(id, l)| (*id, l.head)).collect(),
+            },
+        };
+        let reads = std::mem::take(&mut self.stalled).into_iter();
+        let reads = reads.map(reads::Stalled::into_event);
+        (setup, reads.collect())
+    }
+}

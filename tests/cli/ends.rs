@@ -1,0 +1,96 @@
+//! Ends that a script goes by: exit codes, one line for each failure.
+
+use super::fake::{causeway, fake_node, nobody, stderr, stdout};
+use std::net::TcpListener;
+
+#[test]
+fn a_bad_environment_ends_the_node_with_one_line_and_code_2() {
+    let good = ("ip_port", "127.0.0.1:8080");
+    for vars in [
+        vec![],
+        vec![("ip_port", "here")],
+        vec![good, ("K", "0")],
+        vec![good, ("K", "abc")],
+        vec![good, ("VIEW", "127.0.0.1:8080,127.0.0.1:8080")],
+        vec![good, ("VIEW", "127.0.0.1:8080,garbage")],
+        vec![good, ("CLUSTER_SECRET", "")],
+        vec![("ip_port", "127.0.0.1:60000")],
+    ] {
+        let output = causeway(&[]).envs(vars.clone()).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{vars:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{vars:?}: {text}");
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn a_bad_command_line_ends_with_code_2() {
+    for args in [
+        &["nonsense"][..],
+        &["put", "k"],
+        &["bench", "--read-share", "1.5"],
+        &["bench", "--read-share", "0.6", "--delete-share", "0.6"],
+        &["bench", "--history", "h", "--consistency", "eventual"],
+        &["bench", "--history", "h", "--protocol", "etcd"],
+        &["local", "--nodes", "0"],
+        &["local", "--port", "60000"],
+        &["get", "k", "--node", "https://127.0.0.1:1"],
+        &["explain", "no payload"],
+        &["keys"],
+        &["keys", "append", "k"],
+        &["keys", "get", ".."],
+        &[
+            "keys",
+            "put",
+            "k",
+            "--if-match",
+            "*",
+            "--if-none-match",
+            "*",
+        ],
+        &["keys", "put", "k", "--idempotency-key", "a\nb"],
+        &["view"],
+        &["view", "set-k", "0"],
+        &["view", "plan"],
+        &["view", "force"],
+        &["view", "status", "--node", "https://127.0.0.1:1"],
+    ] {
+        let output = causeway(args).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+    }
+    let help = stdout(&causeway(&["--help"]).output().unwrap());
+    assert!(help.contains("Exit codes"), "{help}");
+}
+
+#[test]
+fn health_is_0_or_1() {
+    let health = |at: &str| {
+        let mut command = causeway(&["health"]);
+        command.env("ip_port", at).env("PEER_PORT", "1");
+        command.output().unwrap()
+    };
+    let (node, served) = fake_node(vec![(200, "ok".into())]);
+    let healthy = health(&node);
+    assert_eq!(healthy.status.code(), Some(0), "{}", stderr(&healthy));
+    assert_eq!(served.join().unwrap()[0].0, "GET /health HTTP/1.1");
+    assert_eq!(health(&nobody()).status.code(), Some(1));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    // Below the range that the system gives out, so that its peer port is one.
+    let taken = (20_000u16..30_000)
+        .step_by(97)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["local", "--nodes", "1", "--port", port.as_str(), "--data"];
+    let output = causeway(&args).arg(dir.path()).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
