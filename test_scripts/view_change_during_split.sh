@@ -27,6 +27,9 @@ partitions_seen() {
   done
 }
 
+# not_given_up NODE: as it knows, the last change of the view did without nobody's data.
+not_given_up() { request GET "$1" /view; [[ $STATUS == 200 && $BODY == *'"given_up":false'* && $BODY != *'"given_up":true'* ]]; }
+
 # ---- one node is cut off
 cut_off 3
 add 5 1
@@ -58,6 +61,7 @@ connect_again 1; connect_again 2; connect_again 5
 check "healed: all nodes are ready" wait_ready 1 2 3 4 5
 removed_at_last() { remove 5 1; [[ $STATUS == 200 || $STATUS == 404 ]]; }
 check "healed: the removal can be made" within 60 removed_at_last
+check "healed: who was only cut off is not given up" not_given_up 1
 check "the view is what it was" within 5 view_is 1 2 3 4
 check "all keys are in their place" within "$LEVEL_S" keys_are $((total + 1)) 1 2 3 4
 

@@ -306,6 +306,9 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 None => Response::Refused("it is starting".to_owned()),
             },
             Request::Progress => Response::Progress(node.progress()),
+            Request::Hears(other) => {
+                Response::Hears(other == node.me || node.presence.is_up(other))
+            }
             Request::Invite(_) => Response::Refused(format!("it is {} already", node.me)),
         }
     }

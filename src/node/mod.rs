@@ -7,6 +7,7 @@
 //! forward.rs   operations on their way to a replica, and what other nodes ask
 //! follow.rs    newer views: heard of, stored, gone over to
 //! steer.rs     what a member does for the council
+//! absent.rs    who does not answer, as far as its leader can tell
 //! change.rs    changes of the view that an operator asks for
 //! keys.rs      the linearizable lists
 //! fault.rs     nodes that act as dead ones, on purpose
@@ -16,6 +17,7 @@
 //! force.rs     disaster recovery on a node that is stopped
 //! ```
 
+mod absent;
 mod change;
 pub mod config;
 mod core;

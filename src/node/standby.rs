@@ -149,6 +149,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
             Request::Operation(_)
             | Request::Council(_)
             | Request::Progress
+            | Request::Hears(_)
             | Request::Order(_)
             | Request::Offer(_) => Response::Refused(format!("{} is no member", self.address)),
         }

@@ -1,6 +1,7 @@
 //! What a member does for the council: it forms it at the first start, reports what its replica has come to, and, while it
 //! leads, looks after the running change.
 
+use super::absent::Absent;
 use super::core::Report;
 use super::decided::{Command, leaving_with};
 use super::member::Member;
@@ -143,6 +144,7 @@ pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
 /// those that are away.
 pub(super) async fn steer(member: Weak<Member>) {
     let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
+    let mut leading: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(member) = member.upgrade() else {
@@ -152,19 +154,17 @@ pub(super) async fn steer(member: Weak<Member>) {
             continue;
         };
         let agreed = council.followed().borrow().clone();
-        // Followed on every node, so that a new leader knows who has been away for long.
-        for (other, _) in member.known.borrow().members() {
-            member.presence.away(other);
-        }
         let status = council.status().await;
         if status.role != Role::Leader || !status.has_quorum {
+            leading = None;
             // Who lost its disk must not have to wait for a leader: it may be needed for one.
             if !status.has_quorum {
                 invite(&member, agreed.as_deref(), &mut invited);
             }
             continue;
         }
-        let due = due(&member, agreed.as_deref(), &status.voters);
+        let led = leading.get_or_insert_with(Instant::now).elapsed();
+        let due = due(&member, agreed.as_deref(), &status.voters, led).await;
         invite(&member, agreed.as_deref(), &mut invited);
         drop(member);
         for command in due {
@@ -182,17 +182,28 @@ pub(super) async fn steer(member: Weak<Member>) {
     }
 }
 
-/// What the leader has to have decided now.
-fn due(member: &Member, council: Option<&Council>, voters: &BTreeSet<MemberId>) -> Vec<Command> {
+/// What the leader has to have decided now. It has led for `led`, with a majority behind it.
+async fn due(
+    member: &Member,
+    council: Option<&Council>,
+    voters: &BTreeSet<MemberId>,
+    led: Duration,
+) -> Vec<Command> {
     let known = Arc::clone(&member.known.borrow());
     let Some(council) = council else {
         // All nodes begin with the same view, and none has gone on from it without the council.
         let first = (known.version == 1).then(|| known.view.clone());
         return first.into_iter().map(Command::Begin).collect();
     };
-    let away = |m: &MemberId, long: Duration| {
-        *m != member.me && member.presence.away(*m).is_some_and(|away| away > long)
-    };
+    let others = known.members().into_keys().filter(|m| *m != member.me);
+    let mut absent = Absent::seen_by(&member.presence, others, led);
+    let leaving = council.running().and_then(leaving_with);
+    let leaving = leaving
+        .into_iter()
+        .chain(council.views().leaving.keys().copied());
+    let doubted: Vec<MemberId> = leaving.filter(|m| absent.is_away(*m, DEAD_AFTER)).collect();
+    absent.but_for_whom_others_hear(member, &doubted).await;
+    let away = |m: &MemberId, long: Duration| absent.is_away(*m, long);
     let mut due = Vec::new();
     if let Some(running) = council.running() {
         let number = running.number;

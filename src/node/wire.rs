@@ -6,7 +6,7 @@ use super::view::Progress;
 use crate::council::{Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
-use crate::protocol::ids::LogId;
+use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
 use crate::protocol::version::{Key, Stamp};
@@ -39,6 +39,8 @@ pub enum Request {
     Order(Order),
     /// Writes that the asker had when it was given up.
     Offer(Offer),
+    /// Whether the member is connected.
+    Hears(MemberId),
 }
 
 /// The answer to a [`Request`], of the same kind.
@@ -55,6 +57,7 @@ pub enum Response {
     /// How the node is, now that it has the order.
     Condition(Condition),
     Offered(Offered),
+    Hears(bool),
 }
 
 /// A client's operation, sent on to a replica of the key's partition.
