@@ -7,6 +7,8 @@
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=lib.sh
+source benches/lib.sh
 
 usage() {
   cat <<'USAGE'
@@ -25,9 +27,6 @@ Needs bash, curl and awk. Without etcd or redis-server it leaves that part out a
 and stops it again. About ten minutes.
 USAGE
 }
-give_up() { echo "compare.sh: $*" >&2; exit 2; }
-say() { echo "$(date +%T) $*" >&2; }
-
 rounds=5 seconds=4 warmup=1 keys=100000 causeway=target/release/causeway parent=${TMPDIR:-/var/tmp} output='' install='' strict=''
 while (($#)); do
   case $1 in
@@ -52,91 +51,12 @@ if [[ -n $install ]] && ! { command -v etcd && command -v redis-benchmark && com
   { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends etcd-server redis-server redis-tools; } </dev/null >&2
 fi
-if [[ ! -x $causeway ]]; then
-  say "building $causeway"
-  cargo build --release >&2
-fi
-causeway=$(realpath "$causeway")
+find_binary
 have_etcd='' have_redis=''
 if command -v etcd >/dev/null; then have_etcd=yes; fi
 if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then have_redis=yes; fi
 
-# ---- What is started, and how it goes again ----------------------------------------------------------------------------------
-
-work=$(mktemp -d "$parent/causeway-compare.XXXXXX")
-running=()
-stop_all() {
-  local pid i
-  for pid in "${running[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${running[@]}"; do
-    for ((i = 0; i < 100; i++)); do
-      kill -0 "$pid" 2>/dev/null || break
-      sleep 0.1
-    done
-    kill -9 "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  done
-  running=()
-}
-clean_up() {
-  local status=$?
-  trap - EXIT INT TERM
-  stop_all
-  rm -rf "$work"
-  exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# A port that is free, and so is the one 10000 above it, where a node listens for its peers. Below the ports that the kernel hands out.
-next_port=$((20000 + RANDOM % 1000))
-free_port() {
-  local p
-  while next_port=$((next_port + 1)); do
-    ((next_port < 22700)) || give_up "no free port"
-    for p in "$next_port" $((next_port + 10000)); do
-      if (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null; then continue 2; fi
-    done
-    FREE=$next_port
-    return
-  done
-}
-
-spawn() { # NAME COMMAND...: in the background, its words in NAME.log
-  local name=$1
-  shift
-  "$@" >"$work/$name.log" 2>&1 </dev/null &
-  running+=($!)
-}
-until_answers() { # NAME COMMAND...: bounded
-  local name=$1 i
-  shift
-  for ((i = 0; i < 300; i++)); do
-    if "$@" >/dev/null 2>&1; then return; fi
-    sleep 0.1
-  done
-  tail -n 20 "$work/$name.log" >&2
-  give_up "$name does not answer"
-}
-answers() { curl -sf --max-time 2 "$1"; }
-
-# start_nodes NAME COUNT K: sets URLS, and URL[0], URL[1], ...
-start_nodes() {
-  local name=$1 count=$2 k=$3 i view='' ports=()
-  for ((i = 0; i < count; i++)); do
-    free_port
-    ports+=("$FREE")
-    view+=${view:+,}127.0.0.1:$FREE
-  done
-  URL=() URLS=''
-  for ((i = 0; i < count; i++)); do
-    spawn "$name$i" env K="$k" VIEW="$view" ip_port="127.0.0.1:${ports[i]}" DATA_DIR="$work/$name$i" RUST_LOG=warn "$causeway"
-    URL+=("http://127.0.0.1:${ports[i]}")
-    URLS+=${URLS:+,}${URL[i]}
-  done
-  for ((i = 0; i < count; i++)); do until_answers "$name$i" answers "${URL[i]}/ready"; done
-}
+make_work
 
 # start_etcd NAME COUNT: etcd as it comes, with nothing set but names and addresses. Sets URLS.
 start_etcd() {
@@ -160,11 +80,6 @@ start_etcd() {
 # ---- Measuring ---------------------------------------------------------------------------------------------------------------
 
 # A series is a file: one line "requests/s p50 p99 p99.9 errors" a round.
-number() { # NAME JSON
-  [[ $2 =~ \"$1\"[[:space:]]*:[[:space:]]*([-+.0-9eE]+) ]] || { echo "compare.sh: no $1 in: $2" >&2; return 1; }
-  echo "${BASH_REMATCH[1]}"
-}
-
 # bench SERIES CONNECTIONS PROTOCOL URLS READ_SHARE [more options]
 bench() {
   local series=$1 connections=$2 protocol=$3 urls=$4 share=$5 reply
@@ -275,7 +190,6 @@ forwarding() {
 
 # ---- The page ----------------------------------------------------------------------------------------------------------------
 
-median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 column() { awk -v c="$2" '{ print $c }' "$work/$1.series"; }
 
 row() { # SERIES CONNECTIONS TEXT
