@@ -123,7 +123,7 @@ for i in 1 2 3; do check "node $i names itself" says "$i" self "127.0.0.1:${PORT
 check "the others follow" within 10 all_follow
 check "the log comes to rest" within 30 is_calm
 
-any=$(others | head -n 1)
+read -r any <<<"$(others)"
 check "PUT through node $any" puts "$any" pets '["cat","dog"]'
 check "PUT is one more entry, committed" moved 1
 check "APPEND through node $LEADER" appends "$LEADER" pets mouse

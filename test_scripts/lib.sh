@@ -125,7 +125,7 @@ create_node() {
 
 # The published port is a new one after each start; the address on the client network stays.
 start_node() { docker start "${NODE[$1]}" >/dev/null; find_port "$1"; }
-find_port() { PORT[$1]=$(docker port "${NODE[$1]}" 8080/tcp | head -n 1); PORT[$1]=${PORT[$1]##*:}; }
+find_port() { read -r "PORT[$1]" <<<"$(docker port "${NODE[$1]}" 8080/tcp)"; PORT[$1]=${PORT[$1]##*:}; }
 
 kill_node() { docker kill -s KILL "${NODE[$1]}" >/dev/null; }
 pause_node() { docker pause "${NODE[$1]}" >/dev/null; }
@@ -283,7 +283,7 @@ end_load() {
   status=$(timeout 120 docker wait "$LOAD") || true
   check "the load came to its end" test "$status" = 0
   note "the load: $(docker logs "$LOAD" 2>/dev/null | head -c 1000)"
-  docker logs "$LOAD" 2>&1 >/dev/null | sed 's/^/#   /' | cut -c 1-200 | head -n 12
+  docker logs "$LOAD" 2>&1 >/dev/null | cut -c 1-200 | sed -n '1,12s/^/#   /p'
   docker cp -q "$LOAD:$HISTORY" "$WORK/history" || { check "the history is there" false; finish; }
   mapfile -t KEYS_USED < <(grep -oE '"key":"[^"]+"' "$WORK/history" | sort -u | cut -d '"' -f 4)
   check "all $LOAD_KEYS keys were used" test "${#KEYS_USED[@]}" = "$LOAD_KEYS"

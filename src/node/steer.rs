@@ -202,7 +202,9 @@ async fn due(
         .into_iter()
         .chain(council.views().leaving.keys().copied());
     let doubted: Vec<MemberId> = leaving.filter(|m| absent.is_away(*m, DEAD_AFTER)).collect();
-    absent.but_for_whom_others_hear(member, &doubted).await;
+    if let Some(links) = member.links.get() {
+        absent.but_for_whom_others_hear(links, &doubted).await;
+    }
     let away = |m: &MemberId, long: Duration| absent.is_away(*m, long);
     let mut due = Vec::new();
     if let Some(running) = council.running() {
