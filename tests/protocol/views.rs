@@ -12,6 +12,7 @@ use causeway::protocol::record;
 use causeway::protocol::replica::Event;
 use causeway::protocol::version::Key;
 use causeway::protocol::view::PartitionId;
+use causeway::protocol::views::Home;
 use std::collections::BTreeSet;
 
 #[test]
@@ -319,4 +320,70 @@ pub fn who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready() {
     let owner = c.view().replicas(c.view().partition_of_key(&key))[0];
     let value = c.value(usize::from(owner.0), &key, &none);
     assert_eq!(value.as_deref(), Some("1"));
+}
+
+#[test]
+fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer_has_come() {
+    let mut c = Cluster::new(2, 2);
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    // Node 2 takes some of it over. Then one replica that had all of it is given up, the other loses its disk.
+    let node = c.add();
+    c.tell_all();
+    let mut seen = Context::default();
+    for key in &keys {
+        seen = c.put(0, key, Some("1"), &seen);
+    }
+    c.run_ms(500);
+    c.enact(2);
+    let (here, lost): (Vec<&Key>, Vec<&Key>) = keys
+        .iter()
+        .partition(|k| c.view().partition_of_key(k).0 == 1);
+    assert!(!here.is_empty() && !lost.is_empty());
+    c.tell(0);
+    c.tell(node);
+    c.stop(1);
+    c.run_ms(500);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    // Now node 2 is to hold all of it. Before it hears of that it has told that it was everywhere.
+    let (change, give_up) = (Change::Remove(MemberId(1)), true);
+    let outcome = c.decide(Command::Change { change, give_up });
+    assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
+    c.tell(0);
+    c.start(0);
+    c.run_ms(120);
+    let told = c.marks(0).logs.values().any(|mark| mark.stable > 0);
+    assert!(told, "{:?}", c.marks(0).logs);
+    c.tell(node);
+    c.run_ms(10);
+    // What it has since, newer versions among it, cannot be fetched for a while.
+    c.mute(0, node);
+    for ms in 0..1_000 {
+        c.run_ms(1);
+        if ms == 400 {
+            c.heal();
+        }
+        for one in [0, node] {
+            let marks = c.marks(one);
+            for (log, mark) in &marks.logs {
+                let Home::Cohort(id) = marks.views.home(*log) else {
+                    continue;
+                };
+                let filled = marks.cohorts.get(&id) == Some(&true);
+                assert!(!filled || mark.stable <= mark.applied, "{log} {mark:?}");
+                let has = |key: &&Key| record::load(&c.nodes[one].disk, key).unwrap().is_some();
+                let past = id.since == 1 && mark.applied > 0;
+                assert!(!past || here.iter().all(has), "{one} {log} {mark:?}");
+            }
+        }
+    }
+    assert!(c.views_settle());
+    for one in [0, node] {
+        for key in &here {
+            assert_eq!(c.value(one, key, &seen).as_deref(), Some("1"), "{one}");
+        }
+        for key in &lost {
+            assert_eq!(c.value(one, key, &seen), None, "{one}");
+        }
+    }
 }

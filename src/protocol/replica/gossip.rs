@@ -337,7 +337,7 @@ impl<S: Store, T> Replica<S, T> {
         let tracked: Vec<_> = gossip
             .logs
             .iter()
-            .filter(|r| r.applied > 0 && !self.logs.contains_key(&r.log))
+            .filter(|r| r.applied.max(r.stable) > 0 && !self.logs.contains_key(&r.log))
             .map(|r| r.log)
             .filter(|log| self.may_be_log(*log))
             .collect();

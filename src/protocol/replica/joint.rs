@@ -13,7 +13,7 @@ use super::super::version::Key;
 use super::super::views::CohortId;
 use super::snapshot::Start;
 use super::ties::Tie;
-use super::{Replica, gossip::Peer};
+use super::{Log, Replica, gossip::Peer};
 use std::collections::BTreeMap;
 
 /// A part of a log that is being gathered.
@@ -186,6 +186,7 @@ impl<S: Store, T> Replica<S, T> {
         let all_here = |(id, tie): &(&CohortId, &Tie)| {
             let suppliers = self.joint_suppliers(**id, tie);
             suppliers.is_some_and(|s| s.iter().all(|m| tie.gathered.contains_key(m)))
+                && !self.is_more_to_come(tie)
         };
         let ties = self.ties.iter().filter(all_here);
         for id in ties.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -193,9 +194,27 @@ impl<S: Store, T> Replica<S, T> {
                 .ties
                 .get_mut(&id)
                 .map(|t| std::mem::take(&mut t.gathered));
-            let parts = parts.unwrap_or_default();
-            self.adopt(id, Start::joined(parts.into_values().collect()))?;
+            let mut start = Start::joined(parts.unwrap_or_default().into_values().collect());
+            // What was everywhere once, and is in none of the parts, is lost: nobody can take back that it was stable.
+            let stable = |log: &&Log| log.cohort == id && log.stable > 0;
+            let logs = self.logs.iter().filter(|(_, log)| stable(log));
+            start.reach(logs.map(|(id, log)| (*id, log.stable)));
+            self.adopt(id, start)?;
         }
         Ok(())
+    }
+
+    /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it.
+    fn is_more_to_come(&self, tie: &Tie) -> bool {
+        let mut others = self.ties.iter().filter(|(id, other)| {
+            **id != tie.cohort.id && other.filled.is_none() && other.part.meets(&tie.part)
+        });
+        others.any(|(id, other)| {
+            let has = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.filled.contains(id));
+            match self.own == Some(*id) {
+                true => self.recovery.fetch && self.replicas().any(|p| p.serving),
+                false => other.suppliers.iter().any(has),
+            }
+        })
     }
 }

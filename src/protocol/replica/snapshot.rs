@@ -94,6 +94,20 @@ impl Start {
             finished: parts.into_iter().flat_map(|p| p.finished).collect(),
         }
     }
+
+    /// Takes these logs to be no less far.
+    pub(super) fn reach(&mut self, logs: impl Iterator<Item = (LogId, u64)>) {
+        for (log, seq) in logs {
+            match self.logs.iter_mut().find(|r| r.log == log) {
+                Some(report) => report.applied = report.applied.max(seq),
+                None => self.logs.push(LogReport {
+                    log,
+                    applied: seq,
+                    stable: seq,
+                }),
+            }
+        }
+    }
 }
 
 impl<S: Store, T> Replica<S, T> {
