@@ -134,6 +134,32 @@ fn a_tombstone_goes_when_all_have_it_and_never_by_time() {
 }
 
 #[test]
+fn who_starts_again_after_it_has_dropped_a_tombstone_does_not_hold_up_the_others() {
+    let mut met = 0;
+    // A link is cut at each moment at which one may know already that all have it, and the other does not yet.
+    for cut_ms in (1_900..2_600).step_by(10) {
+        let mut c = Cluster::new(2, 2);
+        let (key, none) = (c.key(0, 0), Context::default());
+        let seen = c.put(0, &key, Some("1"), &none);
+        c.put(0, &key, None, &seen);
+        c.run_ms(cut_ms);
+        c.mute(1, 0);
+        c.run_ms(300);
+        if (0..2).all(|n| c.marks(n).gauges.tombstones == 1 - n as u64) {
+            met += 1;
+            c.stop(1);
+            c.heal();
+            c.start(1);
+            c.run_ms(5_000);
+        }
+        c.heal();
+        c.run_ms(2_000);
+        assert_eq!(c.marks(0).gauges.tombstones, 0, "cut after {cut_ms} ms");
+    }
+    assert!(met > 0);
+}
+
+#[test]
 pub fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
     // The delete depends on a write of the other partition that one replica there lacks.
     let mut c = Cluster::new(4, 2);

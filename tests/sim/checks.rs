@@ -13,7 +13,7 @@ use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::PartitionId;
 use causeway::protocol::views::{CohortId, Home, Views};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How long an unacknowledged write is hidden while a second replica lives, in microseconds.
@@ -371,9 +371,13 @@ impl World {
         };
         let log = process.replica.log_id();
         let downed = std::mem::take(&mut process.downed);
-        let alone = |m: &Marks| !m.peers.iter().any(|p| p.replica && p.alive && p.serving);
+        let serve = |m: &Marks| -> BTreeSet<MemberId> {
+            let serving = m.peers.iter().filter(|p| p.replica && p.alive && p.serving);
+            serving.map(|p| p.member).collect()
+        };
         let exposed = |m: &Marks| m.logs.get(&log).map_or(0, |l| l.exposed);
-        if downed || alone(before) || alone(after) {
+        // Between two marks one peer may have fallen silent before another one was heard.
+        if downed || serve(before).is_disjoint(&serve(after)) {
             return Ok(());
         }
         for seq in exposed(before) + 1..=exposed(after) {

@@ -60,18 +60,17 @@ impl Promises {
 impl<S: Store, T> Replica<S, T> {
     /// Moves the promise on while there is something to collect.
     pub(super) fn renew_promise(&mut self) {
-        if self.counts.tombstones == 0 {
-            return;
+        if self.counts.tombstones > 0 {
+            let now = self.clock.observe_wall(self.now.wall_ms);
+            let want = now.minus_ms(LAG_MS);
+            if want > self.promises.durable {
+                self.promises.staged = Some(now);
+                let value = record::encode(&now);
+                self.staged.records.put(record::PROMISED, value);
+            }
+            self.promises.given = self.promises.given.max(want.min(self.promises.durable));
         }
-        let now = self.clock.observe_wall(self.now.wall_ms);
-        let want = now.minus_ms(LAG_MS);
-        if want > self.promises.durable {
-            self.promises.staged = Some(now);
-            self.staged
-                .records
-                .put(record::PROMISED, record::encode(&now));
-        }
-        self.promises.given = self.promises.given.max(want.min(self.promises.durable));
+        // Others may still have tombstones that an earlier start dropped here: its promise counts for this log too.
         let given = self.promises.given;
         if let Some(log) = self.logs.get_mut(&self.log) {
             log.promised(log.received, given);
