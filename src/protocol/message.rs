@@ -1,7 +1,7 @@
 //! What replicas tell each other.
 
 use super::clock::Timestamp;
-use super::ids::{LogId, MemberId};
+use super::ids::{Dot, LogId, MemberId};
 use super::record::Finished;
 use super::slots::{Slot, SlotSet};
 use super::version::{Key, Version};
@@ -19,6 +19,10 @@ pub enum Message {
     Range(Range),
     SnapshotPull(SnapshotPull),
     SnapshotChunk(SnapshotChunk),
+    /// Versions that came to the sender ahead of their logs, for who holds their slots now.
+    Early(Vec<Early>),
+    /// Those of them that are durable at the sender, as they are or as newer ones.
+    EarlyKept(Vec<(Dot, Key)>),
     /// The receiver uses an incarnation that is not newer than one the sender has met.
     Outdated {
         known: u64,
@@ -116,6 +120,15 @@ pub struct Range {
     pub versions: Vec<Version>,
     /// Set when the index no longer reaches back to `after`: only a snapshot helps.
     pub too_old: bool,
+}
+
+/// A version that came ahead of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Early {
+    /// As which write it came.
+    pub dot: Dot,
+    /// That write, or a newer one of its key.
+    pub version: Version,
 }
 
 /// Asks for the versions of all keys after a place in the order of slots and keys.

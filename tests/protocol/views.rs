@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
-use causeway::protocol::message::{Append, Message};
+use causeway::protocol::message::{Append, Message, Range};
 use causeway::protocol::op::{Consistency, Refusal};
 use causeway::protocol::placement::Change;
 use causeway::protocol::reads::{self, Lookup};
@@ -386,4 +386,47 @@ fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer
             assert_eq!(c.value(one, key, &seen), None, "{one}");
         }
     }
+}
+
+#[test]
+fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
+    let mut c = Cluster::new(2, 2);
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    let node = c.add();
+    c.tell_all();
+    let seen = c.put(1, &keys[0], Some("1"), &Context::default());
+    c.run_ms(500);
+    c.enact(2);
+    let moved = |k: &&Key| c.view().partition_of_key(k).0 == 1;
+    let key = keys.iter().find(moved).unwrap().clone();
+    let log = c.nodes[1].replica.as_ref().unwrap().log_id();
+    // Node 2 has not heard of the new view: the cohort is not over.
+    c.tell(0);
+    c.tell(1);
+    c.run_ms(300);
+    // A later write of the closed log comes ahead of it to node 0 alone.
+    let mut version = record::load(&c.nodes[0].disk, &keys[0]).unwrap().unwrap();
+    assert_eq!(version.dot.log, log);
+    version.key = key.clone();
+    version.stamp = c.stamp(1, &seen);
+    version.dot.seq += 3;
+    let range = Range {
+        log,
+        after: version.dot.seq - 3,
+        keys: Vec::new(),
+        versions: vec![version],
+        too_old: false,
+    };
+    let incarnation = c.nodes[1].replica.as_ref().unwrap().log_id().incarnation;
+    c.step(
+        0,
+        Event::Message {
+            from: MemberId(1),
+            incarnation,
+            message: Message::Range(range),
+        },
+    );
+    c.run_ms(50);
+    assert!(c.views_settle());
+    assert_eq!(c.value(node, &key, &seen).as_deref(), Some("1"));
 }

@@ -156,6 +156,8 @@ fn kind(message: &Message) -> &'static str {
         | Message::Range(_)
         | Message::SnapshotPull(_)
         | Message::SnapshotChunk(_)
+        | Message::Early(_)
+        | Message::EarlyKept(_)
         | Message::Outdated { .. } => "repair",
     }
 }

@@ -5,15 +5,22 @@
 //! loses its disk before anybody has that part of its log, the log ends below the version, which would then stay
 //! here alone. So such versions are remembered, on disk, and their log does not end while they are. When nobody
 //! can supply more of it, what is left is logged again by this replica, with its stamp as it was; when that is
-//! stable, the old log may go.
+//! stable, the old log may go. Who only helps, and does not hold the version's slot any more, cannot log it: it hands
+//! the version to a holder, who then has it ahead of its log, and is done with it when that one has it on its disk.
 
-use super::super::ids::{Dot, LogId};
+use super::super::ids::{Dot, LogId, MemberId};
+use super::super::message::{Early, Message};
 use super::super::record;
+use super::super::slots::Slot;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
+use std::collections::BTreeMap;
+
+/// Bytes of versions that are handed to one holder at a time, at most, but for a single larger one.
+const HANDED_BYTES: usize = 512 << 10;
 
 impl<S: Store, T> Replica<S, T> {
     /// Takes note of those versions, just taken in, that are ahead of their logs.
@@ -45,34 +52,99 @@ impl<S: Store, T> Replica<S, T> {
         if self.early.is_empty() {
             return Ok(());
         }
+        let mut handed: BTreeMap<MemberId, (usize, Vec<Early>)> = BTreeMap::new();
         for (dot, key) in self.early.clone() {
             let caught_up = match self.logs.get(&dot.log) {
                 Some(log) => log.received >= dot.seq,
                 None => true,
             };
-            let place = record::data_key(&key);
+            let slot = Slot::of(&key);
+            let place = record::slot_key(slot, &key);
             // What is on its way to the disk is looked at when it is there.
             if self.inflight.contains_key(&place) {
                 continue;
             }
-            let current = self.current(&place)?;
-            let current = current.filter(|_| !caught_up);
-            match current {
-                Some(version) if version.dot == dot => {
-                    let mine = Some(self.views.view.partition_of_key(&key)) == self.partition;
-                    if mine && self.is_cut_off(dot) {
-                        self.log_again(version);
-                    }
+            let current = self.current(&place)?.filter(|_| !caught_up);
+            let current = current.filter(|c| c.dot == dot || !self.is_everywhere(c.dot));
+            let Some(version) = current else {
+                self.let_go(dot);
+                continue;
+            };
+            if !self.is_cut_off(dot) {
+                continue;
+            }
+            if Some(self.views.view.partition(slot)) == self.partition {
+                if version.dot == dot {
+                    self.log_again(version);
                 }
-                Some(version) if !self.is_everywhere(version.dot) => {}
-                _ => {
-                    let records = &mut self.staged.records;
-                    records.delete(record::early_key(dot, &key));
-                    self.early.remove(&dot);
+            } else if let Some(holder) = self.holder_of(slot) {
+                let (bytes, early) = handed.entry(holder).or_default();
+                *bytes += version.size();
+                if *bytes <= HANDED_BYTES || early.is_empty() {
+                    early.push(Early { dot, version });
                 }
             }
         }
+        for (holder, (_, early)) in handed {
+            self.send(holder, Message::Early(early));
+        }
         Ok(())
+    }
+
+    /// A holder of a slot in the view in force that can be reached.
+    fn holder_of(&self, slot: Slot) -> Option<MemberId> {
+        let view = &self.views.view;
+        let mut holders = view.replicas(view.partition(slot)).iter().copied();
+        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        holders.find(alive)
+    }
+
+    fn let_go(&mut self, dot: Dot) {
+        if let Some(key) = self.early.remove(&dot) {
+            self.staged.records.delete(record::early_key(dot, &key));
+        }
+    }
+
+    /// Takes versions that came to a peer ahead of their logs, and says which of them are on the disk here.
+    pub(super) fn handed_early(
+        &mut self,
+        from: MemberId,
+        handed: Vec<Early>,
+    ) -> Result<(), StoreError> {
+        if !self.recovery.serving {
+            return Ok(());
+        }
+        let (mut kept, mut new) = (Vec::new(), Vec::new());
+        for Early { dot, version } in handed {
+            let slot = Slot::of(&version.key);
+            let place = record::slot_key(slot, &version.key);
+            let mine = Some(self.views.view.partition(slot)) == self.partition;
+            // It is handed over again, and then on the disk.
+            if !mine || self.inflight.contains_key(&place) {
+                continue;
+            }
+            match self.current(&place)? {
+                Some(current) if current.stamp >= version.stamp => kept.push((dot, version.key)),
+                _ => new.push(version),
+            }
+        }
+        let came = self.take_versions(new)?;
+        self.note_early(came);
+        if !kept.is_empty() {
+            self.send(from, Message::EarlyKept(kept));
+        }
+        Ok(())
+    }
+
+    /// Lets go of what a holder has on its disk.
+    pub(super) fn early_kept(&mut self, from: MemberId, kept: &[(Dot, Key)]) {
+        for (dot, key) in kept {
+            let view = &self.views.view;
+            let holds = view.partition_of(from) == Some(view.partition_of_key(key));
+            if holds && self.early.get(dot) == Some(key) {
+                self.let_go(*dot);
+            }
+        }
     }
 
     /// Whether versions are here ahead of logs of a cohort.

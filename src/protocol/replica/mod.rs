@@ -353,6 +353,11 @@ impl<S: Store, T> Replica<S, T> {
             Message::Range(range) => self.range(from, range),
             Message::SnapshotPull(pull) => self.snapshot_pulled(from, &pull),
             Message::SnapshotChunk(chunk) => self.snapshot_chunk(from, chunk),
+            Message::Early(early) => self.handed_early(from, early),
+            Message::EarlyKept(kept) => {
+                self.early_kept(from, &kept);
+                Ok(())
+            }
             Message::Beacon(_) | Message::Outdated { .. } => Ok(()),
         };
         if let Err(error) = done {
