@@ -430,3 +430,44 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     assert!(c.views_settle());
     assert_eq!(c.value(node, &key, &seen).as_deref(), Some("1"));
 }
+
+#[test]
+fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
+    let mut c = Cluster::new(1, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    // The log of the write is over, and all of it on node 0.
+    c.add();
+    assert!(c.views_settle());
+    c.change(Change::Remove(MemberId(1)));
+    assert!(c.views_settle());
+    // A view with node 2 comes and goes, and no node has heard of it.
+    c.cut(0, 2);
+    let node = c.add();
+    let none = BTreeSet::new();
+    let without = BTreeSet::from([MemberId(2)]);
+    let number = c.council.running().unwrap().number;
+    c.decide(Command::Enact { number, without });
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.decide(Command::Enact {
+        number,
+        without: none,
+    });
+    assert_eq!(c.view().number, number);
+    c.heal();
+    c.tell(0);
+    c.tell(node);
+    c.run_ms(500);
+    // What was there before that view is over. Node 2, which never had it, hears of it first.
+    for cohort in std::mem::take(&mut c.over) {
+        c.decide(Command::Over { cohort });
+    }
+    assert_eq!(c.council.views().closing.len(), 1);
+    c.tell(node);
+    c.run_ms(500);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+    let filled = |node: usize| c.marks(node).cohorts.values().any(|filled| *filled);
+    assert!(!filled(node), "{:?}", c.marks(node).cohorts);
+    assert!(c.views_settle());
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+}

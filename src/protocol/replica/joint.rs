@@ -8,6 +8,7 @@
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::Range;
+use super::super::slots::SlotSet;
 use super::super::store::{Store, StoreError};
 use super::super::version::Key;
 use super::super::views::CohortId;
@@ -183,8 +184,9 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Waits no longer for what nobody has: of a cohort of which all parts that are left are here, be it none.
     pub(super) fn settle_for_less(&mut self) -> Result<(), StoreError> {
+        // Who only helps may lack what was there before the cohort as well.
         let all_here = |(id, tie): &(&CohortId, &Tie)| {
-            let suppliers = self.joint_suppliers(**id, tie);
+            let suppliers = self.joint_suppliers(**id, tie).filter(|_| tie.holder);
             suppliers.is_some_and(|s| s.iter().all(|m| tie.gathered.contains_key(m)))
                 && !self.is_more_to_come(tie)
         };
@@ -204,17 +206,38 @@ impl<S: Store, T> Replica<S, T> {
         Ok(())
     }
 
-    /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it.
+    /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it, or
+    /// will when it has found its disk to be good.
     fn is_more_to_come(&self, tie: &Tie) -> bool {
         let mut others = self.ties.iter().filter(|(id, other)| {
-            **id != tie.cohort.id && other.filled.is_none() && other.part.meets(&tie.part)
+            **id != tie.cohort.id && other.part.meets(&tie.part) && !self.takes_all(**id)
         });
         others.any(|(id, other)| {
             let has = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.filled.contains(id));
-            match self.own == Some(*id) {
-                true => self.recovery.fetch && self.replicas().any(|p| p.serving),
-                false => other.suppliers.iter().any(has),
+            let may_have = |m: &MemberId| self.peers.get(m).is_some_and(|p| !p.empty);
+            match other.cohort.until {
+                None => other.cohort.replicas.iter().any(may_have),
+                Some(_) => other.suppliers.iter().any(has),
             }
         })
+    }
+
+    /// Whether everything of a cohort is here, or on its way to the disk.
+    fn takes_all(&self, id: CohortId) -> bool {
+        match self.own == Some(id) {
+            true => self.recovery.intact,
+            false => self.takes(id),
+        }
+    }
+
+    /// The slots of which everything is here that a later cohort had. What an earlier one's members lack of them is
+    /// not gone for that.
+    pub(super) fn known_since(&self, id: CohortId) -> SlotSet {
+        let mut slots = SlotSet::default();
+        let later = self.ties.iter().filter(|(other, _)| other.since > id.since);
+        for (_, tie) in later.filter(|(other, _)| self.takes_all(**other)) {
+            slots.join(&tie.part);
+        }
+        slots
     }
 }

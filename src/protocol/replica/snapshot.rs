@@ -5,7 +5,7 @@
 //! chunk were true before anything was read, and every key was read after that, so once all
 //! chunks are here every dot up to those marks is: as that write, as a newer one, or collected.
 //! A local version that those marks cover and that the sender does not have was deleted and
-//! collected meanwhile, so it goes.
+//! collected meanwhile, so it goes; unless it is known here from a later cohort, of which the sender may have nothing.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::marks::Copying;
@@ -319,15 +319,17 @@ impl<S: Store, T> Replica<S, T> {
                     true
                 })?;
         }
+        let since = self.known_since(fetch.cohort);
         let gone = |place: &Bytes| !kept.contains(&record::key_of(place));
         for place in local.into_iter().filter(gone) {
             let Some(current) = self.current(&place)? else {
                 continue;
             };
             let over = self.views.home(current.dot.log) == Home::Over;
+            let stays = since.contains(Slot::of(&current.key));
             if !covers(current.dot) && !over {
                 early.push((current.dot, current.key));
-            } else if !broken(Rule::SnapshotKeepsRemoved) {
+            } else if !stays && !broken(Rule::SnapshotKeepsRemoved) {
                 self.stage_removal(place, &current);
             }
         }
