@@ -16,7 +16,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Keys dropped at a tick, and the same while clients are at work.
-const DROPPED: usize = 4_000;
+const DROPPED: usize = 10_000;
 const BUSY_DROPPED: usize = 400;
 /// Runs of slots that are looked through at a tick.
 const LOOKED_THROUGH: usize = 1_000;
@@ -164,27 +164,32 @@ impl<S: Store, T> Replica<S, T> {
             return Ok(());
         }
         let most = if self.busy { BUSY_DROPPED } else { DROPPED };
-        let mut places = Vec::new();
+        let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         for _ in 0..LOOKED_THROUGH {
-            if places.len() >= most {
+            if found.len() >= most {
                 break;
             }
             let Some((from, to)) = self.leftover.0.pop_front() else {
                 break;
             };
-            self.store.scan(&from, &to, &mut |place, _| {
-                places.push(place);
-                places.len() < most
+            self.store.scan(&from, &to, &mut |place, value| {
+                found.push((place, value));
+                found.len() < most
             })?;
-            if places.len() == most
-                && let Some(last) = places.last()
+            if found.len() == most
+                && let Some((last, _)) = found.last()
             {
                 self.leftover.0.push_front((last.clone(), to));
             }
             self.marks_changed |= self.leftover.is_empty();
         }
-        for place in places {
-            if let Some(current) = self.current(&place)? {
+        for (place, value) in found {
+            // What is on its way to the disk may be something else by now.
+            let current = match self.inflight.contains_key(&place) {
+                true => self.current(&place)?,
+                false => Some(record::decode_version(record::key_of(&place), &value)?),
+            };
+            if let Some(current) = current {
                 self.stage_removal(place, &current);
             }
         }
