@@ -4,6 +4,7 @@ use super::journal::survivors;
 use super::node::Input;
 use super::plan::Fault;
 use super::world::{Failed, What, World};
+use causeway::protocol::marks::Marks;
 
 impl World {
     /// Plans the faults of a run, and their end.
@@ -262,13 +263,17 @@ impl World {
             .collect()
     }
 
-    /// Whether a node that stands on an old copy may start: a peer that serves is there and in reach.
+    /// Whether a node that stands on an old copy may start: a peer that serves, or one that is out of the view and has
+    /// what it helps with, is there and in reach.
     pub fn may_compare(&self, node: usize) -> bool {
         let nodes = self.tied_to(node);
+        let has = |m: &Marks| {
+            let helps = m.partition.is_none() && m.cohorts.values().all(|filled| *filled);
+            m.recovering.is_none() || helps
+        };
         let runs = |n: usize| {
             let process = self.nodes[n].process.as_ref();
-            self.nodes[n].paused_until <= self.now
-                && process.is_some_and(|p| p.marks.recovering.is_none())
+            self.nodes[n].paused_until <= self.now && process.is_some_and(|p| has(&p.marks))
         };
         let reaches = |n: usize| {
             !self.net.is_faulty(n, node, self.now) && !self.net.is_faulty(node, n, self.now)
