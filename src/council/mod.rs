@@ -230,7 +230,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             transport: &self.inner.transport,
             leader: &self.inner.leader,
             courier: &self.inner.courier,
-            metrics: self.inner.raft.metrics(),
+            raft: &self.inner.raft,
             patience,
         };
         let reply = asker.ask(Question::Propose(proposal)).await?;

@@ -12,9 +12,8 @@ use super::error::CouncilError;
 use super::leader::Leader;
 use super::network::{self, CallError, Refusal, Reply, Request};
 use super::sessions::WINDOW;
-use super::status;
 use super::transport::{Transport, TransportError};
-use super::types::{Metrics, Proposal, SessionId};
+use super::types::{Proposal, Raft, ServerMetrics, SessionId, member};
 use crate::protocol::ids::MemberId;
 
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
@@ -98,7 +97,7 @@ pub struct Asker<'a, T> {
     pub transport: &'a T,
     pub leader: &'a Leader,
     pub courier: &'a Courier,
-    pub metrics: watch::Receiver<Metrics>,
+    pub raft: &'a Raft,
     pub patience: Duration,
 }
 
@@ -123,24 +122,25 @@ impl<T: Transport> Asker<'_, T> {
     ///
     /// # Errors
     /// As they are.
-    pub async fn ask(mut self, question: Question) -> Result<Reply, CouncilError> {
+    pub async fn ask(self, question: Question) -> Result<Reply, CouncilError> {
         let end = Instant::now() + self.patience;
+        // Unlike all metrics these stand still while proposals are decided: nobody is woken up for nothing.
+        let mut changes = self.raft.server_metrics();
         // A read leaves nothing behind that could be in doubt.
         let lasting = matches!(question, Question::Propose(_));
         let (mut unsure, mut known) = (false, None);
         loop {
-            let leader = leader_now(&mut self.metrics)?;
+            let leader = self.leader_now(&mut changes)?;
             known = leader.or(known);
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(self.out_of_time(unsure, known));
             }
             let Some(leader) = leader else {
-                self.new_leader(None, left).await;
+                new_leader(&mut changes, None, left).await;
                 continue;
             };
             let attempt = self.attempt(leader, question.clone(), left.min(ATTEMPT));
-            let mut changes = self.metrics.clone();
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
                 () = tokio::time::sleep(left) => Attempt::Unsure,
@@ -154,7 +154,7 @@ impl<T: Transport> Asker<'_, T> {
                 Attempt::NotTaken => {}
                 Attempt::Unsure => unsure |= lasting,
             }
-            self.new_leader(Some(leader), left.min(PAUSE)).await;
+            new_leader(&mut changes, Some(leader), left.min(PAUSE)).await;
         }
     }
 
@@ -185,10 +185,14 @@ impl<T: Transport> Asker<'_, T> {
         }
     }
 
-    /// Waits until this node knows of another leader than `old`, at most `time`.
-    async fn new_leader(&mut self, old: Option<MemberId>, time: Duration) {
-        // Time that is up is found by the caller.
-        let _ = tokio::time::timeout(time, other_leader(&mut self.metrics, old)).await;
+    fn leader_now(
+        &self,
+        changes: &mut watch::Receiver<ServerMetrics>,
+    ) -> Result<Option<MemberId>, CouncilError> {
+        match &self.raft.metrics().borrow().running_state {
+            Ok(()) => Ok(leader(&changes.borrow_and_update())),
+            Err(fatal) => Err(super::ended(fatal)),
+        }
     }
 
     fn out_of_time(&self, unsure: bool, leader: Option<MemberId>) -> CouncilError {
@@ -201,17 +205,21 @@ impl<T: Transport> Asker<'_, T> {
     }
 }
 
-fn leader_now(metrics: &mut watch::Receiver<Metrics>) -> Result<Option<MemberId>, CouncilError> {
-    let metrics = metrics.borrow_and_update();
-    match &metrics.running_state {
-        Ok(()) => Ok(status::leader(&metrics)),
-        Err(fatal) => Err(super::ended(fatal)),
-    }
+fn leader(metrics: &ServerMetrics) -> Option<MemberId> {
+    metrics.current_leader.and_then(member)
 }
 
-async fn other_leader(metrics: &mut watch::Receiver<Metrics>, old: Option<MemberId>) {
-    let other =
-        |metrics: &Metrics| metrics.running_state.is_err() || status::leader(metrics) != old;
+/// Waits until this node knows of another leader than `old`, at most `time`.
+async fn new_leader(
+    changes: &mut watch::Receiver<ServerMetrics>,
+    old: Option<MemberId>,
+    time: Duration,
+) {
+    // Time that is up is found by the caller.
+    let _ = tokio::time::timeout(time, other_leader(changes, old)).await;
+}
+
+async fn other_leader(changes: &mut watch::Receiver<ServerMetrics>, old: Option<MemberId>) {
     // An error means that the council has ended, which the next look shows.
-    let _ = metrics.wait_for(other).await;
+    let _ = changes.wait_for(|metrics| leader(metrics) != old).await;
 }

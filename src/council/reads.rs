@@ -96,7 +96,7 @@ impl<T: Transport> Rounds<T> {
                 transport: &self.transport,
                 leader: &self.leader,
                 courier: &self.courier,
-                metrics: self.raft.metrics(),
+                raft: &self.raft,
                 patience: self.patience,
             };
             let answer = match asker.ask(Question::ReadIndex).await {

@@ -22,6 +22,8 @@ pub type Vote = openraft::Vote<u64>;
 pub type Membership = openraft::StoredMembership<u64, ()>;
 pub type SnapshotMeta = openraft::SnapshotMeta<u64, ()>;
 pub type Metrics = openraft::RaftMetrics<u64, ()>;
+/// The part of the metrics that tells who leads.
+pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
 pub type Raft = openraft::Raft<Types>;
 
 /// The proposals of one log entry, in the order in which they are applied.
