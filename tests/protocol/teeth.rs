@@ -54,6 +54,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready,
     ),
     (
+        Rule::ServeOldView,
+        views::who_was_given_up_and_comes_back_pushes_nothing,
+    ),
+    (
         Rule::BreakPromise,
         writes::a_stamp_behind_the_promise_is_refused,
     ),

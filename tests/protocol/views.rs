@@ -152,7 +152,7 @@ fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
 }
 
 #[test]
-fn who_was_given_up_and_comes_back_pushes_nothing() {
+pub fn who_was_given_up_and_comes_back_pushes_nothing() {
     let mut c = Cluster::new(3, 3);
     let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());
     let seen = c.put(0, &key, Some("1"), &none);
