@@ -8,7 +8,6 @@
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::Range;
-use super::super::slots::SlotSet;
 use super::super::store::{Store, StoreError};
 use super::super::version::Key;
 use super::super::views::CohortId;
@@ -210,7 +209,7 @@ impl<S: Store, T> Replica<S, T> {
     /// will when it has found its disk to be good.
     fn is_more_to_come(&self, tie: &Tie) -> bool {
         let mut others = self.ties.iter().filter(|(id, other)| {
-            **id != tie.cohort.id && other.part.meets(&tie.part) && !self.takes_all(**id)
+            **id != tie.cohort.id && other.part.meets(&tie.part) && !self.has_all(**id)
         });
         others.any(|(id, other)| {
             let has = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.filled.contains(id));
@@ -220,24 +219,5 @@ impl<S: Store, T> Replica<S, T> {
                 Some(_) => other.suppliers.iter().any(has),
             }
         })
-    }
-
-    /// Whether everything of a cohort is here, or on its way to the disk.
-    fn takes_all(&self, id: CohortId) -> bool {
-        match self.own == Some(id) {
-            true => self.recovery.intact,
-            false => self.takes(id),
-        }
-    }
-
-    /// The slots of which everything is here that a later cohort had. What an earlier one's members lack of them is
-    /// not gone for that.
-    pub(super) fn known_since(&self, id: CohortId) -> SlotSet {
-        let mut slots = SlotSet::default();
-        let later = self.ties.iter().filter(|(other, _)| other.since > id.since);
-        for (_, tie) in later.filter(|(other, _)| self.takes_all(**other)) {
-            slots.join(&tie.part);
-        }
-        slots
     }
 }

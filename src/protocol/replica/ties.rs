@@ -135,6 +135,25 @@ impl<S: Store, T> Replica<S, T> {
         self.ties.get(&id).is_some_and(|t| t.filled.is_some())
     }
 
+    /// Whether everything of a cohort is here, or on its way to the disk.
+    pub(super) fn has_all(&self, id: CohortId) -> bool {
+        match self.own == Some(id) {
+            true => self.recovery.intact,
+            false => self.takes(id),
+        }
+    }
+
+    /// The slots of which everything is here that a later cohort had. What an earlier one's members lack of them is
+    /// not gone for that.
+    pub(super) fn known_since(&self, id: CohortId) -> SlotSet {
+        let mut slots = SlotSet::default();
+        let later = self.ties.iter().filter(|(other, _)| other.since > id.since);
+        for (_, tie) in later.filter(|(other, _)| self.has_all(**other)) {
+            slots.join(&tie.part);
+        }
+        slots
+    }
+
     /// Whether everything of a cohort is durable here, up to the marks of its logs.
     pub(super) fn is_filled(&self, id: CohortId) -> bool {
         if self.own == Some(id) {
