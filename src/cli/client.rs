@@ -19,23 +19,39 @@ pub struct NodeArg {
     /// The node to ask, as ip:port or URL. Any node of the cluster will do
     #[arg(long, env = "CAUSEWAY_NODE", default_value = DEFAULT_NODE)]
     pub node: String,
-    /// What the cluster's API_TOKEN is, where it has one: for view, keys, node, strategy, operator and shell
+    #[command(flatten)]
+    pub token: TokenArg,
+}
+
+/// What a node with an API token is shown.
+#[derive(clap::Args)]
+pub struct TokenArg {
+    /// What the cluster's API_TOKEN is, where it has one: for what changes the cluster or its lists, and the operator's store
     #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
+    token: Option<String>,
+}
+
+impl TokenArg {
+    /// The `Authorization` header, if there is a token.
+    pub fn header(&self) -> Result<Option<HeaderValue>, Failure> {
+        // An empty variable is what a compose file hands on when there is no token.
+        let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) else {
+            return Ok(None);
+        };
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = value
+            .map_err(|_| Failure::usage("--token has a character that a header cannot carry"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
 }
 
 impl NodeArg {
     /// The node, which is asked for at most `patience`, and shown the token.
     pub fn connect(&self, patience: Duration) -> Result<Node, Failure> {
         let mut headers = HeaderMap::new();
-        // An empty variable is what a compose file hands on when there is no token.
-        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| {
-                Failure::usage("--token has a character that a header cannot carry")
-            })?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+        if let Some(token) = self.token.header()? {
+            headers.insert(AUTHORIZATION, token);
         }
         Node::with(&self.node, patience, headers)
     }

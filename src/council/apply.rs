@@ -135,8 +135,8 @@ impl<M: Machine> Applier<M> {
     }
 }
 
-fn apply_one<M: Machine>(machine: &mut M, sessions: &mut Sessions, proposal: Proposal) -> Answer {
-    match sessions.look(&proposal) {
+fn apply_one<M: Machine>(machine: &mut M, sessions: &mut Sessions, proposal: &Proposal) -> Answer {
+    match sessions.look(proposal) {
         Known::Applied(outcome) => return Answer::Outcome(outcome),
         Known::Past => return Answer::Past,
         Known::New => {}
@@ -150,7 +150,7 @@ fn apply_one<M: Machine>(machine: &mut M, sessions: &mut Sessions, proposal: Pro
     match postcard::to_stdvec(&outcome) {
         Ok(bytes) => {
             let bytes = Bytes::from(bytes);
-            sessions.applied(&proposal, bytes.clone());
+            sessions.applied(proposal, bytes.clone());
             Answer::Outcome(bytes)
         }
         Err(error) => Answer::Unreadable(error.to_string()),
@@ -189,7 +189,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
                     // A snapshot that is being built holds the other copy.
                     let sessions = Arc::make_mut(&mut self.at.sessions);
                     self.shown.change(next, |machine| {
-                        let proposals = proposals.into_iter();
+                        let proposals = proposals.iter();
                         proposals.map(|p| apply_one(machine, sessions, p)).collect()
                     })
                 }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::leader::{GROUP, GROUP_BYTES};
 use super::network::{self, CallError, Reply, Request};
 use super::transport::{Transport, TransportError};
 use super::types::Proposal;
@@ -17,9 +18,6 @@ use crate::protocol::ids::MemberId;
 
 /// Calls to one leader that are under way, at most.
 const CALLS: usize = 2;
-/// Proposals in one call, at most, and bytes of their commands, unless one is longer.
-const TOGETHER: usize = 512;
-const TOGETHER_BYTES: usize = 1 << 20;
 /// Proposals that may wait.
 const QUEUE: usize = 8192;
 
@@ -98,7 +96,8 @@ async fn send<T: Transport>(
         };
         let mut bytes = first.proposal.command.len();
         let (mut proposals, mut back) = (vec![first.proposal], vec![first.back]);
-        while proposals.len() < TOGETHER {
+        // What goes together is to fit into one log entry.
+        while proposals.len() < GROUP {
             let Ok(parcel) = waiting.try_recv() else {
                 break;
             };
@@ -107,7 +106,7 @@ async fn send<T: Transport>(
                 continue;
             }
             bytes += parcel.proposal.command.len();
-            if parcel.to != to || bytes > TOGETHER_BYTES {
+            if parcel.to != to || bytes > GROUP_BYTES {
                 next = Some(parcel);
                 break;
             }
@@ -124,19 +123,20 @@ async fn send<T: Transport>(
     }
 }
 
-fn hand_out(reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
-    let (answers, not_sent) = match reply {
-        Ok(Reply::All(answers)) => (answers, false),
-        Err(CallError::Transport(TransportError::Unreachable(_))) => (Vec::new(), true),
-        Ok(_) | Err(_) => (Vec::new(), false),
+fn hand_out(mut reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
+    let answers = match &mut reply {
+        Ok(Reply::All(answers)) => std::mem::take(answers),
+        Ok(_) | Err(_) => Vec::new(),
     };
     let mut answers = answers.into_iter();
     for back in back {
+        let delivery = match (answers.next(), &reply) {
+            (Some(answer), _) => Delivery::Answered(answer),
+            (None, Ok(Reply::Refused(refusal))) => Delivery::Answered(Reply::Refused(*refusal)),
+            (None, Err(CallError::Transport(TransportError::Unreachable(_)))) => Delivery::NotSent,
+            (None, Ok(_) | Err(_)) => Delivery::Unsure,
+        };
         // Nobody may wait any more.
-        let _ = back.send(match answers.next() {
-            Some(answer) => Delivery::Answered(answer),
-            None if not_sent => Delivery::NotSent,
-            None => Delivery::Unsure,
-        });
+        let _ = back.send(delivery);
     }
 }

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use openraft::SnapshotPolicy;
 use openraft::error::{Fatal, InitializeError, RaftError};
 use tokio::sync::watch;
@@ -329,10 +329,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
                 Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
                 Err(RaftError::Fatal(error)) => failed(&error),
             },
-            Request::Propose(proposals) => {
-                let decided = proposals.into_iter().map(|p| self.inner.leader.decide(p));
-                Reply::All(join_all(decided).await)
-            }
+            Request::Propose(proposals) => self.inner.leader.decide(proposals).await,
             Request::ReadIndex => self.inner.leader.read_index().await,
             Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
             Request::Promised => match comeback::promised(raft, &self.inner.standing).await {

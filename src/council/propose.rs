@@ -160,7 +160,12 @@ impl<T: Transport> Asker<'_, T> {
 
     async fn attempt(&self, leader: MemberId, question: Question, timeout: Duration) -> Attempt {
         let reply = match question {
-            Question::Propose(proposal) if leader == self.me => self.leader.decide(proposal).await,
+            Question::Propose(proposal) if leader == self.me => {
+                match self.leader.decide(vec![proposal]).await {
+                    Reply::All(mut answers) => answers.pop().unwrap_or(Reply::Unsure),
+                    reply => reply,
+                }
+            }
             Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
                 Delivery::Answered(reply) => reply,
                 Delivery::NotSent => return Attempt::NotTaken,

@@ -47,7 +47,12 @@ impl Sessions {
         session.used = self.now;
         if proposal.below > session.below {
             session.below = proposal.below;
-            session.outcomes = session.outcomes.split_off(&proposal.below);
+            // One by one: mostly there is one, and a split would make a new map each time.
+            while let Some(oldest) = session.outcomes.first_entry()
+                && *oldest.key() < proposal.below
+            {
+                oldest.remove();
+            }
         }
         if proposal.number < session.below {
             return Known::Past;

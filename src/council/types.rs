@@ -2,6 +2,7 @@
 //! proposed and applied, know what they mean.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,10 @@ pub type Metrics = openraft::RaftMetrics<u64, ()>;
 pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
 pub type Raft = openraft::Raft<Types>;
 
-/// The proposals of one log entry, in the order in which they are applied.
+/// The proposals of one log entry, in the order in which they are applied. Copies share them: an entry is copied to be sent
+/// to each other node, and to be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group(pub Vec<Proposal>);
+pub struct Group(pub Arc<Vec<Proposal>>);
 
 /// One run of a member's process, as a source of proposals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -79,7 +79,7 @@ pub async fn get(
         Err(refused) => return Ok(bad(&refused)),
     };
     let local = freshness == Freshness::Local;
-    let (reply, past) = match member.list(&key, freshness).await {
+    let (reply, past) = match member.list(key, freshness).await {
         Ok((Some(list), past)) => (found(req.headers(), &list, local), past),
         Ok((None, past)) => (
             mark(plain(StatusCode::NOT_FOUND, "no such key"), local),

@@ -5,7 +5,9 @@ use super::member::{Failed, Member};
 use super::status::{RaftPeer, RaftStatus};
 use crate::council::{CouncilError, Role};
 use crate::protocol::context::Context;
+use crate::protocol::hashed::Hashed;
 use crate::protocol::keys::{self, Change, List, What};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// A change or a read ends within this time: 503 where there is no quorum. Two seconds are promised, of which the way there
@@ -28,13 +30,14 @@ impl Member {
     /// When no quorum confirms in time that nothing newer is decided. A local read asks nobody.
     pub async fn list(
         &self,
-        key: &[u8],
+        key: Bytes,
         freshness: Freshness,
     ) -> Result<(Option<List>, Option<Context>), CouncilError> {
         let council = self.council().ok_or(CouncilError::Stopped)?;
+        let key = Hashed::new(key);
         let look = |decided: &Decided| {
             let keys = &decided.keys;
-            (keys.get(key).cloned(), keys.past(key).cloned())
+            (keys.get(&key).cloned(), keys.past(&key).cloned())
         };
         let (list, past) = match freshness {
             Freshness::Linearizable => council.read_within(PATIENCE, look).await?,
@@ -50,7 +53,8 @@ impl Member {
     pub async fn change_list(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
         let council = self.council().ok_or(CouncilError::Stopped)?;
         if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
-            let known = council.look(|decided| decided.keys.past(&change.key).cloned());
+            let key = Hashed::new(change.key.clone());
+            let known = council.look(|decided| decided.keys.past(&key).cloned());
             let marks = self.shared.marks.load();
             let settled = known.iter().flat_map(Context::iter);
             past.settled = settled

@@ -5,6 +5,7 @@
 //! next one is made.
 
 use super::context::Context;
+use super::hashed::Hashed;
 use super::ids::LogId;
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
@@ -104,9 +105,9 @@ pub struct List {
 /// The lists of all keys. Clones share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
-    lists: OrdMap<Bytes, List>,
+    lists: OrdMap<Hashed, List>,
     /// What the writers of lists had seen of the causal store. Only of lists whose writers said so.
-    pasts: OrdMap<Bytes, Context>,
+    pasts: OrdMap<Hashed, Context>,
     /// What all of it counts.
     bytes: usize,
     /// Changes that were made so far.
@@ -127,14 +128,14 @@ struct Answer {
 impl Keys {
     /// The list of a key.
     #[must_use]
-    pub fn get(&self, key: &[u8]) -> Option<&List> {
+    pub fn get(&self, key: &Hashed) -> Option<&List> {
         self.lists.get(key)
     }
 
     /// What those who made the list of a key had seen of the causal store: the last one to put it, and all who appended
     /// since.
     #[must_use]
-    pub fn past(&self, key: &[u8]) -> Option<&Context> {
+    pub fn past(&self, key: &Hashed) -> Option<&Context> {
         self.pasts.get(key)
     }
 
@@ -191,6 +192,7 @@ impl Keys {
             past,
             ..
         } = change;
+        let key = Hashed::new(key);
         let list = self.lists.get(&key);
         let known = list.map(|list| list.revision);
         let holds = match only {
@@ -255,7 +257,7 @@ impl Keys {
     }
 
     /// The past of a key's list with that of one more writer.
-    fn joined(&self, key: &Bytes, more: Option<Past>) -> Option<Context> {
+    fn joined(&self, key: &Hashed, more: Option<Past>) -> Option<Context> {
         let known = self.pasts.get(key).cloned();
         let Some(more) = more else {
             return known;
@@ -278,8 +280,8 @@ fn size(item: &Bytes) -> usize {
 }
 
 /// What a key with a list of `bytes` counts.
-fn cost(key: &Bytes, bytes: usize, past: Option<&Context>) -> usize {
-    KEY_BYTES + key.len() + bytes + past.map_or(0, |past| past.len() * ENTRY_BYTES)
+fn cost(key: &Hashed, bytes: usize, past: Option<&Context>) -> usize {
+    KEY_BYTES + key.key().len() + bytes + past.map_or(0, |past| past.len() * ENTRY_BYTES)
 }
 
 /// Tells requests with the same idempotency key apart. What the writer had seen does not count: it may have seen more when

@@ -6,6 +6,10 @@ use crate::protocol::ids::MemberId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+fn named(key: &str) -> Hashed {
+    Hashed::new(Bytes::from(key.to_owned()))
+}
+
 fn change(key: &str, what: What) -> Change {
     Change {
         key: Bytes::from(key.to_owned()),
@@ -27,7 +31,7 @@ fn append(key: &str, item: &str) -> Change {
 
 fn items(keys: &Keys, key: &str) -> Option<Vec<String>> {
     let text = |item: &Bytes| String::from_utf8(item.to_vec()).unwrap();
-    let list = keys.get(key.as_bytes())?;
+    let list = keys.get(&named(key))?;
     Some(list.items.iter().map(text).collect())
 }
 
@@ -50,7 +54,7 @@ fn lists_are_put_appended_to_and_deleted() {
     assert_eq!(items(&keys, "pets"), None);
     // A key that is written again does not get an old revision.
     keys.apply(put("pets", &[]));
-    assert_eq!(keys.get(b"pets").unwrap().revision, 5);
+    assert_eq!(keys.get(&named("pets")).unwrap().revision, 5);
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn the_memory_of_requests_and_the_length_of_lists_are_bounded() {
         keys.apply(change("l", What::Put(vec![long.clone(), long]))),
         Outcome::TooLong
     );
-    assert_eq!(keys.get(b"l").unwrap().items.len(), 1);
+    assert_eq!(keys.get(&named("l")).unwrap().items.len(), 1);
 }
 
 fn log(incarnation: u64) -> LogId {
@@ -156,7 +160,7 @@ fn seen(change: Change, entries: &[(u64, u64)], settled: &[(u64, u64)]) -> Chang
 }
 
 fn past(keys: &Keys, key: &str) -> Option<Vec<(u64, u64)>> {
-    let past = keys.past(key.as_bytes())?;
+    let past = keys.past(&named(key))?;
     Some(
         past.iter()
             .map(|(log, seq)| (log.incarnation, seq))
@@ -174,7 +178,7 @@ fn a_list_keeps_what_its_writers_had_seen() {
     // What every replica has goes, but not what came after it.
     keys.apply(seen(append("k", "d"), &[], &[(1, 5), (2, 2)]));
     assert_eq!(past(&keys, "k").unwrap(), [(2, 3), (3, 1)]);
-    assert_eq!(keys.past(b"k").unwrap().clock, Timestamp::from_ms(2));
+    assert_eq!(keys.past(&named("k")).unwrap().clock, Timestamp::from_ms(2));
     // A new list knows its own writer's past only, and one that is gone none.
     keys.apply(seen(put("k", &["a"]), &[(7, 7)], &[]));
     assert_eq!(past(&keys, "k").unwrap(), [(7, 7)]);
@@ -203,7 +207,7 @@ fn the_past_and_all_lists_together_are_bounded() {
     assert_eq!(past(&keys, "k").unwrap().len(), MAX_PAST);
     let one_more = seen(append("k", "x"), &many[..1], &[]);
     assert_eq!(keys.apply(one_more), Outcome::PastTooLong);
-    assert_eq!(keys.get(b"k").unwrap().items.len(), 1);
+    assert_eq!(keys.get(&named("k")).unwrap().items.len(), 1);
 
     // The items share their bytes: the test takes little memory.
     let long = Bytes::from(vec![b'x'; MAX_LIST_BYTES - ITEM_BYTES]);

@@ -1,7 +1,8 @@
 //! A node's data directory: looked into, copied, and put back.
 
 use crate::failing::{read, write};
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PATIENCE, eventually};
+use crate::keys::{append, get, led, post};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -63,6 +64,8 @@ async fn a_killed_node_is_looked_into_copied_and_put_back() {
     for i in 0..5 {
         assert_eq!(write(one, &format!("k-{i}"), "old").await.status, 200);
     }
+    led(one).await;
+    assert_eq!(post(one, "list", &append("old"), &[]).await.status(), 204);
     let dir = cluster.config(0).data_dir;
     cluster.level().await;
     let (code, text) = inspect(&dir, &[]);
@@ -114,6 +117,9 @@ async fn a_killed_node_is_looked_into_copied_and_put_back() {
     for (key, value) in (0..3).map(put) {
         assert!(session.put(one, &key, value).await.written());
     }
+    led(one).await;
+    let late = append("after the backup");
+    assert_eq!(post(one, "list", &late, &[]).await.status(), 204);
     cluster.level().await;
 
     // The old copy is put back: the node notices what it lacks, and gets it before it answers.
@@ -132,6 +138,16 @@ async fn a_killed_node_is_looked_into_copied_and_put_back() {
     }
     cluster.level().await;
     assert_eq!(read(other, "k-4").await.body["value"], "old");
+    // The lists come from the other voter, those that are newer than the backup too.
+    eventually("it has the lists", PATIENCE, async || {
+        let list = get(one, "/keys/list?consistency=local").await.text().await;
+        let list = list.map_err(|error| error.to_string())?;
+        let whole = list == r#"["old","after the backup"]"#;
+        whole.then_some(()).ok_or(list)
+    })
+    .await;
+    led(one).await;
+    assert_eq!(get(one, "/keys/list").await.status(), 200);
 
     let nothing = tempfile::tempdir().unwrap();
     let (code, text) = inspect(nothing.path(), &[]);

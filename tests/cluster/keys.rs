@@ -20,7 +20,7 @@ pub async fn get(at: SocketAddr, path: &str) -> Response {
     HTTP.get(url).send().await.unwrap()
 }
 
-async fn post(at: SocketAddr, key: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
+pub async fn post(at: SocketAddr, key: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
     let url = format!("http://{at}/keys/{key}");
     let mut request = HTTP.request(Method::POST, url).json(body);
     for (name, value) in headers {
@@ -352,5 +352,67 @@ async fn lists_outlast_restarts_and_a_lost_disk() {
             cluster.up(leads).await;
         }
     }
+    cluster.end().await;
+}
+
+/// So many entries that the leader has let go of the first ones: a snapshot is made each 4,096 entries, and as many stay before it.
+const BEYOND_THE_LOG: usize = 2 * 4096 + 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_for_longer_than_the_log_goes_gets_the_lists_in_a_snapshot() {
+    let mut cluster = Cluster::start(3, 1).await;
+    let (a, away) = (cluster.at(0), cluster.at(2));
+    led(a).await;
+    let once = [("idempotency-key", "first")];
+    let first = post(a, "k0", &append("once"), &once).await;
+    assert_eq!(first.status(), 204);
+    cluster.down(2).await;
+    led_without(a, away).await;
+    let behind = raft(a).await.unwrap()["last_applied"].as_u64().unwrap();
+    // One by one: each is an entry of its own.
+    for item in 0..BEYOND_THE_LOG {
+        let list = json!({"type": "PUT", "value": [item.to_string()]});
+        let posted = post(a, &format!("k{}", item % 50 + 1), &list, &[]).await;
+        assert_eq!(posted.status(), 204);
+    }
+    eventually("the log is cut", PATIENCE, async || {
+        let leader = led(a).await;
+        let status = raft(leader).await?;
+        let [applied, length] = ["last_applied", "log_len"].map(|n| status[n].as_u64().unwrap());
+        let cut = applied > behind + length;
+        cut.then_some(()).ok_or_else(|| status.to_string())
+    })
+    .await;
+    cluster.up(2).await;
+    let all = async |at| {
+        let mut lists = Vec::new();
+        for key in 0..=50 {
+            let reply = get(at, &format!("/keys/k{key}?consistency=local")).await;
+            let tag = reply.headers().get("etag").cloned();
+            lists.push((tag, reply.text().await.unwrap()));
+        }
+        lists
+    };
+    let expected = all(a).await;
+    eventually("it has the lists", PATIENCE, async || {
+        let found = all(away).await;
+        let same = found == expected;
+        same.then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    // All of them go on from their own snapshots, and still know what was answered.
+    for node in 0..3 {
+        cluster.down(node).await;
+    }
+    for node in 0..3 {
+        cluster.up(node).await;
+    }
+    led(away).await;
+    let again = post(away, "k0", &append("once"), &once).await;
+    assert_eq!(
+        (again.status(), etag(&again)),
+        (first.status(), etag(&first))
+    );
+    assert_eq!(all(away).await, expected);
     cluster.end().await;
 }

@@ -26,7 +26,8 @@ async fn a_killed_node_is_removed_and_comes_back_only_as_a_new_one() {
     // What is written and deleted meanwhile does not come back with it.
     for i in 0..10 {
         let (at, key) = (cluster.at(i % 3), format!("key-{i}"));
-        assert_eq!(session.delete(at, &key).await.status, 200);
+        let gone = session.delete(at, &key).await;
+        assert_eq!(gone.status, 200, "{gone:?}");
         let put = session.put(at, &format!("key-{}", 10 + i), "newer").await;
         assert_eq!(put.status, 200, "{put:?}");
     }

@@ -145,6 +145,19 @@ async fn a_token_is_asked_for_in_words_and_sent_when_it_is_given() {
     let mut asked = command(&at.to_string(), &["view", "set-k", "2"]);
     asked.env("API_TOKEN", "s3cret");
     assert_eq!(fed(asked, "").await.status.code(), Some(0));
+    crate::keys::led(at).await;
+    let target = at.to_string();
+    let load = "bench --protocol keys --keys 1 --connections 1 --seconds 1 --warmup 0 --read-share 0 --json --target";
+    let mut load: Vec<&str> = load.split(' ').collect();
+    load.push(&target);
+    let (_, text) = run(at, &load).await;
+    assert!(
+        text.contains("\"requests\":0,") && text.contains("403"),
+        "{text}"
+    );
+    load.extend(["--token", "s3cret"]);
+    let (code, text) = run(at, &load).await;
+    assert!(code == Some(0) && text.contains("\"errors\":0,"), "{text}");
     cluster.end().await;
     let (code, text) = run(at, &["node", "list"]).await;
     assert!(code == Some(3) && text.contains("cannot reach"), "{text}");

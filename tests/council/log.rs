@@ -4,7 +4,7 @@ use super::cluster::{Cluster, Command, patient};
 use causeway::council::Config;
 use std::time::Instant;
 
-/// Proposals made at the same time share log entries, and each is there once.
+/// Proposals made at the same time share log entries, each is there once, and each gets its own outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proposals_that_wait_are_decided_together() {
     let cluster = Cluster::of(3).await;
@@ -16,19 +16,24 @@ async fn proposals_that_wait_are_decided_together() {
     for client in 0..clients {
         let node = cluster.node(u16::try_from(client % 3).unwrap() + 1);
         running.spawn(async move {
-            for item in 0..each {
-                let push = Command::Push("a".to_owned(), client * each + item);
-                node.propose(push).await.unwrap();
+            let mut lengths = Vec::new();
+            for item in client * each..(client + 1) * each {
+                let push = Command::Push("a".to_owned(), item);
+                lengths.push((item, node.propose(push).await.unwrap()));
             }
+            lengths
         });
     }
-    running.join_all().await;
+    let lengths = running.join_all().await.concat();
     let took = began.elapsed();
     let entries = cluster.status(leader).await.last_log.unwrap() - before;
     let proposals = clients * each;
     println!("{proposals} proposals in {entries} entries, {took:?}");
     assert!(entries < proposals / 4, "{entries} entries");
     let mut found = cluster.list(leader, "a").await;
+    for (item, length) in lengths {
+        assert_eq!(found[length - 1], item, "the list had {length} items then");
+    }
     found.sort_unstable();
     assert_eq!(found, (0..proposals).collect::<Vec<_>>());
 }

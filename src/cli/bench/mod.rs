@@ -15,10 +15,11 @@ mod targets;
 mod wire;
 mod workload;
 
-use super::client::DEFAULT_NODE;
+use super::client::{DEFAULT_NODE, TokenArg};
 use super::failure::{Code, Failure, Outcome, note, print};
 use super::kv::Consistency;
 use clap::Args;
+use hyper::header::HeaderValue;
 use protocol::Protocol;
 use record::Recorder;
 use route::{Routes, Routing};
@@ -89,6 +90,8 @@ pub struct Bench {
     /// `causeway check --lists`: puts are appends then
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArg,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -111,6 +114,8 @@ enum Phase {
 #[derive(Clone)]
 struct Shared {
     args: Arc<Bench>,
+    /// Shown with changes of lists.
+    token: Option<HeaderValue>,
     routes: Arc<Routes>,
     recorder: Option<Arc<Recorder>>,
 }
@@ -152,6 +157,7 @@ pub fn bench(args: Bench) -> Outcome {
     let recorder = args.history.as_deref().map(create).transpose()?;
     let shared = Shared {
         routes: Arc::new(routes),
+        token: args.token.header()?,
         args: Arc::new(args),
         recorder: recorder.map(Arc::new),
     };

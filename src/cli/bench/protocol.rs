@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::ValueEnum;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use memchr::memmem::Finder;
 use rand::distr::{Alphanumeric, SampleString};
@@ -53,6 +53,8 @@ pub struct Speaker {
     key: String,
     value: String,
     payload: String,
+    /// Shown with changes of lists: nothing else that is asked for here needs it.
+    token: Option<HeaderValue>,
     finder: Finder<'static>,
 }
 
@@ -64,8 +66,12 @@ struct Marks {
 }
 
 impl Speaker {
-    pub fn new(session: u32, args: &Bench) -> Self {
-        Self::of(session, args.protocol, args.consistency, args.value_size)
+    /// `token` is an `Authorization` header.
+    pub fn new(session: u32, args: &Bench, token: Option<HeaderValue>) -> Self {
+        Self {
+            token,
+            ..Self::of(session, args.protocol, args.consistency, args.value_size)
+        }
     }
 
     /// Marks keys and values, those with the session's name.
@@ -89,6 +95,7 @@ impl Speaker {
             key: String::new(),
             value: String::new(),
             payload: String::new(),
+            token: None,
             finder: Finder::new(PAYLOAD_FIELD),
         }
     }
@@ -117,6 +124,14 @@ impl Speaker {
     /// The next request, with the context so far.
     pub fn request(&mut self, kind: Kind) -> Result<Request<Full<Bytes>>, String> {
         self.choose_value();
+        let mut request = self.ask(kind)?;
+        if let (Protocol::Keys, Some(token)) = (self.protocol, &self.token) {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+
+    fn ask(&self, kind: Kind) -> Result<Request<Full<Bytes>>, String> {
         let (key, payload) = (self.key.as_str(), self.payload.as_str());
         let value = self.value.as_str();
         match (self.protocol, kind) {

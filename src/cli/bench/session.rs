@@ -41,7 +41,7 @@ struct History {
 impl Session {
     pub fn new(id: u32, shared: &Shared, phase: Phase, tally: &Rc<RefCell<Tally>>) -> Self {
         let args = Arc::clone(&shared.args);
-        let mut speaker = Speaker::new(id, &args);
+        let mut speaker = Speaker::new(id, &args, shared.token.clone());
         let history = shared.recorder.as_ref().map(|recorder| {
             // A phase begins with an empty context: its sessions are others.
             let name = match phase {
