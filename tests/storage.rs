@@ -248,10 +248,31 @@ mod opening {
     fn an_interrupted_creation_is_begun_again() {
         let dir = directory();
         drop(Disk::open(dir.path()).unwrap());
-        std::fs::rename(dir.path().join("data"), dir.path().join("data.new")).unwrap();
-        std::fs::remove_file(dir.path().join("data.new/version")).unwrap();
+        let new = dir.path().join("NEW");
+        std::fs::write(&new, "").unwrap();
+        std::fs::remove_file(dir.path().join("data/version")).unwrap();
         let disk = Disk::open(dir.path()).unwrap();
         assert_eq!(everything(&disk), Ok(Vec::new()));
+        assert!(!new.exists());
+        disk.commit(&[batch(&[("a", Some("1"))])]).unwrap();
+        drop(disk);
+        let disk = Disk::open(dir.path()).unwrap();
+        assert_eq!(everything(&disk).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_new_journal_does_not_grow_with_a_commit() {
+        let dir = directory();
+        let disk = Disk::open(dir.path()).unwrap();
+        let length = || {
+            let files = std::fs::read_dir(dir.path().join("data")).unwrap();
+            let mut files = files.map(|f| f.unwrap().path());
+            let journal = files.find(|f| f.extension().is_some_and(|e| e == "jnl"));
+            journal.unwrap().metadata().unwrap().len()
+        };
+        let before = length();
+        disk.commit(&[batch(&[("a", Some("1"))])]).unwrap();
+        assert_eq!(length(), before);
     }
 
     #[test]

@@ -106,18 +106,26 @@ pub fn config(
     data: &Path,
     shared: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Failure> {
+    let own = environment(address, all, k, data);
+    let of = |name: &str| own.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+    Config::from_env(|name| of(name).or_else(|| shared(name))).map_err(Failure::usage)
+}
+
+/// The same as the variables of a process of its own.
+pub fn environment(
+    address: SocketAddr,
+    all: &[SocketAddr],
+    k: u16,
+    data: &Path,
+) -> [(&'static str, String); 4] {
+    let view: Vec<String> = all.iter().map(ToString::to_string).collect();
     let dir = data.join(address.to_string());
-    Config::from_env(|name| match name {
-        "ip_port" => Some(address.to_string()),
-        "VIEW" => {
-            let view: Vec<String> = all.iter().map(ToString::to_string).collect();
-            Some(view.join(","))
-        }
-        "K" => Some(k.to_string()),
-        "DATA_DIR" => Some(dir.to_string_lossy().into_owned()),
-        _ => shared(name),
-    })
-    .map_err(Failure::usage)
+    [
+        ("ip_port", address.to_string()),
+        ("VIEW", view.join(",")),
+        ("K", k.to_string()),
+        ("DATA_DIR", dir.to_string_lossy().into_owned()),
+    ]
 }
 
 /// Says which port is in use before any node has touched its data.

@@ -126,9 +126,7 @@ fn run(command: Option<Command>) -> Outcome {
         Some(Command::BenchServer { bind }) => {
             runtime(Builder::new_multi_thread())?.block_on(serve::bare(bind))
         }
-        Some(Command::Report(args)) => {
-            runtime(Builder::new_multi_thread())?.block_on(report::report(args))
-        }
+        Some(Command::Report(args)) => client(report::report(args)),
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),

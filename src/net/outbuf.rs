@@ -69,6 +69,18 @@ impl OutBuf {
         self.peak = self.peak.max(self.tail.len());
     }
 
+    /// Pushes what is left of a frame of which the first `sent` bytes have been sent.
+    pub fn push_from(&mut self, frame: &Encoded, sent: usize) {
+        match frame {
+            Encoded::Small(bytes) if sent > 0 => {
+                self.tail.extend_from_slice(&bytes[sent..]);
+                self.len += bytes.len() - sent;
+                self.peak = self.peak.max(self.tail.len());
+            }
+            whole => self.push(whole),
+        }
+    }
+
     /// Lets `write` append to the end.
     pub fn append<E>(
         &mut self,

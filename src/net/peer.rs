@@ -17,7 +17,6 @@ use super::{
 use bytes::BytesMut;
 use std::{io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
@@ -75,8 +74,9 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<Shared>) 
                 if std::mem::replace(&mut ever_up, true) {
                     Stats::add(&shared.stats.reconnects, 1);
                 }
-                let up = Up::new(&link, &shared, greeted.incarnation);
-                let ended = converse(stream, &link, &shared).await;
+                let stream = Arc::new(stream);
+                let up = Up::new(&link, &shared, greeted.incarnation, &stream);
+                let ended = converse(&stream, &link, &shared).await;
                 drop(up);
                 ended
             }
@@ -112,8 +112,13 @@ struct Up<'a, R> {
 }
 
 impl<'a, R> Up<'a, R> {
-    fn new(link: &'a Link<R>, shared: &'a Shared, incarnation: u64) -> Self {
-        link.open(incarnation);
+    fn new(
+        link: &'a Link<R>,
+        shared: &'a Shared,
+        incarnation: u64,
+        stream: &Arc<TcpStream>,
+    ) -> Self {
+        link.open(incarnation, stream);
         shared.tell(link.member, PeerState::Up { incarnation });
         Self { link, shared }
     }
@@ -141,10 +146,9 @@ async fn connect<R>(link: &Link<R>, shared: &Shared) -> Result<(TcpStream, Greet
 
 /// Writes and reads until the connection ends. When the link is stopped, sends what is queued and waits for the
 /// answers still out, at most for `drain`.
-async fn converse<R: Payload>(mut stream: TcpStream, link: &Link<R>, shared: &Shared) -> Ended {
+async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Shared) -> Ended {
     let limits = &shared.config.limits;
     let stats = &shared.stats;
-    let (mut reader, mut writer) = stream.split();
     let mut input = BytesMut::new();
     let mut decoder = FrameDecoder::<(), (), R>::new(limits.frame_bytes);
     let encoder = FrameEncoder {
@@ -182,7 +186,7 @@ async fn converse<R: Payload>(mut stream: TcpStream, link: &Link<R>, shared: &Sh
                 link.refuse_more();
                 drain_until = Some(Instant::now() + limits.drain);
             }
-            written = writer.write(out.front()), if !out.is_empty() => {
+            written = write(stream, out.front()), if !out.is_empty() => {
                 match written {
                     Ok(0) => return Ended::ClosedByPeer,
                     Ok(n) => {
@@ -193,7 +197,7 @@ async fn converse<R: Payload>(mut stream: TcpStream, link: &Link<R>, shared: &Sh
                 }
                 watch.wrote = true;
             }
-            read = reader.read_buf(&mut input) => {
+            read = read(stream, &mut input) => {
                 match read {
                     Ok(0) => return Ended::ClosedByPeer,
                     Ok(n) => Stats::add(&stats.bytes_in, n as u64),
@@ -221,11 +225,31 @@ async fn converse<R: Payload>(mut stream: TcpStream, link: &Link<R>, shared: &Sh
                     Vital::Stalled => return Ended::Stalled,
                 }
                 if out.is_empty() {
-                    // One byte cannot be too long a body.
-                    let _ = out.append(|tail| encoder.ping(tail));
-                    Stats::add(&stats.frames_out, 1);
+                    link.ping(encoder);
                 }
             }
+        }
+    }
+}
+
+/// Writes as much as the connection takes, and at least a byte.
+async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+    }
+}
+
+/// Reads what has come; 0 bytes are the end.
+async fn read(stream: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
         }
     }
 }

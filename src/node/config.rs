@@ -17,6 +17,7 @@
 //! `PEER_PORT` is used, it has to lie at the same distance from `ip_port` on every node (with one
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
+use crate::council;
 use crate::protocol::view::{View, ViewError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub struct Config {
     pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
+    /// The council's settings: no variable changes them.
+    pub council: council::Config,
     peer_distance: i32,
 }
 
@@ -120,6 +123,7 @@ impl Config {
                 lookup("MAX_VALUE_BYTES"),
                 MAX_VALUE_BYTES,
             )?,
+            council: council::Config::default(),
             peer_distance,
         })
     }

@@ -1,9 +1,11 @@
-//! The thread that runs the replica: events in, effects out, in order.
+//! What runs the replica: events in, effects out, in order.
 //!
-//! It takes whatever has gathered in its queue, steps the replica through it and carries out the
-//! effects together: one batch for the committer, the new marks for the readers, then answers
-//! and messages. It never waits for the disk or the network.
+//! Its thread takes whatever has gathered in its queue (inbox.rs), steps the replica through it and carries
+//! out the effects together: one batch for the committer, the new marks for the readers, then answers
+//! and messages. It never waits for the disk or the network. What comes while nothing is queued is done at
+//! once, on the thread that brings it.
 
+use super::inbox::{Input, Intake};
 use super::member::MIN_FREE_BYTES;
 use super::reply::{Outbox, Ticket};
 use super::wire::Envelope;
@@ -14,6 +16,7 @@ use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Refusal};
 use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
 use crate::protocol::store::StoreError;
+use crate::protocol::version::Version;
 use crate::protocol::views::{CohortId, Views};
 use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
@@ -23,10 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
-/// Events that may wait before senders have to.
-const QUEUE: usize = 16_384;
-/// Events stepped through before effects are carried out.
-const ROUND: usize = 1_024;
+/// Writes that wait for the replica to be opened again, at most.
+const HELD: usize = 16_384;
+/// What is done at once has at most this many bytes, and this many versions.
+const LIGHT_BYTES: usize = 64 * 1024;
+const LIGHT_VERSIONS: usize = 16;
 /// A batch of this many operations is a sign of load.
 const BUSY_OPS: usize = 24;
 /// How long the next batch gathers then, beside the time that things take anyway.
@@ -35,19 +39,6 @@ const REST: Duration = Duration::from_micros(600);
 const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Without a client's request for this many ticks the node is not busy.
 const QUIET_TICKS: u32 = 10;
-/// Time between ticks.
-const TICK: Duration = Duration::from_millis(20);
-
-/// What the core is told.
-pub enum Input {
-    Event(Event<Ticket>),
-    /// Newer views, which are on disk already.
-    Views(Arc<Views>),
-    /// The committer could not store a batch.
-    StorageFailed(StoreError),
-    /// End, when everything that was taken is durable.
-    Stop,
-}
 
 /// What the council is to hear of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,50 +99,7 @@ pub struct Shared {
     pub version: watch::Sender<u64>,
 }
 
-/// The queue into the core.
-#[derive(Clone)]
-pub struct Inbox(mpsc::Sender<Input>);
-
-impl Inbox {
-    /// A queue, with its reading end for [`Core::spawn`].
-    #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Input>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self(sender), receiver)
-    }
-
-    /// Queues an event now; false when the queue is full or the core has ended.
-    #[must_use]
-    pub fn offer(&self, event: Event<Ticket>) -> bool {
-        self.0.try_send(Input::Event(event)).is_ok()
-    }
-
-    /// Queues an event when there is room.
-    pub async fn send(&self, event: Event<Ticket>) {
-        self.input(Input::Event(event)).await;
-    }
-
-    /// Queues an input when there is room.
-    pub async fn input(&self, input: Input) {
-        // The core ends only when the node does: nobody waits for what comes after.
-        let _ = self.0.send(input).await;
-    }
-
-    /// Tells the core to end, without waiting for anything.
-    pub fn stop(&self) {
-        if let Err(mpsc::error::TrySendError::Full(stop)) = self.0.try_send(Input::Stop) {
-            let inbox = self.clone();
-            std::thread::spawn(move || inbox.send_blocking(stop));
-        }
-    }
-
-    /// Queues an input, waiting for room on this thread.
-    pub fn send_blocking(&self, input: Input) {
-        let _ = self.0.blocking_send(input);
-    }
-}
-
-/// The core's thread and all that it owns.
+/// The replica and all that it works with.
 pub struct Core {
     replica: Replica<Arc<Disk>, Ticket>,
     setup: Setup,
@@ -176,6 +124,7 @@ pub struct Core {
     /// Since when the engine has had no room; moved on with each attempt to go on.
     full: Option<Instant>,
     failed: Option<StoreError>,
+    stopping: bool,
     /// Requests up to the last tick, and ticks since there was one.
     requests: u64,
     quiet: u32,
@@ -223,64 +172,86 @@ impl Core {
             restart_above: None,
             full: None,
             failed: None,
+            stopping: false,
             requests: 0,
             quiet: QUIET_TICKS,
         }
     }
 
-    /// Runs until told to stop. `Err` when the storage failed for good.
+    /// Runs until told to stop.
     ///
     /// # Errors
-    /// What made the storage fail.
-    pub fn run(mut self, mut inbox: mpsc::Receiver<Input>) -> Result<(), StoreError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|e| StoreError::Io {
-                what: "starting the replica's thread".into(),
-                detail: e.to_string(),
-            })?;
-        runtime.block_on(async {
-            let mut ticks = tokio::time::interval(TICK);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-            let mut inputs = Vec::with_capacity(ROUND);
-            let mut stopping = false;
-            self.carry_out();
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = ticks.tick() => {
-                        self.watch_clients();
-                        self.step(Event::Tick);
-                        self.go_on_when_there_is_room();
-                    }
-                    count = inbox.recv_many(&mut inputs, ROUND) => {
-                        stopping |= count == 0;
-                    }
-                }
-                for input in inputs.drain(..) {
-                    match input {
-                        Input::Event(Event::Persisted(no)) => self.persisted(no),
-                        Input::Event(event) => self.take(event),
-                        Input::Views(views) => self.learn(views),
-                        Input::StorageFailed(error) => self.storage_failed(error),
-                        Input::Stop => stopping = true,
-                    }
-                }
-                self.rest();
-                self.carry_out();
-                self.restart_if_due();
-                self.go_over_if_idle();
-                if let Some(error) = self.failed.take() {
-                    return Err(error);
-                }
-                // Stuck on a full disk there is nothing to wait for.
-                if stopping && (self.durable == self.submitted || self.full.is_some()) {
-                    return Ok(());
-                }
+    /// What made the storage fail for good.
+    pub fn run(mut self, intake: Intake) -> Result<(), StoreError> {
+        self.carry_out();
+        intake.run(self)?.committer.shutdown()
+    }
+
+    /// Takes inputs, and what is due when a tick has passed. Whether that was the end.
+    ///
+    /// # Errors
+    /// What made the storage fail for good.
+    pub(super) fn round(
+        &mut self,
+        tick: bool,
+        inputs: &mut Vec<Input>,
+    ) -> Result<bool, StoreError> {
+        if tick {
+            self.watch_clients();
+            self.step(Event::Tick);
+            self.go_on_when_there_is_room();
+        }
+        for input in inputs.drain(..) {
+            match input {
+                Input::Event(Event::Persisted(no)) => self.persisted(no),
+                Input::Event(event) => self.take(event),
+                Input::Views(views) => self.learn(views),
+                Input::StorageFailed(error) => self.storage_failed(error),
+                Input::Stop => self.stopping = true,
             }
-        })?;
-        self.committer.shutdown()
+        }
+        self.rest();
+        self.carry_out();
+        self.restart_if_due();
+        self.go_over_if_idle();
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        // Stuck on a full disk there is nothing to wait for.
+        Ok(self.stopping && (self.durable == self.submitted || self.full.is_some()))
+    }
+
+    /// Takes an event with nothing queued before it; gives it back when it has to be queued as well: it takes long, or
+    /// there is more to be seen to than the replica.
+    pub(super) fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
+        let plain = self.next.is_none() && self.restart_above.is_none() && self.full.is_none();
+        let light = match &event {
+            Event::Write { value, .. } => value.as_ref().is_none_or(|v| v.len() <= LIGHT_BYTES),
+            Event::Message { message, .. } => match message {
+                Message::Append(append) => {
+                    let bytes = append.versions.iter().map(Version::size).sum::<usize>();
+                    append.versions.len() <= LIGHT_VERSIONS && bytes <= LIGHT_BYTES
+                }
+                Message::Ack(_) => true,
+                _ => false,
+            },
+            // Under load the next batch is to gather.
+            Event::Persisted(_) => self.submitted_ops < BUSY_OPS,
+            Event::Read { .. } => true,
+            Event::Down(_) | Event::DiskFull(_) | Event::Busy(_) | Event::Tick => false,
+        };
+        if !plain || !light || self.stopping || self.failed.is_some() {
+            return Some(event);
+        }
+        match event {
+            Event::Persisted(no) => {
+                self.persisted(no);
+                self.settled_ops = 0;
+            }
+            event => self.step(event),
+        }
+        self.carry_out();
+        None
     }
 
     /// Steps the replica, unless it is about to be opened again: then nothing new begins.
@@ -289,7 +260,7 @@ impl Core {
             return self.step(event);
         }
         match event {
-            Event::Write { ticket, .. } if self.held.len() >= QUEUE => {
+            Event::Write { ticket, .. } if self.held.len() >= HELD => {
                 self.outbox
                     .put(ticket, Answer::Refused(Refusal::Overloaded));
             }

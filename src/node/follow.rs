@@ -3,8 +3,8 @@
 //!
 //! The council tells its members. Whom it does not reach, such as a node that was removed while it was away, asks.
 
-use super::core::Input;
 use super::decided::Agreed;
+use super::inbox::Input;
 use super::member::Member;
 use super::peers::identity;
 use super::place::Place;

@@ -2,15 +2,16 @@
 //! part in the council, and the facade that HTTP handlers use.
 
 use super::config::Config;
-use super::core::{self, Clocks, Core, Inbox, Input, Report, Shared};
+use super::core::{self, Clocks, Core, Report, Shared};
 use super::decided::Decided;
 use super::fault::Switch;
 use super::forward::{self, Forwarder};
+use super::inbox::{Inbox, Input};
 use super::peers::{Links, Peers};
 use super::place::Place;
 use super::presence::Presence;
 use super::{StartError, follow, steer};
-use crate::council::{self, Council};
+use crate::council::Council;
 use crate::protocol::clock::{Clock, MAX_AHEAD_MS, Timestamp};
 use crate::protocol::context::Context;
 use crate::protocol::health::Health;
@@ -122,16 +123,8 @@ impl Member {
             disk: Arc::clone(&disk),
         });
         let (inbox, events) = Inbox::new();
-        let done = {
-            let inbox = inbox.clone();
-            move |result: Result<u64, StoreError>| {
-                inbox.send_blocking(match result {
-                    Ok(no) => Input::Event(Event::Persisted(no)),
-                    Err(error) => Input::StorageFailed(error),
-                });
-            }
-        };
-        let committer = Committer::start(disk, done)?;
+        let stored = inbox.clone();
+        let committer = Committer::start(disk, move |result| stored.stored(result))?;
         let (end, ended) = watch::channel(None);
         let member = Arc::new(Self {
             me,
@@ -182,7 +175,7 @@ impl Member {
     ) -> Result<mpsc::Sender<Report>, StartError> {
         let transport = Peers(Arc::downgrade(self));
         let dir = self.config.data_dir.join(COUNCIL_DIR);
-        let settings = council::Config::default();
+        let settings = self.config.council.clone();
         let council = Council::open(settings, self.me, transport, &dir).await?;
         let _ = self.council.set(council.clone());
         let (reports, heard) = mpsc::channel(REPORTS);

@@ -3,7 +3,8 @@
 //! ```text
 //! standby.rs   no member: it can be invited, and asks others what it is
 //! member.rs    a member at work
-//! core.rs      the replica's thread: events in, effects out
+//! core.rs      what runs the replica: events in, effects out
+//! inbox.rs     the way into the core: at once, or through its queue
 //! forward.rs   operations on their way to a replica, and what other nodes ask
 //! follow.rs    newer views: heard of, stored, gone over to
 //! steer.rs     what a member does for the council
@@ -27,6 +28,7 @@ mod fault;
 mod follow;
 mod force;
 mod forward;
+mod inbox;
 mod inspect;
 mod keys;
 mod member;

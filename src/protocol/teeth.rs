@@ -37,6 +37,8 @@ rules! {
     OrderByWallClock,
     /// A write is shown and acknowledged when one replica has it.
     ShowOneCopy,
+    /// A write is shown and acknowledged when a peer has it on its disk, though its writer has not.
+    ShowUndurable,
     /// A write that is not exposed is read.
     ShowHidden,
     /// A replica confirms writes that are not on its disk yet.

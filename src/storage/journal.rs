@@ -24,8 +24,12 @@
 //! been acknowledged; so does a journal from which whole commits were cut at the end. Nothing on one
 //! disk can tell: only the other replicas can, and do.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use super::engine_error::from_io;
 use super::format::Identity;
@@ -77,8 +81,8 @@ pub fn check_and_repair(engine_dir: &Path, identity: &Identity) -> Result<Option
     let mut last: Option<JournalBatch> = None;
     let mut torn: Option<(PathBuf, usize)> = None;
     for path in files(engine_dir)? {
-        let mut bytes = std::fs::read(&path)
-            .map_err(|e| from_io(&format!("reading {}", path.display()), &e))?;
+        let mut bytes =
+            read(&path).map_err(|e| from_io(&format!("reading {}", path.display()), &e))?;
         // The engine extends a new file with zeros; a batch never ends with one.
         bytes.truncate(bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1));
         let mut at = 0;
@@ -117,6 +121,23 @@ pub fn check_and_repair(engine_dir: &Path, identity: &Identity) -> Result<Option
         cut(&path, at).map_err(|e| from_io(&format!("cutting {}", path.display()), &e))?;
     }
     Ok(last.map(|batch| batch.mark.number))
+}
+
+/// A file up to where anything was written: most of a new journal is a hole.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut end = 0;
+    loop {
+        match seek(&file, SeekFrom::Data(end)) {
+            Ok(data) => end = seek(&file, SeekFrom::Hole(data))?,
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut bytes = Vec::new();
+    seek(&file, SeekFrom::Start(0))?;
+    Read::by_ref(&mut file).take(end).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The journals, oldest first.

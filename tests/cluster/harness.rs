@@ -2,9 +2,12 @@
 //! to kill it or to make it stand still.
 
 use crate::common;
+use causeway::council;
 use causeway::node::config::Config;
 use causeway::node::status::Status;
-use causeway::node::{self, RunError, Running};
+use causeway::node::{self, RunError, Running, StartError};
+use causeway::protocol::replica::OpenError;
+use causeway::protocol::store::StoreError;
 use causeway::protocol::view::View;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::collections::BTreeMap;
@@ -50,6 +53,18 @@ pub async fn eventually(
     }
 }
 
+/// Time as far as this process gets any: while the machine lets it stand still, none passes.
+pub async fn awake(waits: impl Future<Output = ()>) -> Duration {
+    let mut waits = std::pin::pin!(waits);
+    let mut passed = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = &mut waits => return passed,
+            () = tokio::time::sleep(LOOK) => passed += LOOK,
+        }
+    }
+}
+
 /// An address whose port and peer port nobody uses, and what claims it as long as it is kept.
 ///
 /// A node that is down for a while has to find its ports free again. So all ports lie below those
@@ -79,6 +94,8 @@ pub struct Cluster {
     k: usize,
     /// Each node in a process of its own.
     apart: bool,
+    /// For nodes in this process.
+    council: council::Config,
 }
 
 /// A node's place: its address and disk, whether it runs or not.
@@ -179,6 +196,18 @@ impl Process {
     }
 }
 
+/// Whether somebody else has the disk.
+fn is_held(error: &RunError) -> bool {
+    let RunError::Start { error, .. } = error else {
+        return false;
+    };
+    let held = |store: &StoreError| matches!(store, StoreError::Locked { .. });
+    match error {
+        StartError::Open(OpenError::Store(store)) | StartError::Store(store) => held(store),
+        _ => false,
+    }
+}
+
 impl Cluster {
     /// `n` places, no node running yet.
     pub fn new(n: usize, k: usize) -> Self {
@@ -189,6 +218,7 @@ impl Cluster {
             spots,
             k,
             apart: false,
+            council: council::Config::default(),
         }
     }
 
@@ -208,6 +238,13 @@ impl Cluster {
     #[must_use]
     pub fn apart(mut self) -> Self {
         self.apart = true;
+        self
+    }
+
+    /// The same, in this process, with a snapshot of the council's log after so many entries.
+    #[must_use]
+    pub fn snapshot_every(mut self, entries: u64) -> Self {
+        self.council.snapshot_every = entries;
         self
     }
 
@@ -268,7 +305,9 @@ impl Cluster {
     /// The settings of a node.
     pub fn config(&self, node: usize) -> Config {
         let (spot, view) = (&self.spots[node], self.view_of(node));
-        common::config(spot.address, &view, spot.dir.path(), &spot.more())
+        let mut config = common::config(spot.address, &view, spot.dir.path(), &spot.more());
+        config.council = self.council.clone();
+        config
     }
 
     /// What a node's `VIEW` says.
@@ -284,9 +323,25 @@ impl Cluster {
         let life = if self.apart {
             Life::Apart(Process::spawn(self.command(node)))
         } else {
-            Life::Here(self.try_up(node).await.unwrap())
+            Life::Here(self.here(node).await)
         };
         self.spots[node].running = Some(life);
+    }
+
+    /// Starts a node in this process. One that was told to end gives up waiting for its disk after a while, and goes on
+    /// in the background: the end of a process would take it along.
+    async fn here(&self, node: usize) -> Running {
+        let began = Instant::now();
+        loop {
+            match self.try_up(node).await {
+                Ok(running) => return running,
+                Err(error) => {
+                    let waits = is_held(&error) && began.elapsed() < PATIENCE;
+                    assert!(waits, "{error}");
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Starts a node in this process, which may be refused.

@@ -88,6 +88,46 @@ fn who_lacks_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
 }
 
 #[test]
+fn who_does_not_know_a_view_yet_does_not_say_that_its_logs_are_finished() {
+    let mut c = Cluster::new(4, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let of = |c: &Cluster, partition| -> Vec<usize> {
+        let replicas = c.view().replicas(PartitionId(partition)).iter();
+        replicas.map(|m| usize::from(m.0)).collect()
+    };
+    let (here, other) = (of(&c, 0), of(&c, 1));
+    let (writer, late) = (here[0], here[1]);
+    // A node of the other partition goes: this one stays as it is, and one of its replicas does not hear of the view.
+    let number = c.change(Change::Remove(MemberId(other[1] as u16)));
+    for node in 0..4 {
+        c.run_ms(100);
+        if node != late {
+            c.tell(node);
+        }
+    }
+    c.run_ms(500);
+    c.enact(number);
+    for node in [writer, other[0], other[1]] {
+        c.tell(node);
+    }
+    assert_eq!(of(&c, 0), here);
+    // A write of the new view, in a log that ends before the late one has heard of the view.
+    let seen = c.put(writer, &key, Some("1"), &none);
+    assert!(seen.iter().all(|(log, _)| log.view() == number));
+    c.stop(writer);
+    c.start(writer);
+    c.run_ms(2_000);
+    c.tell(late);
+    for _ in 0..500 {
+        c.run_ms(1);
+        if let Ok(read) = c.get(late, &key, &seen) {
+            assert!(read.found.is_some(), "it is not there: {read:?}");
+        }
+    }
+    assert_eq!(c.value(late, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
 fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();

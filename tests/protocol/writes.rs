@@ -23,6 +23,57 @@ fn a_write_is_shown_and_acknowledged_at_its_second_copy() {
 }
 
 #[test]
+fn a_write_waits_for_its_own_disk_while_its_peer_has_it_already() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.nodes[0].disk_hangs = true;
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(200);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("1"));
+    assert_eq!(c.value(0, &key, &none), None);
+    assert!(c.written(ticket).is_none());
+    c.nodes[0].disk_hangs = false;
+    c.run_ms(5);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("1"));
+    assert_eq!(c.written(ticket).unwrap().copies, 2);
+}
+
+#[test]
+fn what_a_writer_lost_before_it_was_on_its_disk_comes_back_from_its_peer() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.nodes[0].disk_hangs = true;
+    c.write(0, &key, Some("1"), &none);
+    c.run_ms(20);
+    let seen = c.get(1, &key, &none).unwrap().context;
+    c.stop(0);
+    c.nodes[0].disk_hangs = false;
+    c.start(0);
+    c.run_ms(500);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+    let after = c.put(0, &key, Some("2"), &seen);
+    c.run_ms(5);
+    assert_eq!(c.value(1, &key, &after).as_deref(), Some("2"));
+}
+
+#[test]
+fn a_delete_that_is_asked_of_a_second_replica_does_not_find_itself_done() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    let stamp = c.stamp(0, &seen);
+    let first = c.write_as(0, &key, None, &seen, stamp);
+    c.run_ms(5);
+    assert!(c.written(first).is_some());
+    // No answer came in time: the same delete again, elsewhere.
+    let again = c.write_as(1, &key, None, &seen, stamp);
+    c.run_ms(5);
+    assert!(c.written(again).is_some());
+    let other = c.write(1, &key, None, &seen);
+    assert!(matches!(c.answer(other), Some(Answer::NothingToDelete(_))));
+}
+
+#[test]
 fn a_write_goes_with_one_copy_when_the_second_takes_too_long() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

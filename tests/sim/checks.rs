@@ -470,6 +470,15 @@ impl World {
                     self.ops[op].tombstone = write;
                 }
             }
+            Answer::NothingToDelete(context) => {
+                let there = self.version_at(node, &self.ops[op].key)?;
+                let own = self.ops[op].write.map(|w| self.oracle.writes[w].stamp);
+                // A later delete, which may not be durable yet, is another matter.
+                let found = own.filter(|own| there.is_some_and(|v| v.stamp == *own));
+                if found.is_some_and(|own| context.clock <= own.ts) {
+                    return Err(format!("op {op} finds its own delete at node {node}"));
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -17,7 +17,11 @@ use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
 use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup};
 use causeway::protocol::views::Views;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// To a replica a peer is dead after so long a silence, in microseconds.
+const DEAD_US: u64 = 500_000;
 
 /// Time between ticks, in microseconds.
 const TICK_US: u64 = 20_000;
@@ -77,8 +81,10 @@ pub struct Process {
     pub held: Vec<Held>,
     flushing: bool,
     publish_us: u64,
-    /// A connection ended since the last marks.
+    /// A connection ended, or somebody was heard after a silence, since the last marks.
     pub downed: bool,
+    /// When each peer was last heard.
+    heard: BTreeMap<MemberId, u64>,
 }
 
 /// A node.
@@ -208,6 +214,7 @@ impl World {
             flushing: false,
             publish_us: self.now,
             downed: false,
+            heard: BTreeMap::new(),
         });
         self.oracle.started(log)?;
         self.note(|| format!("m{node} starts as {log}"));
@@ -312,6 +319,10 @@ impl World {
                 incarnation,
                 message,
             } => {
+                if let Some(process) = &mut self.nodes[node].process {
+                    let before = process.heard.insert(from, now).unwrap_or(0);
+                    process.downed |= now - before >= DEAD_US;
+                }
                 let event = Event::Message {
                     from,
                     incarnation,

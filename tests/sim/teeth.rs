@@ -18,6 +18,7 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::StampBelowContext, 10),
     (Rule::OrderByWallClock, 10),
     (Rule::ShowOneCopy, 10),
+    (Rule::ShowUndurable, 10),
     (Rule::ShowHidden, 10),
     (Rule::ConfirmBeforeDurable, 10),
     (Rule::StableWithoutTheDead, 10),

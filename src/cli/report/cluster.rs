@@ -1,14 +1,16 @@
-//! A cluster in this process whose data is on the disk for as long as it runs.
+//! A cluster of processes whose data is on the disk for as long as it runs.
 
 use super::Kind;
 use crate::cli::client::{Node, Reply};
 use crate::cli::failure::{Failure, note};
 use crate::cli::local;
-use crate::node::{Running, launch};
 use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A change of the strategy, or the council's beginning, takes at most this long.
@@ -44,8 +46,45 @@ impl Drop for Place {
 /// Nodes that serve.
 pub struct Cluster {
     pub addresses: Vec<SocketAddr>,
-    running: Vec<Running>,
+    running: Vec<Process>,
     dir: PathBuf,
+}
+
+/// A node, which is killed when nobody needs it any more.
+struct Process(Child);
+
+impl Process {
+    fn start(environment: [(&str, String); 4], log: &Path) -> std::io::Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .env_clear()
+            .env("RUST_LOG", "warn")
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?)
+            .spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Has it end in order.
+    async fn end(mut self) -> std::io::Result<()> {
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        let began = Instant::now();
+        while self.0.try_wait()?.is_none() && began.elapsed() < PATIENCE {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Cluster {
@@ -56,14 +95,17 @@ impl Cluster {
             .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .collect();
         let dir = place.dir.join(format!("{nodes}-{k}"));
-        let configs = addresses
-            .iter()
-            .map(|address| local::config(*address, &addresses, k, &dir, |_| None));
-        let configs: Vec<_> = configs.collect::<Result<_, _>>()?;
-        configs.iter().try_for_each(local::free)?;
+        std::fs::create_dir_all(&dir)
+            .map_err(|e| Failure::not_done(format!("cannot make {}: {e}", dir.display())))?;
+        for address in &addresses {
+            local::free(&local::config(*address, &addresses, k, &dir, |_| None)?)?;
+        }
         let mut running = Vec::new();
-        for config in configs {
-            running.push(launch(config, 1).await.map_err(Failure::not_done)?);
+        for address in &addresses {
+            let environment = local::environment(*address, &addresses, k, &dir);
+            let log = dir.join(format!("{address}.log"));
+            let node = Process::start(environment, &log);
+            running.push(node.map_err(|e| Failure::not_done(format!("cannot start a node: {e}")))?);
         }
         local::all_ready(&addresses).await?;
         let cluster = Self {
@@ -137,7 +179,7 @@ impl Cluster {
     /// Ends all nodes, and removes what they had.
     pub async fn end(self) -> Result<(), Failure> {
         for running in self.running {
-            running.stop().await.map_err(Failure::not_done)?;
+            running.end().await.map_err(Failure::not_done)?;
         }
         std::fs::remove_dir_all(&self.dir)
             .map_err(|e| Failure::not_done(format!("cannot remove {}: {e}", self.dir.display())))
@@ -158,11 +200,41 @@ pub fn done(reply: Reply) -> Result<Reply, Failure> {
     }
 }
 
+/// Asks until it is not refused for now: a machine that stands still for a second is no reason to end. Also whether it
+/// was asked more than once.
+async fn patiently(
+    ask: impl AsyncFn() -> Result<Reply, Failure>,
+) -> Result<(Reply, bool), Failure> {
+    let (began, mut again) = (Instant::now(), false);
+    loop {
+        let reply = ask().await?;
+        if reply.status != 503 || began.elapsed() > PATIENCE {
+            return Ok((reply, again));
+        }
+        again = true;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Writes a key that is new.
 pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
     let body = json!({"key": key, "value": value});
-    let request = node.request(Method::POST, "/write").json(&body);
-    done(node.send(request).await?).map(drop)
+    let ask = async || {
+        let request = node.request(Method::POST, "/write").json(&body);
+        node.send(request).await
+    };
+    let (reply, again) = patiently(ask).await?;
+    // What was refused for now may have been written all the same.
+    match reply.status {
+        409 if again => Ok(()),
+        _ => done(reply).map(drop),
+    }
+}
+
+/// Reads a key that is there.
+pub async fn read_there(node: &Node, key: &str) -> Result<(), Failure> {
+    let (reply, _) = patiently(async || read(node, key).await).await?;
+    done(reply).map(drop)
 }
 
 /// Reads a key.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod.rs      the command
-//! cluster.rs  a cluster in this process, with data on the disk
+//! cluster.rs  a cluster of processes, with data on the disk
 //! faults.rs   nodes fail, and everything is read
 //! speed.rs    writes, reads, failing and recovering, timed
 //! page.rs     the page, in Markdown

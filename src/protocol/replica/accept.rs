@@ -173,7 +173,11 @@ impl<S: Store, T> Replica<S, T> {
             return self.answer(ticket, Answer::Declined(why, read.context));
         }
         let created = current.as_ref().is_none_or(|c| c.value.is_none());
-        if value.is_none() && created && self.nothing_to_delete(slot, current.as_ref(), &context) {
+        // The same write, asked of another replica before and replicated here since, is no reason to say that there is
+        // nothing to delete.
+        let again = current.as_ref().is_some_and(|c| c.stamp == stamp);
+        let absent = value.is_none() && created && !again;
+        if absent && self.nothing_to_delete(slot, current.as_ref(), &context) {
             let read = reads::answer(&self.marks(), current, &context, false);
             return self.answer(ticket, Answer::NothingToDelete(read.context));
         }
@@ -308,7 +312,12 @@ impl<S: Store, T> Replica<S, T> {
             }
             _ => own.applied,
         };
-        let upto = upto.min(own.applied);
+        // A peer may have it on its disk before this replica has.
+        let upto = if broken(Rule::ShowUndurable) {
+            upto
+        } else {
+            upto.min(own.applied)
+        };
         if upto > own.exposed
             && let Some(log) = self.logs.get_mut(&self.log)
         {

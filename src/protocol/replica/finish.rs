@@ -64,8 +64,10 @@ impl<S: Store, T> Replica<S, T> {
     /// A write that only its writer had is gone with that one's disk, and clients who have seen
     /// it name a log that nobody can ever supply. When everybody who shares a cohort has told, in its present
     /// incarnation, what it has, and takes nothing more from a writer's earlier incarnations, then
-    /// those of them that nobody named do not exist.
+    /// those of them that nobody named do not exist. Those that were opened under a view which is not known here are not
+    /// tracked whoever names them, so nothing is said of these.
     fn write_off_lost_logs(&mut self) {
+        let ahead = ids::incarnation(self.views.view.number + 1, 0);
         let mut lost = Vec::new();
         for (id, tie) in &self.ties {
             let met = self.met(*id);
@@ -82,6 +84,7 @@ impl<S: Store, T> Replica<S, T> {
                 let Some(closed) = newest.or(out.filter(|_| gone)) else {
                     continue;
                 };
+                let closed = closed.min(ahead);
                 let knows = |p: &Peer| p.open.get(member).is_some_and(|met| *met >= closed);
                 let known = self.finished.get(&(*id, *member)).map_or(0, |f| f.below);
                 if known < closed && (gone || self.peers_of(*id).all(|(_, p)| knows(p))) {

@@ -1,8 +1,9 @@
 //! The replica: one node's part in its partition, as a pure state machine.
 //!
 //! Events go in through [`Replica::step`]; [`Replica::flush`] hands out the effects: batches to
-//! persist in order, messages to send, answers to give. A write is shown, acknowledged and
-//! replicated only after [`Event::Persisted`] said that it is on disk.
+//! persist in order, messages to send, answers to give. A write is shown here and acknowledged
+//! only after [`Event::Persisted`] said that it is on disk; peers get it meanwhile, and confirm it
+//! when it is on theirs.
 //!
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
@@ -314,6 +315,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// What is to be done about the events since the last flush, in order.
     pub fn flush(&mut self) -> Vec<Effect<T>> {
+        self.pump_ahead();
         self.stage_batch();
         self.flush_early()
     }

@@ -1,8 +1,9 @@
 //! The own log, sent to every peer in order as it grows.
 //!
 //! A receiver never skips: what does not follow on what it has is answered with where it is, and
-//! the sender goes back. Only writes that are durable here are sent. A peer that is further back
-//! than the memory of recent writes reaches pulls the rest (pull.rs) and is streamed to again.
+//! the sender goes back. A write goes out at once, while it is being stored here, to a peer that has
+//! confirmed all before it; else with those that have become durable meanwhile. A peer that is further
+//! back than the memory of recent writes reaches pulls the rest (pull.rs) and is streamed to again.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::{Ack, Append, Message};
@@ -75,21 +76,41 @@ impl Tail {
 }
 
 impl<S: Store, T> Replica<S, T> {
-    /// Sends what can be sent to every live peer.
+    /// Sends what is durable here to every live peer.
     pub(super) fn pump_all(&mut self) {
-        let Some(tie) = self.own_tie() else {
+        let (Some(tie), Some(own)) = (self.own_tie(), self.logs.get(&self.log)) else {
             return;
         };
-        let readers = tie.peers.clone();
+        let (readers, upto) = (tie.peers.clone(), own.applied);
         for peer in &readers {
-            self.pump(*peer);
+            self.pump(*peer, upto);
         }
         let acked = readers.iter().filter_map(|m| self.peers.get(m));
         let acked = acked.map(|p| p.stream.acked).min();
         self.tail.trim(acked.unwrap_or(u64::MAX));
     }
 
-    fn pump(&mut self, to: MemberId) {
+    /// Sends what is not durable here yet to peers with nothing on its way to them: they store it meanwhile. To the
+    /// others it goes with what follows, in fewer messages.
+    pub(super) fn pump_ahead(&mut self) {
+        let Some(upto) = self.logs.get(&self.log).map(|own| own.received) else {
+            return;
+        };
+        let idle = |m: &MemberId| {
+            let stream = self.peers.get(m).map(|p| p.stream);
+            stream.is_some_and(|s| s.sent == s.acked && s.sent < upto)
+        };
+        let tie = self.own_tie().filter(|_| self.opened);
+        let idle: Vec<_> = tie.map_or(Vec::new(), |t| {
+            t.peers.iter().copied().filter(|m| idle(m)).collect()
+        });
+        for peer in idle {
+            self.pump(peer, upto);
+        }
+    }
+
+    /// Sends writes up to a seq.
+    fn pump(&mut self, to: MemberId, upto: u64) {
         let now = self.now;
         let Some(own) = self.logs.get(&self.log).copied() else {
             return;
@@ -103,7 +124,7 @@ impl<S: Store, T> Replica<S, T> {
             stream.go_back(stream.acked, now.mono_us);
         }
         let mut messages = Vec::new();
-        while stream.sent < own.applied
+        while stream.sent < upto
             && (stream.inflight_bytes < WINDOW_BYTES || stream.sent == stream.acked)
         {
             let Some(tail) = self.tail.after(stream.sent) else {
@@ -111,7 +132,7 @@ impl<S: Store, T> Replica<S, T> {
             };
             let mut versions = Vec::new();
             let mut bytes = 0;
-            for version in tail.take_while(|v| v.dot.seq <= own.applied) {
+            for version in tail.take_while(|v| v.dot.seq <= upto) {
                 if bytes > 0 && bytes + version.size() > CHUNK_BYTES {
                     break;
                 }

@@ -1,0 +1,304 @@
+//! The way into the core: what finds it with nothing to do is done at once, on the thread that brings it; all else goes
+//! through a queue to the core's own thread.
+//!
+//! To hand something to a thread that sleeps takes some 40 us, and a write passes through several: here, at
+//! its peer, and back. Done at once, a client that is alone waits half as long. Under load things are queued as soon as
+//! one meets another, and the more there are, the less each one costs.
+//!
+//! Nothing is done at once while anything is queued, so what one sender brings is taken in its order.
+
+use super::core::Core;
+use super::reply::Ticket;
+use crate::protocol::replica::Event;
+use crate::protocol::store::StoreError;
+use crate::protocol::views::Views;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Events that may wait before senders have to.
+const QUEUE: usize = 16_384;
+/// Events stepped through before effects are carried out.
+const ROUND: usize = 1_024;
+/// Time between ticks.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What the core is told.
+pub enum Input {
+    Event(Event<Ticket>),
+    /// Newer views, which are on disk already.
+    Views(Arc<Views>),
+    /// The committer could not store a batch.
+    StorageFailed(StoreError),
+    /// End, when everything that was taken is durable.
+    Stop,
+}
+
+/// Where the core is, for whoever has something for it.
+#[derive(Default)]
+struct Desk {
+    /// `None` before the core runs, and after it has ended.
+    core: Mutex<Option<Core>>,
+    /// Inputs that were queued and are not done.
+    waiting: AtomicUsize,
+}
+
+/// The way in.
+#[derive(Clone)]
+pub struct Inbox {
+    queue: mpsc::Sender<Input>,
+    desk: Arc<Desk>,
+}
+
+/// The core's end of it.
+pub struct Intake {
+    queue: mpsc::Receiver<Input>,
+    desk: Arc<Desk>,
+}
+
+impl Inbox {
+    /// Both ends.
+    #[must_use]
+    pub fn new() -> (Self, Intake) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let desk = Arc::<Desk>::default();
+        let intake = Intake {
+            queue: receiver,
+            desk: Arc::clone(&desk),
+        };
+        let queue = sender;
+        (Self { queue, desk }, intake)
+    }
+
+    /// Does an event now or queues it; false when the queue is full or the core has ended.
+    #[must_use]
+    pub fn offer(&self, event: Event<Ticket>) -> bool {
+        match self.desk.take_now(event) {
+            None => true,
+            Some(event) => self.try_queue(Input::Event(event)),
+        }
+    }
+
+    /// Does an event now, or queues it when there is room.
+    pub async fn send(&self, event: Event<Ticket>) {
+        if let Some(event) = self.desk.take_now(event) {
+            self.input(Input::Event(event)).await;
+        }
+    }
+
+    /// Queues an input when there is room.
+    pub async fn input(&self, input: Input) {
+        // The core ends only when the node does: nobody waits for what comes after.
+        if let Ok(place) = self.queue.reserve().await {
+            self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+            place.send(input);
+        }
+    }
+
+    /// Tells the core to end, without waiting for anything.
+    pub fn stop(&self) {
+        if !self.try_queue(Input::Stop) && !self.queue.is_closed() {
+            let inbox = self.clone();
+            std::thread::spawn(move || inbox.queue_blocking(Input::Stop));
+        }
+    }
+
+    /// What the committer has to say: on its own thread, and waiting for room there.
+    pub fn stored(&self, result: Result<u64, StoreError>) {
+        let input = match result.map(|no| self.desk.take_now(Event::Persisted(no))) {
+            Ok(None) => return,
+            Ok(Some(event)) => Input::Event(event),
+            Err(error) => Input::StorageFailed(error),
+        };
+        self.queue_blocking(input);
+    }
+
+    fn try_queue(&self, input: Input) -> bool {
+        self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+        let queued = self.queue.try_send(input).is_ok();
+        if !queued {
+            self.desk.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        queued
+    }
+
+    fn queue_blocking(&self, input: Input) {
+        self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.queue.blocking_send(input).is_err() {
+            self.desk.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Desk {
+    /// Has the core take an event on this thread, if nobody else is at it and nothing is queued; else gives it back.
+    fn take_now(&self, event: Event<Ticket>) -> Option<Event<Ticket>> {
+        let idle = || self.waiting.load(Ordering::SeqCst) == 0;
+        if !idle() {
+            return Some(event);
+        }
+        let Ok(mut core) = self.core.try_lock() else {
+            return Some(event);
+        };
+        match core.as_mut() {
+            // Looked at again, now that nobody takes from the queue.
+            Some(core) if idle() => core.take_now(event),
+            _ => Some(event),
+        }
+    }
+
+    /// The core, for its own thread.
+    fn core(&self) -> Result<MutexGuard<'_, Option<Core>>, StoreError> {
+        self.core.lock().map_err(|_| StoreError::Io {
+            what: "the replica".into(),
+            detail: "a thread panicked while it was at it".into(),
+        })
+    }
+}
+
+impl Intake {
+    /// Runs a core until it is told to stop, and gives it back.
+    ///
+    /// # Errors
+    /// What made the storage fail for good.
+    pub fn run(self, core: Core) -> Result<Core, StoreError> {
+        let desk = Arc::clone(&self.desk);
+        *desk.core()? = Some(core);
+        let ended = self.serve();
+        // What the core has of this node ends with it.
+        let core = desk.core()?.take();
+        ended?;
+        core.ok_or_else(|| StoreError::Io {
+            what: "the replica".into(),
+            detail: "it is gone".into(),
+        })
+    }
+
+    fn serve(mut self) -> Result<(), StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| StoreError::Io {
+                what: "starting the replica's thread".into(),
+                detail: e.to_string(),
+            })?;
+        runtime.block_on(async {
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            let mut inputs = Vec::with_capacity(ROUND);
+            loop {
+                let tick = tokio::select! {
+                    biased;
+                    _ = ticks.tick() => true,
+                    // The committer can always send: there is no end before the core's.
+                    _ = self.queue.recv_many(&mut inputs, ROUND) => false,
+                };
+                let mut core = self.desk.core()?;
+                let Some(core) = core.as_mut() else {
+                    return Ok(());
+                };
+                let count = inputs.len();
+                let ended = core.round(tick, &mut inputs)?;
+                self.desk.waiting.fetch_sub(count, Ordering::SeqCst);
+                if ended {
+                    return Ok(());
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::{Clocks, Shared, new_start};
+    use super::*;
+    use crate::protocol::clock::Clock;
+    use crate::protocol::council::Council;
+    use crate::protocol::ids::{LogId, MemberId};
+    use crate::protocol::message::{Ack, Message};
+    use crate::protocol::replica::{Known, Setup};
+    use crate::protocol::view::View;
+    use crate::storage::{Committer, Disk};
+    use arc_swap::ArcSwap;
+    use std::path::Path;
+    use std::sync::atomic::AtomicU64;
+    use tokio::sync::watch;
+
+    fn core(dir: &Path, inbox: &Inbox) -> Core {
+        let view = View::first(&[([127, 0, 0, 1], 8081).into()], 1).unwrap();
+        let views = Arc::new(Council::first(view).views().clone());
+        let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
+        let disk = Arc::new(Disk::open(dir).unwrap());
+        let setup = Setup {
+            me: MemberId(0),
+            views: Arc::clone(&views),
+            start: new_start(clocks.wall_ms()),
+            above: 0,
+            trusted: false,
+            known: Known::default(),
+        };
+        let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks).unwrap();
+        let shared = Arc::new(Shared {
+            clocks,
+            clock,
+            marks: ArcSwap::from_pointee(replica.marks()),
+            requests: AtomicU64::new(0),
+            version: watch::Sender::new(views.version),
+            disk: Arc::clone(&disk),
+        });
+        let stored = inbox.clone();
+        let committer = Committer::start(disk, move |result| stored.stored(result)).unwrap();
+        let (reports, _) = mpsc::channel(1);
+        Core::new(
+            replica,
+            setup,
+            shared,
+            committer,
+            Arc::new(|_, _| {}),
+            reports,
+        )
+    }
+
+    fn ack() -> Event<Ticket> {
+        let log = LogId {
+            member: MemberId(0),
+            incarnation: 1,
+        };
+        let ack = Ack {
+            log,
+            applied: 0,
+            received: 0,
+            gap: false,
+            met: 0,
+        };
+        Event::Message {
+            from: MemberId(1),
+            incarnation: 1,
+            message: Message::Ack(ack),
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_at_once_while_something_is_queued_or_somebody_is_at_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inbox, intake) = Inbox::new();
+        let core = core(dir.path(), &inbox);
+        assert!(inbox.offer(ack()), "before it runs");
+        assert_eq!(intake.queue.len(), 1);
+        *inbox.desk.core.lock().unwrap() = Some(core);
+        assert!(inbox.offer(ack()), "behind another");
+        assert_eq!(intake.queue.len(), 2);
+        inbox.desk.waiting.store(0, Ordering::SeqCst);
+        assert!(inbox.offer(ack()), "alone");
+        assert_eq!(intake.queue.len(), 2);
+        let busy = inbox.desk.core.lock().unwrap();
+        assert!(inbox.offer(ack()), "beside another");
+        assert_eq!(intake.queue.len(), 3);
+        drop(busy);
+        inbox.desk.waiting.store(0, Ordering::SeqCst);
+        assert!(inbox.offer(Event::Tick), "not at once whenever it comes");
+        assert_eq!(intake.queue.len(), 4);
+        inbox.desk.core.lock().unwrap().take();
+    }
+}
