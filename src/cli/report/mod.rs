@@ -18,6 +18,7 @@ mod speed;
 use super::failure::{Failure, Outcome, note, print};
 use clap::Args;
 use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Args)]
 pub struct Report {
@@ -52,6 +53,18 @@ impl Kind {
 }
 
 pub async fn report(args: Report) -> Outcome {
+    let failed = |e| Failure::not_done(format!("cannot wait for signals: {e}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // Whatever ends it, its nodes and their data go with it.
+    tokio::select! {
+        outcome = measure(args) => outcome,
+        _ = interrupt.recv() => Err(Failure::not_done("interrupted")),
+        _ = terminate.recv() => Err(Failure::not_done("told to end")),
+    }
+}
+
+async fn measure(args: Report) -> Outcome {
     let out = args.out.with_extension("md");
     let plot = args.out.with_extension("svg");
     let place = cluster::Place::make(&args.data, args.port)?;
