@@ -445,3 +445,7 @@ impl<R> Drop for Reply<R> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -133,6 +133,8 @@ mod tests {
         })
         .unwrap();
         expected.extend_from_slice(b"end");
+        out.push_from(&Encoded::from(BytesMut::from(&b"begun"[..])), 2);
+        expected.extend_from_slice(b"gun");
         assert_eq!(out.len(), expected.len());
 
         let mut sent = Vec::new();
