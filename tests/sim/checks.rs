@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// How long an unacknowledged write is hidden while a second replica lives, in microseconds.
 const DEGRADE_US: u64 = 100_000;
+/// No message is on its way for longer, in microseconds.
+const IN_FLIGHT_US: u64 = 500_000;
 /// Every operation is answered within this time, in microseconds.
 const ANSWER_US: u64 = 1_000_000;
 
@@ -411,11 +413,15 @@ impl World {
                 };
                 let marks = self.nodes[node].process.as_ref().map(|p| &p.replica);
                 let holders = marks.map_or(Vec::new(), |r| self.replicas_at(&r.marks()));
-                let copies = holders
-                    .into_iter()
-                    // One that was lost after it confirmed the write is the one loss allowed for.
-                    .filter(|n| self.nodes[*n].lost || self.oracle.has(*n, write))
-                    .count();
+                // One that was lost after it confirmed the write is the one loss allowed for. It may serve again before its
+                // word from before has come here.
+                let confirmed = |n: usize| {
+                    let lost = self.oracle.lost.get(&(n, write));
+                    lost.is_some_and(|at| self.now < at + IN_FLIGHT_US)
+                };
+                let has =
+                    |n: &usize| self.nodes[*n].lost || self.oracle.has(*n, write) || confirmed(*n);
+                let copies = holders.into_iter().filter(has).count();
                 if copies < usize::from(written.copies) {
                     return Err(format!(
                         "I7: write {write} is said to have {} copies, it has {copies}",

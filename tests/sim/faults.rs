@@ -228,13 +228,16 @@ impl World {
         if down || alone || refilling || self.nodes[node].comparing {
             return false;
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut lost) = (Vec::new(), Vec::new());
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
             if w.gone || w.dots.is_empty() || !self.oracle.has(node, write) {
                 continue;
             }
             let copied = copy.is_some_and(|c| self.oracle.is_in(write, c));
+            if !copied {
+                lost.push(((node, write), self.now));
+            }
             let Ok(elsewhere) = self.is_kept_without(node, write) else {
                 return false;
             };
@@ -249,6 +252,7 @@ impl World {
         for write in gone {
             self.oracle.writes[write].gone = true;
         }
+        self.oracle.lost.extend(lost);
         true
     }
 

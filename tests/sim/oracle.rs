@@ -72,6 +72,8 @@ pub struct Oracle {
     started: BTreeSet<LogId>,
     /// The newest tombstone of each key that a replica has dropped.
     pub collected: BTreeMap<Key, Stamp>,
+    /// When writes were lost with a node's disk.
+    pub lost: BTreeMap<(usize, WriteId), u64>,
     /// How far each log is durable, by node.
     pub applied: BTreeMap<(usize, LogId), u64>,
 }
@@ -84,6 +86,7 @@ impl Oracle {
             dots: BTreeMap::new(),
             started: BTreeSet::new(),
             collected: BTreeMap::new(),
+            lost: BTreeMap::new(),
             applied: BTreeMap::new(),
         }
     }
