@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod status;
 mod view;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use failure::{CODES_HELP, Failure, Outcome, note};

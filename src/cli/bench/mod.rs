@@ -12,7 +12,6 @@ mod route;
 mod session;
 mod tally;
 mod targets;
-mod wire;
 mod workload;
 
 use super::client::{DEFAULT_NODE, TokenArg};

@@ -1,7 +1,7 @@
 //! The connections of one session, and which of its targets it asks next.
 
 use super::route::{Routes, Routing};
-use super::wire::Wire;
+use crate::cli::wire::Wire;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::net::SocketAddr;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// A change of the strategy, or the council's beginning, takes at most this long.
 const CHANGED_WITHIN: Duration = Duration::from_secs(60);
 /// A change of the strategy is answered after 10 s, whether it is done or not.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const LOOK: Duration = Duration::from_millis(50);
 
 /// Where clusters may be: a directory and a range of ports.
 pub struct Place {
@@ -200,41 +200,22 @@ pub fn done(reply: Reply) -> Result<Reply, Failure> {
     }
 }
 
-/// Asks until it is not refused for now: a machine that stands still for a second is no reason to end. Also whether it
-/// was asked more than once.
-async fn patiently(
-    ask: impl AsyncFn() -> Result<Reply, Failure>,
-) -> Result<(Reply, bool), Failure> {
-    let (began, mut again) = (Instant::now(), false);
-    loop {
-        let reply = ask().await?;
-        if reply.status != 503 || began.elapsed() > PATIENCE {
-            return Ok((reply, again));
-        }
-        again = true;
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Writes a key that is new.
+/// Writes a key that is new. What is refused for now is tried again: a machine that stands still for a second is no
+/// reason to end.
 pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
     let body = json!({"key": key, "value": value});
-    let ask = async || {
+    let (began, mut again) = (Instant::now(), false);
+    loop {
         let request = node.request(Method::POST, "/write").json(&body);
-        node.send(request).await
-    };
-    let (reply, again) = patiently(ask).await?;
-    // What was refused for now may have been written all the same.
-    match reply.status {
-        409 if again => Ok(()),
-        _ => done(reply).map(drop),
+        let reply = node.send(request).await?;
+        match reply.status {
+            // What was refused for now may have been written all the same.
+            409 if again => return Ok(()),
+            503 if began.elapsed() < PATIENCE => again = true,
+            _ => return done(reply).map(drop),
+        }
+        tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Reads a key that is there.
-pub async fn read_there(node: &Node, key: &str) -> Result<(), Failure> {
-    let (reply, _) = patiently(async || read(node, key).await).await?;
-    done(reply).map(drop)
 }
 
 /// Reads a key.

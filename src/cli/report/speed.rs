@@ -1,10 +1,17 @@
 //! Writes, reads, failing and recovering, timed on three nodes under both strategies.
 
 use super::Kind;
-use super::cluster::{Cluster, Place, done, read_there, write};
+use super::cluster::{Cluster, LOOK, PATIENCE, Place};
 use crate::cli::failure::Failure;
+use crate::cli::wire::Wire;
+use bytes::Bytes;
 use futures_util::future::try_join_all;
+use http_body_util::Full;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request};
+use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::task::LocalSet;
 
 /// Clients that work at the same time.
 pub const CLIENTS: usize = 32;
@@ -99,29 +106,60 @@ async fn timed(
     clients: usize,
     writing: bool,
 ) -> Result<Times, Failure> {
-    let work = (0..clients).map(|client| async move {
-        let node = cluster.at(client)?;
-        // The first request of a connection pays for the connection.
-        done(
-            node.send(node.request(reqwest::Method::GET, "/health"))
-                .await?,
-        )?;
-        Ok::<_, Failure>((client, node))
-    });
-    let ready = try_join_all(work).await?;
-    let began = Instant::now();
-    let work = ready.into_iter().map(|(client, node)| async move {
-        let mut took = Vec::new();
-        for i in (client..count).step_by(clients) {
-            let (key, began) = (format!("{name}-{i}"), Instant::now());
-            match writing {
-                true => write(&node, &key, "sixteen bytes...").await?,
-                false => read_there(&node, &key).await?,
+    let times = async {
+        let connect = (0..clients).map(|client| async move {
+            let at = cluster.addresses[client % cluster.addresses.len()];
+            let mut wire = Wire::connect(at).await.map_err(Failure::not_done)?;
+            // The first request of a connection pays for the connection.
+            answered(&mut wire, Method::GET, "/health", Bytes::new()).await?;
+            Ok::<_, Failure>((client, wire))
+        });
+        let ready = try_join_all(connect).await?;
+        let began = Instant::now();
+        let work = ready.into_iter().map(|(client, mut wire)| async move {
+            let mut took = Vec::new();
+            for i in (client..count).step_by(clients) {
+                let (key, began) = (format!("{name}-{i}"), Instant::now());
+                if writing {
+                    let body = json!({"key": key, "value": "sixteen bytes..."}).to_string();
+                    answered(&mut wire, Method::POST, "/write", body.into()).await?;
+                } else {
+                    let path = format!("/read/{key}");
+                    answered(&mut wire, Method::GET, &path, Bytes::new()).await?;
+                }
+                took.push(began.elapsed());
             }
-            took.push(began.elapsed());
+            Ok::<_, Failure>(took)
+        });
+        let took = try_join_all(work).await?;
+        Ok(Times::of(clients, took.concat(), began.elapsed()))
+    };
+    LocalSet::new().run_until(times).await
+}
+
+/// Asks until it is done. What is refused for now is tried again: that time counts as well.
+async fn answered(wire: &mut Wire, method: Method, path: &str, body: Bytes) -> Result<(), Failure> {
+    let (began, mut again) = (Instant::now(), false);
+    loop {
+        let request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body.clone()))
+            .map_err(Failure::not_done)?;
+        let (status, text) = wire.exchange(request).await.map_err(Failure::not_done)?;
+        match status.as_u16() {
+            200..300 => return Ok(()),
+            // What was refused for now may have been written all the same.
+            409 if again => return Ok(()),
+            503 if began.elapsed() < PATIENCE => again = true,
+            _ => {
+                let text = String::from_utf8_lossy(&text);
+                return Err(Failure::not_done(format!(
+                    "{method} {path}: {status}: {text}"
+                )));
+            }
         }
-        Ok::<_, Failure>(took)
-    });
-    let took = try_join_all(work).await?;
-    Ok(Times::of(clients, took.concat(), began.elapsed()))
+        tokio::time::sleep(LOOK).await;
+    }
 }
