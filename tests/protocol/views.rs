@@ -128,6 +128,36 @@ fn who_does_not_know_a_view_yet_does_not_say_that_its_logs_are_finished() {
 }
 
 #[test]
+fn who_is_alone_and_lost_its_disk_waits_for_those_who_held_its_slots() {
+    let mut c = Cluster::new(2, 2);
+    let mut seen = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        seen = c.put(0, key, Some("1"), &seen);
+    }
+    let number = c.change(Change::SetK(1));
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(number);
+    c.tell_all();
+    c.run_ms(200);
+    let alone = MemberId(1);
+    let of_it = |k: &&Key| c.view().replicas(c.view().partition_of_key(k)) == [alone];
+    let key = keys.iter().find(of_it).unwrap().clone();
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(3_000);
+    assert!(!c.serves(1), "node 0 may have what it lost");
+    c.heal();
+    c.run_ms(1_000);
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+    assert!(c.views_settle());
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
 fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();

@@ -244,16 +244,18 @@ impl<S: Store, T> Replica<S, T> {
         self.ties.get(&id).is_some_and(|t| t.filled.is_some())
     }
 
-    /// Whether something that is to be served here alone may still come from those who held it before.
-    fn may_be_filled(&self, waited: bool) -> bool {
+    /// Whether something that is to be served here alone may still come from those who held it before. Only their word
+    /// that they have nothing ends the wait: who is silent may have what was acknowledged.
+    fn may_be_filled(&self) -> bool {
         let Some(own) = self.own_tie() else {
             return false;
         };
         self.ties.values().any(|tie| {
             let before = tie.cohort.until.is_some() && tie.part.meets(&own.part);
             let lacking = before && tie.filled.is_none();
-            let mut suppliers = tie.suppliers.iter().filter_map(|m| self.peers.get(m));
-            lacking && (!waited || suppliers.any(|p| p.alive(self.now)))
+            let mut suppliers = tie.suppliers.iter().map(|m| self.peers.get(m));
+            let nothing = |p: &Peer| p.incarnation.is_some() && p.alive(self.now) && p.empty;
+            lacking && !suppliers.all(|p| p.is_some_and(nothing))
         })
     }
 
@@ -277,7 +279,7 @@ impl<S: Store, T> Replica<S, T> {
         let ready = if self.is_alone() || self.recovery.fetched || broken(Rule::ServeEmpty) {
             true
         } else if others == 0 && !self.recovery.intact {
-            !self.may_be_filled(waited)
+            !self.may_be_filled()
         } else if self.recovery.intact {
             self.recovery.trusted
                 || waited
@@ -289,7 +291,7 @@ impl<S: Store, T> Replica<S, T> {
             let fresh = heard().filter(|p| p.fresh || p.serving).count();
             // Empty, and so is everybody who answered. One may serve already, having been
             // the first to hear it from all.
-            all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled(waited)
+            all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled()
         };
         if !ready {
             return;
