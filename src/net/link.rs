@@ -2,8 +2,9 @@
 //! that wait for an answer.
 //!
 //! Callers push and wake the task; the task takes everything that is queued at once, so that many frames leave in
-//! one write. A message that finds nothing before it is written by its caller at once, which spares it the way through
-//! another thread. Time-outs of requests are kept by the task, so that a caller on whatever runtime needs no timer.
+//! one write. A message that finds nothing before it, and a request beside which no other is waiting, is written by its
+//! caller at once, which spares it the way through another thread. Time-outs of requests are kept by the task, so that a
+//! caller on whatever runtime needs no timer.
 
 use super::{
     config::Limits,
@@ -69,35 +70,26 @@ struct State<R> {
     earliest: Option<Instant>,
 }
 
-/// What a frame found that was queued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Queue {
-    WasEmpty,
-    HadOthers,
-}
-
 impl<R> State<R> {
     /// Writes a small frame that has nothing before it, if it is to leave at once; queues what the connection does not
-    /// take, and says so.
-    fn put(&mut self, frame: &Encoded, at_once: bool, stats: &Stats) -> Option<Queue> {
-        if !self.queue.is_empty() {
-            self.queue.push(frame);
-            return Some(Queue::HadOthers);
-        }
+    /// take. Whether anything is queued of it.
+    fn put(&mut self, frame: &Encoded, at_once: bool, stats: &Stats) -> bool {
+        let next = self.queue.is_empty() && !self.writing;
         let written = match (&self.stream, frame) {
-            (Some(stream), Encoded::Small(bytes)) if at_once && !self.writing => {
-                // What is wrong with the connection its task finds out.
+            // What is wrong with the connection its task finds out.
+            (Some(stream), Encoded::Small(bytes)) if at_once && next => {
                 stream.try_write(bytes).unwrap_or(0)
             }
             _ => 0,
         };
         Stats::add(&stats.bytes_out, written as u64);
-        if written == frame.len() {
+        let all = written == frame.len();
+        if all {
             Stats::add(&stats.frames_out, 1);
-            return None;
+        } else {
+            self.queue.push_from(frame, written);
         }
-        self.queue.push_from(frame, written);
-        Some(Queue::WasEmpty)
+        !all
     }
 }
 
@@ -173,20 +165,19 @@ impl<R> Link<R> {
     /// Sends a message that is already a frame, or queues it; what cannot be queued now is dropped and counted.
     pub fn send(&self, frame: &Encoded) -> Result<(), SendError> {
         let mut state = self.lock();
-        let room = self.room(&state, frame.len());
-        let mut queued = None;
-        if room.is_ok() {
-            queued = state.put(frame, true, &self.stats);
-            state.queued.messages += usize::from(queued.is_some());
+        if let Err(error) = self.room(&state, frame.len()) {
+            drop(state);
+            self.count_dropped(1);
+            return Err(error);
         }
+        let empty = state.queue.is_empty();
+        let queued = state.put(frame, true, &self.stats);
+        state.queued.messages += usize::from(queued);
         drop(state);
-        if queued == Some(Queue::WasEmpty) {
+        if queued && empty {
             self.wake.notify_one();
         }
-        if room.is_err() {
-            self.count_dropped(1);
-        }
-        room
+        Ok(())
     }
 
     /// Encodes a message, outside of any lock. Says at once if the peer is down.
@@ -231,14 +222,13 @@ impl<R> Link<R> {
             state.earliest = Some(deadline);
         }
         // Beside others it leaves with those that follow, in fewer system calls.
-        let alone = state.pending.is_empty();
+        let (alone, empty) = (state.pending.is_empty(), state.queue.is_empty());
         state.pending.insert(id, Waiting { answer, deadline });
         let queued = state.put(&frame, alone, &self.stats);
-        state.queued.requests += usize::from(queued.is_some());
+        state.queued.requests += usize::from(queued);
         drop(state);
         // A task that has been woken already looks at the queue again before it sleeps.
-        let wake = sooner || queued == Some(Queue::WasEmpty);
-        if wake {
+        if sooner || (queued && empty) {
             self.wake.notify_one();
         }
         Ok(Reply {

@@ -99,6 +99,27 @@ pub struct Shared {
     pub version: watch::Sender<u64>,
 }
 
+impl Shared {
+    /// What a replica that has just been opened shares.
+    #[must_use]
+    pub fn of(
+        replica: &Replica<Arc<Disk>, Ticket>,
+        disk: Arc<Disk>,
+        clock: Arc<Clock>,
+        clocks: Clocks,
+    ) -> Self {
+        let marks = replica.marks();
+        Self {
+            clocks,
+            clock,
+            disk,
+            requests: AtomicU64::new(0),
+            version: watch::Sender::new(marks.views.version),
+            marks: ArcSwap::from_pointee(marks),
+        }
+    }
+}
+
 /// The replica and all that it works with.
 pub struct Core {
     replica: Replica<Arc<Disk>, Ticket>,

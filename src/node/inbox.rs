@@ -166,7 +166,7 @@ impl Intake {
         let desk = Arc::clone(&self.desk);
         *desk.core()? = Some(core);
         let ended = self.serve();
-        // What the core has of this node ends with it.
+        // The committer in it has an inbox, which would keep it.
         let core = desk.core()?.take();
         ended?;
         core.ok_or_else(|| StoreError::Io {
@@ -220,10 +220,7 @@ mod tests {
     use crate::protocol::replica::{Known, Setup};
     use crate::protocol::view::View;
     use crate::storage::{Committer, Disk};
-    use arc_swap::ArcSwap;
     use std::path::Path;
-    use std::sync::atomic::AtomicU64;
-    use tokio::sync::watch;
 
     fn core(dir: &Path, inbox: &Inbox) -> Core {
         let view = View::first(&[([127, 0, 0, 1], 8081).into()], 1).unwrap();
@@ -239,14 +236,7 @@ mod tests {
             known: Known::default(),
         };
         let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks).unwrap();
-        let shared = Arc::new(Shared {
-            clocks,
-            clock,
-            marks: ArcSwap::from_pointee(replica.marks()),
-            requests: AtomicU64::new(0),
-            version: watch::Sender::new(views.version),
-            disk: Arc::clone(&disk),
-        });
+        let shared = Arc::new(Shared::of(&replica, Arc::clone(&disk), clock, clocks));
         let stored = inbox.clone();
         let committer = Committer::start(disk, move |result| stored.stored(result)).unwrap();
         let (reports, _) = mpsc::channel(1);

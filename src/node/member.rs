@@ -24,9 +24,8 @@ use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::PartitionId;
 use crate::protocol::views::Views;
 use crate::storage::{Committer, CommitterStats, Disk};
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -114,14 +113,7 @@ impl Member {
             known: Known::default(),
         };
         let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
-        let shared = Arc::new(Shared {
-            clocks,
-            clock,
-            marks: ArcSwap::from_pointee(replica.marks()),
-            requests: AtomicU64::new(0),
-            version: watch::Sender::new(views.version),
-            disk: Arc::clone(&disk),
-        });
+        let shared = Arc::new(Shared::of(&replica, Arc::clone(&disk), clock, clocks));
         let (inbox, events) = Inbox::new();
         let stored = inbox.clone();
         let committer = Committer::start(disk, move |result| stored.stored(result))?;

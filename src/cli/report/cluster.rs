@@ -7,7 +7,6 @@ use crate::cli::local;
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,8 +15,8 @@ use std::time::{Duration, Instant};
 /// A change of the strategy, or the council's beginning, takes at most this long.
 const CHANGED_WITHIN: Duration = Duration::from_secs(60);
 /// A change of the strategy is answered after 10 s, whether it is done or not.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where clusters may be: a directory and a range of ports.
 pub struct Place {
@@ -54,28 +53,37 @@ pub struct Cluster {
 struct Process(Child);
 
 impl Process {
-    fn start(environment: [(&str, String); 4], log: &Path) -> std::io::Result<Self> {
+    fn start(environment: [(&str, String); 4]) -> std::io::Result<Self> {
+        // Nodes that fail on demand are missed by the others, and say what they do.
+        let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
         let child = Command::new(std::env::current_exe()?)
             .env_clear()
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", log)
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(log)?)
             .spawn()?;
         Ok(Self(child))
     }
 
     /// Has it end in order.
-    async fn end(mut self) -> std::io::Result<()> {
+    async fn end(mut self) -> Result<(), Failure> {
         if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
+            kill_process(pid, Signal::TERM).map_err(Failure::not_done)?;
         }
         let began = Instant::now();
-        while self.0.try_wait()?.is_none() && began.elapsed() < PATIENCE {
-            tokio::time::sleep(LOOK).await;
+        loop {
+            match self.0.try_wait().map_err(Failure::not_done)? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(Failure::not_done(format!("a node ended with {status}")));
+                }
+                None if began.elapsed() > PATIENCE => {
+                    return Err(Failure::not_done("a node does not end"));
+                }
+                None => tokio::time::sleep(LOOK).await,
+            }
         }
-        Ok(())
     }
 }
 
@@ -95,16 +103,13 @@ impl Cluster {
             .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .collect();
         let dir = place.dir.join(format!("{nodes}-{k}"));
-        std::fs::create_dir_all(&dir)
-            .map_err(|e| Failure::not_done(format!("cannot make {}: {e}", dir.display())))?;
         for address in &addresses {
             local::free(&local::config(*address, &addresses, k, &dir, |_| None)?)?;
         }
         let mut running = Vec::new();
         for address in &addresses {
             let environment = local::environment(*address, &addresses, k, &dir);
-            let log = dir.join(format!("{address}.log"));
-            let node = Process::start(environment, &log);
+            let node = Process::start(environment);
             running.push(node.map_err(|e| Failure::not_done(format!("cannot start a node: {e}")))?);
         }
         local::all_ready(&addresses).await?;
@@ -179,7 +184,7 @@ impl Cluster {
     /// Ends all nodes, and removes what they had.
     pub async fn end(self) -> Result<(), Failure> {
         for running in self.running {
-            running.end().await.map_err(Failure::not_done)?;
+            running.end().await?;
         }
         std::fs::remove_dir_all(&self.dir)
             .map_err(|e| Failure::not_done(format!("cannot remove {}: {e}", self.dir.display())))
@@ -200,22 +205,33 @@ pub fn done(reply: Reply) -> Result<Reply, Failure> {
     }
 }
 
-/// Writes a key that is new. What is refused for now is tried again: a machine that stands still for a second is no
-/// reason to end.
-pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
-    let body = json!({"key": key, "value": value});
+/// Asks until it is done, or refused for good: a machine that stands still for a second is no reason to end. `ask` gives
+/// the status of the reply and what it says.
+pub async fn until_done(
+    mut ask: impl AsyncFnMut() -> Result<(u16, String), Failure>,
+) -> Result<(), Failure> {
     let (began, mut again) = (Instant::now(), false);
     loop {
-        let request = node.request(Method::POST, "/write").json(&body);
-        let reply = node.send(request).await?;
-        match reply.status {
+        match ask().await? {
+            (200..300, _) => return Ok(()),
             // What was refused for now may have been written all the same.
-            409 if again => return Ok(()),
-            503 if began.elapsed() < PATIENCE => again = true,
-            _ => return done(reply).map(drop),
+            (409, _) if again => return Ok(()),
+            (503, _) if began.elapsed() < PATIENCE => again = true,
+            (_, said) => return Err(Failure::not_done(said)),
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Writes a key that is new.
+pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
+    let body = json!({"key": key, "value": value});
+    until_done(async || {
+        let request = node.request(Method::POST, "/write").json(&body);
+        let reply = node.send(request).await?;
+        Ok((reply.status, reply.error()))
+    })
+    .await
 }
 
 /// Reads a key.

@@ -1,7 +1,7 @@
 //! Writes, reads, failing and recovering, timed on three nodes under both strategies.
 
 use super::Kind;
-use super::cluster::{Cluster, LOOK, PATIENCE, Place};
+use super::cluster::{Cluster, Place, until_done};
 use crate::cli::failure::Failure;
 use crate::cli::wire::Wire;
 use bytes::Bytes;
@@ -137,10 +137,9 @@ async fn timed(
     LocalSet::new().run_until(times).await
 }
 
-/// Asks until it is done. What is refused for now is tried again: that time counts as well.
+/// Asks until it is done: the time for what is tried again counts as well.
 async fn answered(wire: &mut Wire, method: Method, path: &str, body: Bytes) -> Result<(), Failure> {
-    let (began, mut again) = (Instant::now(), false);
-    loop {
+    until_done(async || {
         let request = Request::builder()
             .method(&method)
             .uri(path)
@@ -148,18 +147,11 @@ async fn answered(wire: &mut Wire, method: Method, path: &str, body: Bytes) -> R
             .body(Full::new(body.clone()))
             .map_err(Failure::not_done)?;
         let (status, text) = wire.exchange(request).await.map_err(Failure::not_done)?;
-        match status.as_u16() {
-            200..300 => return Ok(()),
-            // What was refused for now may have been written all the same.
-            409 if again => return Ok(()),
-            503 if began.elapsed() < PATIENCE => again = true,
-            _ => {
-                let text = String::from_utf8_lossy(&text);
-                return Err(Failure::not_done(format!(
-                    "{method} {path}: {status}: {text}"
-                )));
-            }
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+        let text = String::from_utf8_lossy(&text);
+        Ok((
+            status.as_u16(),
+            format!("{method} {path}: {status}: {text}"),
+        ))
+    })
+    .await
 }
