@@ -12,10 +12,13 @@ use openraft::{
 };
 use tokio::sync::watch;
 
+use super::compact::Growth;
 use super::disk::{Snapshots, fatal};
+use super::group::Proposal;
 use super::machine::Machine;
+use super::network::entry_size;
 use super::sessions::{Known, Sessions};
-use super::types::{Answer, Entry, Group, LogId, Membership, Proposal, SnapshotMeta, Types};
+use super::types::{Answer, Encoded, Entry, LogId, Membership, SnapshotMeta, Types};
 
 type Failure = StorageError<u64>;
 
@@ -88,6 +91,7 @@ pub struct Applier<M: Machine> {
     shown: Shown<M>,
     at: At,
     snapshots: Snapshots,
+    growth: Growth,
 }
 
 /// What a snapshot holds beside the machine.
@@ -109,10 +113,13 @@ impl<M: Machine> Applier<M> {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn open(snapshots: Snapshots) -> Result<Self, Failure> {
+    pub async fn open(snapshots: Snapshots, growth: Growth) -> Result<Self, Failure> {
         let (machine, at) = match snapshots.load().await.map_err(cannot_read)? {
-            Some((meta, data)) => decode(&meta, &data)
-                .map_err(|error| fatal(subject(&meta), ErrorVerb::Read, &error))?,
+            Some((meta, data)) => {
+                growth.snapshot(data.len());
+                decode(&meta, &data)
+                    .map_err(|error| fatal(subject(&meta), ErrorVerb::Read, &error))?
+            }
             None => (
                 M::default(),
                 At {
@@ -126,6 +133,7 @@ impl<M: Machine> Applier<M> {
             shown: Shown::new(machine, at.next()),
             at,
             snapshots,
+            growth,
         })
     }
 
@@ -135,25 +143,32 @@ impl<M: Machine> Applier<M> {
     }
 }
 
-fn apply_one<M: Machine>(machine: &mut M, sessions: &mut Sessions, proposal: &Proposal) -> Answer {
-    match sessions.look(proposal) {
+fn apply_one<M: Machine>(
+    machine: &mut M,
+    sessions: &mut Sessions,
+    proposal: Result<Proposal<'_>, postcard::Error>,
+) -> Answer {
+    // The same bytes on every node: what cannot be read here is left out everywhere.
+    let unreadable = |error: postcard::Error| Answer::Unreadable(error.to_string());
+    let Proposal { header, command } = match proposal {
+        Ok(proposal) => proposal,
+        Err(error) => return unreadable(error),
+    };
+    match sessions.look(&header) {
         Known::Applied(outcome) => return Answer::Outcome(outcome),
         Known::Past => return Answer::Past,
         Known::New => {}
     }
-    // The same bytes on every node: what cannot be read here is left out everywhere.
-    let command = match postcard::from_bytes(&proposal.command) {
+    let command = match postcard::from_bytes(command) {
         Ok(command) => command,
-        Err(error) => return Answer::Unreadable(error.to_string()),
+        Err(error) => return unreadable(error),
     };
-    let outcome = machine.apply(command);
-    match postcard::to_stdvec(&outcome) {
-        Ok(bytes) => {
-            let bytes = Bytes::from(bytes);
-            sessions.applied(proposal, bytes.clone());
-            Answer::Outcome(bytes)
+    match postcard::to_extend(&machine.apply(command), Encoded::new()) {
+        Ok(outcome) => {
+            sessions.applied(&header, outcome.clone());
+            Answer::Outcome(outcome)
         }
-        Err(error) => Answer::Unreadable(error.to_string()),
+        Err(error) => unreadable(error),
     }
 }
 
@@ -182,14 +197,15 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let mut answers = Vec::new();
         for entry in entries {
             self.at.last = Some(entry.log_id);
+            self.growth.add(entry_size(&entry));
             let next = entry.log_id.index + 1;
             answers.push(match entry.payload {
                 EntryPayload::Blank => self.shown.change(next, |_| Vec::new()),
-                EntryPayload::Normal(Group(proposals)) => {
+                EntryPayload::Normal(group) => {
                     // A snapshot that is being built holds the other copy.
                     let sessions = Arc::make_mut(&mut self.at.sessions);
                     self.shown.change(next, |machine| {
-                        let proposals = proposals.iter();
+                        let proposals = group.proposals();
                         proposals.map(|p| apply_one(machine, sessions, p)).collect()
                     })
                 }
@@ -203,7 +219,9 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder<M> {
+        self.growth.restart();
         Builder {
+            growth: self.growth.clone(),
             machine: self.shown.look(M::clone),
             at: self.at.clone(),
             snapshots: self.snapshots.clone(),
@@ -222,12 +240,15 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let data = snapshot.into_inner();
         let (machine, at) =
             decode(meta, &data).map_err(|error| fatal(subject(meta), ErrorVerb::Read, &error))?;
+        let bytes = data.len();
         self.snapshots
             .save(meta, Bytes::from(data))
             .await
             .map_err(|error| fatal(subject(meta), ErrorVerb::Write, &error))?;
         self.shown.change(at.next(), |shown| *shown = machine);
         self.at = at;
+        self.growth.restart();
+        self.growth.snapshot(bytes);
         Ok(())
     }
 
@@ -245,6 +266,7 @@ pub struct Builder<M> {
     machine: M,
     at: At,
     snapshots: Snapshots,
+    growth: Growth,
 }
 
 impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
@@ -265,6 +287,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
         let data = Bytes::from(data);
         let saved = self.snapshots.save(&meta, data.clone()).await;
         saved.map_err(|e| failed(&e))?;
+        self.growth.snapshot(data.len());
         Ok(Snapshot {
             meta,
             snapshot: Box::new(Cursor::new(data.into())),

@@ -25,9 +25,10 @@ pub struct Config {
     pub patience: Duration,
     /// A voter that has not been heard of for this long is replaced by a node that is alive. From 1 s.
     pub dead_after: Duration,
-    /// Log entries between two snapshots, from 1. As many stay in the log after a snapshot, for nodes that are a little
-    /// behind; those further behind are sent the snapshot.
-    pub snapshot_every: u64,
+    /// Bytes of the log between two snapshots, at least; as many as the last snapshot has, if that is more. The part
+    /// between the last two stays in the log, for nodes that are a little behind; those further behind are sent the
+    /// snapshot.
+    pub snapshot_after: u64,
 }
 
 impl Default for Config {
@@ -35,7 +36,7 @@ impl Default for Config {
         Self {
             patience: Duration::from_secs(5),
             dead_after: Duration::from_secs(10),
-            snapshot_every: 4096,
+            snapshot_after: 32 << 20,
         }
     }
 }

@@ -10,10 +10,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::group::Group;
 use super::leader::{GROUP, GROUP_BYTES};
-use super::network::{self, CallError, Reply, Request};
+use super::network::{self, CallError, Refusal, Reply, Request};
 use super::transport::{Transport, TransportError};
-use super::types::Proposal;
+use super::types::Answer;
 use crate::protocol::ids::MemberId;
 
 /// Calls to one leader that are under way, at most.
@@ -22,8 +23,11 @@ const CALLS: usize = 2;
 const QUEUE: usize = 8192;
 
 /// What became of a proposal that was sent.
+#[derive(Clone)]
 pub enum Delivery {
-    Answered(Reply),
+    Answered(Answer),
+    /// By the leader: not done.
+    Refused(Refusal),
     /// It certainly did not arrive.
     NotSent,
     /// It may have arrived.
@@ -32,7 +36,7 @@ pub enum Delivery {
 
 struct Parcel {
     to: MemberId,
-    proposal: Proposal,
+    proposal: Group,
     back: oneshot::Sender<Delivery>,
 }
 
@@ -57,7 +61,7 @@ impl Courier {
     }
 
     /// Has a proposal sent to a leader.
-    pub async fn deliver(&self, to: MemberId, proposal: Proposal) -> Delivery {
+    pub async fn deliver(&self, to: MemberId, proposal: Group) -> Delivery {
         let (back, answer) = oneshot::channel();
         match self.0.try_send(Parcel { to, proposal, back }) {
             Ok(()) => answer.await.unwrap_or(Delivery::Unsure),
@@ -94,7 +98,7 @@ async fn send<T: Transport>(
         let Ok(call) = call else {
             return;
         };
-        let mut bytes = first.proposal.command.len();
+        let mut bytes = first.proposal.bytes();
         let (mut proposals, mut back) = (vec![first.proposal], vec![first.back]);
         // What goes together is to fit into one log entry.
         while proposals.len() < GROUP {
@@ -105,7 +109,7 @@ async fn send<T: Transport>(
             if parcel.back.is_closed() {
                 continue;
             }
-            bytes += parcel.proposal.command.len();
+            bytes += parcel.proposal.bytes();
             if parcel.to != to || bytes > GROUP_BYTES {
                 next = Some(parcel);
                 break;
@@ -115,7 +119,7 @@ async fn send<T: Transport>(
         }
         let transport = transport.clone();
         tasks.spawn(async move {
-            let request = Request::Propose(proposals);
+            let request = Request::Propose(Group::join(&proposals));
             let reply = network::call(&transport, to, &request, timeout).await;
             drop(call);
             hand_out(reply, back);
@@ -123,20 +127,21 @@ async fn send<T: Transport>(
     }
 }
 
-fn hand_out(mut reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
-    let answers = match &mut reply {
-        Ok(Reply::All(answers)) => std::mem::take(answers),
-        Ok(_) | Err(_) => Vec::new(),
+fn hand_out(reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
+    let mut answers = Vec::new();
+    let otherwise = match reply {
+        Ok(Reply::Proposed(all)) if all.len() == back.len() => {
+            answers = all;
+            Delivery::Unsure
+        }
+        Ok(Reply::Refused(refusal)) => Delivery::Refused(refusal),
+        Err(CallError::Transport(TransportError::Unreachable(_))) => Delivery::NotSent,
+        Ok(_) | Err(_) => Delivery::Unsure,
     };
     let mut answers = answers.into_iter();
     for back in back {
-        let delivery = match (answers.next(), &reply) {
-            (Some(answer), _) => Delivery::Answered(answer),
-            (None, Ok(Reply::Refused(refusal))) => Delivery::Answered(Reply::Refused(*refusal)),
-            (None, Err(CallError::Transport(TransportError::Unreachable(_)))) => Delivery::NotSent,
-            (None, Ok(_) | Err(_)) => Delivery::Unsure,
-        };
+        let answer = answers.next().map(Delivery::Answered);
         // Nobody may wait any more.
-        let _ = back.send(delivery);
+        let _ = back.send(answer.unwrap_or_else(|| otherwise.clone()));
     }
 }

@@ -1,16 +1,15 @@
 //! The leader's part: proposals that wait are decided together, in one log entry with one sync on each node.
 
-use std::sync::Arc;
-
 use openraft::error::{CheckIsLeaderError, RaftError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::group::Group;
 use super::network::{Refusal, Reply};
 use super::status;
-use super::types::{Answer, Group, Proposal, Raft};
+use super::types::{Answer, Raft};
 
 /// Proposals in one log entry, at most.
 pub const GROUP: usize = 512;
@@ -21,8 +20,9 @@ const QUEUE: usize = 8192;
 
 /// Proposals that came together are answered together.
 struct Waiting {
-    proposals: Vec<Proposal>,
-    reply: oneshot::Sender<Reply>,
+    proposals: Group,
+    count: usize,
+    answers: oneshot::Sender<Vec<Answer>>,
 }
 
 /// Takes proposals for the leader. Clones share the queue.
@@ -44,16 +44,27 @@ impl Leader {
     }
 
     /// Has proposals decided, if this node leads. They share a log entry: at most [`GROUP`] of them, and no longer than
-    /// [`GROUP_BYTES`] unless there is one only. `All` has an answer to each; any other reply is to all of them.
-    pub async fn decide(&self, proposals: Vec<Proposal>) -> Reply {
+    /// [`GROUP_BYTES`] unless there is one only. There is an answer to each.
+    ///
+    /// # Errors
+    /// What is to be said to all of them: `Refused`, `Failed`, or `Unsure`.
+    pub async fn decide(&self, proposals: Group) -> Result<Vec<Answer>, Reply> {
         if let Some(refusal) = self.refusal() {
-            return Reply::Refused(refusal);
+            return Err(Reply::Refused(refusal));
         }
-        let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Waiting { proposals, reply }) {
-            Ok(()) => answer.await.unwrap_or(Reply::Unsure),
-            Err(TrySendError::Full(_)) => Reply::Refused(Refusal::Overloaded),
-            Err(TrySendError::Closed(_)) => Reply::Failed("it is shut down".to_owned()),
+        let Some(count) = proposals.count() else {
+            return Err(Reply::Failed("these are no proposals".to_owned()));
+        };
+        let (answers, answered) = oneshot::channel();
+        let waiting = Waiting {
+            proposals,
+            count,
+            answers,
+        };
+        match self.queue.try_send(waiting) {
+            Ok(()) => answered.await.map_err(|_| Reply::Unsure),
+            Err(TrySendError::Full(_)) => Err(Reply::Refused(Refusal::Overloaded)),
+            Err(TrySendError::Closed(_)) => Err(Reply::Failed("it is shut down".to_owned())),
         }
     }
 
@@ -93,50 +104,42 @@ async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
             Some(first) => Some(first),
             None => waiting.recv().await,
         };
-        let Some(Waiting {
-            mut proposals,
-            reply,
-        }) = first
-        else {
+        let Some(first) = first else {
             return;
         };
-        let mut bytes = length(&proposals);
-        let mut replies = vec![(proposals.len(), reply)];
+        let (mut count, mut bytes) = (first.count, first.proposals.bytes());
+        let mut together = vec![first];
         while let Ok(more) = waiting.try_recv() {
-            bytes += length(&more.proposals);
-            if proposals.len() + more.proposals.len() > GROUP || bytes > GROUP_BYTES {
+            count += more.count;
+            bytes += more.proposals.bytes();
+            if count > GROUP || bytes > GROUP_BYTES {
                 next = Some(more);
                 break;
             }
-            replies.push((more.proposals.len(), more.reply));
-            proposals.extend(more.proposals);
+            together.push(more);
         }
+        let (groups, waits): (Vec<_>, Vec<_>) = together
+            .into_iter()
+            .map(|w| (w.proposals, (w.count, w.answers)))
+            .unzip();
         // The library's own waiting does not end for an entry that its leader lost sight of; this does.
-        let answers = match raft.client_write_ff(Group(Arc::new(proposals))).await {
+        let response = match raft.client_write_ff(Group::join(&groups)).await {
             Ok(result) => result.await.ok().and_then(Result::ok),
             Err(_) => None,
         };
-        hand_out(
-            replies,
-            answers.map_or_else(Vec::new, |response| response.data),
-        );
+        hand_out(waits, response.map_or_else(Vec::new, |r| r.data));
     }
-}
-
-fn length(proposals: &[Proposal]) -> usize {
-    proposals.iter().map(|p| p.command.len()).sum()
 }
 
 /// Hands out the answers: to each who waits, for as many proposals as it had. There are none where it is not known what
 /// becomes of the entry: also after a refusal it may be in the log, and the next leader may commit it.
-fn hand_out(replies: Vec<(usize, oneshot::Sender<Reply>)>, answers: Vec<Answer>) {
-    let mut answers = answers.into_iter().map(Reply::Proposed);
-    for (count, reply) in replies {
-        let part: Vec<Reply> = answers.by_ref().take(count).collect();
-        // Whoever stopped waiting needs no answer.
-        let _ = reply.send(match part.len() == count {
-            true => Reply::All(part),
-            false => Reply::Unsure,
-        });
+fn hand_out(waits: Vec<(usize, oneshot::Sender<Vec<Answer>>)>, answers: Vec<Answer>) {
+    let mut answers = answers.into_iter();
+    for (count, wait) in waits {
+        let part: Vec<Answer> = answers.by_ref().take(count).collect();
+        // Without an answer to each there is none: the other end finds its channel closed. Who stopped waiting needs none.
+        if part.len() == count {
+            let _ = wait.send(part);
+        }
     }
 }

@@ -10,11 +10,13 @@
 
 mod apply;
 mod comeback;
+mod compact;
 mod config;
 mod courier;
 mod disk;
 mod error;
 mod force;
+mod group;
 mod keeper;
 mod leader;
 mod machine;
@@ -53,15 +55,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::protocol::ids::MemberId;
 use apply::{Applier, Shown};
+use compact::Growth;
 use courier::Courier;
 use disk::{CouncilDisk, LogStore, Snapshots};
+use group::{Group, SessionId};
 use keeper::Keeper;
 use leader::Leader;
 use network::{Network, Reply, Request};
-use propose::{Asker, Numbers, Question};
+use propose::{Asker, Numbers, Question, Said};
 use reads::{Reads, Rounds};
 use standing::Standing;
-use types::{Answer, LogId, Raft, SessionId, Vote};
+use types::{Answer, LogId, Raft, Vote};
 
 /// This node's part in the council. Clones share it. Without [`Council::shutdown`] it ends some time after the last clone is
 /// dropped.
@@ -121,10 +125,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
         });
         let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
         let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
-        let applier = Applier::<M>::open(snapshots).await;
+        let growth = Growth::new(config.snapshot_after);
+        let applier = Applier::<M>::open(snapshots, growth.clone()).await;
         let applier = applier.map_err(|e| cannot(&e))?;
         let shown = applier.shown().clone();
-        let settings = settings(&config)?;
+        let settings = settings()?;
         let network = Network(transport.clone());
         let raft = Raft::new(types::node_id(me), settings, network, log, applier)
             .await
@@ -142,6 +147,8 @@ impl<M: Machine, T: Transport> Council<M, T> {
         };
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(keeper.keep()).await });
+        let (stopped, cutting) = (stop.clone(), compact::keep_short(raft.clone(), growth));
+        tasks.spawn(async move { stopped.run_until_cancelled(cutting).await });
         let (reads, rounds) = Rounds::new(
             me,
             raft.clone(),
@@ -218,13 +225,8 @@ impl<M: Machine, T: Transport> Council<M, T> {
         command: M::Command,
         patience: Duration,
     ) -> Result<M::Outcome, CouncilError> {
-        let command = postcard::to_stdvec(&command).map_err(encoding)?;
-        if command.len() > MAX_COMMAND_BYTES {
-            let bytes = command.len();
-            return Err(CouncilError::TooLong { bytes });
-        }
         let number = self.inner.numbers.take()?;
-        let proposal = number.proposal(Bytes::from(command));
+        let proposal = Group::one(&number.header(), &command)?;
         let asker = Asker {
             me: self.inner.me,
             transport: &self.inner.transport,
@@ -233,14 +235,15 @@ impl<M: Machine, T: Transport> Council<M, T> {
             raft: &self.inner.raft,
             patience,
         };
-        let reply = asker.ask(Question::Propose(proposal)).await?;
-        match reply {
-            Reply::Proposed(Answer::Outcome(outcome)) => {
+        match asker.ask(Question::Propose(proposal)).await? {
+            Said::Answer(Answer::Outcome(outcome)) => {
                 postcard::from_bytes(&outcome).map_err(encoding)
             }
-            Reply::Proposed(Answer::Unreadable(why)) => Err(CouncilError::Encoding(why)),
+            Said::Answer(Answer::Unreadable(why)) => Err(CouncilError::Encoding(why)),
             // Not met as long as the number is held; whatever happened then is not known.
-            _ => Err(CouncilError::Undecided { waited: patience }),
+            Said::Answer(Answer::Past) | Said::ReadIndex(_) => {
+                Err(CouncilError::Undecided { waited: patience })
+            }
         }
     }
 
@@ -296,11 +299,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Err(error) => Reply::Failed(error.to_string()),
         };
         // An empty answer cannot be read at the other end either, where that is an answer of another kind.
-        let bytes = postcard::to_stdvec(&reply).unwrap_or_else(|error| {
+        let bytes = network::encode(&reply, reply.size()).unwrap_or_else(|error| {
             log::error!("an answer of the council has no encoding: {error}");
-            Vec::new()
+            Bytes::new()
         });
-        RpcReply(Bytes::from(bytes))
+        RpcReply(bytes)
     }
 
     async fn serve(&self, request: Request) -> Reply {
@@ -329,7 +332,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
                 Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
                 Err(RaftError::Fatal(error)) => failed(&error),
             },
-            Request::Propose(proposals) => self.inner.leader.decide(proposals).await,
+            Request::Propose(proposals) => match self.inner.leader.decide(proposals).await {
+                Ok(answers) => Reply::Proposed(answers),
+                Err(reply) => reply,
+            },
             Request::ReadIndex => self.inner.leader.read_index().await,
             Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
             Request::Promised => match comeback::promised(raft, &self.inner.standing).await {
@@ -432,9 +438,8 @@ fn ended(fatal: &Fatal<u64>) -> CouncilError {
     }
 }
 
-fn settings(config: &Config) -> Result<Arc<openraft::Config>, OpenError> {
+fn settings() -> Result<Arc<openraft::Config>, OpenError> {
     let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let every = config.snapshot_every.max(1);
     let settings = openraft::Config {
         cluster_name: "causeway".to_owned(),
         heartbeat_interval: ms(config::HEARTBEAT),
@@ -442,10 +447,11 @@ fn settings(config: &Config) -> Result<Arc<openraft::Config>, OpenError> {
         election_timeout_max: ms(config::ELECTION_MAX),
         install_snapshot_timeout: ms(config::SEND_PART),
         snapshot_max_chunk_size: config::PART_BYTES,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(every),
-        max_in_snapshot_log_to_keep: every,
-        // More than can be in the log, so that it is fed as long as it can be.
-        replication_lag_threshold: every.saturating_mul(3),
+        // Snapshots are made and the log is cut by its bytes: see `compact`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // Who is behind is sent entries as long as the log has them.
+        replication_lag_threshold: u64::MAX,
         ..openraft::Config::default()
     };
     let settings = settings.validate();

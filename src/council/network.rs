@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::AnyError;
 use openraft::error::{
     InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
 };
@@ -13,13 +12,17 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
+use openraft::{AnyError, EntryPayload};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Proposal, Types, member};
+use super::types::{Answer, Entry, Types, member};
 use crate::protocol::ids::MemberId;
 
+/// Room for what is said beside proposals and data.
+const HEAD: usize = 128;
 /// Pause before a node that could not be reached is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -30,7 +33,7 @@ pub enum Request {
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
     /// To be decided by the leader, each by itself.
-    Propose(Vec<Proposal>),
+    Propose(Group),
     /// Asks the leader up to where a linearizable read has to have applied the log.
     ReadIndex,
     /// Asks a node whether it votes when it is asked to.
@@ -45,7 +48,8 @@ pub enum Reply {
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
     Snapshot(Result<InstallSnapshotResponse<u64>, InstallSnapshotError>),
-    Proposed(Answer),
+    /// To each of the proposals.
+    Proposed(Vec<Answer>),
     /// The first log index that the read does not need.
     ReadIndex(u64),
     MayVote(bool),
@@ -56,8 +60,6 @@ pub enum Reply {
     Unsure,
     /// The node's council takes no part, for the reason given.
     Failed(String),
-    /// To each of several proposals.
-    All(Vec<Reply>),
 }
 
 /// What a voter has promised.
@@ -94,9 +96,45 @@ pub async fn call<T: Transport>(
     request: &Request,
     timeout: Duration,
 ) -> Result<Reply, CallError> {
-    let rpc = Rpc(Bytes::from(postcard::to_stdvec(request)?));
+    let rpc = Rpc(encode(request, request.size())?);
     let RpcReply(bytes) = transport.call(to, rpc, timeout).await?;
     Ok(decode(&bytes)?)
+}
+
+impl Request {
+    /// About as many bytes as it takes.
+    fn size(&self) -> usize {
+        let carried = match self {
+            Self::Append(rpc) => rpc.entries.iter().map(entry_size).sum(),
+            Self::Propose(group) => group.bytes(),
+            Self::Snapshot(rpc) => rpc.data.len(),
+            _ => 0,
+        };
+        carried + HEAD
+    }
+}
+
+impl Reply {
+    /// About as many bytes as it takes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Proposed(answers) => HEAD + answers.len() * size_of::<Answer>(),
+            _ => HEAD,
+        }
+    }
+}
+
+/// About as many bytes as an entry of the log takes.
+pub fn entry_size(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(group) => HEAD + group.bytes(),
+        _ => HEAD,
+    }
+}
+
+/// Encodes for another node, in memory for `size` bytes to begin with.
+pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Error> {
+    postcard::to_extend(value, Vec::with_capacity(size)).map(Bytes::from)
 }
 
 /// Reads what came from another node.

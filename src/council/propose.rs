@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::courier::{Courier, Delivery};
 use super::error::CouncilError;
+use super::group::{Group, Header, SessionId};
 use super::leader::Leader;
 use super::network::{self, CallError, Refusal, Reply, Request};
 use super::sessions::WINDOW;
 use super::transport::{Transport, TransportError};
-use super::types::{Proposal, Raft, ServerMetrics, SessionId, member};
+use super::types::{Answer, Raft, ServerMetrics, member};
 use crate::protocol::ids::MemberId;
 
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
@@ -75,12 +75,12 @@ impl Numbers {
 }
 
 impl Number<'_> {
-    pub fn proposal(&self, command: Bytes) -> Proposal {
-        Proposal {
+    /// What its proposal says beside the command.
+    pub fn header(&self) -> Header {
+        Header {
             session: self.numbers.session,
             number: self.number,
             below: self.below,
-            command,
         }
     }
 }
@@ -104,14 +104,22 @@ pub struct Asker<'a, T> {
 /// What a leader is asked. It may be asked twice.
 #[derive(Clone)]
 pub enum Question {
-    Propose(Proposal),
+    /// One proposal.
+    Propose(Group),
     ReadIndex,
+}
+
+/// What a leader said to it.
+pub enum Said {
+    Answer(Answer),
+    /// The first log index that a read does not need.
+    ReadIndex(u64),
 }
 
 /// What came of one attempt.
 enum Attempt {
-    /// The leader's answer.
-    Answered(Reply),
+    Answered(Said),
+    Overloaded,
     /// Certainly not done.
     NotTaken,
     Unsure,
@@ -122,7 +130,7 @@ impl<T: Transport> Asker<'_, T> {
     ///
     /// # Errors
     /// As they are.
-    pub async fn ask(self, question: Question) -> Result<Reply, CouncilError> {
+    pub async fn ask(self, question: Question) -> Result<Said, CouncilError> {
         let end = Instant::now() + self.patience;
         // Unlike all metrics these stand still while proposals are decided: nobody is woken up for nothing.
         let mut changes = self.raft.server_metrics();
@@ -147,10 +155,8 @@ impl<T: Transport> Asker<'_, T> {
                 () = other_leader(&mut changes, Some(leader)) => Attempt::Unsure,
             };
             match attempt {
-                Attempt::Answered(Reply::Refused(Refusal::Overloaded)) => {
-                    return Err(CouncilError::Overloaded);
-                }
-                Attempt::Answered(reply) => return Ok(reply),
+                Attempt::Answered(said) => return Ok(said),
+                Attempt::Overloaded => return Err(CouncilError::Overloaded),
                 Attempt::NotTaken => {}
                 Attempt::Unsure => unsure |= lasting,
             }
@@ -161,13 +167,17 @@ impl<T: Transport> Asker<'_, T> {
     async fn attempt(&self, leader: MemberId, question: Question, timeout: Duration) -> Attempt {
         let reply = match question {
             Question::Propose(proposal) if leader == self.me => {
-                match self.leader.decide(vec![proposal]).await {
-                    Reply::All(mut answers) => answers.pop().unwrap_or(Reply::Unsure),
-                    reply => reply,
+                match self.leader.decide(proposal).await {
+                    Ok(mut answers) => match answers.pop() {
+                        Some(answer) => return Attempt::Answered(Said::Answer(answer)),
+                        None => Reply::Unsure,
+                    },
+                    Err(reply) => reply,
                 }
             }
             Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
-                Delivery::Answered(reply) => reply,
+                Delivery::Answered(answer) => return Attempt::Answered(Said::Answer(answer)),
+                Delivery::Refused(refusal) => Reply::Refused(refusal),
                 Delivery::NotSent => return Attempt::NotTaken,
                 Delivery::Unsure => return Attempt::Unsure,
             },
@@ -184,9 +194,10 @@ impl<T: Transport> Asker<'_, T> {
             }
         };
         match reply {
+            Reply::ReadIndex(next) => Attempt::Answered(Said::ReadIndex(next)),
             Reply::Refused(Refusal::NotLeader | Refusal::NoQuorum) => Attempt::NotTaken,
-            Reply::Unsure | Reply::Failed(_) => Attempt::Unsure,
-            reply => Attempt::Answered(reply),
+            Reply::Refused(Refusal::Overloaded) => Attempt::Overloaded,
+            _ => Attempt::Unsure,
         }
     }
 

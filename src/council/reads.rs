@@ -9,8 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::courier::Courier;
 use super::error::CouncilError;
 use super::leader::Leader;
-use super::network::Reply;
-use super::propose::{Asker, Question};
+use super::propose::{Asker, Question, Said};
 use super::transport::Transport;
 use super::types::Raft;
 use crate::protocol::ids::MemberId;
@@ -100,7 +99,7 @@ impl<T: Transport> Rounds<T> {
                 patience: self.patience,
             };
             let answer = match asker.ask(Question::ReadIndex).await {
-                Ok(Reply::ReadIndex(next)) => Ok(next),
+                Ok(Said::ReadIndex(next)) => Ok(next),
                 Ok(_) => Err(CouncilError::Encoding(
                     "an answer of another kind".to_owned(),
                 )),

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::types::{Proposal, SessionId};
+use super::group::{Header, SessionId};
+use super::types::Encoded;
 
 /// Span of the numbers that a session may have in flight.
 pub const WINDOW: u64 = 1 << 16;
@@ -28,20 +28,20 @@ pub struct Sessions {
 struct Session {
     used: u64,
     below: u64,
-    outcomes: BTreeMap<u64, Bytes>,
+    outcomes: BTreeMap<u64, Encoded>,
 }
 
 /// What is known of a proposal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Known {
     New,
-    Applied(Bytes),
+    Applied(Encoded),
     Past,
 }
 
 impl Sessions {
     /// Looks a proposal up, and forgets what its session no longer waits for.
-    pub fn look(&mut self, proposal: &Proposal) -> Known {
+    pub fn look(&mut self, proposal: &Header) -> Known {
         self.now += 1;
         let session = self.known.entry(proposal.session).or_default();
         session.used = self.now;
@@ -65,7 +65,7 @@ impl Sessions {
     }
 
     /// Remembers the outcome of a proposal that was new.
-    pub fn applied(&mut self, proposal: &Proposal, outcome: Bytes) {
+    pub fn applied(&mut self, proposal: &Header, outcome: Encoded) {
         if let Some(session) = self.known.get_mut(&proposal.session) {
             session.outcomes.insert(proposal.number, outcome);
         }
@@ -84,16 +84,15 @@ mod tests {
     use super::*;
     use crate::protocol::ids::MemberId;
 
-    fn proposal(run: u64, number: u64, below: u64) -> Proposal {
+    fn proposal(run: u64, number: u64, below: u64) -> Header {
         let session = SessionId {
             member: MemberId(1),
             run,
         };
-        Proposal {
+        Header {
             session,
             number,
             below,
-            command: Bytes::new(),
         }
     }
 
@@ -102,8 +101,8 @@ mod tests {
         let mut sessions = Sessions::default();
         let first = proposal(7, 0, 0);
         assert_eq!(sessions.look(&first), Known::New);
-        sessions.applied(&first, Bytes::from_static(b"a"));
-        let known = Known::Applied(Bytes::from_static(b"a"));
+        sessions.applied(&first, Encoded::from_slice(b"a"));
+        let known = Known::Applied(Encoded::from_slice(b"a"));
         assert_eq!(sessions.look(&first), known);
         assert_eq!(sessions.look(&proposal(8, 0, 0)), Known::New);
         assert_eq!(sessions.look(&proposal(7, 3, 1)), Known::New);
@@ -117,7 +116,7 @@ mod tests {
         for run in 0..2 * MAX_SESSIONS as u64 {
             let one = proposal(run, 0, 0);
             assert_eq!(sessions.look(&one), Known::New);
-            sessions.applied(&one, Bytes::from_static(b"x"));
+            sessions.applied(&one, Encoded::from_slice(b"x"));
             // In use, so it stays.
             assert_ne!(sessions.look(&proposal(0, 0, 0)), Known::New);
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::apply::Applier;
+use super::compact::Growth;
 use super::disk::{CouncilDisk, LogStore, Snapshots};
 use super::machine::Machine;
 use super::types::{Entry, LogId, Types, Vote};
@@ -42,7 +43,11 @@ impl StoreBuilder<Types, LogStore, Applier<Nothing>, TempDir> for Builder {
         let dir = tempfile::tempdir().unwrap();
         let (disk, log) = open(dir.path());
         let snapshots = Snapshots::open(disk).unwrap();
-        Ok((dir, log, Applier::open(snapshots).await?))
+        Ok((
+            dir,
+            log,
+            Applier::open(snapshots, Growth::new(u64::MAX)).await?,
+        ))
     }
 }
 

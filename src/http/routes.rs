@@ -7,6 +7,7 @@ use actix_web::http::Method;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Kvs,
+    Keys,
     PartitionId,
     AllPartitionIds,
     PartitionMembers,
@@ -16,7 +17,6 @@ pub enum Route {
     ViewPlan,
     ViewChange,
     Explain,
-    Keys,
     RaftStatus,
     Write,
     Read,
@@ -39,6 +39,7 @@ impl Route {
     /// top.
     pub const ALL: [Self; 26] = [
         Self::Kvs,
+        Self::Keys,
         Self::PartitionId,
         Self::AllPartitionIds,
         Self::PartitionMembers,
@@ -48,7 +49,6 @@ impl Route {
         Self::ViewPlan,
         Self::ViewChange,
         Self::Explain,
-        Self::Keys,
         Self::RaftStatus,
         Self::Write,
         Self::Read,

@@ -241,10 +241,10 @@ impl Cluster {
         self
     }
 
-    /// The same, in this process, with a snapshot of the council's log after so many entries.
+    /// The same, in this process, with a snapshot of the council's log after so many bytes at least.
     #[must_use]
-    pub fn snapshot_every(mut self, entries: u64) -> Self {
-        self.council.snapshot_every = entries;
+    pub fn snapshot_after(mut self, bytes: u64) -> Self {
+        self.council.snapshot_after = bytes;
         self
     }
 

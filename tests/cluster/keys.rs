@@ -355,13 +355,15 @@ async fn lists_outlast_restarts_and_a_lost_disk() {
     cluster.end().await;
 }
 
-const SNAPSHOT_EVERY: u64 = 64;
-/// So many entries that the leader has let go of the first ones: as many as between two snapshots stay before the last.
-const BEYOND_THE_LOG: u64 = 2 * SNAPSHOT_EVERY + 100;
+/// The lists of the test take less.
+const SNAPSHOT_AFTER: u64 = 12 << 10;
+/// So many entries that the leader has let go of the first ones: what is between two snapshots stays before the last. Each
+/// counts more than 128 bytes.
+const BEYOND_THE_LOG: u64 = 2 * SNAPSHOT_AFTER / 128 + 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_for_longer_than_the_log_goes_gets_the_lists_in_a_snapshot() {
-    let cluster = Cluster::new(3, 1).snapshot_every(SNAPSHOT_EVERY);
+    let cluster = Cluster::new(3, 1).snapshot_after(SNAPSHOT_AFTER);
     let mut cluster = cluster.all_up().await;
     let (a, away) = (cluster.at(0), cluster.at(2));
     led(a).await;

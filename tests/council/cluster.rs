@@ -121,11 +121,11 @@ impl Transport for Link {
     }
 }
 
-/// Answers to proposals come several at a time: that is the last kind. Then come their number and the first one, with its
-/// kind, the fourth, and with the answer's, the first.
+/// Answers to proposals come several at a time: that is the fourth kind. Then come their number and the first one, with its
+/// kind, the first.
 fn reply_is_outcome(reply: &RpcReply) -> bool {
     let bytes = serde_json::to_value(reply).unwrap();
-    bytes[0] == 10 && bytes[2] == 3 && bytes[3] == 0
+    bytes[0] == 3 && bytes[2] == 0
 }
 
 /// Nodes 1 to n, and their directories.

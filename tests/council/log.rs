@@ -41,7 +41,7 @@ async fn proposals_that_wait_are_decided_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_is_cut_and_a_node_far_behind_gets_a_snapshot() {
     let config = Config {
-        snapshot_every: 20,
+        snapshot_after: 4096,
         ..patient()
     };
     let cluster = Cluster::form(config, 3).await;
@@ -49,19 +49,23 @@ async fn a_long_log_is_cut_and_a_node_far_behind_gets_a_snapshot() {
     let number = (1..=3).find(|n| *n != leader).unwrap();
     cluster.kill(number).await;
     // More than a snapshot sends at once.
-    let ballast = Command::Push("x".repeat(900_000), 0);
-    cluster.propose(leader, ballast.clone()).await.unwrap();
-    cluster
-        .propose(leader, Command::Push("y".repeat(900_000), 0))
-        .await
-        .unwrap();
+    let push = |list: &str| Command::Push(list.repeat(900_000), 0);
+    cluster.propose(leader, push("x")).await.unwrap();
+    cluster.propose(leader, push("y")).await.unwrap();
     for item in 0..150 {
         cluster.push(leader, "a", item).await.unwrap();
+    }
+    // The log is to grow by as much as the snapshot has, twice: once for the next one, once to be cut.
+    let first = cluster.status(leader).await.last_log.unwrap();
+    for _ in 0..9 {
+        let ballast = Command::Ballast("z".repeat(900_000));
+        cluster.propose(leader, ballast).await.unwrap();
     }
     cluster
         .until("a short log", async || {
             let status = cluster.status(leader).await;
-            status.snapshot.is_some() && status.log_len < 100
+            let cut = status.last_log.unwrap() + 1 - status.log_len;
+            status.snapshot.is_some() && cut > first
         })
         .await;
     cluster.start(number).await;
@@ -79,5 +83,5 @@ async fn a_long_log_is_cut_and_a_node_far_behind_gets_a_snapshot() {
         cluster.start(other).await;
     }
     assert_eq!(cluster.list(number, "a").await, wanted);
-    assert_eq!(cluster.propose(number, ballast).await, Ok(2));
+    assert_eq!(cluster.propose(number, push("x")).await, Ok(2));
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
-use super::{CouncilDisk, decode, encode, fatal};
+use super::{CouncilDisk, decode, encode, fatal, no_encoding};
+use crate::council::network;
 use crate::council::types::{Entry, LogId, Types, Vote};
 use crate::protocol::store::{Batch, Store, StoreError};
 use crate::storage::Disk;
@@ -279,7 +280,9 @@ impl RaftLogStorage<Types> for LogStore {
                 if index.last.is_some() && at != next(index.last) {
                     return Err(cannot_write(gap(index.last, entry.log_id)));
                 }
-                let bytes = encode("a log entry", &entry).map_err(cannot_write)?;
+                let bytes = network::encode(&entry, network::entry_size(&entry));
+                let bytes =
+                    bytes.map_err(|error| cannot_write(no_encoding("a log entry", error)))?;
                 index.push(entry, bytes.len());
                 batch.put(key(at), bytes);
             }

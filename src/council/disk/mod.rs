@@ -24,7 +24,7 @@ use crate::storage::Disk;
 use writer::{Done, Writer};
 
 /// Version of the keys and values described above.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// Memory for blocks read from disk: what is read again and again is kept as entries.
 const CACHE_BYTES: u64 = 4 << 20;
 /// How long what need not be durable soon waits for a batch to go with.
@@ -188,11 +188,15 @@ fn closed() -> StoreError {
 }
 
 fn encode(what: &str, value: &impl Serialize) -> Result<Bytes, StoreError> {
-    let bytes = postcard::to_stdvec(value).map_err(|error| StoreError::Io {
+    let bytes = postcard::to_stdvec(value).map_err(|error| no_encoding(what, error))?;
+    Ok(Bytes::from(bytes))
+}
+
+fn no_encoding(what: &str, error: postcard::Error) -> StoreError {
+    StoreError::Io {
         what: what.to_owned(),
         detail: format!("it cannot be encoded: {error}"),
-    })?;
-    Ok(Bytes::from(bytes))
+    }
 }
 
 fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
