@@ -119,7 +119,9 @@ fn run(command: Option<Command>) -> Outcome {
     match command {
         None => {
             let config = serve::environment()?;
-            runtime(Builder::new_multi_thread())?.block_on(serve::node(config))
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(serve::runtime_threads());
+            runtime(builder)?.block_on(serve::node(config))
         }
         Some(Command::Local(args)) => {
             runtime(Builder::new_multi_thread())?.block_on(local::local(args))

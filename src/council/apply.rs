@@ -237,12 +237,17 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         meta: &SnapshotMeta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), Failure> {
-        let data = snapshot.into_inner();
-        let (machine, at) =
-            decode(meta, &data).map_err(|error| fatal(subject(meta), ErrorVerb::Read, &error))?;
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            fatal(subject(meta), ErrorVerb::Read, error)
+        };
+        let data = Bytes::from(snapshot.into_inner());
+        // Away from the runtime's workers: it may take long.
+        let (of, read) = (meta.clone(), data.clone());
+        let decoded = tokio::task::spawn_blocking(move || decode(&of, &read)).await;
+        let (machine, at) = decoded.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let bytes = data.len();
         self.snapshots
-            .save(meta, Bytes::from(data))
+            .save(meta, data)
             .await
             .map_err(|error| fatal(subject(meta), ErrorVerb::Write, &error))?;
         self.shown.change(at.next(), |shown| *shown = machine);
