@@ -1,5 +1,5 @@
 //! Proposals as bytes, one behind the other: of one log entry, of one call to the leader, or one alone. Who only passes them
-//! on neither reads them one by one nor copies them: the leader's log, the way to the other nodes, their logs.
+//! on takes them as one block: the leader's log, the way to the other nodes, their logs.
 //!
 //! Each is its length (4 bytes, little-endian), then a [`Header`] and the command, as postcard has them.
 
