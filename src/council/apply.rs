@@ -13,7 +13,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::compact::Growth;
-use super::disk::{Snapshots, fatal};
+use super::disk::{Durable, Snapshots, fatal};
 use super::group::Proposal;
 use super::machine::Machine;
 use super::network::entry_size;
@@ -91,6 +91,7 @@ pub struct Applier<M: Machine> {
     shown: Shown<M>,
     at: At,
     snapshots: Snapshots,
+    durable: Durable,
     growth: Growth,
 }
 
@@ -109,11 +110,15 @@ impl At {
 }
 
 impl<M: Machine> Applier<M> {
-    /// Starts from the snapshot on disk, if there is one.
+    /// Starts from the snapshot on disk, if there is one. Nothing is applied that is not `durable` in this node's log.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn open(snapshots: Snapshots, growth: Growth) -> Result<Self, Failure> {
+    pub async fn open(
+        snapshots: Snapshots,
+        durable: Durable,
+        growth: Growth,
+    ) -> Result<Self, Failure> {
         let (machine, at) = match snapshots.load().await.map_err(cannot_read)? {
             Some((meta, data)) => {
                 growth.snapshot(data.len());
@@ -133,6 +138,7 @@ impl<M: Machine> Applier<M> {
             shown: Shown::new(machine, at.next()),
             at,
             snapshots,
+            durable,
             growth,
         })
     }
@@ -196,6 +202,9 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     {
         let mut answers = Vec::new();
         for entry in entries {
+            // An only voter has decided before.
+            let stored = self.durable.wait(entry.log_id.index + 1).await;
+            stored.map_err(|error| fatal(ErrorSubject::Logs, ErrorVerb::Write, &error))?;
             self.at.last = Some(entry.log_id);
             self.growth.add(entry_size(&entry));
             let next = entry.log_id.index + 1;

@@ -32,7 +32,7 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
     let path = dir.to_owned();
     let open = tokio::task::spawn_blocking(move || {
         let disk = Arc::new(CouncilDisk::open(&path)?);
-        let log = LogStore::open(Arc::clone(&disk))?;
+        let log = LogStore::open(Arc::clone(&disk), node_id(me))?;
         Ok::<_, OpenError>((disk, log))
     });
     let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());

@@ -25,18 +25,53 @@ struct Waiting {
     answers: oneshot::Sender<Vec<Answer>>,
 }
 
+/// The proposals that wait for an entry to be decided. Clones share them.
+#[derive(Clone)]
+pub struct Queue(mpsc::Sender<Waiting>);
+
+/// Where they are taken from.
+pub struct Gathering(mpsc::Receiver<Waiting>);
+
+impl Queue {
+    /// An empty one.
+    pub fn new() -> (Self, Gathering) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self(queue), Gathering(waiting))
+    }
+
+    /// Whether no proposals wait. If some do, an entry with them follows the one that is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.0.capacity() == self.0.max_capacity()
+    }
+
+    /// Has proposals wait for good.
+    #[cfg(test)]
+    pub fn fill(&self, proposals: Group) {
+        let waiting = Waiting {
+            proposals,
+            count: 0,
+            answers: oneshot::channel().0,
+        };
+        self.0.try_send(waiting).unwrap();
+    }
+}
+
 /// Takes proposals for the leader. Clones share the queue.
 #[derive(Clone)]
 pub struct Leader {
     raft: Raft,
-    queue: mpsc::Sender<Waiting>,
+    queue: Queue,
 }
 
 impl Leader {
     /// Starts the task that groups proposals. It ends with `stop`.
-    pub fn start(raft: Raft, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let gathering = gather(raft.clone(), waiting);
+    pub fn start(
+        raft: Raft,
+        (queue, gathering): (Queue, Gathering),
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let gathering = gather(raft.clone(), gathering.0);
         tasks.spawn(async move {
             stop.run_until_cancelled(gathering).await;
         });
@@ -61,7 +96,7 @@ impl Leader {
             count,
             answers,
         };
-        match self.queue.try_send(waiting) {
+        match self.queue.0.try_send(waiting) {
             Ok(()) => answered.await.map_err(|_| Reply::Unsure),
             Err(TrySendError::Full(_)) => Err(Reply::Refused(Refusal::Overloaded)),
             Err(TrySendError::Closed(_)) => Err(Reply::Failed("it is shut down".to_owned())),

@@ -14,11 +14,14 @@ mod compact;
 mod config;
 mod courier;
 mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod error;
 mod force;
 mod group;
 mod keeper;
 mod leader;
+mod line;
 mod machine;
 mod network;
 mod propose;
@@ -49,6 +52,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::SnapshotPolicy;
 use openraft::error::{Fatal, InitializeError, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,11 +61,12 @@ use crate::protocol::ids::MemberId;
 use apply::{Applier, Shown};
 use compact::Growth;
 use courier::Courier;
-use disk::{CouncilDisk, LogStore, Snapshots};
+use disk::{CouncilDisk, Durable, LogStore, Snapshots};
 use group::{Group, SessionId};
 use keeper::Keeper;
-use leader::Leader;
-use network::{Network, Reply, Request};
+use leader::{Leader, Queue};
+use line::Network;
+use network::{Reply, Request};
 use propose::{Asker, Numbers, Question, Said};
 use reads::{Reads, Rounds};
 use standing::Standing;
@@ -92,6 +97,7 @@ struct Inner<M: Machine, T> {
     numbers: Numbers,
     shown: Shown<M>,
     disk: Arc<CouncilDisk>,
+    durable: Durable,
     standing: Standing,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -118,7 +124,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let dir = dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             let disk = Arc::new(CouncilDisk::open(&dir)?);
-            let log = LogStore::open(Arc::clone(&disk))?;
+            let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
             let standing = Standing::open(Arc::clone(&disk))?;
             Ok::<_, OpenError>((disk, log, snapshots, standing))
@@ -126,17 +132,28 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
         let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
         let growth = Growth::new(config.snapshot_after);
-        let applier = Applier::<M>::open(snapshots, growth.clone()).await;
+        let (durable, led) = (log.durable().clone(), log.led());
+        let applier = Applier::<M>::open(snapshots, durable.clone(), growth.clone()).await;
         let applier = applier.map_err(|e| cannot(&e))?;
         let shown = applier.shown().clone();
         let settings = settings()?;
-        let network = Network(transport.clone());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (queue, gathering) = Queue::new();
+        let network = Network {
+            transport: transport.clone(),
+            durable: durable.clone(),
+            queue: queue.clone(),
+            tasks: tasks.clone(),
+        };
         let raft = Raft::new(types::node_id(me), settings, network, log, applier)
             .await
             .map_err(|e| cannot(&e))?;
         raft.runtime_config().elect(standing.votes());
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let leader = Leader::start(raft.clone(), &tasks, stop.clone());
+        if led && standing.votes() {
+            let elected = raft.trigger().elect().await;
+            elected.map_err(|e| cannot(&e))?;
+        }
+        let leader = Leader::start(raft.clone(), (queue, gathering), &tasks, stop.clone());
         let courier = Courier::start(transport.clone(), propose::ATTEMPT, &tasks, stop.clone());
         let keeper = Keeper {
             me,
@@ -171,6 +188,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             numbers: Numbers::new(SessionId { member: me, run }),
             shown,
             disk,
+            durable,
             standing,
             stop,
             tasks,
@@ -314,10 +332,12 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
             Request::Append(rpc) => {
                 let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
+                let last = rpc.entries.last().map(|entry| entry.log_id);
+                let next = last.or(rpc.prev_log_id).map_or(0, |id| id.index + 1);
                 match raft.append_entries(rpc).await {
                     Ok(reply) => {
                         self.may_vote(term, decided).await;
-                        Reply::Append(reply)
+                        self.confirm(reply, next).await
                     }
                     Err(error) => failed(&error),
                 }
@@ -342,6 +362,22 @@ impl<M: Machine, T: Transport> Council<M, T> {
                 Some(promised) => Reply::Promised(promised),
                 None => unsafe_yet(),
             },
+        }
+    }
+
+    /// The answer to a leader: that this node has its entries below `next` only when it has them on its disk.
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, next: u64) -> Reply {
+        let has = match reply {
+            AppendEntriesResponse::Success => next,
+            AppendEntriesResponse::PartialSuccess(last) => last.map_or(0, |id| id.index + 1),
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => 0,
+        };
+        // The leader waits no longer than that.
+        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(has));
+        match stored.await {
+            Ok(Ok(())) => Reply::Append(reply),
+            Ok(Err(error)) => Reply::Failed(error.to_string()),
+            Err(_) => Reply::Failed("its disk takes too long".to_owned()),
         }
     }
 

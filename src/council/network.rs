@@ -1,30 +1,25 @@
-//! The Raft library's calls to other nodes, over the caller's transport.
+//! What councils say to each other, over the caller's transport.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{
-    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
-};
-use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::EntryPayload;
+use openraft::error::InstallSnapshotError;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, EntryPayload};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Entry, Types, member};
+use super::types::{Answer, Entry, Types};
 use crate::protocol::ids::MemberId;
 
 /// Room for what is said beside proposals and data.
 const HEAD: usize = 128;
-/// Pause before a node that could not be reached is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// What an [`Rpc`] holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,97 +135,4 @@ pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Er
 /// Reads what came from another node.
 pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, postcard::Error> {
     postcard::from_bytes(bytes)
-}
-
-/// Connects to nodes.
-pub struct Network<T>(pub T);
-
-/// Calls one node.
-pub struct Line<T> {
-    transport: T,
-    to: u64,
-}
-
-impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
-    type Network = Line<T>;
-
-    async fn new_client(&mut self, target: u64, _node: &()) -> Line<T> {
-        Line {
-            transport: self.0.clone(),
-            to: target,
-        }
-    }
-}
-
-type Failed<E> = RPCError<u64, (), RaftError<u64, E>>;
-
-impl<T: Transport> Line<T> {
-    async fn call<E: std::error::Error>(
-        &self,
-        request: Request,
-        option: &RPCOption,
-    ) -> Result<Reply, Failed<E>> {
-        let Some(to) = member(self.to) else {
-            return Err(unreachable("no member has this number"));
-        };
-        let reply = call(&self.transport, to, &request, option.hard_ttl()).await;
-        match reply {
-            Ok(Reply::Failed(reason)) => Err(unreachable(reason)),
-            Ok(reply) => Ok(reply),
-            Err(CallError::Transport(TransportError::Unreachable(_))) => Err(unreachable("down")),
-            Err(error) => Err(RPCError::Network(NetworkError::new(&error))),
-        }
-    }
-}
-
-fn unreachable<E: std::error::Error>(why: impl ToString) -> Failed<E> {
-    RPCError::Unreachable(Unreachable::new(&AnyError::error(why)))
-}
-
-fn unfit<E: std::error::Error>() -> Failed<E> {
-    unreachable("its answer is of another kind")
-}
-
-impl<T: Transport> RaftNetwork<Types> for Line<T> {
-    async fn append_entries(
-        &mut self,
-        rpc: AppendEntriesRequest<Types>,
-        option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
-        match self.call(Request::Append(rpc), &option).await? {
-            Reply::Append(reply) => Ok(reply),
-            _ => Err(unfit()),
-        }
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        rpc: InstallSnapshotRequest<Types>,
-        option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, (), RaftError<u64, InstallSnapshotError>>>
-    {
-        match self.call(Request::Snapshot(rpc), &option).await? {
-            Reply::Snapshot(Ok(reply)) => Ok(reply),
-            Reply::Snapshot(Err(error)) => Err(RPCError::RemoteError(RemoteError::new(
-                self.to,
-                RaftError::APIError(error),
-            ))),
-            _ => Err(unfit()),
-        }
-    }
-
-    async fn vote(
-        &mut self,
-        rpc: VoteRequest<u64>,
-        option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
-        match self.call(Request::Vote(rpc), &option).await? {
-            Reply::Vote(reply) => Ok(reply),
-            _ => Err(unfit()),
-        }
-    }
-
-    fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(RETRY))
-    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader, StorageError};
@@ -13,11 +14,12 @@ use tempfile::TempDir;
 
 use super::apply::Applier;
 use super::compact::Growth;
-use super::disk::{CouncilDisk, LogStore, Snapshots};
+use super::disk::{CouncilDisk, Durable, LogStore, Snapshots};
 use super::machine::Machine;
 use super::types::{Entry, LogId, Types, Vote};
 use super::{Config, Council, CouncilError, Role, Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
+use crate::protocol::store::Batch;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Nothing;
@@ -46,14 +48,15 @@ impl StoreBuilder<Types, LogStore, Applier<Nothing>, TempDir> for Builder {
         Ok((
             dir,
             log,
-            Applier::open(snapshots, Growth::new(u64::MAX)).await?,
+            // The suite applies what it has not appended.
+            Applier::open(snapshots, Durable::new(u64::MAX), Growth::new(u64::MAX)).await?,
         ))
     }
 }
 
 fn open(dir: &Path) -> (Arc<CouncilDisk>, LogStore) {
     let disk = Arc::new(CouncilDisk::open(dir).unwrap());
-    let log = LogStore::open(Arc::clone(&disk)).unwrap();
+    let log = LogStore::open(Arc::clone(&disk), 1).unwrap();
     (disk, log)
 }
 
@@ -98,6 +101,56 @@ async fn what_was_written_is_there_after_a_restart() {
     let mut wanted: Vec<LogId> = (3..8).map(|n| id(1, n)).collect();
     wanted.push(id(3, 8));
     assert_eq!(found, wanted);
+}
+
+#[tokio::test]
+async fn what_takes_the_place_of_what_was_cut_off_is_durable_when_it_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut log) = open(dir.path());
+    let entries: Vec<Entry> = (0..10).map(|n| entry(1, n)).collect();
+    log.blocking_append(entries).await.unwrap();
+    log.durable().wait(10).await.unwrap();
+    log.truncate(id(1, 5)).await.unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    disk.submit(Batch::default(), move |_| {
+        let _ = held.recv();
+    });
+    log.blocking_append([entry(2, 5)]).await.unwrap();
+    assert_eq!(log.durable().next(), 5);
+    assert!(log.durable().wait(6).now_or_never().is_none());
+    drop(release);
+    log.durable().wait(6).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_led_when_it_crashed_does_not_lead_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mine = Vote::new_committed(3, 1);
+    let (disk, mut log) = open(dir.path());
+    log.save_vote(&mine).await.unwrap();
+    disk.close().unwrap();
+    drop((disk, log));
+
+    // It was closed before, and is now left by a crash.
+    let (disk, mut log) = open(dir.path());
+    assert_eq!(log.read_vote().await.unwrap(), Some(mine));
+    assert!(!log.led());
+    drop((disk, log));
+
+    let (disk, mut log) = open(dir.path());
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
+    assert!(log.led());
+    disk.close().unwrap();
+    drop((disk, log));
+
+    let (disk, mut log) = open(dir.path());
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 1)));
+    let theirs = Vote::new_committed(4, 2);
+    log.save_vote(&theirs).await.unwrap();
+    drop((disk, log));
+    let (_disk, mut log) = open(dir.path());
+    assert_eq!(log.read_vote().await.unwrap(), Some(theirs));
+    assert!(!log.led());
 }
 
 #[tokio::test]

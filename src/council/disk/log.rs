@@ -1,7 +1,7 @@
 //! Vote and log on disk, for the Raft library.
 //!
-//! Entries can be read as soon as they are appended: those that are not yet durable, and the latest others, are kept in
-//! memory; older ones are read from disk.
+//! Entries can be read as soon as they are appended, and the library goes on then: see [`Durable`] for what has to wait. Those
+//! that are not yet durable, and the latest others, are kept in memory; older ones are read from disk.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
-use super::{CouncilDisk, decode, encode, fatal, no_encoding};
+use super::{CouncilDisk, Durable, decode, encode, fatal, no_encoding};
 use crate::council::network;
 use crate::council::types::{Entry, LogId, Types, Vote};
 use crate::protocol::store::{Batch, Store, StoreError};
-use crate::storage::Disk;
+use crate::storage::{Commit, Disk};
 
 /// Bytes of durable entries kept in memory.
 const TAIL_BYTES: usize = 8 << 20;
@@ -29,10 +29,11 @@ type Failure = StorageError<u64>;
 pub struct LogStore {
     disk: Arc<CouncilDisk>,
     index: Arc<Mutex<Index>>,
+    durable: Durable,
+    led: bool,
 }
 
 /// What is known of the log without reading it.
-#[derive(Default)]
 struct Index {
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -41,16 +42,15 @@ struct Index {
     /// The latest entries without a gap, each with its size in bytes.
     tail: VecDeque<(Entry, usize)>,
     tail_bytes: usize,
-    /// Entries below this index are durable.
-    durable: u64,
+    durable: Durable,
 }
 
 impl LogStore {
-    /// Reads where the log stands. Blocks.
+    /// Reads where the log of the node with this number stands. Blocks.
     ///
     /// # Errors
     /// `Corrupt` when it has a gap or cannot be decoded, and as reading fails.
-    pub fn open(disk: Arc<CouncilDisk>) -> Result<Self, StoreError> {
+    pub fn open(disk: Arc<CouncilDisk>, me: u64) -> Result<Self, StoreError> {
         let store = disk.disk()?;
         let purged: Option<LogId> = load(&store, b"p", "the council's purged mark")?;
         let mut last = purged;
@@ -66,18 +66,42 @@ impl LogStore {
         if let Some(damage) = damage {
             return Err(damage);
         }
+        let mut vote: Option<Vote> = load(&store, b"v", "the council's vote")?;
+        let led = !disk.was_closed() && vote.as_ref().is_some_and(|vote| leads(vote, me));
+        if let Some(vote) = vote.as_mut().filter(|_| led) {
+            vote.committed = false;
+            // On the disk too: this time it may be closed in order.
+            let mut batch = Batch::default();
+            batch.put(&b"v"[..], encode("a vote", vote)?);
+            store.commit(&[batch])?;
+        }
+        let durable = Durable::new(next(last));
         let index = Index {
-            vote: load(&store, b"v", "the council's vote")?,
+            vote,
             committed: load(&store, b"c", "the council's commit mark")?,
             purged,
             last,
-            durable: next(last),
-            ..Index::default()
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            durable: durable.clone(),
         };
         Ok(Self {
             disk,
             index: Arc::new(Mutex::new(index)),
+            durable,
+            led,
         })
+    }
+
+    /// Whether it led when it crashed. It has to be elected again: entries that it had sent may be missing here, and in the
+    /// same term others would take their numbers.
+    pub fn led(&self) -> bool {
+        self.led
+    }
+
+    /// How far the log is on the disk.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -92,6 +116,8 @@ impl LogStore {
         limit: Option<usize>,
     ) -> Result<Vec<Entry>, StoreError> {
         let mut room = limit.unwrap_or(usize::MAX);
+        // Who reads for others learns of it: what is here might never be on the disk.
+        self.durable.sound()?;
         let (older, range) = {
             let index = self.lock();
             let range = range.start.max(next(index.purged))..range.end.min(next(index.last));
@@ -141,17 +167,18 @@ impl Index {
     }
 
     fn wrote(&mut self, below: u64) {
-        self.durable = self.durable.max(below);
+        self.durable.reached(below, next(self.last) > below);
         self.shrink();
     }
 
     /// Lets go of old entries; of those that are not durable there is no other copy to read.
     fn shrink(&mut self) {
+        let durable = self.durable.next();
         while self.tail_bytes > TAIL_BYTES
             && self
                 .tail
                 .front()
-                .is_some_and(|(entry, _)| entry.log_id.index < self.durable)
+                .is_some_and(|(entry, _)| entry.log_id.index < durable)
         {
             if let Some((_, bytes)) = self.tail.pop_front() {
                 self.tail_bytes -= bytes;
@@ -262,6 +289,7 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(index.committed.filter(|id| id.index < next(index.last)))
     }
 
+    /// Calls back before the entries are durable.
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), Failure>
     where
         I: IntoIterator<Item = Entry> + Send,
@@ -288,14 +316,18 @@ impl RaftLogStorage<Types> for LogStore {
             }
             next(index.last)
         };
+        self.durable.queued();
         // Not the disk: its writer cannot end on its own thread.
         let index = Arc::clone(&self.index);
         self.disk.submit(batch, move |result| {
-            if result.is_ok() {
-                lock(&index).wrote(below);
+            let mut index = lock(&index);
+            match result {
+                Ok(()) => index.wrote(below),
+                Err(error) => index.durable.fail(error),
             }
-            callback.log_io_completed(result.map_err(std::io::Error::other));
         });
+        self.durable.sound().map_err(cannot_write)?;
+        callback.log_io_completed(Ok(()));
         Ok(())
     }
 
@@ -320,8 +352,7 @@ impl RaftLogStorage<Types> for LogStore {
         }
         // Waited for: until then a sync that is under way would count what is cut off as durable.
         self.disk.write(batch).await.map_err(cannot_write)?;
-        let mut index = self.lock();
-        index.durable = index.durable.min(from);
+        self.durable.set(self.durable.next().min(from));
         Ok(())
     }
 
@@ -344,7 +375,7 @@ impl RaftLogStorage<Types> for LogStore {
             index.purged = Some(log_id);
             if whole {
                 index.last = Some(log_id);
-                index.durable = below;
+                index.durable.set(below);
             }
         }
         self.disk.write(batch).await.map_err(cannot_write)
@@ -361,6 +392,11 @@ fn key(index: u64) -> Vec<u8> {
     key.push(b'l');
     key.extend(index.to_be_bytes());
     key
+}
+
+/// Whether the node with this number leads by this vote.
+fn leads(vote: &Vote, me: u64) -> bool {
+    vote.committed && vote.leader_id.voted_for() == Some(me)
 }
 
 /// The index after a log id.

@@ -1,12 +1,14 @@
 //! The council's own directory: vote, log and snapshot in one store, written by one thread.
 //!
-//! Keys: `f` format, `e` that this node may vote, `v` vote, `c` committed, `p` purged, `l` + index a log entry, `s` the current snapshot's manifest,
-//! `d` + generation + part a part of a snapshot.
+//! Keys: `f` format, `q` that it was closed in order, `e` that this node may vote, `v` vote, `c` committed, `p` purged,
+//! `l` + index a log entry, `s` the current snapshot's manifest, `d` + generation + part a part of a snapshot.
 
+mod durable;
 mod log;
 mod snapshots;
 mod writer;
 
+pub use durable::Durable;
 pub use log::LogStore;
 pub use snapshots::Snapshots;
 
@@ -20,11 +22,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::protocol::store::{Batch, Store, StoreError};
-use crate::storage::Disk;
+use crate::storage::{Commit, Disk};
 use writer::{Done, Writer};
 
 /// Version of the keys and values described above.
 const FORMAT: u8 = 3;
+const CLOSED: &[u8] = b"q";
 /// Memory for blocks read from disk: what is read again and again is kept as entries.
 const CACHE_BYTES: u64 = 4 << 20;
 /// How long what need not be durable soon waits for a batch to go with.
@@ -38,6 +41,7 @@ pub struct CouncilDisk {
     disk: Mutex<Option<Arc<Disk>>>,
     writer: Writer,
     late: Mutex<Late>,
+    was_closed: bool,
 }
 
 /// What goes with the next batch, so that it costs no sync of its own; by itself only when none comes for a while.
@@ -59,7 +63,7 @@ impl CouncilDisk {
             None => {
                 let mut batch = Batch::default();
                 batch.put(&b"f"[..], vec![FORMAT]);
-                crate::storage::Commit::commit(&*disk, &[batch])?;
+                disk.commit(&[batch])?;
             }
             Some([FORMAT]) => {}
             Some(found) => {
@@ -70,12 +74,24 @@ impl CouncilDisk {
                 });
             }
         }
+        let was_closed = disk.get(CLOSED)?.is_some();
+        if was_closed {
+            let mut batch = Batch::default();
+            batch.delete(CLOSED);
+            disk.commit(&[batch])?;
+        }
         let writer = Writer::start(Arc::clone(&disk))?;
         Ok(Self {
             disk: Mutex::new(Some(disk)),
             writer,
             late: Mutex::default(),
+            was_closed,
         })
+    }
+
+    /// Whether all that it was given before it was opened is there: it was closed, and not left by a crash.
+    pub fn was_closed(&self) -> bool {
+        self.was_closed
     }
 
     /// Queues a batch behind all earlier ones. `done` is called when it is durable, or on the error that stopped the
@@ -171,6 +187,14 @@ impl CouncilDisk {
             let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
             disk.take()
         };
+        // Nothing can come behind it: the writer has ended.
+        if let (Ok(()), Some(disk)) = (&result, &disk) {
+            let mut batch = Batch::default();
+            batch.put(CLOSED, &b"1"[..]);
+            if let Err(error) = disk.commit(&[batch]) {
+                ::log::warn!("the council's next start will be as after a crash: {error}");
+            }
+        }
         let began = Instant::now();
         // The directory is locked until the last read has ended.
         while disk.as_ref().is_some_and(|d| Arc::strong_count(d) > 1) && began.elapsed() < CLOSE {

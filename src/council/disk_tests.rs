@@ -1,0 +1,302 @@
+//! Councils whose disks are slow, hang, or lose what was not yet stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::{CommittedLeaderId, EntryPayload};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::network::{self, Reply, Request};
+use super::types::{Entry, LogId, Vote};
+use super::{Config, Council, Machine, Role, Rpc, RpcReply, Transport, TransportError};
+use crate::protocol::ids::MemberId;
+use crate::protocol::store::Batch;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// What was proposed, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Items(Vec<u64>);
+
+impl Machine for Items {
+    type Command = u64;
+    type Outcome = ();
+    type Followed = ();
+
+    fn apply(&mut self, item: u64) {
+        self.0.push(item);
+    }
+
+    fn followed(&self) {}
+
+    fn members(&self) -> BTreeSet<MemberId> {
+        BTreeSet::new()
+    }
+}
+
+type Node = Council<Items, Link>;
+
+#[derive(Default)]
+struct Mesh {
+    nodes: BTreeMap<MemberId, Node>,
+    cuts: BTreeSet<(MemberId, MemberId)>,
+}
+
+#[derive(Clone)]
+struct Link {
+    me: MemberId,
+    mesh: Arc<Mutex<Mesh>>,
+}
+
+impl Transport for Link {
+    async fn call(
+        &self,
+        to: MemberId,
+        request: Rpc,
+        timeout: Duration,
+    ) -> Result<RpcReply, TransportError> {
+        let node = {
+            let mesh = self.mesh.lock().unwrap();
+            let there = |node| mesh.nodes.contains_key(node) && !mesh.cuts.contains(&(self.me, to));
+            let known = there(&self.me) && there(&to);
+            mesh.nodes.get(&to).filter(|_| known).cloned()
+        };
+        let node = node.ok_or(TransportError::Unreachable(to))?;
+        let reply = tokio::time::timeout(timeout, node.handle(request)).await;
+        reply.map_err(|_| TransportError::NoAnswer(to))
+    }
+
+    fn alive(&self, member: MemberId) -> bool {
+        self.mesh.lock().unwrap().nodes.contains_key(&member)
+    }
+}
+
+struct Cluster {
+    mesh: Arc<Mutex<Mesh>>,
+    dir: TempDir,
+}
+
+impl Drop for Cluster {
+    /// Nodes and links hold each other.
+    fn drop(&mut self) {
+        let nodes = std::mem::take(&mut self.mesh.lock().unwrap().nodes);
+        drop(nodes);
+    }
+}
+
+impl Cluster {
+    async fn of(n: u16) -> Self {
+        let cluster = Self {
+            mesh: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let members: BTreeSet<MemberId> = (1..=n).map(MemberId).collect();
+        for member in &members {
+            cluster.start(*member, &member.0.to_string()).await;
+        }
+        for member in &members {
+            cluster.node(*member).initialize(&members).await.unwrap();
+        }
+        cluster.node(MemberId(1)).propose(0).await.unwrap();
+        cluster
+    }
+
+    async fn start(&self, me: MemberId, dir: &str) {
+        let mesh = Arc::clone(&self.mesh);
+        let config = Config {
+            patience: LONG,
+            ..Config::default()
+        };
+        let node = Council::open(config, me, Link { me, mesh }, &self.dir.path().join(dir)).await;
+        self.mesh.lock().unwrap().nodes.insert(me, node.unwrap());
+    }
+
+    fn node(&self, member: MemberId) -> Node {
+        self.mesh.lock().unwrap().nodes[&member].clone()
+    }
+
+    fn others(&self, than: MemberId) -> Vec<MemberId> {
+        let mesh = self.mesh.lock().unwrap();
+        mesh.nodes.keys().copied().filter(|m| *m != than).collect()
+    }
+
+    async fn leader(&self) -> MemberId {
+        let mut found = None;
+        until(async || {
+            for member in self.others(MemberId(0)) {
+                let status = self.node(member).status().await;
+                if status.role == Role::Leader && status.has_quorum {
+                    found = Some(member);
+                }
+            }
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+}
+
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, waiting).await.unwrap();
+}
+
+/// Nothing is stored by the node until the result is dropped.
+async fn hang(node: &Node) -> Sender<()> {
+    let (release, held) = channel();
+    let (began, hangs) = tokio::sync::oneshot::channel();
+    node.inner.disk.submit(Batch::default(), move |_| {
+        let _ = began.send(());
+        let _ = held.recv();
+    });
+    hangs.await.unwrap();
+    release
+}
+
+fn items(node: &Node) -> Vec<u64> {
+    node.look(|items| items.0.clone())
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_only_node_applies_and_answers_when_it_has_stored() {
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    let release = hang(&node).await;
+    let proposal = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(1).await }
+    });
+    // The library has decided it.
+    until(async || node.status().await.committed > node.status().await.last_applied).await;
+    assert_eq!(items(&node), [0]);
+    assert!(!proposal.is_finished());
+    drop(release);
+    proposal.await.unwrap().unwrap();
+    assert_eq!(items(&node), [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_confirms_when_it_has_stored() {
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    // What it has told may be behind.
+    let next = node.inner.durable.next();
+    let mut told = node.inner.raft.metrics();
+    let told = told.wait_for(|now| now.last_applied.is_some_and(|id| id.index + 1 == next));
+    let prev = told.await.unwrap().last_applied;
+    // From a leader of a later term.
+    let vote = Vote::new_committed(9, 2);
+    let follow = AppendEntriesRequest {
+        vote,
+        prev_log_id: prev,
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let entry = Entry {
+        log_id: LogId::new(CommittedLeaderId::new(9, 2), next),
+        payload: EntryPayload::Blank,
+    };
+    let append = AppendEntriesRequest {
+        entries: vec![entry],
+        ..follow.clone()
+    };
+    let send = |rpc: AppendEntriesRequest<_>| {
+        let (node, request) = (node.clone(), Request::Append(rpc));
+        let rpc = Rpc(network::encode(&request, 0).unwrap());
+        tokio::spawn(async move {
+            let RpcReply(reply) = node.handle(rpc).await;
+            network::decode::<Reply>(&reply).unwrap()
+        })
+    };
+    send(follow).await.unwrap();
+    let release = hang(&node).await;
+    let reply = send(append.clone()).await.unwrap();
+    assert_eq!(node.status().await.last_log, Some(next));
+    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    drop(release);
+    until(async || {
+        let reply = send(append.clone()).await.unwrap();
+        matches!(reply, Reply::Append(AppendEntriesResponse::Success))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_hangs_is_replaced() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let release = hang(&cluster.node(leader)).await;
+    let other = cluster.others(leader)[0];
+    cluster.node(other).propose(1).await.unwrap();
+    let status = cluster.node(other).status().await;
+    assert!(status.leader.is_some_and(|now| now != leader), "{status:?}");
+    drop(release);
+    until(async || items(&cluster.node(leader)) == [0, 1]).await;
+}
+
+/// The others have an entry that it lost. Went it on in the same term, its next entry would have the same number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_crashed_has_to_be_elected_again() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let (node, others) = (cluster.node(leader), cluster.others(leader));
+    until(async || others.iter().all(|m| items(&cluster.node(*m)) == [0])).await;
+    // No other can be elected.
+    let between = [(others[0], others[1]), (others[1], others[0])];
+    cluster.mesh.lock().unwrap().cuts.extend(between);
+
+    let before = node.status().await.last_log;
+    let release = hang(&node).await;
+    let lost = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(1).await }
+    });
+    for other in &others {
+        let other = cluster.node(*other);
+        until(async || other.status().await.last_log > before).await;
+    }
+    assert!(!lost.is_finished());
+    // The crash: from now on it says nothing, and what it had stored is all that is left.
+    cluster.mesh.lock().unwrap().nodes.remove(&leader);
+    let dir = |name: &str| cluster.dir.path().join(name);
+    copy(&dir(&leader.0.to_string()), &dir("left"));
+    drop(release);
+    node.shutdown().await.unwrap();
+    assert!(lost.await.unwrap().is_err());
+
+    cluster.start(leader, "left").await;
+    let node = cluster.node(leader);
+    let next = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(2).await }
+    });
+    cluster.mesh.lock().unwrap().cuts.clear();
+    next.await.unwrap().unwrap();
+    let decided = node.read().await.unwrap().0;
+    assert!(decided == [0, 2] || decided == [0, 1, 2], "{decided:?}");
+    for other in others {
+        let read = cluster.node(other).read().await.unwrap().0;
+        assert_eq!(read, decided);
+    }
+}
