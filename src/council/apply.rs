@@ -295,7 +295,9 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
             fatal(subject(&meta), ErrorVerb::Write, error)
         };
         // Away from the runtime's workers: it may take long.
-        let encode = move || postcard::to_stdvec(&(&machine, &*at.sessions));
+        let room = self.growth.room();
+        let encode =
+            move || postcard::to_extend(&(&machine, &*at.sessions), Vec::with_capacity(room));
         let data = tokio::task::spawn_blocking(encode).await;
         let data = data.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let data = Bytes::from(data);

@@ -16,10 +16,10 @@ use super::types::Raft;
 pub struct Growth(Arc<Shared>);
 
 struct Shared {
-    /// Bytes, as above: the least number of them, how many there are, and how many are enough.
+    /// Bytes, as above: the least number of them, how many there are, and those of the last snapshot.
     least: u64,
     grown: AtomicU64,
-    enough: AtomicU64,
+    last: AtomicU64,
     reached: Notify,
 }
 
@@ -29,7 +29,7 @@ impl Growth {
         Self(Arc::new(Shared {
             least,
             grown: AtomicU64::new(0),
-            enough: AtomicU64::new(least),
+            last: AtomicU64::new(0),
             reached: Notify::new(),
         }))
     }
@@ -38,7 +38,7 @@ impl Growth {
     pub fn add(&self, bytes: usize) {
         let shared = &*self.0;
         let grown = shared.grown.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if grown >= shared.enough.load(Ordering::Relaxed) {
+        if grown >= shared.least.max(shared.last.load(Ordering::Relaxed)) {
             shared.reached.notify_one();
         }
     }
@@ -50,8 +50,13 @@ impl Growth {
 
     /// So many bytes has the last snapshot.
     pub fn snapshot(&self, bytes: usize) {
-        let enough = self.0.least.max(bytes as u64);
-        self.0.enough.store(enough, Ordering::Relaxed);
+        self.0.last.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Room for the next snapshot, in bytes: most are a little larger than the one before.
+    pub fn room(&self) -> usize {
+        let last = usize::try_from(self.0.last.load(Ordering::Relaxed)).unwrap_or(0);
+        last + last / 8
     }
 }
 

@@ -36,7 +36,7 @@ impl Default for Config {
         Self {
             patience: Duration::from_secs(5),
             dead_after: Duration::from_secs(10),
-            snapshot_after: 32 << 20,
+            snapshot_after: 64 << 20,
         }
     }
 }
