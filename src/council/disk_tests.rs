@@ -15,7 +15,7 @@ use super::network::{self, Reply, Request};
 use super::types::{Entry, LogId, Vote};
 use super::{Config, Council, Machine, Role, Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
-use crate::protocol::store::Batch;
+use crate::protocol::store::{Batch, StoreError};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -253,6 +253,26 @@ async fn a_leader_whose_disk_hangs_is_replaced() {
     assert!(status.leader.is_some_and(|now| now != leader), "{status:?}");
     drop(release);
     until(async || items(&cluster.node(leader)) == [0, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_fails_under_an_entry_stops() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let node = cluster.node(leader);
+    let _held = hang(&node).await;
+    let before = node.inner.durable.next();
+    let lost = tokio::spawn({
+        let node = node.clone();
+        async move { node.propose(1).await }
+    });
+    until(async || node.status().await.last_log >= Some(before)).await;
+    node.inner.durable.fail(StoreError::Io {
+        what: "a test".to_owned(),
+        detail: "the disk is full".to_owned(),
+    });
+    until(async || node.status().await.role == Role::Stopped).await;
+    assert!(lost.await.unwrap().is_err());
 }
 
 /// The others have an entry that it lost. Went it on in the same term, its next entry would have the same number.

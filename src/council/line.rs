@@ -99,10 +99,9 @@ impl<T: Transport> Line<T> {
         }
     }
 
-    /// Returns when this node has the log up to there on its disk.
-    async fn stored<E: std::error::Error>(&self, last: Option<LogId>) -> Result<(), Failed<E>> {
-        let durable = &self.network.durable;
-        let stored = durable.wait(last.map_or(0, |id| id.index + 1)).await;
+    /// Returns when this node has the log below this index on its disk.
+    async fn stored<E: std::error::Error>(&self, next: u64) -> Result<(), Failed<E>> {
+        let stored = self.network.durable.wait(next).await;
         stored.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 
@@ -139,7 +138,7 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
         }
         let (vote, decided) = (rpc.vote, rpc.leader_commit);
         // An only voter decides before it has stored.
-        self.stored(decided).await?;
+        self.stored(decided.map_or(0, |id| id.index + 1)).await?;
         if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.answers(&rpc)) {
             confirmed.decided = decided;
             self.tell(rpc, &option);
@@ -151,7 +150,7 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
         let Reply::Append(reply) = self.call(Request::Append(rpc), &option).await? else {
             return Err(unfit());
         };
-        self.stored(last).await?;
+        self.stored(network::confirmed(&reply, last)).await?;
         if let (AppendEntriesResponse::Success, Some(last)) = (&reply, last) {
             self.confirmed = Some(Confirmed {
                 vote,
@@ -321,8 +320,8 @@ mod tests {
             detail: "the disk is full".to_owned(),
         };
         network.durable.fail(error);
-        let refused = line.append_entries(append(6, 7, 6), option()).await;
-        assert!(refused.is_err());
+        let refused = line.append_entries(append(6, 7, 6), option());
+        assert!(refused.now_or_never().unwrap().is_err());
     }
 
     #[tokio::test]

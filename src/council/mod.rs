@@ -333,11 +333,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Request::Append(rpc) => {
                 let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
                 let last = rpc.entries.last().map(|entry| entry.log_id);
-                let next = last.or(rpc.prev_log_id).map_or(0, |id| id.index + 1);
+                let last = last.or(rpc.prev_log_id);
                 match raft.append_entries(rpc).await {
                     Ok(reply) => {
                         self.may_vote(term, decided).await;
-                        self.confirm(reply, next).await
+                        self.confirm(reply, last).await
                     }
                     Err(error) => failed(&error),
                 }
@@ -365,15 +365,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
         }
     }
 
-    /// The answer to a leader: that this node has its entries below `next` only when it has them on its disk.
-    async fn confirm(&self, reply: AppendEntriesResponse<u64>, next: u64) -> Reply {
-        let has = match reply {
-            AppendEntriesResponse::Success => next,
-            AppendEntriesResponse::PartialSuccess(last) => last.map_or(0, |id| id.index + 1),
-            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => 0,
-        };
+    /// The answer to a leader: that this node has its entries up to `last` only when it has them on its disk.
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
+        let confirmed = network::confirmed(&reply, last);
         // The leader waits no longer than that.
-        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(has));
+        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
         match stored.await {
             Ok(Ok(())) => Reply::Append(reply),
             Ok(Err(error)) => Reply::Failed(error.to_string()),

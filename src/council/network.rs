@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Entry, Types};
+use super::types::{Answer, Entry, LogId, Types};
 use crate::protocol::ids::MemberId;
 
 /// Room for what is said beside proposals and data.
@@ -127,6 +127,16 @@ pub fn entry_size(entry: &Entry) -> usize {
     }
 }
 
+/// The first log index that a follower with this answer does not confirm, when it was sent entries up to `last`.
+pub fn confirmed(reply: &AppendEntriesResponse<u64>, last: Option<LogId>) -> u64 {
+    let last = match reply {
+        AppendEntriesResponse::Success => last,
+        AppendEntriesResponse::PartialSuccess(part) => *part,
+        AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+    };
+    last.map_or(0, |id| id.index + 1)
+}
+
 /// Encodes for another node, in memory for `size` bytes to begin with.
 pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Error> {
     postcard::to_extend(value, Vec::with_capacity(size)).map(Bytes::from)
@@ -135,4 +145,21 @@ pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Er
 /// Reads what came from another node.
 pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, postcard::Error> {
     postcard::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_takes_entries_confirms_them() {
+        let id = |index| Some(LogId::new(openraft::CommittedLeaderId::new(3, 1), index));
+        let confirmed = |reply| confirmed(&reply, id(7));
+        assert_eq!(confirmed(AppendEntriesResponse::Success), 8);
+        assert_eq!(confirmed(AppendEntriesResponse::PartialSuccess(id(5))), 6);
+        assert_eq!(confirmed(AppendEntriesResponse::PartialSuccess(None)), 0);
+        assert_eq!(confirmed(AppendEntriesResponse::Conflict), 0);
+        let higher = AppendEntriesResponse::HigherVote(openraft::Vote::new(9, 2));
+        assert_eq!(confirmed(higher), 0);
+    }
 }

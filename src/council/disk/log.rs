@@ -42,7 +42,6 @@ struct Index {
     /// The latest entries without a gap, each with its size in bytes.
     tail: VecDeque<(Entry, usize)>,
     tail_bytes: usize,
-    durable: Durable,
 }
 
 impl LogStore {
@@ -75,7 +74,6 @@ impl LogStore {
             batch.put(&b"v"[..], encode("a vote", vote)?);
             store.commit(&[batch])?;
         }
-        let durable = Durable::new(next(last));
         let index = Index {
             vote,
             committed: load(&store, b"c", "the council's commit mark")?,
@@ -83,12 +81,11 @@ impl LogStore {
             last,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            durable: durable.clone(),
         };
         Ok(Self {
             disk,
             index: Arc::new(Mutex::new(index)),
-            durable,
+            durable: Durable::new(next(last)),
             led,
         })
     }
@@ -166,14 +163,8 @@ impl Index {
         self.tail_bytes += bytes;
     }
 
-    fn wrote(&mut self, below: u64) {
-        self.durable.reached(below, next(self.last) > below);
-        self.shrink();
-    }
-
     /// Lets go of old entries; of those that are not durable there is no other copy to read.
-    fn shrink(&mut self) {
-        let durable = self.durable.next();
+    fn shrink(&mut self, durable: u64) {
         while self.tail_bytes > TAIL_BYTES
             && self
                 .tail
@@ -318,12 +309,15 @@ impl RaftLogStorage<Types> for LogStore {
         };
         self.durable.queued();
         // Not the disk: its writer cannot end on its own thread.
-        let index = Arc::clone(&self.index);
+        let (index, durable) = (Arc::clone(&self.index), self.durable.clone());
         self.disk.submit(batch, move |result| {
             let mut index = lock(&index);
             match result {
-                Ok(()) => index.wrote(below),
-                Err(error) => index.durable.fail(error),
+                Ok(()) => {
+                    durable.reached(below, next(index.last) > below);
+                    index.shrink(below);
+                }
+                Err(error) => durable.fail(error),
             }
         });
         self.durable.sound().map_err(cannot_write)?;
@@ -375,7 +369,7 @@ impl RaftLogStorage<Types> for LogStore {
             index.purged = Some(log_id);
             if whole {
                 index.last = Some(log_id);
-                index.durable.set(below);
+                self.durable.set(below);
             }
         }
         self.disk.write(batch).await.map_err(cannot_write)
