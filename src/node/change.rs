@@ -110,9 +110,12 @@ impl Member {
         let command = council::Command::Change {
             change,
             give_up: false,
+            lose_data: false,
         };
         match self.propose(command).await? {
-            council::Outcome::Started { number } => self.settled(number, began).await,
+            council::Outcome::Started { number } | council::Outcome::Agreed { number } => {
+                self.settled(number, began).await
+            }
             council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
             // To remove a node that was just being added takes that back.
             _ => Ok(as_it_is(&*self.decided().await?)),

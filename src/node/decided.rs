@@ -116,6 +116,7 @@ mod tests {
             Command::View(council::Command::Change {
                 change: Change::Add(at(3)),
                 give_up: false,
+                lose_data: false,
             })
         };
         let mut decided = Decided::default();
@@ -142,6 +143,7 @@ mod tests {
         decided.apply(view(council::Command::Change {
             change: Change::Remove(first),
             give_up: false,
+            lose_data: false,
         }));
         let states = |decided: &Decided| (decided.members(), decided.electable());
         let both = BTreeSet::from([first, second]);

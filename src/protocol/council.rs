@@ -23,11 +23,14 @@ use std::fmt;
 /// Something to be agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Starts a change of the view. To remove a node that is just being added cancels that.
+    /// Starts a change of the view. To remove a node that is just being added cancels that. To ask again for the removal
+    /// that runs, with `lose_data`, is to agree to it.
     Change {
         change: Change,
         /// The node to be removed is dead: nobody waits for what only it has. Of no meaning for other changes.
         give_up: bool,
+        /// The operator agrees that data may be lost which nobody has but dead nodes. Of no meaning but for a removal.
+        lose_data: bool,
     },
     /// The member has all that it is to hold in the view with this number.
     Ready { member: MemberId, number: u64 },
@@ -64,6 +67,10 @@ pub enum Outcome {
     /// Known already, or of the past.
     Unchanged,
     Refused(Refusal),
+    /// The change to the view with this number runs, and may lose data.
+    Agreed {
+        number: u64,
+    },
 }
 
 /// Why a command did nothing.
@@ -106,6 +113,9 @@ pub struct Running {
     pub number: u64,
     /// The node to be removed is not waited for.
     pub given_up: bool,
+    /// The operator agrees that data may be lost which nobody has but dead nodes. Until then a node to be removed that may
+    /// be the only one to have some of its slots is waited for.
+    pub lose_data: bool,
     /// Members that have all that they are to hold.
     pub ready: BTreeSet<MemberId>,
 }
@@ -266,7 +276,11 @@ impl Council {
     /// Takes the next command.
     pub fn apply(&mut self, command: Command) -> Outcome {
         let outcome = match command {
-            Command::Change { change, give_up } => self.start(change, give_up),
+            Command::Change {
+                change,
+                give_up,
+                lose_data,
+            } => self.start(change, give_up, lose_data),
             Command::Ready { member, number } => Ok(self.ready(member, number)),
             Command::Enact { number, without } => self.enact(number, without),
             Command::Over { cohort } => self.over(cohort),
@@ -276,13 +290,23 @@ impl Council {
         outcome.unwrap_or_else(Outcome::Refused)
     }
 
-    fn start(&mut self, change: Change, give_up: bool) -> Result<Outcome, Refusal> {
-        if let Some(running) = &self.running {
-            let number = running.number;
+    fn start(
+        &mut self,
+        change: Change,
+        give_up: bool,
+        lose_data: bool,
+    ) -> Result<Outcome, Refusal> {
+        let removal = matches!(change, Change::Remove(_));
+        if let Some(running) = &mut self.running {
+            let (running_change, number) = (running.change, running.number);
+            if removal && lose_data && running_change == change {
+                running.lose_data = true;
+                return Ok(Outcome::Agreed { number });
+            }
             if self.undoes(&change) {
                 return self.cancel(number);
             }
-            let change = running.change;
+            let change = running_change;
             return Err(Refusal::Busy { change, number });
         }
         let next = self.plan(&change)?;
@@ -302,7 +326,8 @@ impl Council {
             change,
             node,
             number,
-            given_up: give_up && matches!(change, Change::Remove(_)),
+            given_up: give_up && removal,
+            lose_data: lose_data && removal,
             ready: BTreeSet::new(),
         });
         Ok(Outcome::Started { number })

@@ -50,7 +50,11 @@ fn a_move() -> impl Strategy<Value = Move> {
 fn commands(council: &Council, step: &Move) -> Vec<Command> {
     let members: Vec<MemberId> = council.members().into_keys().collect();
     let number = council.running().map_or(council.newest, |r| r.number);
-    let change = |change, give_up| Command::Change { change, give_up };
+    let change = |change, give_up| Command::Change {
+        change,
+        give_up,
+        lose_data: give_up,
+    };
     let ready = |member| Command::Ready { member, number };
     let one = match step {
         Move::Add(i) => change(Change::Add(addresses(12)[*i]), false),
@@ -276,6 +280,10 @@ fn assert_step(before: &Council, after: &Council, command: &Command, outcome: &O
             assert_eq!(before.running.as_ref().unwrap().number, *number);
         }
         Outcome::Changed => assert_ne!(after, before),
+        Outcome::Agreed { number } => {
+            let running = after.running.as_ref().unwrap();
+            assert!(running.lose_data && running.number == *number);
+        }
     }
 }
 
@@ -314,8 +322,12 @@ fn council(nodes: usize, k: usize) -> Council {
 }
 
 fn change(change: Change) -> Command {
-    let give_up = false;
-    Command::Change { change, give_up }
+    let (give_up, lose_data) = (false, false);
+    Command::Change {
+        change,
+        give_up,
+        lose_data,
+    }
 }
 
 fn enact(number: u64, without: &[u16]) -> Command {
@@ -547,4 +559,36 @@ fn a_cohort_is_not_over_before_those_whose_slots_it_took() {
     assert_eq!(council.apply(over(1, 2)), too_early);
     assert_eq!(council.apply(over(0, 1)), Outcome::Changed);
     assert_eq!(council.apply(over(1, 2)), Outcome::Changed);
+}
+
+#[test]
+fn a_removal_may_lose_data_when_that_is_asked_for_at_once_or_while_it_runs() {
+    let removal = |member, lose_data| Command::Change {
+        change: Change::Remove(MemberId(member)),
+        give_up: false,
+        lose_data,
+    };
+    let may_lose = |council: &Council| council.running().unwrap().lose_data;
+    let mut council = council(3, 1);
+    let Outcome::Started { number } = council.apply(removal(2, false)) else {
+        panic!("not started");
+    };
+    assert!(!may_lose(&council));
+    let again = council.apply(removal(2, false));
+    assert!(matches!(again, Outcome::Refused(Refusal::Busy { .. })));
+    let other = council.apply(removal(1, true));
+    assert!(matches!(other, Outcome::Refused(Refusal::Busy { .. })));
+    assert!(!may_lose(&council), "another removal says nothing of this");
+    for _ in 0..2 {
+        let agreed = council.apply(removal(2, true));
+        assert_eq!(agreed, Outcome::Agreed { number });
+        assert!(may_lose(&council));
+    }
+    council.apply(Command::Cancel { number });
+    council.apply(removal(2, false));
+    assert!(!may_lose(&council), "that was agreed to of another change");
+    let number = council.running().unwrap().number;
+    council.apply(Command::Cancel { number });
+    council.apply(removal(2, true));
+    assert!(may_lose(&council));
 }

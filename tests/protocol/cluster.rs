@@ -232,8 +232,11 @@ impl Cluster {
 
     /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it is told.
     pub fn change(&mut self, change: Change) -> u64 {
-        let give_up = false;
-        let outcome = self.decide(Command::Change { change, give_up });
+        let outcome = self.decide(Command::Change {
+            change,
+            give_up: false,
+            lose_data: false,
+        });
         let Outcome::Started { number } = outcome else {
             panic!("{change:?}: {outcome:?}");
         };

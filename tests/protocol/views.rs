@@ -231,7 +231,12 @@ pub fn who_was_given_up_and_comes_back_pushes_nothing() {
     c.run_ms(600);
     c.put(2, &key, Some("alone"), &seen);
     let (change, give_up) = (Change::Remove(MemberId(2)), true);
-    c.decide(Command::Change { change, give_up });
+    let lose_data = true;
+    c.decide(Command::Change {
+        change,
+        give_up,
+        lose_data,
+    });
     (0..2).for_each(|n| c.tell(n));
     c.enact(2);
     (0..2).for_each(|n| c.tell(n));
@@ -417,7 +422,11 @@ fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer
     c.nodes[0].disk.wipe();
     // Now node 2 is to hold all of it. Before it hears of that it has told that it was everywhere.
     let (change, give_up) = (Change::Remove(MemberId(1)), true);
-    let outcome = c.decide(Command::Change { change, give_up });
+    let outcome = c.decide(Command::Change {
+        change,
+        give_up,
+        lose_data: true,
+    });
     assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
     c.tell(0);
     c.start(0);

@@ -94,7 +94,11 @@ impl World {
             }
             Asked::SetK { k } => (Change::SetK(k), false),
         };
-        let outcome = self.decide(Command::Change { change, give_up })?;
+        let outcome = self.decide(Command::Change {
+            change,
+            give_up,
+            lose_data: true,
+        })?;
         match outcome {
             Outcome::Started { .. } => {
                 self.decisions.since_us = self.now;
