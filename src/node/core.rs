@@ -1,6 +1,6 @@
-//! What runs the replica: events in, effects out, in order.
+//! What runs the replica's driver: events in, effects out, in order.
 //!
-//! Its thread takes whatever has gathered in its queue (inbox.rs), steps the replica through it and carries
+//! Its thread takes whatever has gathered in its queue (inbox.rs), steps the driver through it and carries
 //! out the effects together: one batch for the committer, the new marks for the readers, then answers
 //! and messages. It never waits for the disk or the network. What comes while nothing is queued is done at
 //! once, on the thread that brings it.
@@ -10,14 +10,14 @@ use super::member::MIN_FREE_BYTES;
 use super::reply::{Outbox, Ticket};
 use super::wire::Envelope;
 use crate::protocol::clock::Clock;
+use crate::protocol::driver::{self, Reopened};
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::message::Message;
-use crate::protocol::op::{Answer, Refusal};
-use crate::protocol::replica::{Effect, Event, Now, OpenError, Replica, Setup};
+use crate::protocol::replica::{Effect, Event, Now};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::Version;
-use crate::protocol::views::{CohortId, Views};
+use crate::protocol::views::CohortId;
 use crate::storage::Disk;
 use crate::storage::{Committer, Numbered};
 use arc_swap::ArcSwap;
@@ -26,8 +26,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
-/// Writes that wait for the replica to be opened again, at most.
-const HELD: usize = 16_384;
 /// What is done at once has at most this many bytes, and this many versions.
 const LIGHT_BYTES: usize = 64 * 1024;
 const LIGHT_VERSIONS: usize = 16;
@@ -48,6 +46,9 @@ pub enum Report {
     /// Everybody has what was written for this cohort.
     Over(CohortId),
 }
+
+/// The replica, driven on this node's disk.
+pub type Driver = driver::Driver<Arc<Disk>, Ticket>;
 
 /// Sends a message to members: must not block.
 pub type Sender = Arc<dyn Fn(&[MemberId], Envelope) + Send + Sync>;
@@ -102,13 +103,8 @@ pub struct Shared {
 impl Shared {
     /// What a replica that has just been opened shares.
     #[must_use]
-    pub fn of(
-        replica: &Replica<Arc<Disk>, Ticket>,
-        disk: Arc<Disk>,
-        clock: Arc<Clock>,
-        clocks: Clocks,
-    ) -> Self {
-        let marks = replica.marks();
+    pub fn of(driver: &Driver, disk: Arc<Disk>, clock: Arc<Clock>, clocks: Clocks) -> Self {
+        let marks = driver.replica().marks();
         Self {
             clocks,
             clock,
@@ -120,28 +116,18 @@ impl Shared {
     }
 }
 
-/// The replica and all that it works with.
+/// The replica's driver and all that it works with.
 pub struct Core {
-    replica: Replica<Arc<Disk>, Ticket>,
-    setup: Setup,
+    driver: Driver,
     shared: Arc<Shared>,
     committer: Committer,
     send: Sender,
     reports: mpsc::Sender<Report>,
     outbox: Outbox,
-    /// Newer views, under which the replica is opened again as soon as it is idle.
-    next: Option<Arc<Views>>,
-    /// Writes that wait for that.
-    held: Vec<Event<Ticket>>,
-    /// The number of the replica's first batch, less one, in the committer's count.
-    base: u64,
-    submitted: u64,
     /// Operations in the last batch that was submitted.
     submitted_ops: usize,
     /// Operations that became durable in this round.
     settled_ops: usize,
-    durable: u64,
-    restart_above: Option<u64>,
     /// Since when the engine has had no room; moved on with each attempt to go on.
     full: Option<Instant>,
     failed: Option<StoreError>,
@@ -152,45 +138,24 @@ pub struct Core {
 }
 
 impl Core {
-    /// Opens the replica on the disk.
-    ///
-    /// # Errors
-    /// When the disk's content does not fit this node.
-    pub fn open(
-        setup: &Setup,
-        disk: Arc<Disk>,
-        clock: Arc<Clock>,
-        clocks: Clocks,
-    ) -> Result<Replica<Arc<Disk>, Ticket>, OpenError> {
-        Replica::open(setup.clone(), disk, clock, clocks.now())
-    }
-
     /// Puts a core together.
     #[must_use]
     pub fn new(
-        replica: Replica<Arc<Disk>, Ticket>,
-        setup: Setup,
+        driver: Driver,
         shared: Arc<Shared>,
         committer: Committer,
         send: Sender,
         reports: mpsc::Sender<Report>,
     ) -> Self {
         Self {
-            replica,
-            setup,
+            driver,
             shared,
             committer,
             send,
             reports,
             outbox: Outbox::default(),
-            next: None,
-            held: Vec::new(),
-            base: 0,
-            submitted: 0,
             submitted_ops: 0,
             settled_ops: 0,
-            durable: 0,
-            restart_above: None,
             full: None,
             failed: None,
             stopping: false,
@@ -224,28 +189,26 @@ impl Core {
         }
         for input in inputs.drain(..) {
             match input {
-                Input::Event(Event::Persisted(no)) => self.persisted(no),
-                Input::Event(event) => self.take(event),
-                Input::Views(views) => self.learn(views),
+                Input::Event(event) => self.step(event),
+                Input::Views(views) => self.driver.learn(views),
                 Input::StorageFailed(error) => self.storage_failed(error),
                 Input::Stop => self.stopping = true,
             }
         }
         self.rest();
         self.carry_out();
-        self.restart_if_due();
-        self.go_over_if_idle();
+        self.go_over();
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         // Stuck on a full disk there is nothing to wait for.
-        Ok(self.stopping && (self.durable == self.submitted || self.full.is_some()))
+        Ok(self.stopping && (self.driver.replica().is_stored() || self.full.is_some()))
     }
 
     /// Takes an event with nothing queued before it; gives it back when it has to be queued as well: it takes long, or
     /// there is more to be seen to than the replica.
     pub(super) fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
-        let plain = self.next.is_none() && self.restart_above.is_none() && self.full.is_none();
+        let plain = !self.driver.is_closing() && self.full.is_none();
         let light = match &event {
             Event::Write { value, .. } => value.as_ref().is_none_or(|v| v.len() <= LIGHT_BYTES),
             Event::Message { message, .. } => match message {
@@ -264,58 +227,22 @@ impl Core {
         if !plain || !light || self.stopping || self.failed.is_some() {
             return Some(event);
         }
-        match event {
-            Event::Persisted(no) => {
-                self.persisted(no);
-                self.settled_ops = 0;
-            }
-            event => self.step(event),
+        let persisted = matches!(event, Event::Persisted(_));
+        self.step(event);
+        if persisted {
+            self.settled_ops = 0;
         }
         self.carry_out();
         None
     }
 
-    /// Steps the replica, unless it is about to be opened again: then nothing new begins.
-    fn take(&mut self, event: Event<Ticket>) {
-        if self.next.is_none() {
-            return self.step(event);
-        }
-        match event {
-            Event::Write { ticket, .. } if self.held.len() >= HELD => {
-                self.outbox
-                    .put(ticket, Answer::Refused(Refusal::Overloaded));
-            }
-            Event::Write { .. } => self.held.push(event),
-            // What is not acknowledged is sent again.
-            Event::Message { ref message, .. } if !matches!(message, Message::Ack(_)) => {}
-            event => self.step(event),
-        }
-    }
-
-    /// Takes newer views over, at once or as soon as the replica is idle.
-    fn learn(&mut self, views: Arc<Views>) {
-        if self.next.is_none() && self.replica.take_views(&views) {
-            self.setup.views = views;
-        } else {
-            self.next = Some(views);
-        }
-    }
-
     fn step(&mut self, event: Event<Ticket>) {
-        if let Event::DiskFull(None) = event
-            && self.full.take().is_some()
-        {
-            self.committer.resume();
+        match event {
+            Event::Persisted(_) => self.settled_ops += std::mem::take(&mut self.submitted_ops),
+            Event::DiskFull(None) if self.full.take().is_some() => self.committer.resume(),
+            _ => {}
         }
-        self.replica.step(self.shared.clocks.now(), event);
-    }
-
-    fn persisted(&mut self, no: u64) {
-        self.durable = no;
-        self.settled_ops += std::mem::take(&mut self.submitted_ops);
-        if let Some(no) = no.checked_sub(self.base).filter(|no| *no > 0) {
-            self.step(Event::Persisted(no));
-        }
+        self.driver.step(self.shared.clocks.now(), event);
     }
 
     fn storage_failed(&mut self, error: StoreError) {
@@ -355,7 +282,7 @@ impl Core {
     }
 
     fn carry_out(&mut self) {
-        let effects = self.replica.flush();
+        let effects = self.driver.flush();
         self.carry_out_all(effects);
     }
 
@@ -365,14 +292,14 @@ impl Core {
         if std::mem::take(&mut self.settled_ops) < BUSY_OPS {
             return;
         }
-        let effects = self.replica.flush_early();
+        let effects = self.driver.flush_early();
         self.carry_out_all(effects);
         std::thread::sleep(REST);
     }
 
     fn carry_out_all(&mut self, effects: Vec<Effect<Ticket>>) {
         // Readers first: who gets an answer may ask again at once.
-        if let Some(marks) = self.replica.changed_marks() {
+        if let Some(marks) = self.driver.changed_marks() {
             if let (None, Some(reason)) = (&self.shared.marks.load().recovering, &marks.recovering)
             {
                 log::warn!("reads are not served for now: {reason}");
@@ -395,16 +322,12 @@ impl Core {
                 newer
             });
         }
-        let incarnation = self.replica.log_id().incarnation;
+        let incarnation = self.driver.log_id().incarnation;
         for effect in effects {
             match effect {
                 Effect::Persist { no, batch } => {
                     self.submitted_ops = batch.ops.len();
-                    self.submitted = self.base + no;
-                    self.committer.submit(Numbered {
-                        no: self.submitted,
-                        batch,
-                    });
+                    self.committer.submit(Numbered { no, batch });
                 }
                 Effect::Send { to, message } => (self.send)(
                     &to,
@@ -415,7 +338,6 @@ impl Core {
                 ),
                 Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
-                Effect::Restart { above } => self.restart_above = Some(above),
                 // They are said again and again: what finds no room is not lost.
                 Effect::Ready(number) => drop(self.reports.try_send(Report::Ready(number))),
                 Effect::Over(cohort) => drop(self.reports.try_send(Report::Over(cohort))),
@@ -424,70 +346,28 @@ impl Core {
         self.outbox.deliver();
     }
 
-    /// Opens the replica anew, with a newer incarnation, once all its batches are durable.
-    fn restart_if_due(&mut self) {
-        let Some(above) = self
-            .restart_above
-            .filter(|_| self.durable == self.submitted)
-        else {
-            return;
-        };
-        log::warn!(
-            "a peer knows a later incarnation of this node ({above:x}): opening a newer log"
-        );
-        self.restart_above = None;
-        self.setup.above = above;
-        if self.open_again() {
-            self.carry_out();
-        }
-    }
-
-    /// Opens the replica again under newer views, once nothing is on its way under the older ones.
-    fn go_over_if_idle(&mut self) {
-        if self.restart_above.is_some() || !self.replica.is_idle() {
-            return;
-        }
-        let Some(views) = self.next.take() else {
-            return;
-        };
-        let start = new_start(self.shared.clocks.wall_ms());
-        let (setup, reads) = self.replica.succeed(views, start);
-        self.setup = setup;
-        if !self.open_again() {
-            return;
-        }
-        log::info!(
-            "in view {} now, with log {}",
-            self.setup.views.view.number,
-            self.replica.log_id()
-        );
-        let held = std::mem::take(&mut self.held);
-        for event in reads.into_iter().chain(held) {
-            self.step(event);
-        }
-        self.carry_out();
-    }
-
-    fn open_again(&mut self) -> bool {
-        let (disk, clock) = (
-            Arc::clone(&self.shared.disk),
-            Arc::clone(&self.shared.clock),
-        );
-        match Self::open(&self.setup, disk, clock, self.shared.clocks) {
-            Ok(replica) => {
-                self.replica = replica;
-                self.base = self.submitted;
-                self.step(Event::Busy(self.quiet < QUIET_TICKS));
-                true
+    /// Goes on with another log, if the replica has to be opened again and nothing is on its way any more.
+    fn go_over(&mut self) {
+        let clocks = self.shared.clocks;
+        let start = || new_start(clocks.wall_ms());
+        match self.driver.go_over(clocks.now(), start) {
+            Ok(None) => return,
+            Ok(Some(Reopened { log, above })) => {
+                if let Some(above) = above {
+                    log::warn!("a peer knows a later incarnation of this node ({above:x})");
+                }
+                let view = self.driver.replica().views().view.number;
+                log::info!("in view {view} now, with log {log}");
             }
             Err(error) => {
                 self.failed = Some(StoreError::Io {
                     what: "opening the replica again".into(),
                     detail: error.to_string(),
                 });
-                false
+                return;
             }
         }
+        self.carry_out();
     }
 }
 

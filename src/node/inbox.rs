@@ -211,7 +211,7 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::{Clocks, Shared, new_start};
+    use super::super::core::{Clocks, Driver, Shared, new_start};
     use super::*;
     use crate::protocol::clock::Clock;
     use crate::protocol::council::Council;
@@ -235,19 +235,13 @@ mod tests {
             trusted: false,
             known: Known::default(),
         };
-        let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks).unwrap();
-        let shared = Arc::new(Shared::of(&replica, Arc::clone(&disk), clock, clocks));
+        let now = clocks.now();
+        let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now).unwrap();
+        let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
         let stored = inbox.clone();
         let committer = Committer::start(disk, move |result| stored.stored(result)).unwrap();
         let (reports, _) = mpsc::channel(1);
-        Core::new(
-            replica,
-            setup,
-            shared,
-            committer,
-            Arc::new(|_, _| {}),
-            reports,
-        )
+        Core::new(driver, shared, committer, Arc::new(|_, _| {}), reports)
     }
 
     fn ack() -> Event<Ticket> {

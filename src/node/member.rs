@@ -2,7 +2,7 @@
 //! part in the council, and the facade that HTTP handlers use.
 
 use super::config::Config;
-use super::core::{self, Clocks, Core, Report, Shared};
+use super::core::{self, Clocks, Core, Driver, Report, Shared};
 use super::decided::Decided;
 use super::fault::Switch;
 use super::forward::{self, Forwarder};
@@ -112,8 +112,9 @@ impl Member {
             trusted: false,
             known: Known::default(),
         };
-        let replica = Core::open(&setup, Arc::clone(&disk), Arc::clone(&clock), clocks)?;
-        let shared = Arc::new(Shared::of(&replica, Arc::clone(&disk), clock, clocks));
+        let now = clocks.now();
+        let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now)?;
+        let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
         let (inbox, events) = Inbox::new();
         let stored = inbox.clone();
         let committer = Committer::start(disk, move |result| stored.stored(result))?;
@@ -137,7 +138,7 @@ impl Member {
             ended,
             config,
         });
-        let incarnation = replica.log_id().incarnation;
+        let incarnation = driver.log_id().incarnation;
         let links = forward::connect(&member, incarnation).await?;
         let _ = member.links.set(links.clone());
         let reports = member.join_council(&views).await?;
@@ -145,7 +146,7 @@ impl Member {
             // What cannot be queued is dropped and counted: the protocol sends it again.
             links.broadcast(to, &envelope);
         });
-        let core = Core::new(replica, setup, shared, committer, send, reports);
+        let core = Core::new(driver, shared, committer, send, reports);
         std::thread::Builder::new()
             .name("replica".into())
             .spawn(move || {

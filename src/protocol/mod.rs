@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod context;
 pub mod council;
+pub mod driver;
 pub mod hashed;
 pub mod health;
 pub mod ids;

@@ -41,7 +41,7 @@ fn entries_of_other_partitions_never_block() {
 
 /// A log of node 0 that may still come.
 fn far_later(c: &Cluster) -> LogId {
-    let mut log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    let mut log = c.nodes[0].replica().log_id();
     log.incarnation += 1;
     log
 }

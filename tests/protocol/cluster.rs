@@ -6,6 +6,7 @@ use bytes::Bytes;
 use causeway::protocol::clock::{Clock, Timestamp};
 use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Council, Outcome};
+use causeway::protocol::driver::Driver;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
@@ -26,20 +27,34 @@ type Ticket = usize;
 
 pub struct Node {
     pub disk: Disk,
-    pub replica: Option<Replica<Disk, Ticket>>,
+    pub driver: Option<Driver<Disk, Ticket>>,
     pub clock: Arc<Clock>,
-    incarnation: u64,
     /// A node whose disk hangs: nothing becomes durable.
     pub disk_hangs: bool,
     /// A node whose own log does not get through, though all else does.
     pub keeps_log: bool,
     pub skew_ms: i64,
-    /// What the replica asked for: to be started again above this incarnation.
-    pub restart: Option<u64>,
     /// The newest views that it has heard of.
     pub views: Arc<Views>,
-    /// It is about to go over to those.
-    closing: bool,
+}
+
+impl Node {
+    fn new(views: &Views) -> Self {
+        Self {
+            disk: Disk::default(),
+            driver: None,
+            clock: Arc::default(),
+            disk_hangs: false,
+            keeps_log: false,
+            skew_ms: 0,
+            views: Arc::new(views.clone()),
+        }
+    }
+
+    /// The replica, while the node runs.
+    pub fn replica(&self) -> &Replica<Disk, Ticket> {
+        self.driver.as_ref().unwrap().replica()
+    }
 }
 
 pub struct Cluster {
@@ -68,21 +83,9 @@ impl Cluster {
     pub fn stopped(n: usize, k: usize) -> Self {
         let addresses: Vec<SocketAddr> = (0..n).map(address).collect();
         let council = Council::first(View::first(&addresses, k).unwrap());
-        let node = |_| Node {
-            disk: Disk::default(),
-            replica: None,
-            clock: Arc::default(),
-            incarnation: 0,
-            disk_hangs: false,
-            keeps_log: false,
-            skew_ms: 0,
-            restart: None,
-            views: Arc::new(council.views().clone()),
-            closing: false,
-        };
         Self {
             now_us: 0,
-            nodes: (0..n).map(node).collect(),
+            nodes: (0..n).map(|_| Node::new(council.views())).collect(),
             council,
             over: BTreeSet::new(),
             cut: BTreeSet::new(),
@@ -112,18 +115,16 @@ impl Cluster {
             known: Known::default(),
         };
         let disk = self.nodes[node].disk.clone();
-        let replica = Replica::open(setup, disk, Arc::clone(&clock), now).unwrap();
-        self.nodes[node].incarnation = replica.log_id().incarnation;
+        let driver = Driver::open(setup, disk, Arc::clone(&clock), now).unwrap();
         self.nodes[node].clock = clock;
-        self.nodes[node].replica = Some(replica);
+        self.nodes[node].driver = Some(driver);
         self.flush(node);
     }
 
     /// Ends a node's process; what is durable stays.
     pub fn stop(&mut self, node: usize) {
         self.nodes[node].disk.crash();
-        self.nodes[node].replica = None;
-        self.nodes[node].closing = false;
+        self.nodes[node].driver = None;
         for other in 0..self.nodes.len() {
             self.step(other, Event::Down(MemberId(node as u16)));
         }
@@ -144,28 +145,22 @@ impl Cluster {
 
     pub fn step(&mut self, node: usize, event: Event<Ticket>) {
         let now = self.now(node);
-        let message = match &event {
-            Event::Message { message, .. } => Some(message),
-            _ => None,
-        };
-        if self.nodes[node].closing && message.is_some_and(|m| !matches!(m, Message::Ack(_))) {
-            return;
-        }
-        if let Some(replica) = &mut self.nodes[node].replica {
-            replica.step(now, event);
+        if let Some(driver) = &mut self.nodes[node].driver {
+            driver.step(now, event);
             self.flush(node);
         }
     }
 
     fn flush(&mut self, node: usize) {
-        let Some(replica) = &mut self.nodes[node].replica else {
+        let now = self.now(node);
+        let Some(driver) = &mut self.nodes[node].driver else {
             return;
         };
-        for effect in replica.flush() {
+        let incarnation = driver.log_id().incarnation;
+        for effect in driver.flush() {
             match effect {
                 Effect::Persist { no, batch } => self.nodes[node].disk.submit(no, batch),
                 Effect::Send { to, message } => {
-                    let incarnation = self.nodes[node].incarnation;
                     let own = match &message {
                         Message::Append(_) => true,
                         Message::Range(range) => range.log.member == MemberId(node as u16),
@@ -193,8 +188,14 @@ impl Cluster {
                 Effect::Over(cohort) => {
                     self.over.insert(cohort);
                 }
-                Effect::Restart { above } => self.nodes[node].restart = Some(above),
             }
+        }
+        let reopened = match &mut self.nodes[node].driver {
+            Some(driver) => driver.go_over(now, || now.wall_ms).unwrap(),
+            None => None,
+        };
+        if reopened.is_some() {
+            self.flush(node);
         }
     }
 
@@ -247,18 +248,7 @@ impl Cluster {
     pub fn add(&mut self) -> usize {
         let node = self.nodes.len();
         self.change(Change::Add(address(node)));
-        self.nodes.push(Node {
-            disk: Disk::default(),
-            replica: None,
-            clock: Arc::default(),
-            incarnation: 0,
-            disk_hangs: false,
-            keeps_log: false,
-            skew_ms: 0,
-            restart: None,
-            views: Arc::new(self.council.views().clone()),
-            closing: false,
-        });
+        self.nodes.push(Node::new(self.council.views()));
         self.start(node);
         node
     }
@@ -272,39 +262,30 @@ impl Cluster {
 
     /// A node hears of the newest views, and goes over to them.
     pub fn tell(&mut self, node: usize) {
+        self.begin_to_tell(node);
+        while self.nodes[node]
+            .driver
+            .as_ref()
+            .is_some_and(Driver::is_closing)
+        {
+            self.run_ms(1);
+        }
+    }
+
+    /// A node hears of the newest views, and will go over to them.
+    pub fn begin_to_tell(&mut self, node: usize) {
         let views = Arc::new(self.council.views().clone());
         if self.nodes[node].views == views {
             return;
         }
         self.nodes[node].views = Arc::clone(&views);
         let member = MemberId(node as u16);
-        let Some(replica) = &mut self.nodes[node].replica else {
-            return;
-        };
         if !views.members().contains_key(&member) {
             return self.stop(node);
         }
-        if replica.take_views(&views) {
-            return self.flush(node);
-        }
-        self.nodes[node].closing = true;
-        let idle = |n: &Node| n.replica.as_ref().is_some_and(Replica::is_idle);
-        while !idle(&self.nodes[node]) {
-            self.run_ms(1);
-        }
-        self.nodes[node].closing = false;
-        let now = self.now(node);
-        let it = &mut self.nodes[node];
-        let Some(mut old) = it.replica.take() else {
-            return;
-        };
-        let (setup, rest) = old.succeed(views, now.wall_ms);
-        let replica = Replica::open(setup, it.disk.clone(), Arc::clone(&it.clock), now).unwrap();
-        it.incarnation = replica.log_id().incarnation;
-        it.replica = Some(replica);
-        self.flush(node);
-        for event in rest {
-            self.step(node, event);
+        if let Some(driver) = &mut self.nodes[node].driver {
+            driver.learn(views);
+            self.flush(node);
         }
     }
 
@@ -336,7 +317,7 @@ impl Cluster {
     }
 
     pub fn marks(&self, node: usize) -> Marks {
-        self.nodes[node].replica.as_ref().unwrap().marks()
+        self.nodes[node].replica().marks()
     }
 
     pub fn serves(&self, node: usize) -> bool {

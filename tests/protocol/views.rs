@@ -55,7 +55,7 @@ fn who_lacks_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
     // Node 1 lacks some writes, which are not in node 0's newest log.
     c.cut(0, 1);
-    let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    let log = c.nodes[0].replica().log_id();
     let mut seen = none;
     for key in &keys {
         seen = c.put(0, key, Some("1"), &seen);
@@ -257,7 +257,7 @@ pub fn who_was_given_up_and_comes_back_pushes_nothing() {
         Err(Refusal::OldView { .. })
     ));
     assert!(c.views_settle());
-    assert!(c.nodes[2].replica.is_none(), "it was told that it is out");
+    assert!(c.nodes[2].driver.is_none(), "it was told that it is out");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn what_was_confirmed_by_who_is_not_filled_yet_stays_confirmed_under_newer_views
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     c.run_ms(300);
-    let log = c.nodes[0].replica.as_ref().unwrap().log_id();
+    let log = c.nodes[0].replica().log_id();
     // An empty disk gets a write from the stream, before it hears that there is more.
     c.stop(1);
     c.nodes[1].disk.wipe();
@@ -478,7 +478,7 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     c.enact(2);
     let moved = |k: &&Key| c.view().partition_of_key(k).0 == 1;
     let key = keys.iter().find(moved).unwrap().clone();
-    let log = c.nodes[1].replica.as_ref().unwrap().log_id();
+    let log = c.nodes[1].replica().log_id();
     // Node 2 has not heard of the new view: the cohort is not over.
     c.tell(0);
     c.tell(1);
@@ -496,7 +496,7 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
         versions: vec![version],
         too_old: false,
     };
-    let incarnation = c.nodes[1].replica.as_ref().unwrap().log_id().incarnation;
+    let incarnation = c.nodes[1].replica().log_id().incarnation;
     c.step(
         0,
         Event::Message {

@@ -1,13 +1,11 @@
 //! The invariants, checked as things happen. Names I1 to I13 are those of ARCHITECTURE.md.
 
-use super::node::Ticket;
 use super::oracle::{WriteId, write_of};
 use super::world::{Failed, World};
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::op::{Answer, Read};
-use causeway::protocol::record::{self, Finished, Identity, IndexRun, LogRecord};
-use causeway::protocol::replica::Effect;
+use causeway::protocol::record::{self, Finished, Identity, LogRecord};
 use causeway::protocol::slots::Slot;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
@@ -61,7 +59,7 @@ impl World {
     /// The views that a node's replica goes by.
     fn views_at(&self, node: usize) -> Option<Arc<Views>> {
         let process = self.nodes[node].process.as_ref();
-        let views = process.map(|p| Arc::clone(&p.replica.views()));
+        let views = process.map(|p| p.driver.replica().views());
         views.or_else(|| self.nodes[node].known.clone())
     }
 
@@ -69,39 +67,34 @@ impl World {
         record::load(&self.nodes[node].disk, key).map_err(|e| e.to_string())
     }
 
-    /// Learns which further dots writes got that a replica logs again, since nobody else can.
-    pub fn note_logged_again(
-        &mut self,
-        node: usize,
-        effects: &[Effect<Ticket>],
-    ) -> Result<(), Failed> {
-        let Some(Dot { log, .. }) = self.head(node) else {
+    /// Takes note of the dots that a replica has given to writes: those that it took from clients, at once or after it
+    /// had held them, and those that it logs again, since nobody else can.
+    pub fn note_taken(&mut self, node: usize) -> Result<(), Failed> {
+        let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
-        for effect in effects {
-            let Effect::Persist { batch, .. } = effect else {
-                continue;
+        let replica = process.driver.replica();
+        let (log, seq) = (replica.log_id(), replica.head());
+        let known = std::mem::replace(&mut process.noted, Dot { log, seq });
+        let known = if known.log == log { known.seq } else { 0 };
+        if seq == known {
+            return Ok(());
+        }
+        let mut taken: Vec<Version> = replica.hidden().cloned().collect();
+        taken.retain(|v| v.dot.seq > known);
+        taken.sort_by_key(|v| v.dot);
+        if taken.len() as u64 != seq - known {
+            return Err(format!("I1: node {node} gives dots of {log} to nothing"));
+        }
+        for version in taken {
+            let (dot, value) = (version.dot, version.value.as_deref());
+            let Some(write) = self.oracle.of_stamp(&version.key, version.stamp, value) else {
+                return Err(format!("I1: node {node} gives {dot} to a write of nobody"));
             };
-            let runs = batch.ops.iter().filter_map(|(k, v)| Some((k, v.as_ref()?)));
-            for (_, value) in runs.filter(|(k, _)| k.starts_with(&record::index_key(log, 0)[..11]))
-            {
-                let run: IndexRun =
-                    record::decode("index run", value).map_err(|e| e.to_string())?;
-                for (seq, key) in (run.first..).zip(run.keys) {
-                    let dot = Dot { log, seq };
-                    if self.oracle.dots.contains_key(&dot) {
-                        continue;
-                    }
-                    let Some(version) = self.version_at(node, &key)? else {
-                        return Err(format!("I1: node {node} gives {dot} to nothing"));
-                    };
-                    let Some(write) = self.oracle.of_version(&version) else {
-                        return Err(format!("I1: node {node} gives {dot} to a write of nobody"));
-                    };
-                    self.note(|| format!("m{node} logs write {write} again as {dot}"));
-                    self.oracle.took(write, dot, self.now)?;
-                }
+            if !self.oracle.writes[write].dots.is_empty() {
+                self.note(|| format!("m{node} takes write {write} again as {dot}"));
             }
+            self.oracle.took(write, dot, self.now)?;
         }
         Ok(())
     }
@@ -371,7 +364,7 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
-        let log = process.replica.log_id();
+        let log = process.driver.log_id();
         let downed = std::mem::take(&mut process.downed);
         let serve = |m: &Marks| -> BTreeSet<MemberId> {
             let serving = m.peers.iter().filter(|p| p.replica && p.alive && p.serving);
@@ -411,8 +404,9 @@ impl World {
                 let Some(write) = self.ops[op].write else {
                     return Ok(());
                 };
-                let marks = self.nodes[node].process.as_ref().map(|p| &p.replica);
-                let holders = marks.map_or(Vec::new(), |r| self.replicas_at(&r.marks()));
+                let process = self.nodes[node].process.as_ref();
+                let marks = process.map(|p| p.driver.replica().marks());
+                let holders = marks.map_or(Vec::new(), |m| self.replicas_at(&m));
                 // One that was lost after it confirmed the write is the one loss allowed for. It may serve again before its
                 // word from before has come here.
                 let confirmed = |n: usize| {
@@ -449,8 +443,8 @@ impl World {
                     elsewhere |= self.nodes[other].lost || write.is_some_and(has);
                 }
                 let exposed = self.nodes[node].process.as_ref().map(|p| {
-                    let marks = p.replica.marks();
-                    let log = p.replica.log_id();
+                    let marks = p.driver.replica().marks();
+                    let log = p.driver.log_id();
                     (log, marks.logs.get(&log).map_or(0, |m| m.exposed))
                 });
                 let hidden = |dot: &Dot| {

@@ -89,14 +89,6 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> Context {
     context
 }
 
-/// A request that waits until the replica goes on under newer views.
-pub struct Held {
-    pub ticket: Ticket,
-    pub what: Op,
-    pub context: Context,
-    pub stall_us: u64,
-}
-
 /// An operation of a client.
 pub struct Operation {
     pub session: usize,
@@ -417,26 +409,9 @@ impl World {
                 };
                 self.reply(node, ticket, answer)
             }
-            what if self.is_closing(node) => {
-                let held = Held {
-                    ticket,
-                    what,
-                    context,
-                    stall_us,
-                };
-                if let Some(process) = &mut self.nodes[node].process {
-                    process.held.push(held);
-                }
-                Ok(())
-            }
             Op::Write {
                 key, value, stamp, ..
             } => {
-                // A late copy may have the stamp before, so the client's operation alone does not tell.
-                let current = self.ops[ticket.op].write;
-                let current = current.filter(|w| self.oracle.writes[*w].stamp == stamp);
-                let write = current.or_else(|| self.oracle.of_stamp(&key, stamp, value.as_deref()));
-                let before = self.head(node);
                 let event = Event::Write {
                     ticket,
                     key,
@@ -445,20 +420,9 @@ impl World {
                     context,
                     orphan: None,
                 };
-                self.step(node, event)?;
-                match (self.head(node), write) {
-                    (Some(dot), Some(write)) if before != Some(dot) => {
-                        self.oracle.took(write, dot, self.now)
-                    }
-                    _ => Ok(()),
-                }
+                self.step(node, event)
             }
         }
-    }
-
-    fn is_closing(&self, node: usize) -> bool {
-        let process = self.nodes[node].process.as_ref();
-        process.is_some_and(|p| p.next.is_some())
     }
 
     pub fn answered(&mut self, op: usize, attempt: u32, answer: Answer) -> Result<(), Failed> {

@@ -163,7 +163,7 @@ impl World {
         let unsynced = self.nodes[node].disk.unsynced();
         let keep = survivors(&unsynced, &mut self.rng);
         self.stop_node(node, keep)?;
-        self.after(down_us, What::Restart { node, above: 0 });
+        self.after(down_us, What::Restart(node));
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl World {
         self.nodes[node].lost = true;
         self.forget_views(node);
         self.oracle.set_applied(node, Vec::new());
-        self.after(down_us, What::Restart { node, above: 0 });
+        self.after(down_us, What::Restart(node));
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl World {
         (self.nodes[node].lost, self.nodes[node].comparing) = (true, true);
         self.forget_views(node);
         self.oracle.set_applied(node, applied);
-        self.after(down_us, What::Restart { node, above: 0 });
+        self.after(down_us, What::Restart(node));
         Ok(())
     }
 

@@ -1,21 +1,21 @@
 //! A simulated node: its process, which a crash ends, and its disk, which it leaves behind.
 //!
-//! This is what the real node's shell does, in miniature: effects are turned into I/O, marks are
-//! published a little late, requests go through the same route.
+//! This is what the real node's threads do, in miniature: around the same driver, effects are turned into I/O, marks
+//! are published a little late, requests go through the same route.
 
-use super::client::Held;
 use super::disk::{Content, Disk};
 use super::net::Frame;
 use super::oracle::Applied;
 use super::world::{Failed, What, World};
 use causeway::protocol::clock::Clock;
 use causeway::protocol::council::Command;
+use causeway::protocol::driver::{Driver, Reopened};
 use causeway::protocol::health::Health;
 use causeway::protocol::ids::{Dot, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
-use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup};
+use causeway::protocol::replica::{Effect, Event, Known, Now, Setup};
 use causeway::protocol::views::Views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,17 +68,14 @@ pub enum Input {
 
 /// What ends with a crash.
 pub struct Process {
-    pub replica: Replica<Disk, Ticket>,
+    pub driver: Driver<Disk, Ticket>,
     pub clock: Arc<Clock>,
     pub health: Health,
     pub published: Arc<Marks>,
     /// The newest marks, published or not.
     pub marks: Arc<Marks>,
-    pub incarnation: u64,
-    /// The views under which it will go on, when nothing is on its way any more.
-    pub next: Option<Arc<Views>>,
-    /// Writes that wait for that.
-    pub held: Vec<Held>,
+    /// The last dot of its own log that the oracle knows of.
+    pub noted: Dot,
     flushing: bool,
     publish_us: u64,
     /// A connection ended, or somebody was heard after a silence, since the last marks.
@@ -158,23 +155,14 @@ impl World {
         }
     }
 
-    /// The last dot of a node's own log.
-    pub fn head(&self, node: usize) -> Option<Dot> {
-        let replica = &self.nodes[node].process.as_ref()?.replica;
-        Some(Dot {
-            log: replica.log_id(),
-            seq: replica.head(),
-        })
-    }
-
     /// Starts a node's process on its disk.
-    pub fn start_node(&mut self, node: usize, above: u64) -> Result<(), Failed> {
+    pub fn start_node(&mut self, node: usize) -> Result<(), Failed> {
         if self.nodes[node].process.is_some() || self.nodes[node].out {
             return Ok(());
         }
         let Some(views) = self.nodes[node].known.clone() else {
             self.learn_views(node)?;
-            self.after(50_000, What::Restart { node, above });
+            self.after(50_000, What::Restart(node));
             return Ok(());
         };
         if !views.members().contains_key(&self.nodes[node].member) {
@@ -182,7 +170,7 @@ impl World {
             return Ok(());
         }
         if self.nodes[node].comparing && !self.may_compare(node) {
-            self.after(50_000, What::Restart { node, above });
+            self.after(50_000, What::Restart(node));
             return Ok(());
         }
         let now = self.now_of(node);
@@ -192,25 +180,23 @@ impl World {
             me: self.nodes[node].member,
             views,
             start,
-            above,
+            above: 0,
             trusted: false,
             known: Known::default(),
         };
         let disk = self.nodes[node].disk.clone();
-        let replica = Replica::open(setup, disk, Arc::clone(&clock), now)
+        let driver = Driver::open(setup, disk, Arc::clone(&clock), now)
             .map_err(|e| format!("node {node} does not open: {e}"))?;
-        let marks = Arc::new(replica.marks());
-        let log = replica.log_id();
+        let marks = Arc::new(driver.replica().marks());
+        let log = driver.log_id();
         self.nodes[node].life += 1;
         self.nodes[node].process = Some(Process {
-            replica,
+            driver,
             clock,
             health: Health::default(),
             published: Arc::clone(&marks),
             marks,
-            incarnation: log.incarnation,
-            next: None,
-            held: Vec::new(),
+            noted: Dot { log, seq: 0 },
             flushing: false,
             publish_us: self.now,
             downed: false,
@@ -366,10 +352,11 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
-        if process.next.is_some() && !Self::is_heard_while_closing(&event) {
+        process.driver.step(now, event);
+        self.note_taken(node)?;
+        let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
-        }
-        process.replica.step(now, event);
+        };
         if process.flushing {
             return Ok(());
         }
@@ -388,8 +375,7 @@ impl World {
             return Ok(());
         };
         process.flushing = false;
-        let effects = process.replica.flush();
-        self.note_logged_again(node, &effects)?;
+        let effects = process.driver.flush();
         for effect in effects {
             match effect {
                 Effect::Persist { no, batch } => self.persist(node, no, batch),
@@ -397,7 +383,7 @@ impl World {
                     let Some(process) = &self.nodes[node].process else {
                         break;
                     };
-                    let incarnation = process.incarnation;
+                    let incarnation = process.driver.log_id().incarnation;
                     for member in to {
                         if self.is_traced() && !matches!(message, Message::Beacon(_)) {
                             self.note(|| format!("m{node} -> {member} {message:?}"));
@@ -421,17 +407,28 @@ impl World {
                     self.after(delay, What::Propose(node, Command::Over { cohort }));
                 }
                 Effect::Fault(error) => return Err(format!("node {node}: {error}")),
-                Effect::Restart { above } => {
-                    self.note(|| format!("m{node} must start above {above:x}"));
-                    let all = self.nodes[node].disk.waiting();
-                    self.stop_node(node, all)?;
-                    self.after(10_000, What::Restart { node, above });
-                    return Ok(());
-                }
             }
         }
         self.publish(node)?;
-        self.reopen_if_idle(node)
+        self.go_over(node)
+    }
+
+    /// Lets a process go on with another log, when nothing is on its way in the one before.
+    pub fn go_over(&mut self, node: usize) -> Result<(), Failed> {
+        let now = self.now_of(node);
+        let start = self.start_number(node);
+        let Some(process) = &mut self.nodes[node].process else {
+            return Ok(());
+        };
+        let reopened = process.driver.go_over(now, || start);
+        let reopened = reopened.map_err(|e| format!("node {node} does not open again: {e}"))?;
+        let Some(Reopened { log, above }) = reopened else {
+            return Ok(());
+        };
+        self.oracle.started(log)?;
+        self.note(|| format!("m{node} goes on as {log} (above {above:x?})"));
+        self.note_taken(node)?;
+        self.flush(node)
     }
 
     fn persist(&mut self, node: usize, no: u64, batch: causeway::protocol::store::Batch) {
@@ -494,7 +491,7 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
-        let Some(marks) = process.replica.changed_marks() else {
+        let Some(marks) = process.driver.changed_marks() else {
             return Ok(());
         };
         let before = std::mem::replace(&mut process.marks, Arc::clone(&marks));

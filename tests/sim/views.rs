@@ -2,14 +2,10 @@
 //!
 //! The council itself is taken for granted here: one state, which a node learns of when it can reach a majority.
 
-use super::client::Held;
-use super::node::Ticket;
 use super::world::{Failed, What, World};
 use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::ids::MemberId;
-use causeway::protocol::message::Message;
 use causeway::protocol::placement::Change;
-use causeway::protocol::replica::{Event, Replica};
 use causeway::protocol::view::View;
 use causeway::protocol::views::Views;
 use std::collections::BTreeSet;
@@ -206,13 +202,13 @@ impl World {
             !self.nodes[node].begun && views.members().contains_key(&self.nodes[node].member);
         if begins {
             self.nodes[node].begun = true;
-            return self.start_node(node, 0);
+            return self.start_node(node);
         }
-        self.go_over(node, views)
+        self.take_over(node, views)
     }
 
     /// A running process takes newer views over.
-    fn go_over(&mut self, node: usize, views: Arc<Views>) -> Result<(), Failed> {
+    fn take_over(&mut self, node: usize, views: Arc<Views>) -> Result<(), Failed> {
         let member = self.nodes[node].member;
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -223,60 +219,11 @@ impl World {
             self.nodes[node].out = true;
             return Ok(());
         }
-        if process.next.is_none() && process.replica.take_views(&views) {
-            return Ok(());
+        process.driver.learn(views);
+        match process.driver.is_closing() {
+            true => self.go_over(node),
+            false => Ok(()),
         }
-        process.next = Some(views);
-        self.reopen_if_idle(node)
-    }
-
-    /// What a process that is about to go over still listens to.
-    pub fn is_heard_while_closing(event: &Event<Ticket>) -> bool {
-        match event {
-            Event::Message { message, .. } => matches!(message, Message::Ack(_)),
-            Event::Write { .. } => false,
-            _ => true,
-        }
-    }
-
-    /// Opens a replica again under newer views, when nothing is on its way in the old one.
-    pub fn reopen_if_idle(&mut self, node: usize) -> Result<(), Failed> {
-        let now = self.now_of(node);
-        let start = self.start_number(node);
-        let Some(process) = &mut self.nodes[node].process else {
-            return Ok(());
-        };
-        if process.next.is_none() || !process.replica.is_idle() {
-            return Ok(());
-        }
-        let Some(mut process) = self.nodes[node].process.take() else {
-            return Ok(());
-        };
-        let views = process
-            .next
-            .take()
-            .unwrap_or_else(|| self.decisions.latest());
-        let (member, disk) = (self.nodes[node].member, self.nodes[node].disk.clone());
-        let (mut old, clock) = (process.replica, Arc::clone(&process.clock));
-        let (setup, rest) = old.succeed(views, start);
-        let replica = Replica::open(setup, disk, clock, now)
-            .map_err(|e| format!("node {node} does not open again: {e}"))?;
-        debug_assert_eq!(replica.log_id().member, member);
-        process.replica = replica;
-        process.incarnation = process.replica.log_id().incarnation;
-        let log = process.replica.log_id();
-        let held: Vec<Held> = std::mem::take(&mut process.held);
-        self.nodes[node].process = Some(process);
-        self.oracle.started(log)?;
-        self.note(|| format!("m{node} goes on as {log}"));
-        self.flush(node)?;
-        for event in rest {
-            self.step(node, event)?;
-        }
-        for held in held {
-            self.serve(node, held.ticket, held.what, held.context, held.stall_us)?;
-        }
-        Ok(())
     }
 
     /// Something for the council, if it gets there.
@@ -334,7 +281,7 @@ impl World {
         let council = &self.decisions.council;
         for node in self.members() {
             if let Some(p) = &self.nodes[node].process
-                && p.next.is_some()
+                && p.driver.is_closing()
             {
                 return Err(format!("I13: node {node} still goes over to newer views"));
             }

@@ -46,20 +46,14 @@ pub enum What {
         life: u32,
         batches: usize,
     },
-    Restart {
-        node: usize,
-        above: u64,
-    },
+    /// A node's process starts.
+    Restart(usize),
     /// A session issues its next operation.
     Client(usize),
     /// A fault of the plan, by its place there.
     Fault(usize),
     /// A flapping link goes for a moment.
-    Flap {
-        a: usize,
-        b: usize,
-        us: u64,
-    },
+    Flap { a: usize, b: usize, us: u64 },
     /// All faults end.
     Heal,
     /// The operator asks for another view.
@@ -171,7 +165,7 @@ impl World {
         };
         for node in 0..world.plan.nodes {
             let delay = world.rng.below(200_000);
-            world.after(delay, What::Restart { node, above: 0 });
+            world.after(delay, What::Restart(node));
         }
         for session in 0..world.sessions.len() {
             let delay = world.rng.below(400_000);
@@ -261,7 +255,7 @@ impl World {
                 life,
                 batches,
             } => self.synced(node, life, batches),
-            What::Restart { node, above } => self.start_node(node, above),
+            What::Restart(node) => self.start_node(node),
             What::Client(session) => self.issue(session),
             What::Fault(i) => self.fault(i),
             What::Flap { a, b, us } => {

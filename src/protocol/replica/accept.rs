@@ -138,7 +138,7 @@ impl<T> Accept<T> {
 }
 
 impl<S: Store, T> Replica<S, T> {
-    pub(super) fn answer(&mut self, ticket: T, answer: Answer) {
+    pub(in crate::protocol) fn answer(&mut self, ticket: T, answer: Answer) {
         self.effects.push(Effect::Answer { ticket, answer });
     }
 
@@ -342,6 +342,17 @@ impl<S: Store, T> Replica<S, T> {
         for ticket in tickets {
             self.refuse(ticket, Refusal::Undecided);
         }
+    }
+
+    /// The writes of the own log that readers are not shown yet, by key.
+    pub fn hidden(&self) -> impl Iterator<Item = &Version> {
+        self.accept.undo.values().flat_map(|undo| &undo.hidden)
+    }
+
+    /// The clients whose writes are not acknowledged yet: what becomes of those is open.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = T> + use<S, T> {
+        let waiting = std::mem::take(&mut self.accept.waiting);
+        waiting.into_iter().filter_map(|w| w.ticket)
     }
 
     fn acknowledge(&mut self, waiting: Waiting<T>) {

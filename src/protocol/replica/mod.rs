@@ -41,7 +41,7 @@ mod stream;
 mod ties;
 mod tombstones;
 
-pub use open::{Known, OpenError, Setup, above};
+pub use open::{Ended, Known, OpenError, Setup, above};
 
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
@@ -126,10 +126,6 @@ pub enum Effect<T> {
     },
     /// Reading the store failed; what was asked for was dropped.
     Fault(StoreError),
-    /// A peer knows an incarnation of this node that is not older: start again above it.
-    Restart {
-        above: u64,
-    },
     /// All that the view with this number asks of this replica is here.
     Ready(u64),
     /// Everybody has what was written for this cohort: it can go.
@@ -258,6 +254,8 @@ pub struct Replica<S, T> {
 
     /// The incarnation is on disk: others may hear of it.
     opened: bool,
+    /// A later incarnation of this node that a peer knows: the replica has to be opened again above it.
+    restart_above: Option<u64>,
     effects: Vec<Effect<T>>,
     marks_changed: bool,
 }
@@ -334,7 +332,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         if let Message::Outdated { known } = message {
             if known > self.log.incarnation {
-                self.effects.push(Effect::Restart { above: known });
+                self.restart_above = self.restart_above.max(Some(known));
             }
             return;
         }
@@ -445,9 +443,24 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether nothing is on its way to the disk and no client waits for a write: the replica can be opened again.
+    /// Whether nothing is on its way to the disk.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.batches.is_empty() && self.staged.is_empty()
+    }
+
+    /// Whether nothing is on its way to the disk, no client waits for a write and none is hidden: the replica can be
+    /// opened again under newer views.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.batches.is_empty() && self.staged.is_empty() && self.accept.is_empty()
+        self.is_stored() && self.accept.is_empty()
+    }
+
+    /// A later incarnation of this node that a peer knows of, if one does: the replica has to be opened again above
+    /// it.
+    #[inline]
+    #[must_use]
+    pub fn restart_above(&self) -> Option<u64> {
+        self.restart_above
     }
 }

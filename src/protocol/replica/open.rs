@@ -3,14 +3,15 @@
 use super::super::clock::{Clock, Timestamp};
 use super::super::ids::{self, LogId, MemberId};
 use super::super::marks::{Copied, Elsewhere};
+use super::super::op::{Answer, Refusal};
 use super::super::record::{self, Identity};
 use super::super::slots::SlotSet;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Event, Log, Now, Replica, accept, apply, gossip, handover, reads, recovery, stream, ties,
-    tombstones,
+    Effect, Event, Log, Now, Replica, accept, apply, gossip, handover, reads, recovery, stream,
+    ties, tombstones,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,22 @@ pub struct Known {
     pub lost: u64,
     /// How many writes the writers of logs had told of.
     pub heads: BTreeMap<LogId, u64>,
+    /// Batches that were handed out: the next one gets the number after.
+    pub batches: u64,
+    /// Why there is no room for writes, if there is none.
+    pub disk_full: Option<String>,
+    /// Clients are at work here.
+    pub busy: bool,
+}
+
+/// What is left of a replica that another one takes the place of.
+pub struct Ended<T> {
+    /// How to open the next one.
+    pub setup: Setup,
+    /// Reads that the next one has to go on with.
+    pub reads: Vec<Event<T>>,
+    /// Answers that nobody has got yet.
+    pub answers: Vec<(T, Answer)>,
 }
 
 /// An incarnation above the last one that is known, from a number that ought to be but may not.
@@ -135,6 +152,9 @@ impl<S: Store, T> Replica<S, T> {
             heard,
             lost,
             heads,
+            batches,
+            disk_full,
+            busy,
         } = setup.known;
         Arc::make_mut(&mut elsewhere).retain(&views);
         let mut replica = Self {
@@ -160,8 +180,8 @@ impl<S: Store, T> Replica<S, T> {
             lost,
             staged: apply::Staged::default(),
             batches: VecDeque::new(),
-            next_batch: 1,
-            durable_batch: 0,
+            next_batch: batches + 1,
+            durable_batch: batches,
             inflight: BTreeMap::new(),
             inflight_bytes: 0,
             early: record::load_early(&store)?,
@@ -175,9 +195,10 @@ impl<S: Store, T> Replica<S, T> {
             leftover: handover::Leftover::of(&kept),
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
-            disk_full: None,
-            busy: false,
+            disk_full,
+            busy,
             opened: false,
+            restart_above: None,
             effects: Vec::new(),
             marks_changed: true,
             store,
@@ -265,25 +286,45 @@ impl<S: Store, T> Replica<S, T> {
         true
     }
 
-    /// Ends this replica, once it [is idle](Self::is_idle), so that one under newer views takes its place: how to
-    /// open that one, and the reads that it has to go on with.
+    /// Ends this replica, so that another one takes its place under these views: once it [is idle](Self::is_idle), or
+    /// [has stored everything](Self::is_stored) and [has to restart](Self::restart_above).
     #[must_use]
-    pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> (Setup, Vec<Event<T>>) {
+    pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> Ended<T> {
+        debug_assert!(self.is_stored(), "what is staged would be lost");
+        let unheard = std::mem::take(&mut self.effects).into_iter();
+        let unheard = unheard.filter_map(|effect| match effect {
+            Effect::Answer { ticket, answer } => Some((ticket, answer)),
+            _ => None,
+        });
+        let mut answers: Vec<(T, Answer)> = unheard.collect();
+        let open = self.take_waiting();
+        answers.extend(open.map(|ticket| (ticket, Answer::Refused(Refusal::Undecided))));
         let setup = Setup {
             me: self.me,
             views,
             start,
-            above: self.log.incarnation,
-            trusted: self.recovery.serving,
+            above: self
+                .restart_above
+                .max(Some(self.log.incarnation))
+                .unwrap_or_default(),
+            // Somebody knows a later start of this node: the disk may be an old one, and tells nothing of that.
+            trusted: self.recovery.serving && self.restart_above.is_none(),
             known: Known {
                 elsewhere: Arc::clone(&self.elsewhere),
                 heard: self.serving_peers(),
                 lost: self.lost,
                 heads: self.logs.iter().map(|(id, l)| (*id, l.head)).collect(),
+                batches: self.next_batch - 1,
+                disk_full: self.disk_full.take(),
+                busy: self.busy,
             },
         };
         let reads = std::mem::take(&mut self.stalled).into_iter();
-        let reads = reads.map(reads::Stalled::into_event);
-        (setup, reads.collect())
+        let reads = reads.map(reads::Stalled::into_event).collect();
+        Ended {
+            setup,
+            reads,
+            answers,
+        }
     }
 }

@@ -1,0 +1,179 @@
+//! The replica through all that it goes on as: one process drives it from its start to its end.
+//!
+//! A [`Replica`] lives under one view, with one log. When newer views concern it, or a peer knows a later
+//! incarnation of this node than its own, it has to be opened again. The driver sees to that: it lets what is on its
+//! way come to an end, holds the writes that come meanwhile, opens the next replica and gives it what the last one
+//! knew, the reads that waited and the writes that were held.
+//!
+//! Whoever runs a driver brings events in ([`Driver::step`], [`Driver::learn`]), carries out the effects that
+//! [`Driver::flush`] hands out, and then lets it go over if it is time ([`Driver::go_over`]).
+
+use super::clock::Clock;
+use super::ids::LogId;
+use super::marks::Marks;
+use super::message::Message;
+use super::op::{Answer, Refusal};
+use super::replica::{Effect, Event, Now, OpenError, Replica, Setup};
+use super::store::Store;
+use super::views::Views;
+use std::sync::Arc;
+
+/// Writes that wait for the replica to be opened again, at most.
+const MAX_HELD: usize = 16_384;
+
+/// A replica, and what it will go on as.
+pub struct Driver<S, T> {
+    replica: Replica<S, T>,
+    store: S,
+    clock: Arc<Clock>,
+    /// Newer views, under which the replica is opened again as soon as it is idle.
+    next: Option<Arc<Views>>,
+    /// Writes that wait for the replica to be opened again, in the order in which they came.
+    held: Vec<Event<T>>,
+}
+
+/// The replica was opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reopened {
+    /// The log that it writes from now on.
+    pub log: LogId,
+    /// The later incarnation that a peer knew of, if that was the reason; else newer views were.
+    pub above: Option<u64>,
+}
+
+impl<S: Store + Clone, T> Driver<S, T> {
+    /// Opens the replica on what its disk holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds another node's or another cluster's data.
+    pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
+        Ok(Self {
+            replica: Replica::open(setup, store.clone(), Arc::clone(&clock), now)?,
+            store,
+            clock,
+            next: None,
+            held: Vec::new(),
+        })
+    }
+
+    /// The replica as it is now.
+    #[must_use]
+    pub fn replica(&self) -> &Replica<S, T> {
+        &self.replica
+    }
+
+    /// The log that is written now.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.replica.log_id()
+    }
+
+    /// Whether the replica is about to be opened again: then nothing new begins.
+    #[inline]
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.next.is_some() || self.replica.restart_above().is_some()
+    }
+
+    /// Takes one event in. What comes of it is handed out by [`Self::flush`].
+    #[inline]
+    pub fn step(&mut self, now: Now, event: Event<T>) {
+        if self.is_closing() {
+            self.step_closing(now, event);
+        } else {
+            self.replica.step(now, event);
+        }
+    }
+
+    #[cold]
+    fn step_closing(&mut self, now: Now, event: Event<T>) {
+        match event {
+            Event::Write { ticket, .. } if self.held.len() >= MAX_HELD => {
+                let answer = Answer::Refused(Refusal::Overloaded);
+                self.replica.answer(ticket, answer);
+            }
+            Event::Write { .. } => self.held.push(event),
+            // What is not acknowledged is sent again.
+            Event::Message { ref message, .. } if !matches!(message, Message::Ack(_)) => {}
+            event => self.replica.step(now, event),
+        }
+    }
+
+    /// Takes newer views over, at once or as soon as the replica is idle.
+    pub fn learn(&mut self, views: Arc<Views>) {
+        if self.next.is_some() || !self.replica.take_views(&views) {
+            self.next = Some(views);
+        }
+    }
+
+    /// What is to be done about the events since the last flush, in order. Batches are numbered through all that the
+    /// replica goes on as.
+    #[inline]
+    pub fn flush(&mut self) -> Vec<Effect<T>> {
+        self.replica.flush()
+    }
+
+    /// As [`Self::flush`], but what is to be written goes on gathering.
+    #[inline]
+    pub fn flush_early(&mut self) -> Vec<Effect<T>> {
+        self.replica.flush_early()
+    }
+
+    /// The marks, if they changed since they were last asked for. Readers are to have them before the effects of the
+    /// same flush are carried out: whoever gets an answer may ask again at once.
+    #[inline]
+    pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
+        self.replica.changed_marks()
+    }
+
+    /// Opens the replica again if that is due and nothing is on its way any more; to be asked after each flush. `start`
+    /// gives [a number for this start](Setup::start). What comes of it is handed out by the next flush.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Nothing can be done with the driver then.
+    #[inline]
+    pub fn go_over(
+        &mut self,
+        now: Now,
+        start: impl FnOnce() -> u64,
+    ) -> Result<Option<Reopened>, OpenError> {
+        if !self.is_closing() {
+            return Ok(None);
+        }
+        let above = self.replica.restart_above();
+        // Who has to restart does not wait for second copies: its peers take nothing from this log.
+        let is_over = match above {
+            Some(_) => self.replica.is_stored(),
+            None => self.replica.is_idle(),
+        };
+        if !is_over {
+            return Ok(None);
+        }
+        self.open_again(now, start(), above).map(Some)
+    }
+
+    #[cold]
+    fn open_again(
+        &mut self,
+        now: Now,
+        start: u64,
+        above: Option<u64>,
+    ) -> Result<Reopened, OpenError> {
+        let views = self.next.take().unwrap_or_else(|| self.replica.views());
+        let ended = self.replica.succeed(views, start);
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        self.replica = Replica::open(ended.setup, store, clock, now)?;
+        for (ticket, answer) in ended.answers {
+            self.replica.answer(ticket, answer);
+        }
+        for event in ended
+            .reads
+            .into_iter()
+            .chain(std::mem::take(&mut self.held))
+        {
+            self.replica.step(now, event);
+        }
+        let log = self.log_id();
+        Ok(Reopened { log, above })
+    }
+}
