@@ -349,6 +349,7 @@ fn table(world: &World) -> (f64, f64) {
         beacons.push(Beacon {
             clock: Timestamp::default(),
             serving: true,
+            version: marks.views.version,
             stable: marks.logs.iter().map(|(l, m)| (*l, m.stable)).collect(),
             over: finished
                 .map(|((cohort, m), f)| (*m, *cohort, f.newest()))

@@ -98,6 +98,7 @@ impl Surface {
             None => Ok(member),
             Some(Absence::Joining) => Err(Problem::joining(&self.node)),
             Some(Absence::Left { view }) => Err(Problem::removed(&self.node, view)),
+            Some(Absence::GivenUp) => Err(Problem::given_up(&self.node)),
         }
     }
 

@@ -5,6 +5,7 @@ use super::routes::Route;
 use crate::node::{Failed, Node};
 use crate::protocol::context::{Codec, Context};
 use crate::protocol::op::{Found, Read, Refusal, Written};
+use crate::protocol::replica::GIVEN_UP;
 use crate::protocol::view::PartitionId;
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -141,6 +142,15 @@ impl Problem {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{address} is being added to the view: try again, or ask another node"),
+        )
+    }
+
+    /// The node is in the view, and the others go on without it.
+    pub fn given_up(node: &Node) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{address} serves nobody: {GIVEN_UP}; ask another node"),
         )
     }
 

@@ -274,9 +274,10 @@ fn end_of(council: Option<&Council>, number: u64) -> Option<(End, Views)> {
 
 pub(super) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
     match (refusal, asked) {
-        (refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. }), _) => {
-            ChangeFailed::Busy(refusal)
-        }
+        (
+            refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. } | Refusal::GivenUp { .. }),
+            _,
+        ) => ChangeFailed::Busy(refusal),
         (Refusal::Change(ChangeError::UnknownMember(_)), Asked::Remove(address)) => {
             ChangeFailed::NoSuchNode(address)
         }

@@ -78,6 +78,8 @@ impl Machine for Decided {
         let mut members = self.members();
         if let Some(council) = &self.views {
             let leaving = council.views().leaving.keys().copied();
+            let given_up = council.views().given_up.iter().copied();
+            let leaving = leaving.chain(given_up);
             for member in leaving.chain(council.running().and_then(leaving_with)) {
                 members.remove(&member);
             }
@@ -151,10 +153,10 @@ mod tests {
         assert_eq!(states(&decided), (both.clone(), one.clone()));
         decided.apply(view(council::Command::Ready {
             member: second,
-            number: 2,
+            number: 3,
         }));
         decided.apply(view(council::Command::Enact {
-            number: 2,
+            number: 3,
             without: BTreeSet::new(),
         }));
         assert_eq!(states(&decided), (both, one.clone()), "it is leaving");

@@ -56,6 +56,7 @@ impl Member {
             state: match self.absence() {
                 Some(Absence::Joining) => "joining",
                 Some(Absence::Left { .. }) => "leaving",
+                Some(Absence::GivenUp) => "given up",
                 None if marks.recovering.is_none() => "serving",
                 None => "recovering",
             }

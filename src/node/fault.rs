@@ -16,6 +16,7 @@ use super::wire::{Envelope, Request, Response};
 use super::{Node, Role, StartError};
 use crate::net::{self, Net};
 use crate::protocol::ids::MemberId;
+use crate::protocol::replica::GIVEN_UP;
 use crate::protocol::view::PartitionId;
 use crate::protocol::views::Views;
 use futures_util::future::join_all;
@@ -169,6 +170,7 @@ impl Member {
             (None, Ok(())) => Condition::Serving,
             (None, Err(why)) => Condition::Starting(why),
             (Some(Absence::Joining), _) => Condition::Starting("it is being added".to_owned()),
+            (Some(Absence::GivenUp), _) => Condition::Starting(GIVEN_UP.to_owned()),
             (Some(Absence::Left { view }), _) => {
                 Condition::Starting(format!("it is not in view {view} any more"))
             }

@@ -7,13 +7,12 @@ use super::peers::{Links, identity};
 use super::reply;
 use super::wire::{Envelope, Forward, Forwarded, Request, Response, Standing};
 use crate::net::{self, Net};
-use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
-use crate::protocol::ids::{LogId, MemberId};
+use crate::protocol::ids::MemberId;
 use crate::protocol::message::{Beacon, Message};
 use crate::protocol::op::{Answer, Consistency, Op, Refusal};
 use crate::protocol::reads::Lookup;
-use crate::protocol::replica::Event;
+use crate::protocol::replica::{Event, GIVEN_UP};
 use crate::protocol::route::{Attempt, Outcome, Route, TOTAL_US};
 use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
@@ -219,7 +218,14 @@ impl<'a> Forwarder<'a> {
                 if version > node.known.borrow().version {
                     node.ask.notify_one();
                 }
-                self.learn(to, clock, stable);
+                let beacon = Beacon {
+                    clock,
+                    serving: true,
+                    version,
+                    stable,
+                    over: Vec::new(),
+                };
+                self.learn(to, beacon);
                 Outcome::Answered(answer)
             }
             Ok(_) => Outcome::NoAnswer,
@@ -229,15 +235,9 @@ impl<'a> Forwarder<'a> {
     }
 
     /// Takes note of what an answer says about the other partition.
-    fn learn(&self, from: MemberId, clock: Timestamp, stable: Vec<(LogId, u64)>) {
+    fn learn(&self, from: MemberId, beacon: Beacon) {
         let node = self.node;
-        node.shared.clock.observe(clock);
-        let beacon = Beacon {
-            clock,
-            serving: true,
-            stable,
-            over: Vec::new(),
-        };
+        node.shared.clock.observe(beacon.clock);
         if node.shared.marks.load().elsewhere.lacks(&beacon) {
             // Gossip brings it too: when the queue is full it can wait.
             let _ = node.inbox.offer(Event::Message {
@@ -330,9 +330,13 @@ impl Member {
         {
             self.shared.clock.observe(*ts);
         }
-        let answer = match self.forwarder().here(&op, &context, stall_us).await {
-            Outcome::Answered(answer) => answer,
-            Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
+        let answer = if self.is_given_up() {
+            Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()))
+        } else {
+            match self.forwarder().here(&op, &context, stall_us).await {
+                Outcome::Answered(answer) => answer,
+                Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
+            }
         };
         let marks = self.shared.marks.load();
         Forwarded {

@@ -18,7 +18,7 @@ use crate::protocol::health::Health;
 use crate::protocol::ids::MemberId;
 use crate::protocol::op::{Answer, Consistency, Op, Read, Refusal, Written};
 use crate::protocol::reads::{self, Lookup};
-use crate::protocol::replica::{Event, Known, Setup};
+use crate::protocol::replica::{Event, GIVEN_UP, Known, Setup};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::PartitionId;
@@ -55,6 +55,8 @@ pub enum Absence {
     Joining,
     /// It is not in this view any more, and hands over what it has.
     Left { view: u64 },
+    /// It was given up while it was to be removed: the others go on without it.
+    GivenUp,
 }
 
 /// What a write came to.
@@ -81,6 +83,8 @@ pub struct Member {
     pub(super) ask: Notify,
     /// Cancelled when newer views do not name this member any more.
     pub(super) out: CancellationToken,
+    /// The newest views that are known say that this member is given up. That is for good.
+    given_up: AtomicBool,
     /// This is the first start of the cluster, beyond doubt.
     pub(super) first_start: AtomicBool,
     health: Mutex<Health>,
@@ -131,6 +135,7 @@ impl Member {
             known: watch::Sender::new(Arc::clone(&views)),
             ask: Notify::new(),
             out: CancellationToken::new(),
+            given_up: AtomicBool::new(views.given_up.contains(&me)),
             first_start: AtomicBool::new(false),
             committed: Arc::clone(committer.stats()),
             spread: AtomicUsize::new(usize::from(me.0)),
@@ -198,8 +203,11 @@ impl Member {
         Arc::clone(&self.shared.marks.load().views)
     }
 
-    /// Whether the member is outside of the view in force.
+    /// Why the member serves nobody, although it works.
     pub fn absence(&self) -> Option<Absence> {
+        if self.is_given_up() {
+            return Some(Absence::GivenUp);
+        }
         let marks = self.shared.marks.load();
         if marks.partition.is_some() {
             return None;
@@ -209,6 +217,11 @@ impl Member {
             true => Absence::Left { view: view.number },
             false => Absence::Joining,
         })
+    }
+
+    /// Whether the others are known to go on without this member, be the replica told already or not.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// The partition that holds a key.
@@ -236,6 +249,10 @@ impl Member {
         self.known.send_if_modified(|known| {
             let newer = views.version > known.version;
             if newer {
+                let given_up = views.given_up.contains(&self.me);
+                if given_up && !self.given_up.swap(true, Ordering::Relaxed) {
+                    log::warn!("this node serves nobody any more: {GIVEN_UP}");
+                }
                 *known = Arc::clone(views);
             }
             newer

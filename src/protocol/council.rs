@@ -13,6 +13,7 @@
 use super::ids::MemberId;
 use super::placement::{Change, ChangeError};
 use super::slots::SlotSet;
+use super::teeth::{Rule, broken};
 use super::view::View;
 use super::views::{Cohort, CohortId, Views};
 use core::net::SocketAddr;
@@ -41,7 +42,7 @@ pub enum Command {
     },
     /// All who are to have what is in this closing cohort's logs have it.
     Over { cohort: CohortId },
-    /// A member that is leaving or about to be removed is dead: it is not waited for.
+    /// A member that is leaving or about to be removed is dead: it is not waited for. That is for good.
     GiveUp { member: MemberId },
     /// Drops the running change.
     Cancel { number: u64 },
@@ -92,6 +93,14 @@ pub enum Refusal {
     },
     #[error("{0} is in the view: remove it first")]
     InView(MemberId),
+    #[error(
+        "{address} ({member}) was given up, and is in the view all the same because its removal was \
+         cancelled: remove it again before anything else is changed"
+    )]
+    GivenUp {
+        address: SocketAddr,
+        member: MemberId,
+    },
     #[error("no change to view {0} is running")]
     NotRunning(u64),
     #[error("view {number} has to wait for {}", names(members))]
@@ -270,7 +279,12 @@ impl Council {
     /// When the change makes no sense, or its node is still handing over what it has.
     pub fn plan(&self, change: &Change) -> Result<View, Refusal> {
         self.is_free_to(change)?;
-        Ok(self.views.view.changed_to(self.newest + 1, change)?)
+        let number = match change {
+            // The number between is that of the view in force once the node is given up.
+            Change::Remove(_) => self.newest + 2,
+            Change::Add(_) | Change::SetK(_) => self.newest + 1,
+        };
+        Ok(self.views.view.changed_to(number, change)?)
     }
 
     /// Takes the next command.
@@ -318,18 +332,22 @@ impl Council {
         };
         self.newest = number;
         self.views.next = Some(next);
-        if let (Change::Remove(member), true) = (change, give_up) {
-            self.views.given_up.insert(member);
-        }
         self.views.version += 1;
-        self.running = Some(Running {
+        let mut running = Running {
             change,
             node,
             number,
-            given_up: give_up && removal,
+            given_up: false,
             lose_data: lose_data && removal,
             ready: BTreeSet::new(),
-        });
+        };
+        if let Change::Remove(member) = change
+            && (give_up || self.views.given_up.contains(&member))
+        {
+            running.given_up = true;
+            self.views.fence(member, number - 1);
+        }
+        self.running = Some(running);
         Ok(Outcome::Started { number })
     }
 
@@ -343,8 +361,16 @@ impl Council {
         next.is_some_and(|view| view.member_at(address) == Some(member))
     }
 
-    /// One process cannot be two members at a time, nor be removed twice.
+    /// One process cannot be two members at a time, nor be removed twice. A member that is given up and still in the
+    /// view, because its removal was cancelled, holds slots that nobody serves: it goes first.
     fn is_free_to(&self, change: &Change) -> Result<(), Refusal> {
+        let mut given_up = self.views.given_up.iter();
+        let other = given_up.find(|m| self.running.is_none() && *change != Change::Remove(**m));
+        if let Some((member, address)) =
+            other.and_then(|m| Some((*m, self.views.view.address(*m)?)))
+        {
+            return Err(Refusal::GivenUp { address, member });
+        }
         let leaving = |member: MemberId, address: SocketAddr| Refusal::Leaving { address, member };
         match *change {
             Change::Add(address) => match self.leaving_at(address) {
@@ -397,11 +423,12 @@ impl Council {
         let gaining = self.gaining();
         let decided = self.running.take().zip(self.views.next.take());
         let (running, next) = decided.ok_or(Refusal::NotRunning(number))?;
-        self.close(&next, running.given_up);
+        self.close(&next);
         let lacking = gaining.into_keys().filter(|m| !running.ready.contains(m));
         self.behind = lacking.collect();
+        let named = |member: &MemberId| next.address(*member).is_some();
+        self.views.given_up.retain(named);
         self.views.view = next;
-        self.views.given_up.clear();
         self.views.version += 1;
         let without = self.behind.clone();
         self.last = Some(running.finished(End::InForce, without));
@@ -410,7 +437,7 @@ impl Council {
     }
 
     /// Closes the cohorts that the next view changes, and lets those go that are not in it.
-    fn close(&mut self, next: &View, given_up: bool) {
+    fn close(&mut self, next: &View) {
         let before = &self.views.view;
         let closed = before.partitions().filter_map(|(partition, replicas)| {
             let since = before.since(partition)?;
@@ -423,8 +450,9 @@ impl Council {
         });
         self.views.closing.extend(closed);
         let gone = before.members().filter(|(m, _)| next.address(*m).is_none());
-        // Only one node is removed at a time, so whoever goes is the one that was given up.
-        self.views.leaving.extend(gone.filter(|_| !given_up));
+        let given_up = &self.views.given_up;
+        let leaving = gone.filter(|(m, _)| !given_up.contains(m));
+        self.views.leaving.extend(leaving);
     }
 
     fn over(&mut self, id: CohortId) -> Result<Outcome, Refusal> {
@@ -460,9 +488,12 @@ impl Council {
             if std::mem::replace(&mut running.given_up, true) {
                 return Ok(Outcome::Unchanged);
             }
-            self.views.given_up.insert(member);
+            self.views.fence(member, running.number - 1);
             self.views.version += 1;
             return Ok(Outcome::Changed);
+        }
+        if self.views.given_up.contains(&member) {
+            return Ok(Outcome::Unchanged);
         }
         if self.views.members().contains_key(&member) {
             return Err(Refusal::InView(member));
@@ -470,6 +501,8 @@ impl Council {
         Ok(Outcome::Unchanged)
     }
 
+    /// Drops the running change. A member that was given up stays so: the others have done without it, so nothing
+    /// that it has can be told from what it should have.
     fn cancel(&mut self, number: u64) -> Result<Outcome, Refusal> {
         let Some(running) = self.running.take_if(|r| r.number == number) else {
             let last = self.last.as_ref();
@@ -485,7 +518,9 @@ impl Council {
             // The node that was to come knows its member number and may have named it to others.
             self.views.view.next_member = next.next_member;
         }
-        self.views.given_up.clear();
+        if broken(Rule::BelieveGivenUp) {
+            self.views.given_up.clear();
+        }
         self.views.version += 1;
         self.last = Some(running.finished(End::Cancelled, BTreeSet::new()));
         Ok(Outcome::Cancelled { number })

@@ -440,7 +440,7 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
         council.gaining().is_empty(),
         "its partition loses a replica, nothing else"
     );
-    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert_eq!(council.apply(enact(3, &[])), Outcome::InForce { number: 3 });
     assert!(council.views().leaving.contains_key(&out));
     let address = addresses(4)[3];
     let leaving = Outcome::Refused(Refusal::Leaving {
@@ -460,7 +460,7 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
     assert!(council.views().leaving.is_empty());
     assert_eq!(council.last().unwrap().node, Some(address));
     let back = council.apply(change(Change::Add(address)));
-    assert_eq!(back, Outcome::Started { number: 3 });
+    assert_eq!(back, Outcome::Started { number: 4 });
     assert_eq!(
         council.member_at(address),
         Some(MemberId(4)),
@@ -473,16 +473,51 @@ fn a_dead_node_is_not_waited_for() {
     let mut council = council(4, 2);
     let member = MemberId(3);
     council.apply(change(Change::Remove(member)));
+    let before = council.views().view.number;
     assert_eq!(council.apply(Command::GiveUp { member }), Outcome::Changed);
+    let views = council.views();
+    assert!(views.view.number > before, "contexts tell of it");
+    assert!(views.next.as_ref().unwrap().number > views.view.number);
     assert_eq!(
         council.apply(Command::GiveUp { member }),
         Outcome::Unchanged
     );
-    council.apply(enact(2, &[]));
+    council.apply(enact(3, &[]));
     assert!(council.views().leaving.is_empty() && council.last().unwrap().given_up);
+    assert!(council.views().given_up.is_empty(), "it is out");
     let other = MemberId(0);
     let refused = Outcome::Refused(Refusal::InView(other));
     assert_eq!(council.apply(Command::GiveUp { member: other }), refused);
+}
+
+#[test]
+fn a_member_that_is_given_up_stays_so_until_it_is_out() {
+    let mut council = council(4, 2);
+    let (member, address) = (MemberId(3), addresses(4)[3]);
+    council.apply(change(Change::Remove(member)));
+    council.apply(Command::GiveUp { member });
+    let cancelled = Outcome::Cancelled { number: 3 };
+    assert_eq!(council.apply(Command::Cancel { number: 3 }), cancelled);
+    assert!(council.views().given_up.contains(&member));
+    assert_eq!(
+        council.apply(Command::GiveUp { member }),
+        Outcome::Unchanged
+    );
+    // Nothing else is changed while somebody holds slots and does not serve them.
+    let first = Outcome::Refused(Refusal::GivenUp { address, member });
+    for other in [
+        Change::SetK(3),
+        Change::Remove(MemberId(0)),
+        Change::Add(addresses(5)[4]),
+    ] {
+        assert_eq!(council.apply(change(other)), first);
+    }
+    let again = council.apply(change(Change::Remove(member)));
+    assert_eq!(again, Outcome::Started { number: 5 });
+    assert!(council.running().unwrap().given_up);
+    assert_eq!(council.apply(enact(5, &[])), Outcome::InForce { number: 5 });
+    let views = council.views();
+    assert!(views.given_up.is_empty() && views.leaving.is_empty());
 }
 
 #[test]
@@ -520,14 +555,14 @@ fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
     );
     assert_eq!(council.behind().len(), 2);
     council.apply(change(Change::Remove(MemberId(0))));
-    council.apply(enact(3, &[2, 3]));
+    council.apply(enact(4, &[2, 3]));
     council.apply(change(Change::Remove(MemberId(1))));
     // Those who are left came in without what they are to hold.
-    assert_eq!(council.apply(enact(4, &[2, 3])), waiting(4, &[2, 3]));
-    assert_eq!(council.apply(ready(2, 3)), Outcome::Changed);
+    assert_eq!(council.apply(enact(6, &[2, 3])), waiting(6, &[2, 3]));
+    assert_eq!(council.apply(ready(2, 4)), Outcome::Changed);
     assert_eq!(
-        council.apply(enact(4, &[2, 3])),
-        Outcome::InForce { number: 4 }
+        council.apply(enact(6, &[2, 3])),
+        Outcome::InForce { number: 6 }
     );
 }
 

@@ -93,6 +93,8 @@ pub struct Gossip {
 pub struct Beacon {
     pub clock: Timestamp,
     pub serving: bool,
+    /// The version of the views that the sender goes by.
+    pub version: u64,
     /// Stable marks of the logs that the sender tracks.
     pub stable: Vec<(LogId, u64)>,
     /// Logs of a member for a cohort up to this incarnation are finished, but for those in `stable`.

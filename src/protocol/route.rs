@@ -238,7 +238,7 @@ impl Route {
     }
 }
 
-/// The replicas of a partition in the order in which they are tried.
+/// The replicas of a partition in the order in which they are tried. Those that are given up are not.
 fn order(
     marks: &Marks,
     partition: PartitionId,
@@ -251,9 +251,12 @@ fn order(
     let replicas = marks.view().replicas(partition);
     let mut order: Vec<MemberId> = Vec::with_capacity(replicas.len());
     for i in 0..replicas.len() {
-        order.push(replicas[(i + spread) % replicas.len()]);
+        let replica = replicas[(i + spread) % replicas.len()];
+        if !marks.views.given_up.contains(&replica) {
+            order.push(replica);
+        }
     }
-    if replicas.len() > 1 {
+    if order.len() > 1 {
         let mine = Some(partition) == marks.partition;
         let enough: Vec<MemberId> = if mine && !context.is_empty() {
             marks.far_enough(context).collect()

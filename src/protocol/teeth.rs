@@ -77,6 +77,12 @@ rules! {
     BreakPromise,
     /// Reads are answered by who knows an older view than the client has seen.
     ServeOldView,
+    /// A member is given up, and what is served in the view in force does not tell of that.
+    GiveUpTooSoon,
+    /// A change that is cancelled brings back the member that was given up.
+    BelieveGivenUp,
+    /// What is stable without a member that was given up counts for who has not heard of that.
+    StableAheadOfViews,
     /// A replica says that it has what the next view asks of it when it has not.
     ReadyUnfilled,
     /// An orphaned write is taken though a delete of its key may have been forgotten.

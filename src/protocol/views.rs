@@ -12,6 +12,7 @@
 
 use super::ids::{LogId, MemberId};
 use super::slots::{Slot, SlotSet};
+use super::teeth::{Rule, broken};
 use super::view::{PartitionId, View};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,8 @@ pub struct Views {
     pub next: Option<View>,
     /// Cohorts of earlier views that are not over.
     pub closing: Vec<Cohort>,
-    /// Members of the view in force that are dead and about to be removed: nobody waits for what only they have.
+    /// Members of the view in force that are dead and to be removed: nobody waits for what only they have, and they serve
+    /// nothing, whether they are back or not.
     pub given_up: BTreeSet<MemberId>,
     /// Members that are out of the view, but still help to hand over what was written under earlier ones.
     pub leaving: BTreeMap<MemberId, SocketAddr>,
@@ -84,6 +86,16 @@ impl Views {
             closing: Vec::new(),
             given_up: BTreeSet::new(),
             leaving: BTreeMap::new(),
+        }
+    }
+
+    /// Gives a member of the view in force up. From now on the others do not count on it, so what it serves must not be
+    /// taken for current: the view in force gets a new number, and a member that has not heard of that answers no read
+    /// for a client of those that have.
+    pub(super) fn fence(&mut self, member: MemberId, number: u64) {
+        if self.given_up.insert(member) && !broken(Rule::GiveUpTooSoon) {
+            debug_assert!(number > self.view.number);
+            self.view.number = number;
         }
     }
 

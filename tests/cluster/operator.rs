@@ -90,10 +90,10 @@ async fn nodes_come_and_go_and_k_changes_by_the_command_line() {
     let says = format!("last change: add {third} (view 2): ");
     done(three, &["status"], &says).await;
     done(three, &["set-k", "3"], "K is 3: view 3, partitions 1").await;
-    let says = format!("removed {third}: view 4, partitions 1");
+    let says = format!("removed {third}: view 5, partitions 1");
     done(one, &["remove", &third], &says).await;
     // No view names it any more.
-    let says = format!("last change: remove {third} (view 4): done");
+    let says = format!("last change: remove {third} (view 5): done");
     done(two, &["status"], &says).await;
 
     let (code, text) = view(one, &["remove", &third]).await;
@@ -197,7 +197,7 @@ async fn one_voter_of_three_goes_on_alone_when_it_is_forced() {
     let waits = state(left).await.unwrap().change.unwrap().waits_for;
     let silent = format!("{} does not answer since", lost[1]);
     assert!(waits.iter().any(|w| w.contains(&silent)), "{waits:?}");
-    done(left, &["remove", &lost[1]], "view 3, partitions 1").await;
+    done(left, &["remove", &lost[1]], "view 5, partitions 1").await;
     let state = state(left).await.unwrap();
     let last = state.last.unwrap();
     assert!(last.given_up && last.end == Ending::Done, "{last:?}");

@@ -58,6 +58,18 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_was_given_up_and_comes_back_pushes_nothing,
     ),
     (
+        Rule::GiveUpTooSoon,
+        views::who_was_given_up_and_comes_back_before_the_view_is_in_force_serves_nothing_old,
+    ),
+    (
+        Rule::BelieveGivenUp,
+        views::who_was_given_up_stays_so_when_the_change_is_cancelled,
+    ),
+    (
+        Rule::StableAheadOfViews,
+        views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
+    ),
+    (
         Rule::BreakPromise,
         writes::a_stamp_behind_the_promise_is_refused,
     ),

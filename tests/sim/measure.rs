@@ -175,6 +175,7 @@ impl World {
         Some(Beacon {
             clock: process.clock.now(),
             serving: true,
+            version: process.published.views.version,
             stable: logs.map(|(log, mark)| (*log, mark.stable)).collect(),
             over: Vec::new(),
         })

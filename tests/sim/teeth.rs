@@ -31,7 +31,7 @@ const TEETH: &[(Rule, u64)] = &[
 ];
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
-const BY_RULE_TESTS: [Rule; 14] = [
+const BY_RULE_TESTS: [Rule; 17] = [
     Rule::PeerKeepsItsWord,
     Rule::StableAcrossStarts,
     Rule::TrustHearsay,
@@ -46,6 +46,9 @@ const BY_RULE_TESTS: [Rule; 14] = [
     Rule::TakeDeleted,
     Rule::PassOrphans,
     Rule::ServeOldView,
+    Rule::GiveUpTooSoon,
+    Rule::BelieveGivenUp,
+    Rule::StableAheadOfViews,
 ];
 
 /// The first seed that shows that a rule is broken, and how.

@@ -315,6 +315,7 @@ impl<S: Store, T> Replica<S, T> {
         let beacon = Beacon {
             clock: self.clock.observe_wall(self.now.wall_ms),
             serving: self.recovery.serving,
+            version: self.views.version,
             stable: self.logs.iter().map(|(id, l)| (*id, l.stable)).collect(),
             over: self
                 .finished

@@ -42,6 +42,7 @@ mod ties;
 mod tombstones;
 
 pub use open::{Ended, Known, OpenError, Setup, above};
+pub use recovery::GIVEN_UP;
 
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
@@ -52,6 +53,7 @@ use super::op::{Answer, Consistency};
 use super::record::{Counts, Finished};
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
+use super::teeth::{Rule, broken};
 use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
@@ -423,7 +425,9 @@ impl<S: Store, T> Replica<S, T> {
 
     fn beacon(&mut self, beacon: &Beacon) {
         self.clock.observe(beacon.clock);
-        if self.elsewhere.lacks(beacon) {
+        // By newer views it may be stable without a member that is given up, and that whoever goes by these still asks.
+        let ahead = beacon.version > self.views.version && !broken(Rule::StableAheadOfViews);
+        if !ahead && self.elsewhere.lacks(beacon) {
             Arc::make_mut(&mut self.elsewhere).join(beacon, &self.views);
             self.marks_changed = true;
         }

@@ -19,6 +19,10 @@ use std::collections::BTreeMap;
 /// microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
+/// Why a member that was given up does not serve.
+pub const GIVEN_UP: &str = "it was away while it was to be removed, and was given up: the others go on without it, \
+     and what only it has is offered to them when it is out of the view";
+
 /// Where a replica is between start and serving.
 pub(super) struct Recovery {
     /// This process served from the disk until now: there is nothing to compare.
@@ -101,6 +105,10 @@ impl<S: Store, T> Replica<S, T> {
     /// Why clients are not served, if they are not. Writes are not taken either: only who knows what the partition
     /// has promised may open a log, and on an old copy of a disk this incarnation may be one of the past.
     pub(super) fn recovery_reason(&self) -> Option<String> {
+        // The others go on without it, so it may lack what they have shown to clients.
+        if self.views.given_up.contains(&self.me) {
+            return Some(GIVEN_UP.into());
+        }
         if self.recovery.serving {
             return None;
         }

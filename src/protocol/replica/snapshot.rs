@@ -7,7 +7,7 @@
 //! A local version that those marks cover and that the sender does not have was deleted and
 //! collected meanwhile, so it goes; unless it is known here from a later cohort, of which the sender may have nothing.
 
-use super::super::ids::{Dot, LogId, MemberId};
+use super::super::ids::{self, Dot, LogId, MemberId};
 use super::super::marks::Copying;
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
@@ -283,7 +283,10 @@ impl<S: Store, T> Replica<S, T> {
         let Some(mut fetch) = self.snapshot.take() else {
             return Ok(());
         };
-        if fetch.from != from || fetch.id != chunk.id || fetch.after != chunk.after {
+        // What the sender takes for stable under newer views need not be at all who are asked under these.
+        let sender = self.incarnation_of(from).unwrap_or(0);
+        let ahead = ids::view_of(sender) > self.views.view.number;
+        if fetch.from != from || fetch.id != chunk.id || fetch.after != chunk.after || ahead {
             self.snapshot = Some(fetch);
             return Ok(());
         }
