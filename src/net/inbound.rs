@@ -3,7 +3,8 @@
 //! Everything happens in one task. Frames are handed over in the order in which they came: the next message only when
 //! the handler is done with the one before, requests without waiting for those before them. A request whose handler
 //! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready.
-//! Answers that are ready together leave in one write.
+//! Answers that are ready together leave in one write. A dialler that takes no more answers may have sent messages before
+//! it went: they are still handed over.
 //!
 //! With a stranger at either end only requests are served, and few at a time.
 
@@ -91,6 +92,7 @@ where
         encoder: FrameEncoder {
             limit: limits.frame_bytes,
         },
+        taken: true,
         stats,
     };
     let mut in_work = FuturesUnordered::new();
@@ -155,12 +157,13 @@ where
             }
             written = writer.write(answers.out.front()), if !answers.out.is_empty() => {
                 match written {
-                    Ok(0) => return Ended::ClosedByPeer,
+                    // The dialler is gone. What it sent before may still wait to be read, and how that ends
+                    // says how the connection does.
+                    Ok(0) | Err(_) => answers.drop_all(),
                     Ok(n) => {
                         answers.out.advance(n);
                         Stats::add(&stats.bytes_out, n as u64);
                     }
-                    Err(error) => return error.into(),
                 }
                 watch.wrote = true;
             }
@@ -196,11 +199,16 @@ async fn poll_now<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 struct Answers<'a> {
     out: OutBuf,
     encoder: FrameEncoder,
+    /// The dialler still takes them.
+    taken: bool,
     stats: &'a Stats,
 }
 
 impl Answers<'_> {
     fn put<R: Payload>(&mut self, id: u64, answer: &R) {
+        if !self.taken {
+            return;
+        }
         let encoder = &mut self.encoder;
         match self
             .out
@@ -213,9 +221,17 @@ impl Answers<'_> {
     }
 
     fn ping(&mut self) {
+        if !self.taken {
+            return;
+        }
         let encoder = self.encoder;
         // One byte cannot be too long a body.
         let _ = self.out.append(|tail| encoder.ping(tail));
         Stats::add(&self.stats.frames_out, 1);
+    }
+    /// From now on nothing is kept for a dialler that takes nothing more.
+    fn drop_all(&mut self) {
+        self.out = OutBuf::default();
+        self.taken = false;
     }
 }

@@ -15,7 +15,7 @@ use super::{
     stats::Stats,
 };
 use bytes::BytesMut;
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::Shutdown, os::fd::AsFd, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -144,8 +144,8 @@ async fn connect<R>(link: &Link<R>, shared: &Shared) -> Result<(TcpStream, Greet
     Ok((stream, greeted))
 }
 
-/// Writes and reads until the connection ends. When the link is stopped, sends what is queued and waits for the
-/// answers still out, at most for `drain`.
+/// Writes and reads until the connection ends. When the link is stopped, sends what is queued, waits for the answers
+/// still out, and then for the peer to have read everything, all that at most for `drain`.
 async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Shared) -> Ended {
     let limits = &shared.config.limits;
     let stats = &shared.stats;
@@ -161,6 +161,7 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Share
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopped = pin!(link.stop.cancelled());
     let mut drain_until = None;
+    let mut finished = false;
     let mut timer = pin!(sleep_until(Instant::now() + limits.heartbeat));
     let mut armed = None;
 
@@ -169,8 +170,13 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Share
             true => link.take(&mut out),
             false => link.earliest(),
         };
-        if drain_until.is_some() && out.is_empty() && link.idle() {
-            return Ended::Stopped;
+        if drain_until.is_some() && !finished && out.is_empty() && link.idle() {
+            // Not closed yet: to a sign of life that comes when nobody reads it the operating system answers with a
+            // reset, and throws away what the peer has not taken.
+            if finish(stream).is_err() {
+                return Ended::Stopped;
+            }
+            finished = true;
         }
         if earliest != armed {
             armed = earliest;
@@ -199,6 +205,7 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Share
             }
             read = read(stream, &mut input) => {
                 match read {
+                    Ok(0) | Err(_) if finished => return Ended::Stopped,
                     Ok(0) => return Ended::ClosedByPeer,
                     Ok(n) => Stats::add(&stats.bytes_in, n as u64),
                     Err(error) => return error.into(),
@@ -224,7 +231,7 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Share
                     Vital::Silent => return Ended::Silent,
                     Vital::Stalled => return Ended::Stalled,
                 }
-                if out.is_empty() {
+                if out.is_empty() && !finished {
                     link.ping(encoder);
                 }
             }
@@ -241,6 +248,12 @@ async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
             written => return written,
         }
     }
+}
+
+/// Says that nothing more will be written. What was written before arrives first.
+fn finish(stream: &TcpStream) -> io::Result<()> {
+    let same = stream.as_fd().try_clone_to_owned()?;
+    std::net::TcpStream::from(same).shutdown(Shutdown::Write)
 }
 
 /// Reads what has come; 0 bytes are the end.

@@ -212,6 +212,32 @@ async fn a_handler_that_is_held_up_bounds_the_senders_memory_and_keeps_the_conne
 }
 
 #[tokio::test]
+async fn what_a_peer_sent_before_it_went_is_handed_over() {
+    let mut b = Node::start(identity(2), brisk()).await;
+    b.net.add_peer(MemberId(1), "127.0.0.1:9".parse().unwrap());
+    b.message_gate.forget_permits(1);
+    let mut stream = TcpStream::connect(b.addr).await.unwrap();
+    dial(&mut stream, &identity(1), Some(b.member), SOON)
+        .await
+        .unwrap();
+    // The first sign of life comes at once.
+    soon(stream.read_u8()).await.unwrap();
+    let messages = message_frame(b"last words").repeat(500);
+    stream.write_all(&messages).await.unwrap();
+    drop(stream);
+    // The next ones find nobody.
+    let before = b.net.stats().frames_out.load(Relaxed);
+    eventually("a sign of life was refused", || {
+        b.net.stats().frames_out.load(Relaxed) > before
+    })
+    .await;
+    b.message_gate.add_permits(1);
+    for _ in 0..500 {
+        assert_eq!(b.message().await.1, "last words");
+    }
+}
+
+#[tokio::test]
 async fn a_newer_connection_of_a_member_replaces_the_older() {
     let mut b = Node::start(identity(2), Limits::default()).await;
     b.net.add_peer(MemberId(1), "127.0.0.1:9".parse().unwrap());

@@ -1,10 +1,10 @@
 //! Messages and requests between healthy nodes.
 
-use super::common::{Node, Request, SOON, echo, eventually, identity, soon};
+use super::common::{Node, Request, SOON, echo, eventually, identity, patient, soon};
 use bytes::Bytes;
 use causeway::net::{Limits, RequestError, SendError};
 use causeway::protocol::ids::MemberId;
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 #[tokio::test]
 async fn requests_and_messages_go_both_ways() {
@@ -156,14 +156,19 @@ fn a_reply_can_be_awaited_on_another_runtime() {
         .unwrap();
     let answer = other.block_on(a.net.request(b.member, &echo("x"), SOON));
     assert_eq!(answer.unwrap(), "x");
-    let timeout = std::time::Duration::from_millis(30);
+    let timeout = Duration::from_millis(30);
     let answer = other.block_on(a.net.request(b.member, &Request::Never, timeout));
     assert!(matches!(answer, Err(RequestError::TimedOut)));
 }
 
 #[tokio::test]
 async fn a_shutdown_sends_what_is_queued_and_answers_what_is_in_work() {
-    let (a, mut b) = Node::pair().await;
+    // What a busy machine does not do within the time limit of a shutdown is lost.
+    let limits = Limits {
+        drain: SOON,
+        ..Limits::default()
+    };
+    let (a, mut b) = Node::pair_with(limits).await;
     let gated = b.net.request(a.member, &Request::Gated("g".into()), SOON);
     // Answered after the gated request was handed over: frames are taken in order.
     assert!(b.net.request(a.member, &echo("x"), SOON).await.is_ok());
@@ -182,6 +187,39 @@ async fn a_shutdown_sends_what_is_queued_and_answers_what_is_in_work() {
         a.net.send(b.member, &Bytes::new()),
         Err(SendError::NotConnected)
     ));
+    b.down(a.member).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_the_peer_to_read_what_was_sent() {
+    let limits = Limits {
+        heartbeat: Duration::from_millis(20),
+        drain: SOON,
+        ..patient()
+    };
+    let (a, mut b) = Node::pair_with(limits).await;
+    b.message_gate.forget_permits(1);
+    let message = Bytes::from(vec![1; 10_000]);
+    for _ in 0..40 {
+        a.net.send(b.member, &message).unwrap();
+    }
+    let net = a.net.clone();
+    let shut = tokio::spawn(async move { net.shutdown().await });
+    // All of it is with the operating system, and signs of life come to who has nothing more to say.
+    eventually("everything is written", || {
+        a.net.stats().bytes_out.load(Relaxed) >= 400_000
+    })
+    .await;
+    let before = b.net.stats().frames_out.load(Relaxed);
+    eventually("there are several signs of life", || {
+        b.net.stats().frames_out.load(Relaxed) >= before + 6 || shut.is_finished()
+    })
+    .await;
+    b.message_gate.add_permits(1);
+    for _ in 0..40 {
+        assert_eq!(b.message().await.1, message);
+    }
+    soon(shut).await.unwrap();
     b.down(a.member).await;
 }
 
