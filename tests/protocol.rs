@@ -8,6 +8,8 @@ mod cluster;
 mod disk;
 #[path = "protocol/orphans.rs"]
 mod orphans;
+#[path = "protocol/peers.rs"]
+mod peers;
 #[path = "protocol/recovery.rs"]
 mod recovery;
 #[path = "protocol/teeth.rs"]

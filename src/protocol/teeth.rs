@@ -51,6 +51,8 @@ rules! {
     TrustHearsay,
     /// What a peer said before it started again counts on.
     PeerKeepsItsWord,
+    /// A late message of an incarnation whose log is finished opens that log again.
+    HearTheFinished,
     /// Every start uses the same log.
     ReuseLog,
     /// A replica with an empty disk serves.

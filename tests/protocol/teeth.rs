@@ -1,6 +1,6 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
-use crate::{orphans, recovery, views, writes};
+use crate::{orphans, peers, recovery, views, writes};
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::panic::catch_unwind;
 
@@ -8,6 +8,10 @@ const TEETH: &[(Rule, fn())] = &[
     (
         Rule::PeerKeepsItsWord,
         recovery::a_version_that_came_ahead_of_its_log_outlives_its_writers_disk_everywhere,
+    ),
+    (
+        Rule::HearTheFinished,
+        peers::a_late_message_opens_no_log_again_that_is_finished,
     ),
     (
         Rule::StableAcrossStarts,

@@ -56,6 +56,11 @@ impl Peer {
         }
     }
 
+    /// Whether it has told how it is in this incarnation.
+    pub(super) fn has_gossiped(&self) -> bool {
+        !self.told.is_empty()
+    }
+
     /// Whether it has told what it has of a cohort since it knows these incarnations of all who share it.
     pub(super) fn has_told(&self, cohort: CohortId, met: u64) -> bool {
         self.filled.contains(&cohort) && self.told.get(&cohort) == Some(&met)
@@ -86,21 +91,25 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn heard(&mut self, from: MemberId, incarnation: u64) -> bool {
         let now = self.now;
         let known = self.newest_incarnation(from);
+        let open = LogId {
+            member: from,
+            incarnation,
+        };
+        // A log must not be opened below one that is known, or the order of incarnations would
+        // not tell any more which logs are closed. Nor is one that is finished opened again: who was itself opened
+        // again since may know of none later, when those are no business of it.
+        let finished = self.has_finished(open) && !broken(Rule::HearTheFinished);
         let Some(peer) = self.peers.get_mut(&from) else {
             return false;
         };
-        // A log must not be opened below one that is known, or the order of incarnations would
-        // not tell any more which logs are closed.
-        if incarnation < known {
+        if incarnation < known || finished {
+            let known = known.max(incarnation + 1);
             self.send(from, Message::Outdated { known });
             return false;
         }
         let was_alive = peer.alive(now);
         if peer.incarnation != Some(incarnation) {
-            self.meet(LogId {
-                member: from,
-                incarnation,
-            });
+            self.meet(open);
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heard_us = Some(now.mono_us);
@@ -117,10 +126,10 @@ impl<S: Store, T> Replica<S, T> {
             ..Peer::default()
         };
         let before = self.peers.insert(open.member, peer);
-        if let Some(before) = before.as_ref().filter(|b| b.incarnation.is_none())
+        if let Some(before) = &before
             && let Some(peer) = self.peers.get_mut(&open.member)
         {
-            // Until it says otherwise.
+            // Until it says otherwise, or falls silent: with nobody else who serves, writes would do with one copy.
             (peer.heard_us, peer.serving) = (before.heard_us, before.serving);
         }
         if broken(Rule::PeerKeepsItsWord)

@@ -440,11 +440,17 @@ impl<S: Store, T> Replica<S, T> {
         match self.views.home(log) {
             Home::Over => true,
             Home::Ahead => false,
-            Home::Cohort(id) => {
-                let finished = self.finished.get(&(id, log.member));
-                finished.is_some_and(|f| f.contains(log.incarnation))
-            }
+            Home::Cohort(_) => self.has_finished(log),
         }
+    }
+
+    /// Whether a log of a cohort that is not over was level everywhere, and is not tracked any more.
+    fn has_finished(&self, log: LogId) -> bool {
+        let Home::Cohort(id) = self.views.home(log) else {
+            return false;
+        };
+        let finished = self.finished.get(&(id, log.member));
+        !self.logs.contains_key(&log) && finished.is_some_and(|f| f.contains(log.incarnation))
     }
 
     /// Whether nothing is on its way to the disk.

@@ -12,7 +12,7 @@ use super::super::slots::SlotSet;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::{Now, Replica, gossip::Peer};
+use super::{Log, Now, Replica, gossip::Peer};
 use std::collections::BTreeMap;
 
 /// How long a replica waits for peers before it goes on without those that do not answer, in
@@ -296,7 +296,9 @@ impl<S: Store, T> Replica<S, T> {
         } else {
             let heard = || self.replicas().filter(|p| p.incarnation.is_some());
             let all = heard().count();
-            let fresh = heard().filter(|p| p.fresh || p.serving).count();
+            // Who has only sent something else in this incarnation may yet turn out to have data.
+            let told = heard().filter(|p| p.has_gossiped() || broken(Rule::ServeEmpty));
+            let fresh = told.filter(|p| p.fresh || p.serving).count();
             // Empty, and so is everybody who answered. One may serve already, having been
             // the first to hear it from all.
             all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled()
@@ -307,11 +309,14 @@ impl<S: Store, T> Replica<S, T> {
         // First the disk, then the peers: to whom serves or has served, an empty disk must turn for data. What a
         // snapshot brought is durable by then too: it is in this batch or in an earlier one.
         if !self.recovery.intact && self.recovery.recorded.is_none() {
+            if !self.recovery.fetched {
+                self.pass_over_lost(own);
+            }
             self.stage_identity(true);
             self.recovery.recorded = Some(self.next_batch);
         }
         let recorded = self.recovery.recorded.unwrap_or_default();
-        let known = self.durable_batch >= recorded || self.is_alone();
+        let known = self.durable_batch >= recorded || (self.is_alone() && !self.lacks_stable(own));
         if !known && !broken(Rule::ServeUndurable) {
             return;
         }
@@ -321,6 +326,27 @@ impl<S: Store, T> Replica<S, T> {
         if self.opened {
             self.send_gossip(false);
         }
+    }
+
+    /// What was everywhere once, and is not here though there is nobody to fetch it from, is lost: nobody can take back
+    /// that it was stable.
+    fn pass_over_lost(&mut self, cohort: CohortId) {
+        let lacking = |log: &Log| log.cohort == cohort && log.received < log.stable;
+        let logs = self.logs.iter().filter(|(_, log)| lacking(log));
+        for id in logs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            // The keys of those dots are not known here; a run must not reach across them.
+            self.close_run(id);
+            if let Some(log) = self.logs.get_mut(&id) {
+                (log.received, log.indexed_from) = (log.stable, log.stable);
+                log.dirty = true;
+            }
+        }
+    }
+
+    /// Whether the disk does not have yet all that was everywhere once.
+    fn lacks_stable(&self, cohort: CohortId) -> bool {
+        let mut logs = self.logs.values().filter(|log| log.cohort == cohort);
+        logs.any(|log| log.applied < log.stable)
     }
 
     /// Whether this replica has caught up with the first peer it heard, and that peer has all

@@ -1,0 +1,129 @@
+//! What a replica makes of peers that start again, fall silent, or are given up.
+
+use crate::cluster::Cluster;
+use causeway::protocol::context::Context;
+use causeway::protocol::council::{Command, Outcome};
+use causeway::protocol::ids::{LogId, MemberId};
+use causeway::protocol::message::Message;
+use causeway::protocol::placement::Change;
+use causeway::protocol::replica::Event;
+
+/// The log that a node writes.
+fn log(c: &Cluster, node: usize) -> LogId {
+    c.nodes[node].replica().log_id()
+}
+
+/// Lets a message without content arrive that a log's writer sent in that incarnation.
+fn hear(c: &mut Cluster, node: usize, of: LogId) {
+    let event = Event::Message {
+        from: of.member,
+        incarnation: of.incarnation,
+        message: Message::EarlyKept(Vec::new()),
+    };
+    c.step(node, event);
+}
+
+#[test]
+pub fn a_late_message_opens_no_log_again_that_is_finished() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let number = c.change(Change::SetK(2));
+    c.tell_all();
+    c.put(2, &key, Some("1"), &none);
+    let old = log(&c, 2);
+    c.run_ms(500);
+    c.enact(number);
+    // Node 0 knows from node 2 alone that the log is finished.
+    c.mute(1, 0);
+    c.tell_all();
+    c.run_ms(1_000);
+    // The cohort of the log is not over. Later ones of its writer are no business of node 0.
+    assert!(!c.council.views().closing.is_empty());
+    let marks = c.marks(0);
+    assert!(marks.is_finished(old) && marks.is_tracked(old));
+    c.stop(0);
+    c.cut(0, 1);
+    c.cut(0, 2);
+    c.start(0);
+    c.run_ms(5);
+    hear(&mut c, 0, old);
+    c.run_ms(5);
+    assert!(c.marks(0).is_finished(old), "{:?}", c.marks(0).logs);
+    c.heal();
+    assert!(c.views_settle());
+}
+
+#[test]
+fn a_peer_that_starts_again_serves_until_it_says_otherwise() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.run_ms(300);
+    let mut next = log(&c, 1);
+    next.incarnation += 1;
+    c.mute(1, 0);
+    hear(&mut c, 0, next);
+    // It has not told yet how it is. That is no reason to do with one copy at once.
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(60);
+    assert_eq!(c.answer(ticket), None);
+    c.run_ms(100);
+    assert_eq!(c.written(ticket).map(|w| w.copies), Some(1));
+}
+
+#[test]
+fn an_empty_disk_does_not_serve_before_a_peer_has_told_how_it_is() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    // It hears that node 0 serves, and gets no answer from it. Then it goes over to newer views.
+    c.mute(1, 0);
+    c.start(1);
+    c.run_ms(300);
+    let other = c.add();
+    c.cut(1, 0);
+    c.cut(1, other);
+    c.tell(1);
+    c.run_ms(5);
+    let of_peer = log(&c, 0);
+    hear(&mut c, 1, of_peer);
+    c.run_ms(200);
+    assert!(!c.serves(1), "node 0 has what it lost");
+    c.heal();
+    c.run_ms(1_000);
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
+fn what_was_stable_is_passed_over_when_the_only_peer_that_had_it_is_given_up() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.run_ms(300);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    // It hears what is stable, and cannot ask for it.
+    c.mute(0, 1);
+    c.start(0);
+    c.run_ms(300);
+    assert!(c.marks(0).logs.values().any(|mark| mark.stable > 0));
+    c.stop(1);
+    let outcome = c.decide(Command::Change {
+        change: Change::Remove(MemberId(1)),
+        give_up: true,
+        lose_data: true,
+    });
+    assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
+    c.tell(0);
+    for _ in 0..300 {
+        let marks = c.marks(0);
+        for (log, mark) in &marks.logs {
+            let serves = marks.recovering.is_none();
+            assert!(!serves || mark.stable <= mark.applied, "{log} {mark:?}");
+        }
+        c.run_ms(1);
+    }
+    assert!(c.serves(0));
+    assert_eq!(c.value(0, &key, &seen), None);
+}
