@@ -1,51 +1,34 @@
-//! Which members do not answer, as far as the leader of the council can tell.
+//! Whether members that the leader of the council does not hear are heard by others.
 
 use super::peers::Links;
-use super::presence::Presence;
 use super::wire::{Request, Response};
 use crate::protocol::ids::MemberId;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Time for another node to say whom it hears.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 
-/// Members that the leader does not hear, and for how long.
-pub(super) struct Absent(BTreeMap<MemberId, Duration>);
-
-impl Absent {
-    /// Whom of these a node does not hear that has led for `led` with a majority behind it. Before that it may have been
-    /// the one that was cut off.
-    pub(super) fn seen_by(
-        presence: &Presence,
-        members: impl Iterator<Item = MemberId>,
-        led: Duration,
-    ) -> Self {
-        let away = |m: MemberId| Some((m, presence.away(m)?.min(led)));
-        Self(members.filter_map(away).collect())
-    }
-
-    /// Takes those of `doubted` for present whom another node hears: it may be no more than the leader's own way to them.
-    pub(super) async fn but_for_whom_others_hear(&mut self, links: &Links, doubted: &[MemberId]) {
-        for &one in doubted {
-            let others = links.peers().into_iter();
-            let others = others.filter(|p| p.up.is_some() && p.member != one);
-            let ask = others.map(async |peer| {
-                let request = Request::Hears(one);
-                let answer = links.request(peer.member, &request, ANSWER_WITHIN).await;
-                matches!(answer, Ok(Response::Hears(true)))
-            });
-            if join_all(ask).await.contains(&true) {
-                self.0.remove(&one);
-            }
+/// Those of `doubted` whom another node hears: it may be no more than the leader's own way to them.
+pub(super) async fn heard_by_others(
+    links: &Links,
+    doubted: BTreeSet<MemberId>,
+) -> BTreeSet<MemberId> {
+    let mut heard = BTreeSet::new();
+    for one in doubted {
+        let others = links.peers().into_iter();
+        let others = others.filter(|p| p.up.is_some() && p.member != one);
+        let ask = others.map(async |peer| {
+            let request = Request::Hears(one);
+            let answer = links.request(peer.member, &request, ANSWER_WITHIN).await;
+            matches!(answer, Ok(Response::Hears(true)))
+        });
+        if join_all(ask).await.contains(&true) {
+            heard.insert(one);
         }
     }
-
-    /// Whether a member has not been heard for longer than this.
-    pub(super) fn is_away(&self, member: MemberId, than: Duration) -> bool {
-        self.0.get(&member).is_some_and(|away| *away > than)
-    }
+    heard
 }
 
 #[cfg(test)]
@@ -55,37 +38,6 @@ mod tests {
     use crate::net::{self, Net};
     use std::net::SocketAddr;
     use tokio::net::TcpListener;
-
-    const LONG: Duration = Duration::from_secs(3600);
-
-    #[test]
-    fn who_was_away_before_this_node_led_is_not_away_for_that() {
-        let (presence, [here, gone, never]) = (Presence::default(), [1, 2, 3].map(MemberId));
-        presence.up(here);
-        presence.up(gone);
-        presence.down(gone);
-        let all = || [here, gone, never].into_iter();
-        let _ = presence.away(never);
-        while presence
-            .away(never)
-            .is_some_and(|away| away <= Duration::from_millis(1))
-        {
-            std::thread::yield_now();
-        }
-        let absent = Absent::seen_by(&presence, all(), Duration::from_millis(1));
-        for member in [gone, never] {
-            assert!(absent.is_away(member, Duration::ZERO), "{member}");
-            let than = Duration::from_millis(1);
-            assert!(
-                !absent.is_away(member, than),
-                "{member} was, but who was cut off?"
-            );
-        }
-        let absent = Absent::seen_by(&presence, all(), LONG);
-        assert!(absent.is_away(gone, Duration::from_millis(1)));
-        assert!(!absent.is_away(gone, LONG));
-        assert!(!absent.is_away(here, Duration::ZERO));
-    }
 
     /// A node that hears this member and nobody else.
     struct Hears(MemberId);
@@ -118,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whom_another_node_hears_is_not_away() {
+    async fn whom_another_node_hears_is_told_from_the_dead() {
         let [leader, one, other, heard, dead] = [0, 1, 2, 3, 4].map(MemberId);
         let (links, at) = node(leader, leader).await;
         let others = [node(one, heard).await, node(other, other).await];
@@ -136,12 +88,8 @@ mod tests {
             .await
             .expect("they are connected");
 
-        let mut absent = Absent([heard, dead].map(|member| (member, LONG)).into());
-        absent
-            .but_for_whom_others_hear(&links, &[heard, dead])
-            .await;
-        assert!(!absent.is_away(heard, Duration::ZERO));
-        assert!(absent.is_away(dead, Duration::ZERO));
+        let found = heard_by_others(&links, BTreeSet::from([heard, dead])).await;
+        assert_eq!(found, BTreeSet::from([heard]));
         links.shutdown().await;
         for (other, _) in others {
             other.shutdown().await;

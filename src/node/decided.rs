@@ -7,7 +7,7 @@ use crate::council::Machine;
 use crate::protocol::council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::keys::{self, Keys};
-use crate::protocol::placement::Change;
+use crate::protocol::policy::leaving_with;
 use crate::protocol::view::View;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
@@ -88,14 +88,6 @@ impl Machine for Decided {
     }
 }
 
-/// The member that a change removes.
-pub(super) fn leaving_with(running: &council::Running) -> Option<MemberId> {
-    match running.change {
-        Change::Remove(member) => Some(member),
-        Change::Add(_) | Change::SetK(_) => None,
-    }
-}
-
 fn to_plain<S: Serializer>(views: &Agreed, to: S) -> Result<S::Ok, S::Error> {
     views.as_deref().serialize(to)
 }
@@ -108,6 +100,7 @@ fn from_plain<'de, D: Deserializer<'de>>(from: D) -> Result<Agreed, D::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::placement::Change;
     use std::net::SocketAddr;
 
     #[test]

@@ -8,7 +8,7 @@
 //! forward.rs   operations on their way to a replica, and what other nodes ask
 //! follow.rs    newer views: heard of, stored, gone over to
 //! steer.rs     what a member does for the council
-//! absent.rs    who does not answer, as far as its leader can tell
+//! absent.rs    whether somebody else hears who does not answer the leader
 //! change.rs    changes of the view that an operator asks for
 //! keys.rs      the linearizable lists
 //! fault.rs     nodes that act as dead ones, on purpose

@@ -1,9 +1,9 @@
 //! What a member does for the council: it forms it at the first start, reports what its replica has come to, and, while it
 //! leads, looks after the running change.
 
-use super::absent::Absent;
+use super::absent;
 use super::core::Report;
-use super::decided::{Command, leaving_with};
+use super::decided::Command;
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
@@ -11,7 +11,7 @@ use crate::council::{self as raft, CouncilError, Role};
 use crate::net;
 use crate::protocol::council::{self, Council};
 use crate::protocol::ids::MemberId;
-use crate::protocol::placement::Change;
+use crate::protocol::policy::{Patience, Situation};
 use crate::protocol::views::Views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -21,13 +21,6 @@ use tokio::sync::mpsc;
 
 /// Time between looks at what is to be done.
 const LOOK: Duration = Duration::from_millis(100);
-/// A member that has been away for this long is not waited for where that can be helped.
-const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// A member that is leaving and has been away for this long is given up: what only it had is lost.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
-/// A node that is to come and has not been there for this long does not come: the change is cancelled, in time for
-/// whoever asked for it to hear of that.
-const NOT_COMING_AFTER: Duration = Duration::from_secs(6);
 /// Members that are away are told this often that they are members.
 const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
@@ -164,7 +157,7 @@ pub(super) async fn steer(member: Weak<Member>) {
             continue;
         }
         let led = leading.get_or_insert_with(Instant::now).elapsed();
-        let due = due(&member, agreed.as_deref(), &status.voters, led).await;
+        let due = due(&member, agreed.as_deref(), status.voters, led).await;
         invite(&member, agreed.as_deref(), &mut invited);
         drop(member);
         for command in due {
@@ -186,7 +179,7 @@ pub(super) async fn steer(member: Weak<Member>) {
 async fn due(
     member: &Member,
     council: Option<&Council>,
-    voters: &BTreeSet<MemberId>,
+    voters: BTreeSet<MemberId>,
     led: Duration,
 ) -> Vec<Command> {
     let known = Arc::clone(&member.known.borrow());
@@ -196,51 +189,20 @@ async fn due(
         return first.into_iter().map(Command::Begin).collect();
     };
     let others = known.members().into_keys().filter(|m| *m != member.me);
-    let mut absent = Absent::seen_by(&member.presence, others, led);
-    let leaving = council.running().and_then(leaving_with);
-    let leaving = leaving
-        .into_iter()
-        .chain(council.views().leaving.keys().copied());
-    let doubted: Vec<MemberId> = leaving.filter(|m| absent.is_away(*m, DEAD_AFTER)).collect();
+    let micros = |away: Duration| u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
+    let away = others.filter_map(|m| Some((m, micros(member.presence.away(m)?))));
+    let mut situation = Situation {
+        council,
+        away: away.collect(),
+        led_us: micros(led),
+        voters,
+        heard: BTreeSet::new(),
+        patience: Patience::default(),
+    };
     if let Some(links) = member.links.get() {
-        absent.but_for_whom_others_hear(links, &doubted).await;
+        situation.heard = absent::heard_by_others(links, situation.doubted()).await;
     }
-    let away = |m: &MemberId, long: Duration| absent.is_away(*m, long);
-    let mut due = Vec::new();
-    if let Some(running) = council.running() {
-        let number = running.number;
-        let coming = match running.change {
-            Change::Add(address) => council.member_at(address),
-            Change::Remove(_) | Change::SetK(_) => None,
-        };
-        let leaving = leaving_with(running);
-        let unheard = leaving.filter(|m| !running.given_up && away(m, Duration::ZERO));
-        if let Some(member) = unheard.filter(|m| away(m, DEAD_AFTER)) {
-            due.push(council::Command::GiveUp { member });
-        }
-        let gaining = council.gaining().into_keys();
-        // Who was never there cannot be added.
-        let without = gaining
-            .filter(|m| Some(*m) != coming && away(m, DEAD_AFTER))
-            .collect();
-        let nobody = BTreeSet::new();
-        if coming.is_some_and(|m| !running.ready.contains(&m) && away(&m, NOT_COMING_AFTER)) {
-            due.push(council::Command::Cancel { number });
-        } else if unheard.is_some() || leaving.is_some_and(|m| voters.contains(&m)) {
-            // First it is clear whether it helps, and whether the council can do without its vote.
-        } else if council.awaited(&nobody).is_empty() {
-            due.push(council::Command::Enact {
-                number,
-                without: nobody,
-            });
-        } else if council.awaited(&without).is_empty() {
-            due.push(council::Command::Enact { number, without });
-        }
-    }
-    let leaving = council.views().leaving.keys().copied();
-    let lost = leaving.filter(|m| away(m, GIVEN_UP_AFTER));
-    due.extend(lost.map(|member| council::Command::GiveUp { member }));
-    due.into_iter().map(Command::View).collect()
+    situation.due().into_iter().map(Command::View).collect()
 }
 
 /// Tells members that are away that they are members: a node that is being added, or one that lost its disk.

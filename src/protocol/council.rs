@@ -261,6 +261,9 @@ impl Council {
         let (Some(running), Some(next)) = (&self.running, &self.views.next) else {
             return BTreeSet::new();
         };
+        if broken(Rule::EnactWithoutAll) {
+            return BTreeSet::new();
+        }
         let gaining = self.gaining();
         let lacking: BTreeSet<_> = gaining.into_keys().collect();
         let lacking: BTreeSet<_> = lacking.difference(&running.ready).copied().collect();

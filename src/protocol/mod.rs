@@ -22,6 +22,7 @@ pub mod marks;
 pub mod message;
 pub mod op;
 pub mod placement;
+pub mod policy;
 pub mod reads;
 pub mod record;
 pub mod replica;

@@ -85,6 +85,8 @@ rules! {
     BelieveGivenUp,
     /// What is stable without a member that was given up counts for who has not heard of that.
     StableAheadOfViews,
+    /// A view comes into force though nobody has what a partition of it is to hold.
+    EnactWithoutAll,
     /// A replica says that it has what the next view asks of it when it has not.
     ReadyUnfilled,
     /// An orphaned write is taken though a delete of its key may have been forgotten.

@@ -179,6 +179,13 @@ impl World {
         if to > from {
             self.oracle.applied.insert((node, log), to);
         }
+        if self.oracle.given_up.contains(&self.nodes[node].member) {
+            for seq in from + 1..=to {
+                if let Some(&write) = self.oracle.dots.get(&Dot { log, seq }) {
+                    self.note_gone(write)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -193,6 +200,21 @@ impl World {
         let held = closing.any(|c| c.replicas.contains(&member) && c.slots.contains(slot));
         let counts = !self.nodes[node].out && views.is_present(member) && (holds || held);
         Ok(counts && self.keeps(node, &w.key) && self.holds(node, &w.key, w.stamp)?)
+    }
+
+    /// Whether any node that counts keeps a write.
+    pub fn is_kept_anywhere(&self, write: WriteId) -> Result<bool, Failed> {
+        for node in 0..self.nodes.len() {
+            if self.is_kept_at(node, write)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a node was given up at some time.
+    pub fn is_given_up(&self, node: usize) -> bool {
+        self.oracle.given_up.contains(&self.nodes[node].member)
     }
 
     /// Whether another node keeps a write, so that it outlives this one's disk.
@@ -240,7 +262,8 @@ impl World {
         let holders = self.views_at(node);
         let holders = holders.map(|v| nodes(v.view.replicas(v.view.partition_of_key(key))));
         for other in holders.unwrap_or_default() {
-            if other != node && !self.nodes[other].lost && !self.holds(other, key, *stamp)? {
+            let counts = !self.nodes[other].lost && !self.is_given_up(other);
+            if other != node && counts && !self.holds(other, key, *stamp)? {
                 return Err(format!(
                     "I9: node {node} drops a tombstone of {key:?} that node {other} lacks"
                 ));
@@ -270,7 +293,7 @@ impl World {
             let finished: Finished = record::decode("f", bytes).map_err(|e| e.to_string())?;
             let mut ends: BTreeMap<LogId, u64> = BTreeMap::new();
             for (&(holder, log), &end) in &self.oracle.applied {
-                if self.nodes[holder].out {
+                if self.nodes[holder].out || self.is_given_up(holder) {
                     continue;
                 }
                 if log.member == member && finished.contains(log.incarnation) && of_cohort(log) {

@@ -212,6 +212,10 @@ impl World {
         let Some(partition) = self.view().partition_of(member) else {
             return false;
         };
+        // What it has is gone for the others as it is.
+        if self.is_given_up(node) {
+            return false;
+        }
         let mut replicas = self.nodes_of(partition);
         replicas.retain(|n| *n != node);
         // While cohorts are closing, more than the partition's replicas may count on it.

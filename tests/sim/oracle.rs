@@ -76,6 +76,8 @@ pub struct Oracle {
     pub lost: BTreeMap<(usize, WriteId), u64>,
     /// How far each log is durable, by node.
     pub applied: BTreeMap<(usize, LogId), u64>,
+    /// Members that have been given up: what only they have does not count.
+    pub given_up: BTreeSet<MemberId>,
 }
 
 impl Oracle {
@@ -88,6 +90,7 @@ impl Oracle {
             collected: BTreeMap::new(),
             lost: BTreeMap::new(),
             applied: BTreeMap::new(),
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -162,6 +165,7 @@ impl Oracle {
         w.taken_us.push(now);
         if let Some(collected) = self.collected.get(&w.key)
             && *collected > w.stamp
+            && !self.given_up.contains(&dot.log.member)
         {
             return Err(format!(
                 "I9: write {write} is taken as {dot}, older than a collected tombstone"

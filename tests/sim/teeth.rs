@@ -28,6 +28,7 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::ForgetFinished, 30),
     (Rule::CollectByTime, 60),
     (Rule::WaitForever, 10),
+    (Rule::EnactWithoutAll, 60),
 ];
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.

@@ -6,16 +6,21 @@ use super::world::{Failed, What, World};
 use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
+use causeway::protocol::policy::{Patience, Situation};
 use causeway::protocol::view::View;
 use causeway::protocol::views::Views;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Time between looks at the running change, in microseconds.
 const STEER_US: u64 = 80_000;
-/// A leaving node that has been down for this long is given up, in microseconds.
-const PATIENCE_US: u64 = 1_500_000;
+/// How long members may be away: less than in life, so that nodes are often given up that come back.
+const PATIENCE: Patience = Patience {
+    dead_us: 700_000,
+    leaving_us: 1_500_000,
+    coming_us: 3_000_000,
+};
 /// A change that takes this long is cancelled, while there are faults, in microseconds.
 const CANCEL_US: u64 = 6_000_000;
 
@@ -26,6 +31,10 @@ pub struct Decisions {
     decided: Vec<Arc<Views>>,
     since_us: u64,
     asked: u8,
+    /// The node that leads the council, and since when.
+    leader: Option<(usize, u64)>,
+    /// Since when the leader does not hear members.
+    away_since: BTreeMap<MemberId, u64>,
 }
 
 impl Decisions {
@@ -36,6 +45,8 @@ impl Decisions {
             council,
             since_us: 0,
             asked: 0,
+            leader: None,
+            away_since: BTreeMap::new(),
         }
     }
 
@@ -85,7 +96,8 @@ impl World {
             }
             Asked::Remove { node } => {
                 let member = members[node % members.len()];
-                let down = self.nodes[usize::from(member.0)].process.is_none();
+                let it = &self.nodes[usize::from(member.0)];
+                let down = it.process.is_none() && !it.comparing;
                 (Change::Remove(member), down && node % 4 != 0)
             }
             Asked::SetK { k } => (Change::SetK(k), false),
@@ -114,17 +126,25 @@ impl World {
         Ok(())
     }
 
-    /// Nobody waits for a dead node any more: what only it has is gone.
+    /// Nobody waits for a node any more, be it dead, frozen or cut off: what only it has is gone for the others, and what
+    /// it takes before it hears of that as well. It goes on until it does.
     fn give_up(&mut self, member: MemberId) -> Result<(), Failed> {
         let node = usize::from(member.0);
-        self.stop_node(node, 0)?;
-        self.nodes[node].out = true;
+        self.oracle.given_up.insert(member);
+        self.nodes[node].lost = false;
         for write in 0..self.oracle.writes.len() {
-            let w = &self.oracle.writes[write];
-            let here = !w.gone && !w.dots.is_empty() && self.has_now(node, write);
-            if here && !self.is_kept_without(node, write)? {
-                self.oracle.writes[write].gone = true;
+            if self.has_now(node, write) {
+                self.note_gone(write)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A write that a node has which is given up: it is gone when nobody else keeps it.
+    pub fn note_gone(&mut self, write: usize) -> Result<(), Failed> {
+        let w = &self.oracle.writes[write];
+        if !w.gone && !w.dots.is_empty() && !self.is_kept_anywhere(write)? {
+            self.oracle.writes[write].gone = true;
         }
         Ok(())
     }
@@ -234,46 +254,113 @@ impl World {
         Ok(())
     }
 
-    /// Looks after the running change.
+    /// Looks after the running change, as the council's leader does and as an operator may.
     pub fn steer(&mut self) -> Result<(), Failed> {
-        let running = self.decisions.council.running().map(|r| r.number);
-        if let Some(number) = running {
-            let rash = self.rng.percent(10);
-            let down = |m: &MemberId| {
-                let it = &self.nodes[usize::from(m.0)];
-                it.process.is_none() && (it.begun || rash)
-            };
-            let gaining = self.decisions.council.gaining();
-            let mut without: BTreeSet<MemberId> = gaining.keys().copied().filter(down).collect();
-            if self.rng.percent(5) && !gaining.is_empty() {
-                let at = self.rng.index(gaining.len());
-                without.extend(gaining.keys().nth(at));
-            }
-            let since = self.decisions.since_us;
-            let command = if self.now > since + CANCEL_US && !self.healed {
-                Command::Cancel { number }
-            } else {
-                Command::Enact { number, without }
-            };
-            self.decide(command)?;
-        }
-        let leaving: Vec<MemberId> = self
-            .decisions
-            .council
-            .views()
-            .leaving
-            .keys()
-            .copied()
-            .collect();
-        for member in leaving {
-            let it = &self.nodes[usize::from(member.0)];
-            if it.process.is_none() && self.now > it.down_us + PATIENCE_US {
-                self.give_up(member)?;
-                self.decide(Command::GiveUp { member })?;
-            }
-        }
         self.after(STEER_US, What::Steer);
+        self.operate()?;
+        let Some((leader, since)) = self.leader() else {
+            return Ok(());
+        };
+        let (suspected, council) = (self.suspected(), self.decisions.council.clone());
+        let mut situation = Situation {
+            council: &council,
+            away: self.away_from(leader),
+            led_us: self.now - since,
+            // Votes are given back in no time.
+            voters: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            patience: PATIENCE,
+        };
+        situation.away.extend(suspected);
+        let doubted = situation.doubted().into_iter();
+        situation.heard = doubted.filter(|m| self.is_heard(leader, *m)).collect();
+        for command in situation.due() {
+            self.decide(command.clone())?;
+            if let Command::GiveUp { member } = command {
+                self.give_up(member)?;
+            }
+        }
         Ok(())
+    }
+
+    /// What an operator does who has asked for a change: takes it back when it does not end, and removes again whoever
+    /// was given up.
+    fn operate(&mut self) -> Result<(), Failed> {
+        let council = &self.decisions.council;
+        if let Some(number) = council.running().map(|r| r.number) {
+            if self.now > self.decisions.since_us + CANCEL_US && !self.healed {
+                self.decide(Command::Cancel { number })?;
+            }
+            return Ok(());
+        }
+        let given_up = council.views().given_up.first().copied();
+        if let Some(member) = given_up.filter(|_| self.healed || self.rng.percent(10)) {
+            self.decisions.since_us = self.now;
+            self.decide(Command::Change {
+                change: Change::Remove(member),
+                give_up: false,
+                lose_data: true,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The node that leads the council, and since when: one that can talk to a majority, and the same for as long as it
+    /// can.
+    fn leader(&mut self) -> Option<(usize, u64)> {
+        let members = self.decisions.council.members().into_keys();
+        let members: Vec<usize> = members.map(|m| usize::from(m.0)).collect();
+        let leads = |n: &usize| {
+            let it = &self.nodes[*n];
+            it.process.is_some() && it.paused_until <= self.now && self.hears_council(*n)
+        };
+        let last = self.decisions.leader;
+        let stays = last.filter(|(n, _)| members.contains(n) && leads(n));
+        let next = || members.iter().copied().find(leads).map(|n| (n, self.now));
+        self.decisions.leader = stays.or_else(next);
+        self.decisions.leader
+    }
+
+    /// The members that a node does not hear, and for how long.
+    fn away_from(&mut self, node: usize) -> BTreeMap<MemberId, u64> {
+        let members = self.decisions.council.members().into_keys();
+        let away = |m: &MemberId| !self.hears(node, usize::from(m.0));
+        let away: BTreeSet<MemberId> = members.filter(away).collect();
+        let now = self.now;
+        let since = &mut self.decisions.away_since;
+        since.retain(|m, _| away.contains(m));
+        let since = away
+            .into_iter()
+            .map(|m| (m, *since.entry(m).or_insert(now)));
+        since.map(|(m, at)| (m, now - at)).collect()
+    }
+
+    /// Whether a node hears another one.
+    fn hears(&self, node: usize, other: usize) -> bool {
+        let it = &self.nodes[other];
+        let cut = self.net.is_cut(node, other, self.now) || self.net.is_cut(other, node, self.now);
+        node == other || (it.process.is_some() && it.paused_until <= self.now && !cut)
+    }
+
+    /// Whether another node than the leader hears a member. One that stands on an old copy of its disk, and has not found
+    /// out yet, is not given up: what it would do then is not promised.
+    fn is_heard(&self, leader: usize, member: MemberId) -> bool {
+        let node = usize::from(member.0);
+        let others = (0..self.nodes.len()).filter(|n| *n != node && self.hears(leader, *n));
+        let mut others = others.filter(|n| self.nodes[*n].process.is_some());
+        self.nodes[node].comparing || others.any(|n| self.hears(n, node))
+    }
+
+    /// Members that the leader takes for dead for no reason: some that gain slots, now and then.
+    fn suspected(&mut self) -> Vec<(MemberId, u64)> {
+        if !self.rng.percent(5) || self.healed {
+            return Vec::new();
+        }
+        let gaining: Vec<MemberId> = self.decisions.council.gaining().into_keys().collect();
+        if gaining.is_empty() {
+            return Vec::new();
+        }
+        vec![(gaining[self.rng.index(gaining.len())], u64::MAX)]
     }
 
     /// I12: changes of the view come to an end, and everybody knows.
@@ -283,27 +370,27 @@ impl World {
             if let Some(p) = &self.nodes[node].process
                 && p.driver.is_closing()
             {
-                return Err(format!("I13: node {node} still goes over to newer views"));
+                return Err(format!("I12: node {node} still goes over to newer views"));
             }
         }
         if let Some(running) = council.running() {
             let awaited = council.awaited(&BTreeSet::new());
             return Err(format!(
-                "I13: {running:?} still runs and waits for {awaited:?}"
+                "I12: {running:?} still runs and waits for {awaited:?}"
             ));
         }
         let views = council.views();
         if !views.closing.is_empty() || !views.leaving.is_empty() {
             let open: Vec<_> = views.closing.iter().map(|c| (c.id, &c.replicas)).collect();
             return Err(format!(
-                "I13: still open are {open:?}, leaving {:?}",
+                "I12: still open are {open:?}, leaving {:?}",
                 views.leaving
             ));
         }
         for node in self.members() {
             let known = self.nodes[node].known.as_ref().map_or(0, |v| v.version);
             if known != views.version {
-                return Err(format!("I13: node {node} knows only version {known}"));
+                return Err(format!("I12: node {node} knows only version {known}"));
             }
         }
         Ok(())

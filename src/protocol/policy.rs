@@ -1,0 +1,130 @@
+//! When the leader of the council waits no longer: what it has decided about a change that runs, and about members that
+//! are leaving.
+//!
+//! Pure: a situation in, commands out. Nothing is remembered between two looks, so a command is proposed again until the
+//! council's state shows it. Whoever leads describes the situation: the node from its connections, the simulator from
+//! who is cut off, frozen or down there.
+
+use super::council::{Command, Council, Running};
+use super::ids::MemberId;
+use super::placement::Change;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long members may be away, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// A member that has been away for longer is not waited for where that can be helped.
+    pub dead_us: u64,
+    /// A member that is leaving and has been away for longer is given up: what only it had is lost.
+    pub leaving_us: u64,
+    /// A node that is to come and has not been there for longer does not come: the change is cancelled.
+    pub coming_us: u64,
+}
+
+impl Default for Patience {
+    /// What nodes go by. An operator waits 10 s for an answer: by then it is known that a node does not come.
+    fn default() -> Self {
+        Self {
+            dead_us: 3_000_000,
+            leaving_us: 5_000_000,
+            coming_us: 6_000_000,
+        }
+    }
+}
+
+/// What the leader knows.
+#[derive(Debug, Clone)]
+pub struct Situation<'a> {
+    pub council: &'a Council,
+    /// Members that the leader does not hear, and for how long, in microseconds.
+    pub away: BTreeMap<MemberId, u64>,
+    /// For how long it has led with a majority behind it, in microseconds. Before that it may have been the one that was
+    /// cut off: nobody counts as away for longer.
+    pub led_us: u64,
+    /// Members of the council with a vote.
+    pub voters: BTreeSet<MemberId>,
+    /// Members that other nodes hear: it may be no more than the leader's own way to them. Asked for those that
+    /// are [doubted](Self::doubted).
+    pub heard: BTreeSet<MemberId>,
+    pub patience: Patience,
+}
+
+impl Situation<'_> {
+    /// Members that may be about to be given up: of these it matters whether anybody else hears them.
+    #[must_use]
+    pub fn doubted(&self) -> BTreeSet<MemberId> {
+        let running = self.council.running();
+        let removed = running.filter(|r| !r.given_up).and_then(leaving_with);
+        let leaving = self.council.views().leaving.keys().copied();
+        let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
+        removed.into_iter().chain(leaving).filter(dead).collect()
+    }
+
+    /// What is to be decided now, in this order.
+    #[must_use]
+    pub fn due(&self) -> Vec<Command> {
+        let of_change = self.council.running().and_then(|r| self.due_of(r));
+        let leaving = self.council.views().leaving.keys().copied();
+        let lost = leaving.filter(|m| self.is_away(*m, self.patience.leaving_us));
+        let lost = lost.map(|member| Command::GiveUp { member });
+        of_change.into_iter().chain(lost).collect()
+    }
+
+    /// What is to be decided about the change that runs.
+    fn due_of(&self, running: &Running) -> Option<Command> {
+        let number = running.number;
+        let coming = match running.change {
+            Change::Add(address) => self.council.member_at(address),
+            Change::Remove(_) | Change::SetK(_) => None,
+        };
+        let absent = |m: &MemberId| self.is_away(*m, self.patience.coming_us);
+        if coming.is_some_and(|m| !running.ready.contains(&m) && absent(&m)) {
+            return Some(Command::Cancel { number });
+        }
+        let nobody = BTreeSet::new();
+        let complete = self.council.awaited(&nobody).is_empty();
+        if let Some(member) = leaving_with(running) {
+            if !running.given_up && self.is_away(member, 0) {
+                // First it is clear whether the member is dead. Then nobody waits for what only it has.
+                let dead = self.is_away(member, self.patience.dead_us);
+                return dead.then_some(Command::GiveUp { member });
+            }
+            if self.voters.contains(&member) {
+                // First the council can do without its vote.
+                return None;
+            }
+        }
+        if complete {
+            return Some(Command::Enact {
+                number,
+                without: nobody,
+            });
+        }
+        // Who was never there cannot be added.
+        let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
+        let gaining = self.council.gaining().into_keys();
+        let without: BTreeSet<MemberId> =
+            gaining.filter(|m| Some(*m) != coming && dead(m)).collect();
+        let passes = self.council.awaited(&without).is_empty();
+        passes.then_some(Command::Enact { number, without })
+    }
+
+    /// Whether a member has not been heard, by anybody, for longer than this.
+    fn is_away(&self, member: MemberId, than_us: u64) -> bool {
+        let away = self.away.get(&member).map(|us| (*us).min(self.led_us));
+        away.is_some_and(|us| us > than_us) && !self.heard.contains(&member)
+    }
+}
+
+/// The member that a change removes.
+#[must_use]
+pub fn leaving_with(running: &Running) -> Option<MemberId> {
+    match running.change {
+        Change::Remove(member) => Some(member),
+        Change::Add(_) | Change::SetK(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;
