@@ -72,6 +72,9 @@ use reads::{Reads, Rounds};
 use standing::Standing;
 use types::{Answer, LogId, Raft, Vote};
 
+/// How long a look at the state waits for the Raft library's task.
+const STATUS_WITHIN: Duration = Duration::from_millis(200);
+
 /// This node's part in the council. Clones share it. Without [`Council::shutdown`] it ends some time after the last clone is
 /// dropped.
 pub struct Council<M: Machine, T: Transport> {
@@ -426,7 +429,9 @@ impl<M: Machine, T: Transport> Council<M, T> {
     pub async fn status(&self) -> Status {
         let raft = &self.inner.raft;
         let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
-        let committed = committed.await.ok().flatten();
+        // A disk that hangs can stop the library's task; all else is known without it.
+        let committed = tokio::time::timeout(STATUS_WITHIN, committed).await;
+        let committed = committed.ok().and_then(Result::ok).flatten();
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
         Status::new(&metrics, committed, self.inner.standing.votes())

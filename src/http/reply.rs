@@ -221,7 +221,7 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "it is not known whether a write was taken; try again, or ask another node",
         ),
-        Refusal::StampTooOld(_) | Refusal::NotMine => (
+        Refusal::StampTooOld(_) | Refusal::NotMine | Refusal::GoingOver => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; try again",
         ),
@@ -350,6 +350,7 @@ mod tests {
             ),
             (Refusal::StampTooOld(Timestamp::default()), 503),
             (Refusal::NotMine, 503),
+            (Refusal::GoingOver, 503),
             (Refusal::DiskFull("0 bytes left".into()), 507),
             (Refusal::Storage("a page is damaged".into()), 500),
             (Refusal::Overloaded, 503),

@@ -64,7 +64,13 @@ impl<'a> Forwarder<'a> {
         loop {
             self.follow_the_view(&mut route, &op, &context, not_mine);
             let (to, outcome) = match route.next(clocks.mono_us()) {
-                Attempt::Here { stall_us } => (node.me, self.here(&op, &context, stall_us).await),
+                Attempt::Here {
+                    timeout_us,
+                    stall_us,
+                } => {
+                    let done = self.here(&op, &context, timeout_us, stall_us);
+                    (node.me, done.await)
+                }
                 Attempt::There {
                     to,
                     timeout_us,
@@ -132,8 +138,14 @@ impl<'a> Forwarder<'a> {
         Failed { refusal, context }
     }
 
-    /// Does an operation on this replica.
-    pub(super) async fn here(&self, op: &Op, context: &Context, stall_us: u64) -> Outcome {
+    /// Does an operation on this replica, within `timeout_us`.
+    pub(super) async fn here(
+        &self,
+        op: &Op,
+        context: &Context,
+        timeout_us: u64,
+        stall_us: u64,
+    ) -> Outcome {
         let node = self.node;
         let until_us = match op {
             Op::Get { consistency, .. } => match self.look(op, context, *consistency) {
@@ -172,8 +184,12 @@ impl<'a> Forwarder<'a> {
         if !node.inbox.offer(event) {
             return Outcome::Answered(Answer::Refused(Refusal::Overloaded));
         }
-        // The replica answers in time, whatever the disk does; else it ended or opened a new log.
-        answer.await.map_or(Outcome::NoAnswer, Outcome::Answered)
+        // The replica answers in time whatever the disk does, unless its thread stands still or has ended.
+        let answer = tokio::time::timeout(Duration::from_micros(timeout_us), answer).await;
+        match answer {
+            Ok(Ok(answer)) => Outcome::Answered(answer),
+            Ok(Err(_)) | Err(_) => Outcome::NoAnswer,
+        }
     }
 
     fn look(&self, op: &Op, context: &Context, consistency: Consistency) -> Now {
@@ -333,7 +349,11 @@ impl Member {
         let answer = if self.is_given_up() {
             Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()))
         } else {
-            match self.forwarder().here(&op, &context, stall_us).await {
+            match self
+                .forwarder()
+                .here(&op, &context, TOTAL_US, stall_us)
+                .await
+            {
                 Outcome::Answered(answer) => answer,
                 Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
             }

@@ -9,7 +9,7 @@
 
 use super::core::Core;
 use super::reply::Ticket;
-use crate::protocol::replica::Event;
+use crate::protocol::replica::{Event, TICK_US};
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const QUEUE: usize = 16_384;
 /// Events stepped through before effects are carried out.
 const ROUND: usize = 1_024;
 /// Time between ticks.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_micros(TICK_US);
 
 /// What the core is told.
 pub enum Input {

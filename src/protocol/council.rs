@@ -11,9 +11,10 @@
 //! ```
 
 use super::ids::MemberId;
+use super::invariants;
 use super::placement::{Change, ChangeError};
 use super::slots::SlotSet;
-use super::teeth::{Rule, broken};
+use super::teeth::{Rule, broken, is_any_broken};
 use super::view::View;
 use super::views::{Cohort, CohortId, Views};
 use core::net::SocketAddr;
@@ -304,6 +305,9 @@ impl Council {
             Command::GiveUp { member } => self.give_up(member),
             Command::Cancel { number } => self.cancel(number),
         };
+        if cfg!(debug_assertions) && !is_any_broken() {
+            invariants::check(&self.views, self.running(), &self.behind, self.newest);
+        }
         outcome.unwrap_or_else(Outcome::Refused)
     }
 

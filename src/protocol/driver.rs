@@ -13,13 +13,23 @@ use super::ids::LogId;
 use super::marks::Marks;
 use super::message::Message;
 use super::op::{Answer, Refusal};
-use super::replica::{Effect, Event, Now, OpenError, Replica, Setup};
+use super::replica::{Effect, Event, Now, OpenError, Replica, Setup, TICK_US};
+use super::route::{ATTEMPT_US, STALL_US};
 use super::store::Store;
+use super::teeth::{Rule, broken};
 use super::views::Views;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Writes that wait for the replica to be opened again, at most.
 const MAX_HELD: usize = 16_384;
+
+/// How long a write waits for that, in microseconds. It is refused then, for certain, so that there is time to ask
+/// another replica.
+pub const HELD_US: u64 = STALL_US;
+
+// A node that sent the write on hears of the refusal before it has to take the silence for a maybe.
+const _: () = assert!(HELD_US + 2 * TICK_US < ATTEMPT_US);
 
 /// A replica, and what it will go on as.
 pub struct Driver<S, T> {
@@ -29,7 +39,13 @@ pub struct Driver<S, T> {
     /// Newer views, under which the replica is opened again as soon as it is idle.
     next: Option<Arc<Views>>,
     /// Writes that wait for the replica to be opened again, in the order in which they came.
-    held: Vec<Event<T>>,
+    held: VecDeque<Held<T>>,
+}
+
+/// A write that waits.
+struct Held<T> {
+    since_us: u64,
+    write: Event<T>,
 }
 
 /// The replica was opened again.
@@ -52,7 +68,7 @@ impl<S: Store + Clone, T> Driver<S, T> {
             store,
             clock,
             next: None,
-            held: Vec::new(),
+            held: VecDeque::new(),
         })
     }
 
@@ -88,14 +104,47 @@ impl<S: Store + Clone, T> Driver<S, T> {
     #[cold]
     fn step_closing(&mut self, now: Now, event: Event<T>) {
         match event {
-            Event::Write { ticket, .. } if self.held.len() >= MAX_HELD => {
-                let answer = Answer::Refused(Refusal::Overloaded);
-                self.replica.answer(ticket, answer);
-            }
-            Event::Write { .. } => self.held.push(event),
+            write @ Event::Write { .. } => self.hold(now, write),
             // What is not acknowledged is sent again.
             Event::Message { ref message, .. } if !matches!(message, Message::Ack(_)) => {}
-            event => self.replica.step(now, event),
+            event => {
+                self.replica.step(now, event);
+                self.refuse_held(now);
+            }
+        }
+    }
+
+    /// Has a write wait until the replica is opened again.
+    fn hold(&mut self, now: Now, write: Event<T>) {
+        self.held.push_back(Held {
+            since_us: now.mono_us,
+            write,
+        });
+        if self.held.len() > MAX_HELD
+            && let Some(last) = self.held.pop_back()
+        {
+            self.refuse(last, Refusal::Overloaded);
+        }
+        self.refuse_held(now);
+    }
+
+    /// Refuses the writes that have waited long enough, and all of them when the disk has no room: no more can be said
+    /// then of when the replica will be idle.
+    fn refuse_held(&mut self, now: Now) {
+        if let Some(reason) = self.replica.disk_full().map(str::to_owned) {
+            for held in std::mem::take(&mut self.held) {
+                self.refuse(held, Refusal::DiskFull(reason.clone()));
+            }
+        }
+        let late_us = now.mono_us.saturating_sub(HELD_US);
+        while let Some(held) = self.held.pop_front_if(|h| h.since_us <= late_us) {
+            self.refuse(held, Refusal::GoingOver);
+        }
+    }
+
+    fn refuse(&mut self, held: Held<T>, refusal: Refusal) {
+        if let Event::Write { ticket, .. } = held.write {
+            self.replica.answer(ticket, Answer::Refused(refusal));
         }
     }
 
@@ -166,11 +215,12 @@ impl<S: Store + Clone, T> Driver<S, T> {
         for (ticket, answer) in ended.answers {
             self.replica.answer(ticket, answer);
         }
-        for event in ended
-            .reads
-            .into_iter()
-            .chain(std::mem::take(&mut self.held))
-        {
+        let mut held = std::mem::take(&mut self.held);
+        if broken(Rule::ForgetHeldWrites) {
+            held.clear();
+        }
+        let writes = held.into_iter().map(|h| h.write);
+        for event in ended.reads.into_iter().chain(writes) {
             self.replica.step(now, event);
         }
         let log = self.log_id();

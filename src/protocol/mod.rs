@@ -17,6 +17,7 @@ pub mod driver;
 pub mod hashed;
 pub mod health;
 pub mod ids;
+mod invariants;
 pub mod keys;
 pub mod marks;
 pub mod message;

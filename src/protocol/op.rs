@@ -155,6 +155,10 @@ pub enum Refusal {
     /// The disk has not stored a write in time. It may be done later.
     #[error("the disk is slow: the write may be stored later")]
     Undecided,
+    /// The replica goes over to a newer view, and its disk has not stored yet what came before. Certain not to have
+    /// been done.
+    #[error("the node goes over to a newer view, and its disk is slow")]
+    GoingOver,
     /// Too much is waiting already. Certain not to have been done.
     #[error("the node has too many requests waiting")]
     Overloaded,
@@ -169,7 +173,11 @@ impl Refusal {
     pub fn says_not_done(&self) -> bool {
         matches!(
             self,
-            Refusal::StampTooOld(_) | Refusal::NotMine | Refusal::DiskFull(_) | Refusal::Overloaded
+            Refusal::StampTooOld(_)
+                | Refusal::NotMine
+                | Refusal::DiskFull(_)
+                | Refusal::GoingOver
+                | Refusal::Overloaded
         )
     }
 }

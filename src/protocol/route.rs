@@ -24,8 +24,8 @@ const PAUSE_US: u64 = 20_000;
 /// What to do next for an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
-    /// Do it here; a read may wait this long for missing writes.
-    Here { stall_us: u64 },
+    /// Do it here, for at most `timeout_us`; a read may wait `stall_us` for missing writes.
+    Here { timeout_us: u64, stall_us: u64 },
     /// Ask a member, for at most this long; it may wait `stall_us` for missing writes.
     There {
         to: MemberId,
@@ -162,7 +162,10 @@ impl Route {
             } else {
                 0
             };
-            return Attempt::Here { stall_us };
+            return Attempt::Here {
+                timeout_us: left,
+                stall_us,
+            };
         }
         let timeout_us = ATTEMPT_US.min(left);
         Attempt::There {
@@ -194,6 +197,7 @@ impl Route {
                     | Refusal::Recovering(_)
                     | Refusal::StampTooOld(_)
                     | Refusal::NotMine
+                    | Refusal::GoingOver
                     | Refusal::Overloaded
                     | Refusal::ShuttingDown
                     | Refusal::Storage(_)
@@ -325,7 +329,11 @@ mod tests {
     #[test]
     fn a_replica_asks_itself_first() {
         let mut route = route(0, &Context::default(), &Health::default());
-        assert_eq!(route.next(0), Attempt::Here { stall_us: 0 });
+        let here = Attempt::Here {
+            timeout_us: TOTAL_US,
+            stall_us: 0,
+        };
+        assert_eq!(route.next(0), here);
     }
 
     #[test]
@@ -412,7 +420,10 @@ mod tests {
             loop {
                 prop_assert!(now <= TOTAL_US);
                 let (to, longest) = match route.next(now) {
-                    Attempt::Here { stall_us } => (MemberId(0), stall_us),
+                    Attempt::Here { timeout_us, stall_us } => {
+                        prop_assert!(stall_us <= timeout_us && now + timeout_us <= TOTAL_US);
+                        (MemberId(0), timeout_us)
+                    }
                     Attempt::There { to, timeout_us, stall_us } => {
                         prop_assert!(stall_us < timeout_us && timeout_us <= ATTEMPT_US);
                         (to, timeout_us)

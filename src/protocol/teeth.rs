@@ -93,6 +93,8 @@ rules! {
     TakeDeleted,
     /// Tombstones go though an orphaned write that they beat is not everywhere.
     PassOrphans,
+    /// Writes that were held while the replica went over to newer views are forgotten.
+    ForgetHeldWrites,
     /// Reads wait without end.
     WaitForever,
 }
@@ -104,8 +106,16 @@ pub const fn broken(_: Rule) -> bool {
     false
 }
 
+/// Whether any rule is broken.
+#[cfg(not(feature = "teeth"))]
+#[inline(always)]
+#[must_use]
+pub const fn is_any_broken() -> bool {
+    false
+}
+
 #[cfg(feature = "teeth")]
-pub use switch::{break_rule, broken};
+pub use switch::{break_rule, broken, is_any_broken};
 
 #[cfg(feature = "teeth")]
 mod switch {
@@ -124,5 +134,11 @@ mod switch {
     #[must_use]
     pub fn broken(rule: Rule) -> bool {
         BROKEN.get() == Some(rule)
+    }
+
+    /// Whether any rule is broken.
+    #[must_use]
+    pub fn is_any_broken() -> bool {
+        BROKEN.get().is_some()
     }
 }

@@ -12,7 +12,7 @@ use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
 use causeway::protocol::placement::Change;
-use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup};
+use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup, TICK_US};
 use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::View;
 use causeway::protocol::views::{CohortId, Views};
@@ -219,7 +219,7 @@ impl Cluster {
                     self.nodes[node].disk.sync_one();
                     self.step(node, Event::Persisted(no));
                 }
-                if self.now_us.is_multiple_of(20_000) {
+                if self.now_us.is_multiple_of(TICK_US) {
                     self.step(node, Event::Tick);
                 }
             }
@@ -287,6 +287,12 @@ impl Cluster {
             driver.learn(views);
             self.flush(node);
         }
+    }
+
+    /// Whether a node is about to be opened again.
+    pub fn is_closing(&self, node: usize) -> bool {
+        let driver = self.nodes[node].driver.as_ref();
+        driver.is_some_and(Driver::is_closing)
     }
 
     /// All nodes hear of the newest views.

@@ -274,6 +274,39 @@ pub fn a_version_that_came_ahead_of_its_log_outlives_its_writers_disk_everywhere
 }
 
 #[test]
+fn a_write_that_is_logged_again_is_hidden_no_longer_than_one_of_a_client() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 1 has a write of node 0 ahead of its log, as above. Then the disk of node 0 is lost.
+    c.cut(1, 0);
+    c.cut(1, 2);
+    let seen = c.put(2, &key, Some("old"), &none);
+    c.cut(0, 2);
+    c.run_ms(600);
+    c.put(0, &key, Some("new"), &seen);
+    c.heal();
+    c.cut(0, 2);
+    c.cut(1, 2);
+    c.nodes[0].keeps_log = true;
+    c.run_ms(60);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.nodes[0].keeps_log = false;
+    c.heal();
+    c.start(0);
+    // All live, and none has room for what another one logs.
+    for node in 0..3 {
+        c.step(node, Event::DiskFull(Some("no room".into())));
+    }
+    c.run_ms(5_000);
+    let again = [0, 1].map(|node| c.nodes[node].replica().head());
+    assert_ne!(again, [0, 0], "it was logged again");
+    for node in 0..3 {
+        assert!(c.nodes[node].replica().is_idle(), "node {node}");
+    }
+}
+
+#[test]
 pub fn a_refilled_disk_serves_only_when_the_snapshot_is_durable() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

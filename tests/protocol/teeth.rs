@@ -74,6 +74,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
     ),
     (
+        Rule::ForgetHeldWrites,
+        views::a_write_that_comes_while_the_replica_goes_over_is_held_and_done,
+    ),
+    (
         Rule::BreakPromise,
         writes::a_stamp_behind_the_promise_is_refused,
     ),

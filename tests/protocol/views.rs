@@ -695,3 +695,66 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     assert!(c.views_settle());
     assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
 }
+
+/// Two nodes that hold everything, of which the first has a write on its way to a disk that hangs, and hears of
+/// newer views; the ticket of that write.
+fn going_over_while_the_disk_hangs(c: &mut Cluster, key: &Key) -> usize {
+    c.nodes[0].disk_hangs = true;
+    let before = c.write(0, key, Some("before"), &Context::default());
+    c.change(Change::SetK(1));
+    c.begin_to_tell(0);
+    assert!(c.is_closing(0));
+    before
+}
+
+#[test]
+pub fn a_write_that_comes_while_the_replica_goes_over_is_held_and_done() {
+    let mut c = Cluster::new(2, 2);
+    let key = c.key(0, 0);
+    let before = going_over_while_the_disk_hangs(&mut c, &key);
+    let held = c.write(0, &key, Some("held"), &Context::default());
+    c.run_ms(100);
+    assert_eq!(c.answer(held), None);
+    c.nodes[0].disk_hangs = false;
+    c.run_ms(150);
+    assert!(!c.is_closing(0));
+    assert!(c.written(before).is_some());
+    let written = c.written(held).unwrap();
+    let value = c.value(0, &key, &written.context);
+    assert_eq!(value.as_deref(), Some("held"));
+}
+
+#[test]
+fn a_write_is_not_held_longer_than_an_attempt_takes() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let before = going_over_while_the_disk_hangs(&mut c, &key);
+    let held = c.write(0, &key, Some("held"), &none);
+    c.run_ms(180);
+    assert_eq!(c.answer(held), Some(Answer::Refused(Refusal::GoingOver)));
+    c.run_ms(700);
+    // That one may yet be stored.
+    assert_eq!(c.answer(before), Some(Answer::Refused(Refusal::Undecided)));
+    c.nodes[0].disk_hangs = false;
+    c.run_ms(150);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("before"));
+}
+
+#[test]
+fn writes_are_not_held_on_a_full_disk() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    going_over_while_the_disk_hangs(&mut c, &key);
+    let full = |a: Option<Answer>| matches!(a, Some(Answer::Refused(Refusal::DiskFull(_))));
+    let held = c.write(0, &key, Some("held"), &none);
+    c.step(0, Event::DiskFull(Some("no room".into())));
+    assert!(full(c.answer(held)));
+    let late = c.write(0, &key, Some("late"), &none);
+    assert!(full(c.answer(late)));
+    // The replica that it goes on as knows it too.
+    c.nodes[0].disk_hangs = false;
+    c.run_ms(150);
+    assert!(!c.is_closing(0));
+    let after = c.write(0, &key, Some("after"), &none);
+    assert!(full(c.answer(after)));
+}

@@ -8,11 +8,12 @@ use super::rng::Rng;
 use super::world::{Failed, START_MS, What, World};
 use bytes::Bytes;
 use causeway::protocol::context::Context;
+use causeway::protocol::driver::HELD_US;
 use causeway::protocol::ids::{self, LogId, MemberId};
 use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
 use causeway::protocol::reads::{self, Lookup};
-use causeway::protocol::replica::Event;
-use causeway::protocol::route::{ATTEMPT_US, Attempt, Outcome, Route, TOTAL_US};
+use causeway::protocol::replica::{Event, GIVE_UP_US, TICK_US};
+use causeway::protocol::route::{Attempt, Outcome, Route};
 use causeway::protocol::version::{Key, Stamp};
 use std::sync::Arc;
 
@@ -315,10 +316,12 @@ impl World {
         let next = route.next(now);
         self.note(|| format!("op {op}.{attempt}: {next:?}"));
         match next {
-            Attempt::Here { stall_us } => {
+            Attempt::Here {
+                timeout_us,
+                stall_us,
+            } => {
                 self.ops[op].target = MemberId(entry as u16);
-                let left = (self.ops[op].started_us + TOTAL_US).saturating_sub(now);
-                self.later(entry, ATTEMPT_US.min(left), Input::Late { op, attempt });
+                self.later(entry, timeout_us, Input::Late { op, attempt });
                 let ticket = Ticket {
                     op,
                     attempt,
@@ -412,8 +415,9 @@ impl World {
             Op::Write {
                 key, value, stamp, ..
             } => {
+                let until_us = self.now + HELD_US + TICK_US + GIVE_UP_US;
                 let event = Event::Write {
-                    ticket,
+                    ticket: Ticket { until_us, ..ticket },
                     key,
                     value,
                     stamp,

@@ -15,16 +15,13 @@ use causeway::protocol::ids::{Dot, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
-use causeway::protocol::replica::{Effect, Event, Known, Now, Setup};
+use causeway::protocol::replica::{Effect, Event, Known, Now, Setup, TICK_US};
 use causeway::protocol::views::Views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// To a replica a peer is dead after so long a silence, in microseconds.
 const DEAD_US: u64 = 500_000;
-
-/// Time between ticks, in microseconds.
-const TICK_US: u64 = 20_000;
 
 /// A replica ends a wait this much late at most: it looks at them on its ticks.
 const LATE_US: u64 = 30_000;
@@ -35,7 +32,7 @@ pub struct Ticket {
     pub op: usize,
     pub attempt: u32,
     pub origin: usize,
-    /// When a read that waits has waited long enough.
+    /// When it has waited long enough.
     pub until_us: u64,
 }
 
@@ -76,6 +73,8 @@ pub struct Process {
     pub marks: Arc<Marks>,
     /// The last dot of its own log that the oracle knows of.
     pub noted: Dot,
+    /// Who waits for an answer of the replica.
+    waiting: Vec<Ticket>,
     flushing: bool,
     publish_us: u64,
     /// A connection ended, or somebody was heard after a silence, since the last marks.
@@ -197,6 +196,7 @@ impl World {
             published: Arc::clone(&marks),
             marks,
             noted: Dot { log, seq: 0 },
+            waiting: Vec::new(),
             flushing: false,
             publish_us: self.now,
             downed: false,
@@ -267,6 +267,7 @@ impl World {
             Input::Frame(from, frame) => self.frame(node, from, frame),
             Input::Tick => {
                 self.later(node, TICK_US, Input::Tick);
+                self.check_waiting(node)?;
                 self.step(node, Event::Tick)
             }
             Input::Persisted(no) => self.step(node, Event::Persisted(no)),
@@ -352,6 +353,9 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
+        if let Event::Write { ticket, .. } | Event::Read { ticket, .. } = &event {
+            process.waiting.push(*ticket);
+        }
         process.driver.step(now, event);
         self.note_taken(node)?;
         let Some(process) = &mut self.nodes[node].process else {
@@ -509,6 +513,19 @@ impl World {
         Ok(())
     }
 
+    /// I11: a replica answers everybody who asks it, be it that it is too late.
+    fn check_waiting(&self, node: usize) -> Result<(), Failed> {
+        let it = &self.nodes[node];
+        let end = |w: &Ticket| w.until_us.max(it.paused_until) + LATE_US;
+        let mut waiting = it.process.iter().flat_map(|p| &p.waiting);
+        match waiting.find(|w| self.now > end(w)) {
+            Some(Ticket { op, attempt, .. }) => Err(format!(
+                "I11: node {node} does not answer op {op}.{attempt}"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a replica's answer to who asked.
     pub fn reply(&mut self, node: usize, ticket: Ticket, answer: Answer) -> Result<(), Failed> {
         let Ticket {
@@ -517,6 +534,11 @@ impl World {
             origin,
             until_us,
         } = ticket;
+        if let Some(process) = &mut self.nodes[node].process
+            && let Some(at) = process.waiting.iter().position(|w| *w == ticket)
+        {
+            process.waiting.swap_remove(at);
+        }
         let was_paused = self.nodes[node].paused_until >= until_us;
         if self.now > until_us + LATE_US && !was_paused && matches!(answer, Answer::Read(_)) {
             return Err(format!(

@@ -51,6 +51,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::GiveUpTooSoon,
     Rule::BelieveGivenUp,
     Rule::StableAheadOfViews,
+    Rule::ForgetHeldWrites,
 ];
 
 /// The first seed that shows that a rule is broken, and how.

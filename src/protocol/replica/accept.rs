@@ -15,7 +15,7 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::views::Home;
-use super::{Effect, Replica};
+use super::{Effect, Now, Replica};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub const DEGRADE_US: u64 = 100_000;
 
 /// A client is told after this long that its write is not on disk yet, in microseconds.
-const GIVE_UP_US: u64 = 800_000;
+pub const GIVE_UP_US: u64 = 800_000;
 
 /// Writes that wait, at most.
 const MAX_WAITING: usize = 65_536;
@@ -33,7 +33,7 @@ pub(super) struct Accept<T> {
     waiting: VecDeque<Waiting<T>>,
     /// What readers see of keys whose newest version is not shown yet.
     undo: BTreeMap<Key, Undo>,
-    undo_order: VecDeque<(u64, Key)>,
+    undo_order: VecDeque<Hidden>,
     /// Orphaned writes, by seq, and their timestamps.
     orphans: VecDeque<(u64, Timestamp)>,
 }
@@ -46,6 +46,13 @@ struct Waiting<T> {
     stamp: Stamp,
     wall_ms: u64,
     created: bool,
+    since_us: u64,
+}
+
+/// A write that is not shown yet.
+struct Hidden {
+    seq: u64,
+    key: Key,
     since_us: u64,
 }
 
@@ -111,19 +118,47 @@ impl<T> Accept<T> {
         }
     }
 
-    pub(super) fn hide(&mut self, version: &Version, before: Option<Version>) {
+    /// Hides a write from readers, who see what was there before until it has its second copy, or must do without.
+    pub(super) fn hide(&mut self, version: &Version, before: Option<Version>, now: Now) {
         let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
             shown: before,
             hidden: VecDeque::new(),
         });
         undo.hidden.push_back(version.clone());
-        let order = (version.dot.seq, version.key.clone());
-        self.undo_order.push_back(order);
+        self.undo_order.push_back(Hidden {
+            seq: version.dot.seq,
+            key: version.key.clone(),
+            since_us: now.mono_us,
+        });
+    }
+
+    /// The last of the writes that have been hidden since `late_us` or before; 0 when there is none.
+    fn hidden_since(&self, late_us: u64) -> u64 {
+        let late = self.undo_order.iter().take_while(|h| h.since_us <= late_us);
+        late.last().map_or(0, |h| h.seq)
+    }
+
+    /// Asserts what must hold, when the own log has writes up to `head`.
+    pub(super) fn check(&self, head: u64) {
+        let mut seqs = self.undo_order.iter().map(|h| h.seq);
+        assert!(seqs.clone().is_sorted(), "hidden in the order of the log");
+        assert!(
+            seqs.clone().all(|seq| seq <= head),
+            "hidden, but not logged"
+        );
+        let hidden: usize = self.undo.values().map(|undo| undo.hidden.len()).sum();
+        assert_eq!(hidden, self.undo_order.len(), "hidden once");
+        // Clients wait for nothing else, and in the same order.
+        let mut waiting = self.waiting.iter();
+        assert!(
+            waiting.all(|w| seqs.any(|seq| seq == w.seq)),
+            "waits for what is hidden"
+        );
     }
 
     /// Writes up to this seq are shown. One that is may still be behind one that is not.
     fn show(&mut self, upto: u64) {
-        while let Some((seq, key)) = self.undo_order.pop_front_if(|(seq, _)| *seq <= upto) {
+        while let Some(Hidden { seq, key, .. }) = self.undo_order.pop_front_if(|h| h.seq <= upto) {
             let Some(undo) = self.undo.get_mut(&key) else {
                 continue;
             };
@@ -201,7 +236,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         // Without peers too: the store has the write before `Persisted` says so.
         let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
-        self.accept.hide(&version, shown.cloned());
+        self.accept.hide(&version, shown.cloned(), self.now);
         self.stage_dot(dot, key);
         self.stage_version(place, version.clone(), current.as_ref());
         self.tail.push(version, !self.is_alone());
@@ -301,14 +336,8 @@ impl<S: Store, T> Replica<S, T> {
             Some(_) if broken(Rule::ShowOneCopy) => own.applied,
             Some(second) if self.replicas().any(|p| p.serving && p.alive(self.now)) => {
                 let late = self.now.mono_us.saturating_sub(DEGRADE_US);
-                let degraded = self
-                    .accept
-                    .waiting
-                    .iter()
-                    .take_while(|w| w.since_us <= late)
-                    .last()
-                    .map_or(0, |w| w.seq);
-                second.max(degraded)
+                // Also those for which no client waits: the replica is not idle while one is hidden.
+                second.max(self.accept.hidden_since(late))
             }
             _ => own.applied,
         };

@@ -1,6 +1,7 @@
 //! Versions on their way to the store: the winner per key, the index of dots, the counts, and
 //! the batches that carry them.
 
+use super::super::clock::Timestamp;
 use super::super::ids::{Dot, LogId};
 use super::super::record::{self, IndexRun, LogRecord};
 use super::super::store::{Batch, Store, StoreError};
@@ -24,6 +25,11 @@ pub(super) struct Staged {
 }
 
 impl Staged {
+    /// Store keys whose newest version the next batch will have.
+    pub(super) fn places(&self) -> &[Bytes] {
+        &self.places
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty() && self.records.is_empty() && !self.counts
     }
@@ -37,7 +43,25 @@ pub(super) struct PendingBatch {
     places: Vec<Bytes>,
     bytes: usize,
     /// The promise that the batch makes durable.
-    promise: Option<super::super::clock::Timestamp>,
+    promise: Option<Timestamp>,
+}
+
+impl PendingBatch {
+    pub(super) fn no(&self) -> u64 {
+        self.no
+    }
+
+    pub(super) fn applied(&self) -> &[(LogId, u64)] {
+        &self.applied
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn promise(&self) -> Option<Timestamp> {
+        self.promise
+    }
 }
 
 /// A version that is handed in but not durable yet.
@@ -45,6 +69,13 @@ pub(super) struct Inflight {
     batch: u64,
     /// `None`: the key is being removed.
     version: Option<Version>,
+}
+
+impl Inflight {
+    /// The batch that it is, or will be, in.
+    pub(super) fn batch(&self) -> u64 {
+        self.batch
+    }
 }
 
 /// Staged bytes that do not wait for the batch before.

@@ -187,7 +187,7 @@ impl<S: Store, T> Replica<S, T> {
             seq: self.head() + 1,
         };
         let again = Version { dot, ..version };
-        self.accept.hide(&again, Some(again.clone()));
+        self.accept.hide(&again, Some(again.clone()), self.now);
         self.stage_dot(dot, key.clone());
         self.stage(record::data_key(&key), Some(again.clone()));
         self.tail.push(again, true);

@@ -274,7 +274,7 @@ impl<S: Store, T> Replica<S, T> {
                 .map(|((cohort, member), f)| (*cohort, *member, f.clone()))
                 .collect(),
             head: self.logs.get(&self.log).map_or(0, |l| l.received),
-            promise: self.promises.given(),
+            promise: self.promises.told(),
             floor: self.floor(),
             reply,
         };

@@ -22,10 +22,12 @@
 //! ties.rs        whose logs are shared, and with whom
 //! handover.rs    slots that come here, cohorts that end
 //! reads.rs       reads that the fast path could not answer
+//! check.rs       what holds after every step
 //! ```
 
 mod accept;
 mod apply;
+mod check;
 mod early;
 mod finish;
 mod gossip;
@@ -41,6 +43,7 @@ mod stream;
 mod ties;
 mod tombstones;
 
+pub use accept::{DEGRADE_US, GIVE_UP_US};
 pub use open::{Ended, Known, OpenError, Setup, above};
 pub use recovery::GIVEN_UP;
 
@@ -60,6 +63,9 @@ use super::views::{CohortId, Home, Views};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// Time between two [ticks](Event::Tick), in microseconds: a wait ends so much late.
+pub const TICK_US: u64 = 20_000;
 
 /// The time of an event, from both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +111,7 @@ pub enum Event<T> {
     DiskFull(Option<String>),
     /// Whether clients are at work here: what can wait goes slower then.
     Busy(bool),
-    /// Time has passed. Wanted every 20 ms or so.
+    /// Time has passed. Wanted every [`TICK_US`].
     Tick,
 }
 
@@ -311,12 +317,14 @@ impl<S: Store, T> Replica<S, T> {
             Event::Busy(busy) => self.busy = busy,
             Event::Tick => self.tick(),
         }
+        self.check();
     }
 
     /// What is to be done about the events since the last flush, in order.
     pub fn flush(&mut self) -> Vec<Effect<T>> {
         self.pump_ahead();
         self.stage_batch();
+        self.check();
         self.flush_early()
     }
 
@@ -451,6 +459,11 @@ impl<S: Store, T> Replica<S, T> {
         };
         let finished = self.finished.get(&(id, log.member));
         !self.logs.contains_key(&log) && finished.is_some_and(|f| f.contains(log.incarnation))
+    }
+
+    /// Why there is no room for writes, if there is none.
+    pub(in crate::protocol) fn disk_full(&self) -> Option<&str> {
+        self.disk_full.as_deref()
     }
 
     /// Whether nothing is on its way to the disk.

@@ -48,6 +48,18 @@ impl Promises {
         self.given
     }
 
+    /// What others may be told of that: as much as the disk holds, so that the next start keeps it too.
+    pub(super) fn told(&self) -> Timestamp {
+        self.given.min(self.durable)
+    }
+
+    /// The promise that the disk will hold, with those that are on the way there.
+    pub(super) fn kept(&self, on_the_way: impl Iterator<Item = Timestamp>) -> Timestamp {
+        on_the_way
+            .chain(self.staged)
+            .fold(self.durable, Timestamp::max)
+    }
+
     pub(super) fn take_staged(&mut self) -> Option<Timestamp> {
         self.staged.take()
     }
@@ -71,9 +83,9 @@ impl<S: Store, T> Replica<S, T> {
             self.promises.given = self.promises.given.max(want.min(self.promises.durable));
         }
         // Others may still have tombstones that an earlier start dropped here: its promise counts for this log too.
-        let given = self.promises.given;
+        let told = self.promises.told();
         if let Some(log) = self.logs.get_mut(&self.log) {
-            log.promised(log.received, given);
+            log.promised(log.received, told);
         }
     }
 

@@ -1,0 +1,103 @@
+//! What holds of a replica after every step and every flush, whatever came before. Debug builds look, release builds do not.
+
+use super::super::store::Store;
+use super::super::teeth;
+use super::super::views::Home;
+use super::{Log, Replica};
+use std::collections::BTreeSet;
+
+/// The checks that go through all that is on its way to the disk are made at every such moment, in microseconds.
+const NOW_AND_THEN_US: u64 = 16;
+
+impl<S: Store, T> Replica<S, T> {
+    /// Asserts what must hold.
+    ///
+    /// With a rule of the protocol broken on purpose nothing is promised: a test wants to see who else notices.
+    pub(super) fn check(&self) {
+        if !cfg!(debug_assertions) || teeth::is_any_broken() {
+            return;
+        }
+        self.check_logs();
+        self.check_batches();
+        if self.now.mono_us.is_multiple_of(NOW_AND_THEN_US) {
+            self.check_inflight();
+            self.check_peers();
+            self.accept.check(self.head());
+        }
+    }
+
+    fn check_logs(&self) {
+        for (id, log) in &self.logs {
+            let Log {
+                received,
+                applied,
+                stable,
+                exposed,
+                pruned,
+                ..
+            } = log;
+            assert!(applied <= received, "{id}: applied {applied} > {received}");
+            assert!(exposed <= applied, "{id}: exposed {exposed} > {applied}");
+            assert!(pruned <= stable, "{id}: pruned {pruned} > {stable}");
+            let tie = self.ties.get(&log.cohort);
+            assert!(tie.is_some(), "{id}: no tie to {}", log.cohort);
+            assert_eq!(self.views.home(*id), Home::Cohort(log.cohort), "{id}");
+        }
+        if self.own.is_some() {
+            assert!(self.logs.contains_key(&self.log), "the own log is tracked");
+        }
+    }
+
+    fn check_batches(&self) {
+        let mut no = self.durable_batch;
+        for batch in &self.batches {
+            no += 1;
+            assert_eq!(batch.no(), no, "batches are numbered one after the other");
+            for (id, upto) in batch.applied() {
+                let received = self.logs.get(id).map(|log| log.received);
+                assert!(
+                    received.is_none_or(|received| *upto <= received),
+                    "{id}: a batch holds more than was taken in"
+                );
+            }
+        }
+        assert_eq!(self.next_batch, no + 1, "the next batch follows");
+        let bytes: usize = self
+            .batches
+            .iter()
+            .map(super::apply::PendingBatch::bytes)
+            .sum();
+        assert_eq!(bytes, self.inflight_bytes, "bytes on their way");
+        let on_the_way = self
+            .batches
+            .iter()
+            .filter_map(super::apply::PendingBatch::promise);
+        let kept = self.promises.kept(on_the_way);
+        assert!(self.promises.given() <= kept, "a promise will be kept");
+        assert!(self.promises.told() <= self.promises.given());
+    }
+
+    fn check_inflight(&self) {
+        let batches = self.durable_batch + 1..=self.next_batch;
+        let mut staged = 0;
+        for (place, inflight) in &self.inflight {
+            let batch = inflight.batch();
+            assert!(batches.contains(&batch), "{place:?} is in batch {batch}");
+            staged += usize::from(batch == self.next_batch);
+        }
+        let places: BTreeSet<_> = self.staged.places().iter().collect();
+        assert_eq!(places.len(), self.staged.places().len(), "staged once");
+        assert_eq!(places.len(), staged, "what is staged is on its way");
+        assert!(places.iter().all(|p| self.inflight.contains_key(*p)));
+    }
+
+    fn check_peers(&self) {
+        assert!(self.peers.keys().eq(&self.peer_ids), "peers as in the ties");
+        for (member, peer) in &self.peers {
+            for (log, level) in &peer.level {
+                let applied = peer.applied.get(log).copied().unwrap_or(0);
+                assert!(*level <= applied, "{member} is level beyond what it has");
+            }
+        }
+    }
+}
