@@ -13,7 +13,9 @@ use tempfile::TempDir;
 
 use super::network::{self, Reply, Request};
 use super::types::{Entry, LogId, Vote};
-use super::{Config, Council, Machine, Role, Rpc, RpcReply, Transport, TransportError};
+use super::{
+    Config, Council, CouncilError, Machine, Role, Rpc, RpcReply, Transport, TransportError,
+};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
 
@@ -229,6 +231,8 @@ async fn a_follower_confirms_when_it_has_stored() {
             network::decode::<Reply>(&reply).unwrap()
         })
     };
+    // An only voter would elect itself again, and wait for its disk.
+    node.inner.raft.runtime_config().elect(false);
     send(follow).await.unwrap();
     let release = hang(&node).await;
     let reply = send(append.clone()).await.unwrap();
@@ -273,6 +277,110 @@ async fn a_leader_whose_disk_fails_under_an_entry_stops() {
     });
     until(async || node.status().await.role == Role::Stopped).await;
     assert!(lost.await.unwrap().is_err());
+}
+
+/// Sends an append to a node as another node would.
+async fn append(node: &Node, rpc: AppendEntriesRequest<super::types::Types>) -> Reply {
+    let rpc = Rpc(network::encode(&Request::Append(rpc), 0).unwrap());
+    let RpcReply(reply) = node.handle(rpc).await;
+    network::decode::<Reply>(&reply).unwrap()
+}
+
+/// Two of three lost what they had confirmed, and one of them leads: its log is shorter than what is decided here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_leader_is_followed_that_lacks_what_is_decided() {
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    for item in 1..4 {
+        node.propose(item).await.unwrap();
+    }
+    let next = node.inner.durable.next();
+    let id = |term, index| LogId::new(CommittedLeaderId::new(term, 2), index);
+    let entry = Entry {
+        log_id: id(9, next - 2),
+        payload: EntryPayload::Blank,
+    };
+    let own = node.inner.log.decided_before(&Vote::new_committed(9, 2));
+    assert_eq!(own.map(|id| id.index), Some(next - 1));
+    let rpc = AppendEntriesRequest {
+        vote: Vote::new_committed(9, 2),
+        prev_log_id: own.map(|own| LogId::new(own.leader_id, next - 3)),
+        entries: vec![entry],
+        leader_commit: Some(id(9, next - 2)),
+    };
+    let reply = append(&node, rpc).await;
+    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    let failure = tokio::time::timeout(LONG, node.failed()).await.unwrap();
+    assert!(failure.to_string().contains("is decided here"), "{failure}");
+    assert_eq!(items(&node), [0, 1, 2, 3]);
+    assert!(node.propose(4).await.is_err());
+}
+
+/// A deposed leader has what was never decided. That says nothing about what is decided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_leader_is_refused_and_no_failure() {
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    node.propose(1).await.unwrap();
+    let next = node.inner.durable.next();
+    let id = LogId::new(CommittedLeaderId::new(0, 2), next - 1);
+    let rpc = AppendEntriesRequest {
+        vote: Vote::new_committed(0, 2),
+        prev_log_id: Some(id),
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    let reply = append(&node, rpc).await;
+    let refused = matches!(reply, Reply::Append(AppendEntriesResponse::HigherVote(_)));
+    assert!(refused, "{reply:?}");
+    node.propose(2).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_told_when_the_library_has_ended_and_nobody_shut_it_down() {
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    let failed = tokio::spawn({
+        let node = node.clone();
+        async move { node.failed().await }
+    });
+    node.inner.raft.shutdown().await.unwrap();
+    tokio::time::timeout(LONG, failed).await.unwrap().unwrap();
+
+    let cluster = Cluster::of(1).await;
+    let node = cluster.node(MemberId(1));
+    let failed = tokio::spawn({
+        let node = node.clone();
+        async move { node.failed().await }
+    });
+    node.shutdown().await.unwrap();
+    let told = tokio::time::timeout(Duration::from_millis(100), failed);
+    assert!(told.await.is_err());
+}
+
+/// While a disk is full its node refuses, others lead, and it goes on when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_is_replaced_and_goes_on_when_there_is_room() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let node = cluster.node(leader);
+    let full = StoreError::Full {
+        what: "a test".to_owned(),
+        detail: String::new(),
+    };
+    let release = hang(&node).await;
+    node.inner.durable.fill(Some(full));
+    let refused = node.propose(1).await;
+    assert!(matches!(refused, Err(CouncilError::Full(_))), "{refused:?}");
+    let read = node.read().await.map(drop);
+    assert!(matches!(read, Err(CouncilError::Full(_))), "{read:?}");
+    let other = cluster.others(leader)[0];
+    cluster.node(other).propose(2).await.unwrap();
+    assert!(!node.status().await.has_quorum);
+    node.inner.durable.fill(None);
+    drop(release);
+    until(async || items(&node) == [0, 2]).await;
+    node.propose(3).await.unwrap();
 }
 
 /// The others have an entry that it lost. Went it on in the same term, its next entry would have the same number.

@@ -27,6 +27,9 @@ pub enum CouncilError {
     /// Not done: the command is longer than [`MAX_COMMAND_BYTES`](super::MAX_COMMAND_BYTES).
     #[error("a command of {bytes} bytes is too long for the council")]
     TooLong { bytes: usize },
+    /// Not done: this node's disk has no room for the council's log.
+    #[error("this node's disk is full: {0}")]
+    Full(String),
     /// Not done: a command or an outcome cannot be encoded, or was sent by a program of another version.
     #[error("a command or an outcome has no encoding: {0}")]
     Encoding(String),

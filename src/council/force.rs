@@ -37,6 +37,7 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
     });
     let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
     let (disk, log) = open.await.map_err(|e| cannot(&e))??;
+    disk.end_patience();
     let mut result = rewrite(me, log).await;
     if result.is_ok() {
         result = may_vote(Arc::clone(&disk)).await;

@@ -1,5 +1,6 @@
 //! The leader's part: proposals that wait are decided together, in one log entry with one sync on each node.
 
+use openraft::ServerState;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::group::Group;
 use super::network::{Refusal, Reply};
 use super::status;
-use super::types::{Answer, Raft};
+use super::types::{Answer, Raft, ServerMetrics};
 
 /// Proposals in one log entry, at most.
 pub const GROUP: usize = 512;
@@ -153,17 +154,41 @@ async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
             }
             together.push(more);
         }
+        // Who stopped waiting asks again, if at all.
+        together.retain(|waiting| !waiting.answers.is_closed());
+        if together.is_empty() {
+            continue;
+        }
         let (groups, waits): (Vec<_>, Vec<_>) = together
             .into_iter()
             .map(|w| (w.proposals, (w.count, w.answers)))
             .unzip();
-        // The library's own waiting does not end for an entry that its leader lost sight of; this does.
-        let response = match raft.client_write_ff(Group::join(&groups)).await {
-            Ok(result) => result.await.ok().and_then(Result::ok),
-            Err(_) => None,
-        };
-        hand_out(waits, response.map_or_else(Vec::new, |r| r.data));
+        hand_out(waits, decide(&raft, Group::join(&groups)).await);
     }
+}
+
+/// The answers to the proposals of one log entry. There are none when it is not known what becomes of it: the library answers
+/// when the entry is applied or cut off, and neither comes when a snapshot of another leader's overtakes it.
+async fn decide(raft: &Raft, proposals: Group) -> Vec<Answer> {
+    let mut changes = raft.server_metrics();
+    let leads = |now: &ServerMetrics| {
+        let leads = now.state == ServerState::Leader;
+        leads.then_some(now.vote.leader_id.term)
+    };
+    let Some(term) = leads(&changes.borrow_and_update()) else {
+        return Vec::new();
+    };
+    let Ok(result) = raft.client_write_ff(proposals).await else {
+        return Vec::new();
+    };
+    let response = tokio::select! {
+        // It may be deposed by what this entry is answered with.
+        biased;
+        response = result => response.ok().and_then(Result::ok),
+        // An error means that the library has ended.
+        _ = changes.wait_for(|now| leads(now) != Some(term)) => None,
+    };
+    response.map_or_else(Vec::new, |response| response.data)
 }
 
 /// Hands out the answers: to each who waits, for as many proposals as it had. There are none where it is not known what

@@ -18,7 +18,9 @@ mod disk;
 mod disk_tests;
 mod error;
 mod force;
+mod forming;
 mod group;
+mod health;
 mod keeper;
 mod leader;
 mod line;
@@ -27,6 +29,7 @@ mod network;
 mod propose;
 mod reads;
 mod seats;
+mod serve;
 mod sessions;
 mod standing;
 mod status;
@@ -38,6 +41,7 @@ mod types;
 pub use config::{Config, MAX_COMMAND_BYTES};
 pub use error::{CouncilError, OpenError};
 pub use force::force;
+pub use forming::{Past, Step, next_step};
 pub use machine::Machine;
 pub use seats::first_voters;
 pub use status::{Role, Status};
@@ -48,11 +52,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use openraft::SnapshotPolicy;
 use openraft::error::{Fatal, InitializeError, RaftError};
-use openraft::raft::AppendEntriesResponse;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,11 +67,10 @@ use group::{Group, SessionId};
 use keeper::Keeper;
 use leader::{Leader, Queue};
 use line::Network;
-use network::{Reply, Request};
 use propose::{Asker, Numbers, Question, Said};
 use reads::{Reads, Rounds};
 use standing::Standing;
-use types::{Answer, LogId, Raft, Vote};
+use types::{Answer, Raft};
 
 /// How long a look at the state waits for the Raft library's task.
 const STATUS_WITHIN: Duration = Duration::from_millis(200);
@@ -100,8 +100,9 @@ struct Inner<M: Machine, T> {
     numbers: Numbers,
     shown: Shown<M>,
     disk: Arc<CouncilDisk>,
+    log: LogStore,
     durable: Durable,
-    standing: Standing,
+    standing: Arc<Standing>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -129,18 +130,23 @@ impl<M: Machine, T: Transport> Council<M, T> {
             let disk = Arc::new(CouncilDisk::open(&dir)?);
             let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
-            let standing = Standing::open(Arc::clone(&disk))?;
+            let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
             Ok::<_, OpenError>((disk, log, snapshots, standing))
         });
         let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
         let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        // Whatever else is there to wait for the disk: it goes on when there is room.
+        let (stopped, storing) = (stop.clone(), Arc::clone(&disk).keep_storing());
+        tasks.spawn(async move { stopped.run_until_cancelled(storing).await });
+        // An error below ends it.
+        let unless_opened = stop.clone().drop_guard();
         let growth = Growth::new(config.snapshot_after);
-        let (durable, led) = (log.durable().clone(), log.led());
+        let (durable, log_store) = (log.durable().clone(), log.clone());
         let applier = Applier::<M>::open(snapshots, durable.clone(), growth.clone()).await;
         let applier = applier.map_err(|e| cannot(&e))?;
         let shown = applier.shown().clone();
         let settings = settings()?;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (queue, gathering) = Queue::new();
         let network = Network {
             transport: transport.clone(),
@@ -152,7 +158,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             .await
             .map_err(|e| cannot(&e))?;
         raft.runtime_config().elect(standing.votes());
-        if led && standing.votes() {
+        if log_store.led() && standing.votes() {
             let elected = raft.trigger().elect().await;
             elected.map_err(|e| cannot(&e))?;
         }
@@ -167,6 +173,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
         };
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(keeper.keep()).await });
+        let abstaining =
+            health::abstain_while_full(raft.clone(), durable.clone(), Arc::clone(&standing));
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled(abstaining).await });
         let (stopped, cutting) = (stop.clone(), compact::keep_short(raft.clone(), growth));
         tasks.spawn(async move { stopped.run_until_cancelled(cutting).await });
         let (reads, rounds) = Rounds::new(
@@ -191,18 +201,20 @@ impl<M: Machine, T: Transport> Council<M, T> {
             numbers: Numbers::new(SessionId { member: me, run }),
             shown,
             disk,
+            log: log_store,
             durable,
             standing,
             stop,
             tasks,
         };
+        unless_opened.disarm();
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// Forms the council at the first start of a cluster. Every one of the first `members` calls it, with the same set;
-    /// some of them get votes. It does nothing where a council was formed before. A node that comes later, or comes back
+    /// Forms the council at the first start of a cluster. The first voters call it, with the same set of first `members`,
+    /// when [`next_step`] says so. It does nothing where a council was formed before. A node that comes later, or comes back
     /// without its disk, must not call it: it could form a second council. Without it a node with an empty directory votes
     /// only when it has caught up with a leader.
     ///
@@ -246,6 +258,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         command: M::Command,
         patience: Duration,
     ) -> Result<M::Outcome, CouncilError> {
+        self.has_room()?;
         let number = self.inner.numbers.take()?;
         let proposal = Group::one(&number.header(), &command)?;
         let asker = Asker {
@@ -272,7 +285,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
     /// patience.
     ///
     /// # Errors
-    /// `NoQuorum`, `Behind`, `Overloaded`, `Storage`, `Stopped`.
+    /// `NoQuorum`, `Behind`, `Overloaded`, `Full`, `Storage`, `Stopped`.
     pub async fn read(&self) -> Result<M, CouncilError> {
         self.read_within(self.inner.config.patience, M::clone).await
     }
@@ -287,6 +300,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         patience: Duration,
         look: impl FnOnce(&M) -> R,
     ) -> Result<R, CouncilError> {
+        self.has_room()?;
         let began = Instant::now();
         let needed = self.inner.reads.index(patience).await?;
         let mut next = self.inner.shown.next();
@@ -313,116 +327,31 @@ impl<M: Machine, T: Transport> Council<M, T> {
         self.inner.shown.followed()
     }
 
-    /// Answers another node's call.
-    pub async fn handle(&self, rpc: Rpc) -> RpcReply {
-        let reply = match network::decode(&rpc.0) {
-            Ok(request) => self.serve(request).await,
-            Err(error) => Reply::Failed(error.to_string()),
-        };
-        // An empty answer cannot be read at the other end either, where that is an answer of another kind.
-        let bytes = network::encode(&reply, reply.size()).unwrap_or_else(|error| {
-            log::error!("an answer of the council has no encoding: {error}");
-            Bytes::new()
-        });
-        RpcReply(bytes)
-    }
-
-    async fn serve(&self, request: Request) -> Reply {
-        let raft = &self.inner.raft;
-        let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
-        match request {
-            Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
-            Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
-            Request::Append(rpc) => {
-                let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
-                let last = rpc.entries.last().map(|entry| entry.log_id);
-                let last = last.or(rpc.prev_log_id);
-                match raft.append_entries(rpc).await {
-                    Ok(reply) => {
-                        self.may_vote(term, decided).await;
-                        self.confirm(reply, last).await
-                    }
-                    Err(error) => failed(&error),
-                }
-            }
-            Request::Vote(rpc) if !self.may_elect(rpc.vote).await => unsafe_yet(),
-            Request::Vote(rpc) => match raft.vote(rpc).await {
-                Ok(reply) => Reply::Vote(reply),
-                Err(error) => failed(&error),
-            },
-            Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
-                Ok(reply) => Reply::Snapshot(Ok(reply)),
-                Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
-                Err(RaftError::Fatal(error)) => failed(&error),
-            },
-            Request::Propose(proposals) => match self.inner.leader.decide(proposals).await {
-                Ok(answers) => Reply::Proposed(answers),
-                Err(reply) => reply,
-            },
-            Request::ReadIndex => self.inner.leader.read_index().await,
-            Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
-            Request::Promised => match comeback::promised(raft, &self.inner.standing).await {
-                Some(promised) => Reply::Promised(promised),
-                None => unsafe_yet(),
-            },
-        }
-    }
-
-    /// The answer to a leader: that this node has its entries up to `last` only when it has them on its disk.
-    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
-        let confirmed = network::confirmed(&reply, last);
-        // The leader waits no longer than that.
-        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
-        match stored.await {
-            Ok(Ok(())) => Reply::Append(reply),
-            Ok(Err(error)) => Reply::Failed(error.to_string()),
-            Err(_) => Reply::Failed("its disk takes too long".to_owned()),
-        }
-    }
-
-    // Boxed, what is rarely needed: a transport may lead straight to the other node's `handle`, and that back here.
-
-    async fn may_follow(&self, leader: Vote) -> bool {
-        let inner = &self.inner;
-        if inner.standing.follows(leader.leader_id.term) {
-            return true;
-        }
-        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
-            inner.me,
-            &inner.transport,
-            &inner.standing,
-            leader,
-        ));
-        asked.await
-    }
-
-    async fn may_elect(&self, candidate: Vote) -> bool {
-        let inner = &self.inner;
-        if inner.standing.votes() {
-            return true;
-        }
-        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(&inner.transport, candidate));
-        asked.await
-    }
-
-    /// Gains the right to vote, if there is nothing left that this node could lack. What a leader knows to be decided is all
-    /// that ever was only when an entry of its own term is.
-    async fn may_vote(&self, term: u64, decided: Option<LogId>) {
-        let all = decided.filter(|id| id.leader_id.term == term);
-        let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
-        if self.inner.standing.waited()
-            && all.is_some_and(level)
-            && let Err(error) = self.gain_vote().await
-        {
-            log::error!("this node does not vote in the council yet: {error}");
-        }
-    }
-
-    async fn gain_vote(&self) -> Result<(), CouncilError> {
+    /// Gains the right to vote, for good: at the first start of a cluster, before the council is formed
+    /// ([`next_step`]). Durable when it returns.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn gain_vote(&self) -> Result<(), CouncilError> {
         let gained = self.inner.standing.gain().await;
         gained.map_err(|error| CouncilError::Storage(error.to_string()))?;
         self.inner.raft.runtime_config().elect(true);
         Ok(())
+    }
+
+    /// What this node knows of councils of the past.
+    pub async fn past(&self) -> Past {
+        let inner = &self.inner;
+        let led = inner
+            .raft
+            .with_raft_state(|state| state.vote_ref().is_committed());
+        match tokio::time::timeout(config::HEARTBEAT, led).await {
+            Err(_) | Ok(Err(_)) => Past::Unknown,
+            // The first entry only says who votes, and is the same wherever a council is formed.
+            Ok(Ok(led)) if led || inner.durable.next() > 1 => Past::Met,
+            Ok(Ok(_)) if inner.standing.votes() => Past::Votes,
+            Ok(Ok(_)) => Past::None,
+        }
     }
 
     /// How the council stands, as this node sees it.
@@ -444,6 +373,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
     pub async fn shutdown(&self) -> Result<(), CouncilError> {
         let inner = &self.inner;
         inner.stop.cancel();
+        inner.disk.end_patience();
         if let Err(error) = inner.raft.shutdown().await {
             log::error!("the council's task ended badly: {error}");
         }
@@ -456,10 +386,6 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Err(error) => Err(CouncilError::Storage(error.to_string())),
         }
     }
-}
-
-fn unsafe_yet() -> Reply {
-    Reply::Failed("it came without its log, and does not take part yet".to_owned())
 }
 
 fn encoding(error: postcard::Error) -> CouncilError {

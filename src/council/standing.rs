@@ -74,6 +74,9 @@ impl Standing {
     /// # Errors
     /// When it cannot be stored.
     pub async fn gain(&self) -> Result<(), StoreError> {
+        if self.votes() {
+            return Ok(());
+        }
         let mut batch = Batch::default();
         batch.put(KEY, &b"1"[..]);
         self.disk.write(batch).await?;

@@ -61,6 +61,7 @@ type Refused = String;
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
         (status = 421, body = super::ErrorReply, description = "This node was removed"),
         (status = 503, body = String, content_type = "text/plain", description = "No quorum; Retry-After says when to try again"),
+        (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
     )
 )]
 pub async fn get(
@@ -115,7 +116,7 @@ pub async fn get(
         (status = 421, body = super::ErrorReply, description = "This node was removed"),
         (status = 422, body = String, content_type = "text/plain", description = "The Idempotency-Key was used for another request"),
         (status = 503, body = String, content_type = "text/plain", description = "No quorum, or open whether it was done; Retry-After says when to try again"),
-        (status = 507, body = String, content_type = "text/plain", description = "There is no room for more lists"),
+        (status = 507, body = String, content_type = "text/plain", description = "There is no room for more lists, or the node's disk is full"),
     )
 )]
 pub async fn post(
@@ -150,6 +151,7 @@ pub async fn post(
         (status = 421, body = super::ErrorReply, description = "This node was removed"),
         (status = 422, body = String, content_type = "text/plain", description = "The Idempotency-Key was used for another request"),
         (status = 503, body = String, content_type = "text/plain", description = "No quorum, or open whether it was done; Retry-After says when to try again"),
+        (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
     )
 )]
 pub async fn delete(
@@ -396,6 +398,10 @@ pub(super) fn failed(error: &CouncilError) -> HttpResponse {
         CouncilError::Behind { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "try again, ask another node, or read with consistency=local",
+        ),
+        CouncilError::Full(_) => (
+            StatusCode::INSUFFICIENT_STORAGE,
+            "nothing was done; ask another node",
         ),
         CouncilError::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was done"),
         CouncilError::Encoding(_) | CouncilError::Storage(_) => {

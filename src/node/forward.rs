@@ -18,7 +18,6 @@ use crate::protocol::version::Stamp;
 use crate::protocol::view::PartitionId;
 use crate::protocol::views::Views;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -371,13 +370,12 @@ impl Member {
     async fn standing(&self, version: u64) -> Standing {
         let known = Arc::clone(&self.known.borrow());
         let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
-        let formed = self.has_met_council().await;
+        let past = self.past_councils().await;
         let marks = self.shared.marks.load();
         let settled = marks.views.version == known.version && !marks.gauges.dropping;
         Standing {
             newer,
-            formed,
-            first_start: self.first_start.load(Ordering::Relaxed),
+            past,
             settled,
         }
     }

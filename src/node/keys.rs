@@ -52,6 +52,10 @@ impl Member {
     /// After [`CouncilError::Undecided`] the change may have been made, or may be made yet.
     pub async fn change_list(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
         let council = self.council().ok_or(CouncilError::Stopped)?;
+        // What makes lists smaller is let through: what is kept free is for that.
+        if let (Some(reason), What::Put(_) | What::Append(_)) = (self.full(), &change.what) {
+            return Err(CouncilError::Full(reason));
+        }
         if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
             let key = Hashed::new(change.key.clone());
             let known = council.look(|decided| decided.keys.past(&key).cloned());

@@ -85,8 +85,8 @@ pub struct Member {
     pub(super) out: CancellationToken,
     /// The newest views that are known say that this member is given up. That is for good.
     given_up: AtomicBool,
-    /// This is the first start of the cluster, beyond doubt.
-    pub(super) first_start: AtomicBool,
+    /// Why the disk takes no writes: it is nearly full.
+    full: watch::Sender<Option<String>>,
     health: Mutex<Health>,
     committed: Arc<CommitterStats>,
     spread: AtomicUsize,
@@ -127,6 +127,7 @@ impl Member {
             me,
             switch,
             shared: Arc::clone(&shared),
+            full: watch::Sender::new(None),
             health: Mutex::default(),
             inbox,
             links: OnceLock::new(),
@@ -136,7 +137,6 @@ impl Member {
             ask: Notify::new(),
             out: CancellationToken::new(),
             given_up: AtomicBool::new(views.given_up.contains(&me)),
-            first_start: AtomicBool::new(false),
             committed: Arc::clone(committer.stats()),
             spread: AtomicUsize::new(usize::from(me.0)),
             stop: CancellationToken::new(),
@@ -232,6 +232,11 @@ impl Member {
     /// The node's own number.
     pub fn me(&self) -> MemberId {
         self.me
+    }
+
+    /// Why the disk takes no writes, if it is nearly full.
+    pub(super) fn full(&self) -> Option<String> {
+        self.full.borrow().clone()
     }
 
     /// Its part in the council.
@@ -415,11 +420,27 @@ impl Member {
         &self.committed
     }
 
-    /// Resolves when the core has ended, by a failure of the storage or a shutdown.
+    /// Resolves when the member has ended, by a failure of the storage or of its council, or a shutdown.
     ///
     /// # Errors
-    /// What made the storage fail.
+    /// What failed.
     pub async fn ended(&self) -> Result<(), StoreError> {
+        let Some(council) = self.council.get() else {
+            return self.core_ended().await;
+        };
+        tokio::select! {
+            ended = self.core_ended() => ended,
+            error = council.failed() => {
+                let dir = self.config.data_dir.join(COUNCIL_DIR);
+                Err(StoreError::Io {
+                    what: format!("the council in {}", dir.display()),
+                    detail: error.to_string(),
+                })
+            }
+        }
+    }
+
+    async fn core_ended(&self) -> Result<(), StoreError> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
@@ -434,7 +455,7 @@ impl Member {
     pub async fn shutdown(&self) -> Result<(), StoreError> {
         self.stop.cancel();
         self.inbox.input(Input::Stop).await;
-        let ended = self.ended().await;
+        let ended = self.core_ended().await;
         if let Some(council) = self.council.get()
             && let Err(error) = council.shutdown().await
         {
@@ -465,7 +486,6 @@ fn unexpected(answer: &Answer, context: Context) -> Failed {
 
 /// Tells the core when the disk has no room for writes, and when it has again.
 async fn watch_room(node: Weak<Member>) {
-    let mut full = false;
     let mut every = tokio::time::interval(ROOM_CHECK);
     loop {
         every.tick().await;
@@ -480,11 +500,10 @@ async fn watch_room(node: Weak<Member>) {
                 continue;
             }
         };
-        if now == full {
+        if now == node.full.borrow().is_some() {
             continue;
         }
-        full = now;
-        let reason = full.then(|| {
+        let reason = now.then(|| {
             format!(
                 "less than {} MiB are free in {}",
                 MIN_FREE_BYTES >> 20,
@@ -495,6 +514,7 @@ async fn watch_room(node: Weak<Member>) {
             Some(reason) => log::error!("writes are refused: {reason}"),
             None => log::info!("the disk has room again: writes are taken"),
         }
+        node.full.send_replace(reason.clone());
         node.inbox.send(Event::DiskFull(reason)).await;
     }
 }

@@ -6,6 +6,7 @@ use super::follow::ANSWER_WITHIN;
 use super::forward::listen;
 use super::peers::{Links, identity};
 use super::wire::{Envelope, Request, Response, Standing};
+use crate::council::Past;
 use crate::net::{self, Net};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
@@ -134,8 +135,8 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 newer: known
                     .filter(|v| v.version > version)
                     .map(|v| Box::new(Views::clone(v))),
-                formed: false,
-                first_start: false,
+                // It may have been a member: its disk is not asked.
+                past: Past::Unknown,
                 settled: true,
             }),
             Request::Invite(views) => {

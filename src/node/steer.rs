@@ -7,14 +7,14 @@ use super::decided::Command;
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
-use crate::council::{self as raft, CouncilError, Role};
+use crate::council::{self as raft, CouncilError, Past, Role, Step};
 use crate::net;
 use crate::protocol::council::{self, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
 use crate::protocol::views::Views;
+use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -26,10 +26,10 @@ const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
 /// The same is not said to the council again within this time.
 const SAID: Duration = Duration::from_millis(300);
-/// For this long the nodes of a first start wait for each other before they form the council.
-const FORM_ANYWAY: Duration = Duration::from_secs(1);
-/// Time for another node to say whether it took part in a council.
-const FORMED_WITHIN: Duration = Duration::from_millis(500);
+/// Time between looks at how the other first voters stand.
+const FORM_LOOK: Duration = Duration::from_millis(20);
+/// Time for another node to say how it stands.
+const STANDING_WITHIN: Duration = Duration::from_millis(500);
 
 /// Tells the council what the replica says, until it knows.
 pub(super) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
@@ -77,21 +77,14 @@ fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
     }
 }
 
-/// Forms the council at the first start of the cluster.
-///
-/// Only a node that may vote in the first one does, and only when so many of the others came with as little as this one
-/// that no council can have been formed before: this node may have lost its disk. When that is clear it waits a moment
-/// until it is clear to the others too. Who hears of the council first does not vote for a while, so a node that formed it
-/// alone could not be done without.
+/// Forms the council at the first start of the cluster, if this node may vote in the first one.
 pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
     if views.version != 1 {
         return;
     }
     let members: BTreeSet<MemberId> = views.view.members().map(|(m, _)| m).collect();
     let voters = raft::first_voters(&members);
-    let others = voters.len().saturating_sub(1);
-    let needed = (voters.len() / 2 + 1).min(others);
-    let mut clear_since: Option<Instant> = None;
+    let mut soon: Option<Instant> = None;
     loop {
         let Some(it) = member.upgrade() else {
             return;
@@ -99,37 +92,35 @@ pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
         let Some(council) = it.council().filter(|_| voters.contains(&it.me)) else {
             return;
         };
-        let mut formed = council.status().await.last_log.is_some();
-        if formed && clear_since.is_none() {
-            return;
-        }
-        let (mut fresh, mut clear) = (0, 0);
-        for other in voters.iter().filter(|m| **m != it.me) {
-            let request = Request::Standing { version: u64::MAX };
-            let answer = match it.links.get() {
-                Some(links) => links.request(*other, &request, FORMED_WITHIN).await.ok(),
-                None => None,
-            };
-            if let Some(Response::Standing(standing)) = answer {
-                formed |= standing.formed;
-                fresh += 1;
-                clear += usize::from(standing.first_start);
-            }
-        }
-        if !formed && fresh >= needed {
-            clear_since.get_or_insert_with(Instant::now);
-            it.first_start.store(true, Ordering::Relaxed);
-        }
-        // Where it is not clear it will hear from the council that others have formed.
-        let due = |at: Instant| formed || clear == others || at.elapsed() > FORM_ANYWAY;
-        if clear_since.is_some_and(due) {
-            match council.initialize(&members).await {
-                Ok(()) => return,
-                Err(error) => log::error!("the council cannot be formed: {error}"),
-            }
+        let others = voters.iter().filter(|m| **m != it.me);
+        let others = join_all(others.map(|other| past_of(&it, *other))).await;
+        let own = council.past().await;
+        let since = soon.map_or(Duration::ZERO, |at| at.elapsed());
+        let step = raft::next_step(own, &others, since);
+        let done = match step {
+            Step::Wait | Step::Soon => Ok(()),
+            Step::Vote => council.gain_vote().await,
+            Step::Form => council.initialize(&members).await,
+            Step::Follow => return,
+        };
+        match (done, step) {
+            (Ok(()), Step::Form) => return,
+            (Ok(()), Step::Soon) => drop(soon.get_or_insert_with(Instant::now)),
+            (Ok(()), _) => soon = None,
+            (Err(error), _) => log::error!("the council cannot be formed: {error}"),
         }
         drop(it);
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(FORM_LOOK).await;
+    }
+}
+
+/// What another first voter knows of councils of the past, if it answers.
+async fn past_of(member: &Member, other: MemberId) -> Option<Past> {
+    let links = member.links.get()?;
+    let request = Request::Standing { version: u64::MAX };
+    match links.request(other, &request, STANDING_WITHIN).await {
+        Ok(Response::Standing(standing)) => Some(standing.past),
+        _ => None,
     }
 }
 
@@ -244,15 +235,12 @@ fn invite(
 }
 
 impl Member {
-    /// Whether this node knows of a council that has decided something, or may have.
-    pub(super) async fn has_met_council(&self) -> bool {
+    /// What this node knows of councils of the past.
+    pub(super) async fn past_councils(&self) -> Past {
         match self.council() {
-            Some(council) => {
-                let status = council.status().await;
-                // The first entry only says who votes, and is the same wherever a council is formed.
-                status.leader.is_some() || status.last_log.is_some_and(|last| last > 0)
-            }
-            None => false,
+            Some(council) => council.past().await,
+            // It is being opened.
+            None => Past::Unknown,
         }
     }
 }

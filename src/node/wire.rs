@@ -3,7 +3,7 @@
 
 use super::fault::{Condition, Order};
 use super::view::Progress;
-use crate::council::{Rpc, RpcReply};
+use crate::council::{Past, Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};
@@ -85,10 +85,8 @@ pub struct Forwarded {
 pub struct Standing {
     /// If they are newer than what the asker has.
     pub newer: Option<Box<Views>>,
-    /// Whether the node has taken part in a council.
-    pub formed: bool,
-    /// Whether the node has seen that no council can have been formed before.
-    pub first_start: bool,
+    /// What the node knows of councils of the past.
+    pub past: Past,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,
 }

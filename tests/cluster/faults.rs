@@ -1,8 +1,11 @@
 //! Nodes that are gone or stand still while others are asked.
 
 use crate::harness::{Cluster, HTTP, LEVEL_WITHIN, PATIENCE, Process, eventually};
+use crate::keys::{append, get, led, post};
 use crate::session::{Reply, Session, here};
 use causeway::protocol::context::Codec;
+use serde_json::{Value, json};
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,24 +148,33 @@ fn on_a_small_disk(node: &Command, size: &str) -> Command {
     command
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_writes_and_serves_reads() {
-    let cluster = Cluster::new(1, 1);
+/// Starts the first node with a small disk, if the system lets a process mount one, and waits until it serves.
+async fn start_on_a_small_disk(cluster: &Cluster, size: &str) -> Option<Process> {
     let mut probe = on_a_small_disk(&Command::new("true"), "1m");
     let dir = tempfile::tempdir().unwrap();
     probe.env("DATA_DIR", dir.path()).stderr(Stdio::null());
     if !probe.status().is_ok_and(|status| status.success()) {
         println!("skipped: this system does not let a process mount a file system of its own");
-        return;
+        return None;
     }
     let at = cluster.at(0);
-    let process = Process::spawn(on_a_small_disk(&cluster.command(0), "192m"));
+    let process = Process::spawn(on_a_small_disk(&cluster.command(0), size));
     eventually("it serves", PATIENCE, async || {
         let ready = HTTP.get(format!("http://{at}/ready")).send().await;
         let ready = ready.and_then(reqwest::Response::error_for_status);
         ready.map(drop).map_err(|e| e.to_string())
     })
     .await;
+    Some(process)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_serves_reads() {
+    let cluster = Cluster::new(1, 1);
+    let at = cluster.at(0);
+    let Some(process) = start_on_a_small_disk(&cluster, "192m").await else {
+        return;
+    };
     let mut session = Session::default();
     let value = |i: usize| format!("{i:8}").repeat(128 << 10);
     let mut taken = Vec::new();
@@ -204,4 +216,65 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
     }
     assert_eq!(session.get(at, &format!("key-{next}")).await.value(), None);
     process.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_council_goes_on_when_a_full_disk_has_room_again() {
+    let mut cluster = Cluster::new(3, 3).apart();
+    cluster.up(1).await;
+    cluster.up(2).await;
+    let Some(process) = start_on_a_small_disk(&cluster, "512m").await else {
+        return;
+    };
+    let [at, other] = [0, 1].map(|node| cluster.at(node));
+    led(at).await;
+    eventually("it has a list", PATIENCE, async || {
+        post(at, "list", &append("item"), &[]).await;
+        let local = get(at, "/keys/list?consistency=local").await.status();
+        (local == 200).then_some(()).ok_or(local.to_string())
+    })
+    .await;
+    // The disk as the process sees it.
+    let pid = process.pid().as_raw_nonzero();
+    let dir = cluster.dir(0).display();
+    let filler = format!("/proc/{pid}/root{dir}/filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let piece = vec![0; 64 << 10];
+    let mut fill = || while file.write(&piece).is_ok_and(|n| n > 0) {};
+    fill();
+    eventually("changes are refused there", PATIENCE, async || {
+        let status = post(at, "list", &append("item"), &[]).await.status();
+        (status == 507).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+    // The other nodes go on, until what they decide finds no room there.
+    let large = json!({"type": "PUT", "value": ["x".repeat(1_000_000)]});
+    eventually("nothing is stored there", 3 * PATIENCE, async || {
+        fill();
+        post(other, "large", &large, &[]).await;
+        let status = get(at, "/keys/large").await.status();
+        (status == 507).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+    // It had this before.
+    let local = get(at, "/keys/list?consistency=local").await;
+    assert_eq!(local.status(), 200);
+    eventually("the others go on", PATIENCE, async || {
+        let status = post(other, "list", &append("item"), &[]).await.status();
+        (status == 204).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+    assert_eq!(get(at, "/keys/list").await.status(), 507);
+
+    std::fs::remove_file(&filler).unwrap();
+    drop(file);
+    eventually("changes are taken again", PATIENCE, async || {
+        let status = post(at, "list", &append("more"), &[]).await.status();
+        (status == 204).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+    let list: Value = get(at, "/keys/list").await.json().await.unwrap();
+    assert_eq!(list.as_array().and_then(|l| l.last()), Some(&json!("more")));
+    process.end().await;
+    cluster.end().await;
 }

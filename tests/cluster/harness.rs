@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -150,7 +151,7 @@ impl Process {
         Self { child, log }
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
@@ -401,6 +402,11 @@ impl Cluster {
     /// Removes what a node that is down has on disk.
     pub fn lose_disk(&mut self, node: usize) {
         self.spots[node].dir = tempfile::tempdir().unwrap();
+    }
+
+    /// Where a node has its data.
+    pub fn dir(&self, node: usize) -> &Path {
+        self.spots[node].dir.path()
     }
 
     /// Exchanges the disks of two nodes that are down.

@@ -1,10 +1,13 @@
 //! Nodes that end and start again, with their disk and without it.
 
-use crate::harness::{Cluster, PATIENCE, awake, eventually};
+use crate::harness::{Cluster, HTTP, PATIENCE, awake, eventually};
+use crate::keys::{append, led, post};
 use crate::session::{Session, here};
 use causeway::node::Node;
 use futures_util::future::join_all;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Writes each key with its value, some at a time.
@@ -189,6 +192,57 @@ async fn a_first_start_does_not_wait_long_for_a_node_that_is_missing() {
     cluster.serving().await;
     cluster.level().await;
     assert_eq!(here(cluster.at(2), "k", "").await.value(), Some("v"));
+    cluster.end().await;
+}
+
+/// Changes a list, as soon as there is a council that decides it.
+async fn decides(at: SocketAddr) {
+    led(at).await;
+    eventually("a list is changed", PATIENCE, async || {
+        let status = post(at, "list", &append("item"), &[]).await.status();
+        (status == 204).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_council_forms_without_a_first_voter_that_never_came_up() {
+    let mut cluster = Cluster::new(3, 3).apart();
+    cluster.up(0).await;
+    cluster.up(1).await;
+    decides(cluster.at(0)).await;
+    // It joins later, and gets its vote: then either of the others can be done without.
+    cluster.up(2).await;
+    eventually("it votes", PATIENCE, async || {
+        let url = format!("http://{}/view", cluster.at(2));
+        let reply = HTTP.get(url).send().await.map_err(|e| e.to_string())?;
+        let view: Value = reply.json().await.map_err(|e| e.to_string())?;
+        (view["council"]["may_vote"] == true)
+            .then_some(())
+            .ok_or(view["council"].to_string())
+    })
+    .await;
+    cluster.kill(0);
+    decides(cluster.at(2)).await;
+    cluster.end().await;
+}
+
+/// No disk is lost: two of three can decide without the third one at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_in_the_first_seconds_is_no_lost_disk() {
+    let mut cluster = Cluster::new(3, 3).apart();
+    for node in 0..3 {
+        cluster.up(node).await;
+    }
+    let leader = led(cluster.at(0)).await;
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    let others: Vec<usize> = (0..3).filter(|n| cluster.at(*n) != leader).collect();
+    for node in &others {
+        cluster.up(*node).await;
+    }
+    decides(cluster.at(others[0])).await;
     cluster.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! Lost leaders, splits, and answers that do not arrive.
 
-use super::cluster::{Cluster, LONG, patient};
+use super::cluster::{Cluster, Command, LONG, patient};
 use causeway::council::{Config, CouncilError};
 use std::time::{Duration, Instant};
 
@@ -98,4 +98,56 @@ async fn leaders_that_come_and_go_lose_and_double_nothing() {
     };
     let (written, ()) = tokio::join!(write, disturb);
     assert_eq!(cluster.list(1, "a").await, written);
+}
+
+/// A snapshot takes the place of an entry that its leader waits for: that entry is neither decided nor cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deposed_leader_that_a_snapshot_overtook_decides_when_it_leads_again() {
+    let config = Config {
+        patience: Duration::from_secs(8),
+        snapshot_after: 4096,
+        ..patient()
+    };
+    let cluster = Cluster::form(config, 3).await;
+    let old = cluster.leader().await;
+    cluster.split(&[old]);
+    let before = cluster.status(old).await.last_log;
+    let node = cluster.node(old);
+    let waits = tokio::spawn(async move { node.propose(Command::Push("a".to_owned(), 0)).await });
+    cluster
+        .until("an entry on its way", async || {
+            cluster.status(old).await.last_log > before
+        })
+        .await;
+    let overtaken = cluster.status(old).await.last_log;
+    cluster
+        .until("another leader", async || cluster.leader().await != old)
+        .await;
+    let new = cluster.leader().await;
+    cluster
+        .until("a log cut behind that entry", async || {
+            let ballast = Command::Ballast("z".repeat(5_000));
+            cluster.propose(new, ballast).await.unwrap();
+            let status = cluster.status(new).await;
+            status.last_log.map(|last| last + 1 - status.log_len) > overtaken.map(|at| at + 1)
+        })
+        .await;
+    cluster.heal();
+    cluster.level(old).await;
+    // It asked the new leader in the end, or was told that it does not know.
+    if let Err(error) = waits.await.unwrap() {
+        assert!(matches!(error, CouncilError::Undecided { .. }), "{error}");
+    }
+    loop {
+        let leader = cluster.leader().await;
+        if leader == old {
+            break;
+        }
+        cluster.kill(leader).await;
+        cluster.leader().await;
+        cluster.start(leader).await;
+        cluster.level(leader).await;
+    }
+    let length = cluster.list(old, "a").await.len();
+    assert_eq!(cluster.push(old, "a", 1).await, Ok(length + 1));
 }

@@ -19,6 +19,8 @@ struct State {
     next: u64,
     /// Since when the disk owes the next one, if it does.
     owes: Option<Instant>,
+    /// Nothing is stored until there is room again.
+    full: Option<StoreError>,
     failed: Option<StoreError>,
 }
 
@@ -28,6 +30,7 @@ impl Durable {
         Self(watch::Sender::new(State {
             next,
             owes: None,
+            full: None,
             failed: None,
         }))
     }
@@ -61,11 +64,47 @@ impl Durable {
         });
     }
 
+    /// The disk has no room, or has again.
+    pub fn fill(&self, full: Option<StoreError>) {
+        self.0.send_if_modified(|state| {
+            let changed = state.full.is_some() != full.is_some();
+            state.full = full;
+            changed
+        });
+    }
+
+    /// Whether the disk has room, as far as storing has shown.
+    ///
+    /// # Errors
+    /// The writer's, until it stores again.
+    pub fn room(&self) -> Result<(), StoreError> {
+        self.0.borrow().full.clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns when the disk is full, or is no more.
+    pub async fn until_full(&self, full: bool) {
+        let mut states = self.0.subscribe();
+        // An error would mean that the sender is gone, which is held here.
+        let _ = states.wait_for(|state| state.full.is_some() == full).await;
+    }
+
     /// Nothing will become durable any more.
     pub fn fail(&self, error: StoreError) {
         self.0.send_modify(|state| {
             state.failed.get_or_insert(error);
         });
+    }
+
+    /// Returns when nothing will become durable any more, with the reason.
+    pub async fn failure(&self) -> StoreError {
+        let mut states = self.0.subscribe();
+        loop {
+            if let Some(error) = &states.borrow_and_update().failed {
+                return error.clone();
+            }
+            // As above.
+            let _ = states.changed().await;
+        }
     }
 
     /// Whether entries can become durable.
@@ -76,10 +115,10 @@ impl Durable {
         self.0.borrow().failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the disk has stored nothing for this long, though it should.
+    /// Whether the disk has stored nothing for this long, though it should, or has no room to.
     pub fn hangs(&self, time: Duration) -> bool {
-        let since = self.0.borrow().owes;
-        since.is_some_and(|since| since.elapsed() > time)
+        let state = self.0.borrow();
+        state.full.is_some() || state.owes.is_some_and(|since| since.elapsed() > time)
     }
 
     /// Returns when entries below `next` are durable. An entry that is cut off counts when another one has taken its place:

@@ -82,10 +82,12 @@ impl LogStore {
             tail: VecDeque::new(),
             tail_bytes: 0,
         };
+        let durable = disk.durable().clone();
+        durable.set(next(last));
         Ok(Self {
             disk,
             index: Arc::new(Mutex::new(index)),
-            durable: Durable::new(next(last)),
+            durable,
             led,
         })
     }
@@ -99,6 +101,13 @@ impl LogStore {
     /// How far the log is on the disk.
     pub fn durable(&self) -> &Durable {
         &self.durable
+    }
+
+    /// The last entry that this node knows to be decided, unless it has promised another vote that is later than this one.
+    pub fn decided_before(&self, vote: &Vote) -> Option<LogId> {
+        let index = self.lock();
+        let later = index.vote.as_ref().is_some_and(|promised| promised > vote);
+        index.decided().filter(|_| !later)
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -123,7 +132,8 @@ impl LogStore {
         let mut found = Vec::new();
         if !older.is_empty() {
             let read = older.clone();
-            (found, room) = self.disk.read(move |disk| scan(disk, read, room)).await?;
+            let scan = move |disk: &Disk| scan(disk, read.clone(), room);
+            (found, room) = self.disk.read(scan).await?;
         }
         let nowhere = older.end.max(range.start);
         let from = found.last().map_or(nowhere, |e| e.log_id.index + 1);
@@ -140,6 +150,16 @@ impl LogStore {
 }
 
 impl Index {
+    /// A mark beyond the log speaks of entries that a snapshot has taken the place of.
+    fn committed(&self) -> Option<LogId> {
+        self.committed.filter(|id| id.index < next(self.last))
+    }
+
+    /// The last entry that is known to be decided.
+    fn decided(&self) -> Option<LogId> {
+        self.committed().max(self.purged)
+    }
+
     /// Index of the first entry in memory, or of the next one to come.
     fn tail_start(&self) -> u64 {
         self.tail
@@ -275,9 +295,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, Failure> {
-        let index = self.lock();
-        // A mark beyond the log speaks of entries that a snapshot has taken the place of.
-        Ok(index.committed.filter(|id| id.index < next(index.last)))
+        Ok(self.lock().committed())
     }
 
     /// Calls back before the entries are durable.
@@ -311,13 +329,11 @@ impl RaftLogStorage<Types> for LogStore {
         // Not the disk: its writer cannot end on its own thread.
         let (index, durable) = (Arc::clone(&self.index), self.durable.clone());
         self.disk.submit(batch, move |result| {
-            let mut index = lock(&index);
-            match result {
-                Ok(()) => {
-                    durable.reached(below, next(index.last) > below);
-                    index.shrink(below);
-                }
-                Err(error) => durable.fail(error),
+            // A failure is known by now.
+            if result.is_ok() {
+                let mut index = lock(&index);
+                durable.reached(below, next(index.last) > below);
+                index.shrink(below);
             }
         });
         self.durable.sound().map_err(cannot_write)?;

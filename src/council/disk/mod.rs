@@ -32,6 +32,9 @@ const CLOSED: &[u8] = b"q";
 const CACHE_BYTES: u64 = 4 << 20;
 /// How long what need not be durable soon waits for a batch to go with.
 const LATE: Duration = Duration::from_millis(50);
+/// A disk that was full is tried again this often, when so many bytes are free: opening it again takes some.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+const FULL_ROOM: u64 = 128 << 20;
 /// How long closing waits for reads that are under way.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,7 @@ pub struct CouncilDisk {
     /// `None` once it is closed.
     disk: Mutex<Option<Arc<Disk>>>,
     writer: Writer,
+    durable: Durable,
     late: Mutex<Late>,
     was_closed: bool,
 }
@@ -80,10 +84,12 @@ impl CouncilDisk {
             batch.delete(CLOSED);
             disk.commit(&[batch])?;
         }
-        let writer = Writer::start(Arc::clone(&disk))?;
+        let durable = Durable::new(0);
+        let writer = Writer::start(Arc::clone(&disk), durable.clone())?;
         Ok(Self {
             disk: Mutex::new(Some(disk)),
             writer,
+            durable,
             late: Mutex::default(),
             was_closed,
         })
@@ -92,6 +98,36 @@ impl CouncilDisk {
     /// Whether all that it was given before it was opened is there: it was closed, and not left by a crash.
     pub fn was_closed(&self) -> bool {
         self.was_closed
+    }
+
+    /// How far the log is on the disk, and how the disk does.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Tries again and again to store what waits, while the disk is full.
+    pub async fn keep_storing(self: Arc<Self>) {
+        loop {
+            self.durable.until_full(true).await;
+            if let Err(error) = self.durable.room() {
+                ::log::error!("the council stores nothing until there is room: {error}");
+            }
+            while self.durable.room().is_err() {
+                tokio::time::sleep(FULL_RETRY).await;
+                if self
+                    .disk()
+                    .is_ok_and(|disk| disk.is_nearly_full(FULL_ROOM) == Ok(false))
+                {
+                    self.writer.retry();
+                }
+            }
+            ::log::warn!("the council stores again");
+        }
+    }
+
+    /// A full disk is an error from now on: whoever waits for it is told.
+    pub fn end_patience(&self) {
+        self.writer.end_patience();
     }
 
     /// Queues a batch behind all earlier ones. `done` is called when it is durable, or on the error that stopped the
@@ -149,18 +185,24 @@ impl CouncilDisk {
         wait.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Reads away from the runtime's workers.
+    /// Reads away from the runtime's workers. A full disk may have to be opened again: then it reads again.
     ///
     /// # Errors
     /// Those of `read`, and `Io` after closing.
     pub async fn read<R: Send + 'static>(
         &self,
-        read: impl FnOnce(&Disk) -> Result<R, StoreError> + Send + 'static,
+        read: impl Fn(&Disk) -> Result<R, StoreError> + Clone + Send + 'static,
     ) -> Result<R, StoreError> {
-        let disk = self.disk()?;
-        tokio::task::spawn_blocking(move || read(&disk))
-            .await
-            .unwrap_or_else(|_| Err(closed()))
+        loop {
+            let (disk, read) = (self.disk()?, read.clone());
+            let had_room = self.durable.room().is_ok();
+            let found = tokio::task::spawn_blocking(move || read(&disk)).await;
+            let found = found.unwrap_or_else(|_| Err(closed()));
+            if found.is_ok() || had_room && self.durable.room().is_ok() {
+                return found;
+            }
+            self.durable.until_full(false).await;
+        }
     }
 
     /// The value of a key. Blocks.

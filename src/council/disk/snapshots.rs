@@ -104,7 +104,8 @@ impl Snapshots {
             return Ok(None);
         };
         let meta = manifest.meta.clone();
-        let data = self.disk.read(move |disk| read(disk, &manifest)).await?;
+        let read = move |disk: &Disk| read(disk, &manifest);
+        let data = self.disk.read(read).await?;
         Ok(Some((meta, data)))
     }
 }

@@ -1,10 +1,14 @@
 //! The writing thread: batches become durable in the order in which they were queued, as many as wait with one sync.
+//!
+//! While the disk is full they wait, and the Raft library does not hear of it: it would stop for good. Any other error ends
+//! all storing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Durable;
 use crate::protocol::store::{Batch, StoreError};
-use crate::storage::{Committer, Disk, Numbered};
+use crate::storage::{Commit, Committer, Numbered};
 
 /// Called when a batch is durable, or never will be acknowledged.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -21,19 +25,27 @@ struct Queue {
     last: u64,
 }
 
-#[derive(Default)]
 struct Waiting {
     done: VecDeque<(u64, Done)>,
     failed: Option<StoreError>,
+    /// A full disk is no failure.
+    patient: bool,
+    /// Hears how the disk does.
+    durable: Durable,
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. `durable` hears when the disk is full, when it has room again, and of a failure.
     ///
     /// # Errors
     /// When the operating system refuses one.
-    pub fn start(disk: Arc<Disk>) -> Result<Self, StoreError> {
-        let waiting = Arc::new(Mutex::new(Waiting::default()));
+    pub fn start<D: Commit>(disk: Arc<D>, durable: Durable) -> Result<Self, StoreError> {
+        let waiting = Arc::new(Mutex::new(Waiting {
+            done: VecDeque::new(),
+            failed: None,
+            patient: true,
+            durable,
+        }));
         let told = Arc::clone(&waiting);
         let committer = Committer::start(disk, move |result| settle(&told, result))?;
         let queue = Mutex::new(Queue {
@@ -68,6 +80,26 @@ impl Writer {
         }
     }
 
+    /// Tries again to store what waits, if the disk was full.
+    pub fn retry(&self) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committer) = &queue.committer {
+            committer.resume();
+        }
+    }
+
+    /// A full disk is a failure from now on.
+    pub fn end_patience(&self) {
+        let full = {
+            let mut waiting = lock(&self.waiting);
+            waiting.patient = false;
+            waiting.durable.room().err()
+        };
+        if let Some(error) = full {
+            settle(&self.waiting, Err(error));
+        }
+    }
+
     /// Stores what is queued, and ends the thread. Blocks.
     ///
     /// # Errors
@@ -88,10 +120,16 @@ fn settle(waiting: &Mutex<Waiting>, result: Result<u64, StoreError>) {
         let mut waiting = lock(waiting);
         match result {
             Ok(highest) => {
+                waiting.durable.fill(None);
                 let count = waiting.done.partition_point(|(no, _)| *no <= highest);
                 (waiting.done.drain(..count).collect::<Vec<_>>(), Ok(()))
             }
+            Err(error @ StoreError::Full { .. }) if waiting.patient => {
+                waiting.durable.fill(Some(error));
+                return;
+            }
             Err(error) => {
+                waiting.durable.fail(error.clone());
                 waiting.failed.get_or_insert_with(|| error.clone());
                 (waiting.done.drain(..).collect(), Err(error))
             }
@@ -104,4 +142,106 @@ fn settle(waiting: &Mutex<Waiting>, result: Result<u64, StoreError>) {
 
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::storage::Memory;
+
+    /// Stores nothing as long as it has an error to give.
+    #[derive(Default)]
+    struct Failing {
+        inner: Memory,
+        error: Mutex<Option<StoreError>>,
+    }
+
+    impl Failing {
+        fn fail(&self, error: Option<StoreError>) {
+            *self.error.lock().unwrap() = error;
+        }
+    }
+
+    impl Commit for Failing {
+        fn commit(&self, batches: &[Batch]) -> Result<(), StoreError> {
+            let error = self.error.lock().unwrap().clone();
+            error.map_or_else(|| self.inner.commit(batches), Err)
+        }
+
+        fn reopen(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn full() -> StoreError {
+        StoreError::Full {
+            what: "a test".to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    fn broken() -> StoreError {
+        StoreError::Io {
+            what: "a test".to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    fn until(holds: impl Fn() -> bool) {
+        while !holds() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_is_stored_in_order_when_there_is_some() {
+        let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
+        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let (done, results) = channel();
+        let submit = |no| {
+            let done = done.clone();
+            let tell = move |result| drop(done.send((no, result)));
+            writer.submit(Batch::default(), Box::new(tell));
+        };
+        disk.fail(Some(full()));
+        submit(1);
+        until(|| durable.room().is_err());
+        submit(2);
+        // There is still no room.
+        writer.retry();
+        assert!(results.try_recv().is_err());
+        disk.fail(None);
+        writer.retry();
+        assert_eq!(results.recv(), Ok((1, Ok(()))));
+        assert_eq!(results.recv(), Ok((2, Ok(()))));
+        assert_eq!(durable.room(), Ok(()));
+        assert_eq!(durable.sound(), Ok(()));
+        writer.stop().unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_for_room_is_told_when_it_ends() {
+        let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
+        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let (done, results) = channel();
+        disk.fail(Some(full()));
+        writer.submit(Batch::default(), Box::new(move |r| drop(done.send(r))));
+        until(|| durable.room().is_err());
+        writer.end_patience();
+        assert_eq!(results.recv(), Ok(Err(full())));
+        assert_eq!(writer.stop(), Err(full()));
+    }
+
+    #[test]
+    fn any_other_error_is_the_end() {
+        let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
+        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let (done, results) = channel();
+        disk.fail(Some(broken()));
+        writer.submit(Batch::default(), Box::new(move |r| drop(done.send(r))));
+        assert_eq!(results.recv(), Ok(Err(broken())));
+        assert_eq!(durable.sound(), Err(broken()));
+    }
 }

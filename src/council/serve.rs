@@ -1,0 +1,135 @@
+//! What a node's council answers to other nodes' councils.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use openraft::error::RaftError;
+use openraft::raft::AppendEntriesResponse;
+
+use super::machine::Machine;
+use super::network::{self, Reply, Request};
+use super::transport::{Rpc, RpcReply, Transport};
+use super::types::{LogId, Vote};
+use super::{Council, comeback, config, propose};
+
+impl<M: Machine, T: Transport> Council<M, T> {
+    /// Answers another node's call.
+    pub async fn handle(&self, rpc: Rpc) -> RpcReply {
+        let reply = match network::decode(&rpc.0) {
+            Ok(request) => self.serve(request).await,
+            Err(error) => Reply::Failed(error.to_string()),
+        };
+        // An empty answer cannot be read at the other end either, where that is an answer of another kind.
+        let bytes = network::encode(&reply, reply.size()).unwrap_or_else(|error| {
+            log::error!("an answer of the council has no encoding: {error}");
+            Bytes::new()
+        });
+        RpcReply(bytes)
+    }
+
+    async fn serve(&self, request: Request) -> Reply {
+        let raft = &self.inner.raft;
+        let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
+        // What waits for the disk would gather without end.
+        if let Err(error) = self.has_room() {
+            return failed(&error);
+        }
+        if !self.is_sound(&request) {
+            return Reply::Failed("its log contradicts the leader's".to_owned());
+        }
+        match request {
+            Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            Request::Append(rpc) => {
+                let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
+                let last = rpc.entries.last().map(|entry| entry.log_id);
+                let last = last.or(rpc.prev_log_id);
+                match raft.append_entries(rpc).await {
+                    Ok(reply) => {
+                        self.may_vote(term, decided).await;
+                        self.confirm(reply, last).await
+                    }
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Vote(rpc) if !self.may_elect(rpc.vote).await => unsafe_yet(),
+            Request::Vote(rpc) => match raft.vote(rpc).await {
+                Ok(reply) => Reply::Vote(reply),
+                Err(error) => failed(&error),
+            },
+            Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
+                Ok(reply) => Reply::Snapshot(Ok(reply)),
+                Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
+                Err(RaftError::Fatal(error)) => failed(&error),
+            },
+            Request::Propose(proposals) => {
+                let decided = self.inner.leader.decide(proposals);
+                // The other node waits no longer than that.
+                match tokio::time::timeout(propose::ATTEMPT, decided).await {
+                    Ok(Ok(answers)) => Reply::Proposed(answers),
+                    Ok(Err(reply)) => reply,
+                    Err(_) => Reply::Unsure,
+                }
+            }
+            Request::ReadIndex => self.inner.leader.read_index().await,
+            Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
+            Request::Promised => match comeback::promised(raft, &self.inner.standing).await {
+                Some(promised) => Reply::Promised(promised),
+                None => unsafe_yet(),
+            },
+        }
+    }
+
+    /// The answer to a leader: that this node has its entries up to `last` only when it has them on its disk.
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
+        let confirmed = network::confirmed(&reply, last);
+        // The leader waits no longer than that.
+        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
+        match stored.await {
+            Ok(Ok(())) => Reply::Append(reply),
+            Ok(Err(error)) => Reply::Failed(error.to_string()),
+            Err(_) => Reply::Failed("its disk takes too long".to_owned()),
+        }
+    }
+
+    // Boxed, what is rarely needed: a transport may lead straight to the other node's `handle`, and that back here.
+
+    async fn may_follow(&self, leader: Vote) -> bool {
+        let inner = &self.inner;
+        if inner.standing.follows(leader.leader_id.term) {
+            return true;
+        }
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
+            inner.me,
+            &inner.transport,
+            &inner.standing,
+            leader,
+        ));
+        asked.await
+    }
+
+    async fn may_elect(&self, candidate: Vote) -> bool {
+        let inner = &self.inner;
+        if inner.standing.votes() {
+            return true;
+        }
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(&inner.transport, candidate));
+        asked.await
+    }
+
+    /// Gains the right to vote, if there is nothing left that this node could lack. What a leader knows to be decided is all
+    /// that ever was only when an entry of its own term is.
+    async fn may_vote(&self, term: u64, decided: Option<LogId>) {
+        let all = decided.filter(|id| id.leader_id.term == term);
+        let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
+        if self.inner.standing.waited()
+            && all.is_some_and(level)
+            && let Err(error) = self.gain_vote().await
+        {
+            log::error!("this node does not vote in the council yet: {error}");
+        }
+    }
+}
+
+fn unsafe_yet() -> Reply {
+    Reply::Failed("it came without its log, and does not take part yet".to_owned())
+}
