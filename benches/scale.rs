@@ -38,6 +38,7 @@ mod world;
 
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::ids::LogId;
+use causeway::protocol::limits::Limits;
 use causeway::protocol::marks::Elsewhere;
 use causeway::protocol::message::Beacon;
 use measure::{Measure, Window};
@@ -100,6 +101,7 @@ fn plan(nodes: usize) -> Plan {
             from_earlier: 0,
             session_less: 0,
             think_us: 100_000,
+            value_bytes: 0,
         },
         weather: Weather {
             delay_us: (100, 1_500),
@@ -107,7 +109,9 @@ fn plan(nodes: usize) -> Plan {
             slow_us: 5_000,
             survives: 0,
             sync_us: (50, 2_000),
+            busy: 0,
         },
+        limits: Limits::ORDINARY,
         faults_us: 600_000_000,
         faults: vec![Planned {
             at_us: WARM_UP_US + WINDOW_US,
@@ -348,6 +352,7 @@ fn table(world: &World) -> (f64, f64) {
         let finished = marks.finished.iter();
         beacons.push(Beacon {
             clock: Timestamp::default(),
+            wall_ms: 0,
             serving: true,
             version: marks.views.version,
             stable: marks.logs.iter().map(|(l, m)| (*l, m.stable)).collect(),

@@ -1,7 +1,11 @@
 //! The rules of the protocol, one by one, on a few replicas that a test drives by hand.
 
+#[path = "protocol/bounds.rs"]
+mod bounds;
 #[path = "protocol/causality.rs"]
 mod causality;
+#[path = "protocol/clocks.rs"]
+mod clocks;
 #[path = "protocol/cluster.rs"]
 mod cluster;
 #[path = "sim/disk.rs"]

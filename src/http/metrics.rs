@@ -7,6 +7,7 @@ use super::routes::Route;
 use crate::node::status::PeerStatus;
 use crate::node::view::ViewGauges;
 use crate::node::{Node, Role};
+use crate::protocol::marks::Gauges;
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode};
@@ -212,6 +213,7 @@ impl Collector for FromNode {
         self.peers(&mut encoder, &status.peers)?;
         match &*self.0.role() {
             Role::Member(member) => {
+                replica(&mut encoder, member.gauges())?;
                 views(&mut encoder, member.view_gauges())?;
                 commits(&mut encoder, member.counters())
             }
@@ -250,6 +252,29 @@ impl FromNode {
         }
         Ok(())
     }
+}
+
+fn replica(encoder: &mut DescriptorEncoder, gauges: Gauges) -> fmt::Result {
+    let gauges = [
+        (
+            "index_dots",
+            "Writes that the index holds for replicas that may lack them",
+            None,
+            i64::try_from(gauges.indexed).unwrap_or(i64::MAX),
+        ),
+        (
+            "clock_offset",
+            "How far the wall clock is ahead of most other nodes', when it is too far to be gone by",
+            Some(Unit::Seconds),
+            gauges.clock_off_ms / 1_000,
+        ),
+    ];
+    for (name, help, unit, value) in gauges {
+        let gauge = ConstGauge::new(value);
+        let metric = encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?;
+        gauge.encode(metric)?;
+    }
+    Ok(())
 }
 
 fn views(encoder: &mut DescriptorEncoder, views: ViewGauges) -> fmt::Result {

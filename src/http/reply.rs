@@ -225,6 +225,10 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; try again",
         ),
+        Refusal::ClockOff { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing was done; ask another node, and set the clock of this one right",
+        ),
         Refusal::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; try again later or with fewer requests at a time",
@@ -353,6 +357,7 @@ mod tests {
             (Refusal::GoingOver, 503),
             (Refusal::DiskFull("0 bytes left".into()), 507),
             (Refusal::Storage("a page is damaged".into()), 500),
+            (Refusal::ClockOff { off_ms: 3_600_000 }, 503),
             (Refusal::Overloaded, 503),
             (Refusal::Undecided, 503),
             (Refusal::ShuttingDown, 503),

@@ -36,6 +36,9 @@ impl fmt::Debug for Config {
     }
 }
 
+/// Longest body of a frame in bytes, by default.
+pub const FRAME_BYTES: usize = 16 << 20;
+
 /// Bounds on memory and time. The defaults suit a data centre.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -81,7 +84,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            frame_bytes: 16 << 20,
+            frame_bytes: FRAME_BYTES,
             queue_bytes: 32 << 20,
             queue_frames: 65_536,
             pending: 16_384,

@@ -34,7 +34,7 @@ mod peer;
 mod stats;
 
 pub use call::call;
-pub use config::{Config, Limits, OnState, PeerState};
+pub use config::{Config, FRAME_BYTES, Limits, OnState, PeerState};
 pub use error::{CallError, RequestError, SendError};
 pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
 pub use hello::{Greeted, HelloError, Identity, Refusal, STRANGER, Secret, answer, dial};

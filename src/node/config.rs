@@ -18,6 +18,8 @@
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
 use crate::council;
+use crate::net::FRAME_BYTES;
+use crate::protocol::limits::Limits;
 use crate::protocol::view::{View, ViewError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,6 +28,9 @@ use std::path::PathBuf;
 /// From the port of `ip_port` to the one for other nodes, where `PEER_PORT` says nothing.
 const PEER_DISTANCE: i32 = 10_000;
 const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
+/// A replica's message has so much in it, and may have one version more, with its key and its past.
+const _: () =
+    assert!(Limits::ORDINARY.message_bytes() + MAX_VALUE_BYTES + (1 << 20) <= FRAME_BYTES);
 
 /// A node's settings.
 #[derive(Clone)]

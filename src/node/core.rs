@@ -307,6 +307,17 @@ impl Core {
                 let partition = marks.partition.map_or(0, |p| p.0);
                 log::info!("serving partition {partition}");
             }
+            let (off_ms, was_off) = (
+                marks.gauges.clock_off_ms,
+                self.shared.marks.load().gauges.clock_off_ms != 0,
+            );
+            if off_ms != 0 && !was_off {
+                log::error!(
+                    "the wall clock is {off_ms} ms off those of most other nodes: no writes are stamped here until it is right"
+                );
+            } else if off_ms == 0 && was_off {
+                log::info!("the wall clock is near those of the other nodes again");
+            }
             let lost = self.shared.marks.load().gauges.lost;
             if marks.gauges.lost > lost {
                 log::error!(

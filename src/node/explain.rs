@@ -80,7 +80,7 @@ impl Member {
             clock_ms: self
                 .shared
                 .clock
-                .observe_wall(self.shared.clocks.wall_ms())
+                .observe_wall(self.shared.clocks.now())
                 .ms(),
         }
     }

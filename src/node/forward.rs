@@ -235,6 +235,7 @@ impl<'a> Forwarder<'a> {
                 }
                 let beacon = Beacon {
                     clock,
+                    wall_ms: 0,
                     serving: true,
                     version,
                     stable,
@@ -252,7 +253,8 @@ impl<'a> Forwarder<'a> {
     /// Takes note of what an answer says about the other partition.
     fn learn(&self, from: MemberId, beacon: Beacon) {
         let node = self.node;
-        node.shared.clock.observe(beacon.clock);
+        let now = node.shared.clocks.now();
+        node.shared.clock.observe_near(now, beacon.clock);
         if node.shared.marks.load().elsewhere.lacks(&beacon) {
             // Gossip brings it too: when the queue is full it can wait.
             let _ = node.inbox.offer(Event::Message {
@@ -343,7 +345,9 @@ impl Member {
             ..
         } = &op
         {
-            self.shared.clock.observe(*ts);
+            self.shared
+                .clock
+                .observe_near(self.shared.clocks.now(), *ts);
         }
         let answer = if self.is_given_up() {
             Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()))

@@ -216,6 +216,7 @@ mod tests {
     use crate::protocol::clock::Clock;
     use crate::protocol::council::Council;
     use crate::protocol::ids::{LogId, MemberId};
+    use crate::protocol::limits::Limits;
     use crate::protocol::message::{Ack, Message};
     use crate::protocol::replica::{Known, Setup};
     use crate::protocol::view::View;
@@ -234,6 +235,7 @@ mod tests {
             above: 0,
             trusted: false,
             known: Known::default(),
+            limits: Limits::default(),
         };
         let now = clocks.now();
         let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now).unwrap();

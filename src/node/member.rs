@@ -12,10 +12,12 @@ use super::place::Place;
 use super::presence::Presence;
 use super::{StartError, follow, steer};
 use crate::council::Council;
-use crate::protocol::clock::{Clock, MAX_AHEAD_MS, Timestamp};
+use crate::protocol::clock::{Clock, Doubt, MAX_AHEAD_MS, Timestamp};
 use crate::protocol::context::Context;
 use crate::protocol::health::Health;
 use crate::protocol::ids::MemberId;
+use crate::protocol::limits::Limits;
+use crate::protocol::marks::Gauges;
 use crate::protocol::op::{Answer, Consistency, Op, Read, Refusal, Written};
 use crate::protocol::reads::{self, Lookup};
 use crate::protocol::replica::{Event, GIVEN_UP, Known, Setup};
@@ -115,6 +117,7 @@ impl Member {
             above: 0,
             trusted: false,
             known: Known::default(),
+            limits: Limits::default(),
         };
         let now = clocks.now();
         let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now)?;
@@ -269,13 +272,18 @@ impl Member {
         self.shared.marks.load().gauges.live_keys
     }
 
-    /// Whether reads are served.
+    /// The replica's numbers for metrics.
+    pub fn gauges(&self) -> Gauges {
+        self.shared.marks.load().gauges
+    }
+
+    /// Whether reads are served, and writes of clients stamped.
     ///
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), String> {
         match &self.shared.marks.load().recovering {
-            None => Ok(()),
+            None => self.check_clock().map_err(|refusal| refusal.to_string()),
             Some(reason) => Err(reason.clone()),
         }
     }
@@ -340,6 +348,9 @@ impl Member {
         context: Context,
     ) -> Result<Wrote, Failed> {
         let context = self.admit(context)?;
+        if let Err(refusal) = self.check_clock() {
+            return Err(Failed { refusal, context });
+        }
         let stamp = self.stamp(context.clock);
         let op = Op::Write {
             key,
@@ -357,9 +368,20 @@ impl Member {
     /// A stamp of this node, later than `after`.
     pub(super) fn stamp(&self, after: Timestamp) -> Stamp {
         Stamp {
-            ts: self.shared.clock.tick(self.shared.clocks.wall_ms(), after),
+            ts: self.shared.clock.tick(self.shared.clocks.now(), after),
             by: self.me,
         }
+    }
+
+    /// Whether this node may stamp writes.
+    fn check_clock(&self) -> Result<(), Refusal> {
+        let checked = self.shared.clock.check(self.shared.clocks.now());
+        checked.map_err(|doubt| match doubt {
+            Doubt::Unchecked => {
+                Refusal::Recovering("its clock has not been compared with the others' yet".into())
+            }
+            Doubt::Off(off_ms) => Refusal::ClockOff { off_ms },
+        })
     }
 
     /// Takes note of a request of a client's.
@@ -370,8 +392,9 @@ impl Member {
     /// Checks a client's context against what is possible.
     pub(super) fn admit(&self, context: Context) -> Result<Context, Failed> {
         self.note_request();
-        let wall_ms = self.shared.clocks.wall_ms();
-        if self.shared.clock.too_far_ahead(wall_ms, context.clock) {
+        let now = self.shared.clocks.now();
+        if self.shared.clock.too_far_ahead(now, context.clock) {
+            let wall_ms = self.shared.clock.wall_ms(now);
             let ahead_ms = context.clock.ms().saturating_sub(wall_ms).max(MAX_AHEAD_MS);
             return Err(Failed {
                 refusal: Refusal::ClockAhead { ahead_ms },

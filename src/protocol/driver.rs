@@ -10,6 +10,7 @@
 
 use super::clock::Clock;
 use super::ids::LogId;
+use super::limits::{Bound, met};
 use super::marks::Marks;
 use super::message::Message;
 use super::op::{Answer, Refusal};
@@ -21,10 +22,7 @@ use super::views::Views;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Writes that wait for the replica to be opened again, at most.
-const MAX_HELD: usize = 16_384;
-
-/// How long a write waits for that, in microseconds. It is refused then, for certain, so that there is time to ask
+/// How long a write waits for the replica to be opened again, in microseconds. It is refused then, for certain, so that there is time to ask
 /// another replica.
 pub const HELD_US: u64 = STALL_US;
 
@@ -120,9 +118,10 @@ impl<S: Store + Clone, T> Driver<S, T> {
             since_us: now.mono_us,
             write,
         });
-        if self.held.len() > MAX_HELD
+        if self.held.len() > self.replica.limits().held_writes
             && let Some(last) = self.held.pop_back()
         {
+            met(Bound::HeldWrites);
             self.refuse(last, Refusal::Overloaded);
         }
         self.refuse_held(now);

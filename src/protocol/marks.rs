@@ -169,7 +169,12 @@ pub struct Gauges {
     pub lost: u64,
     /// Dots that some replica of the partition may still lack.
     pub unstable: u64,
+    /// Dots that the index holds: those of them that can be pulled, and those that are still to be dropped.
+    pub indexed: u64,
     pub stalled_reads: u64,
+    /// How far the wall clock is ahead of most others', or behind when negative, in milliseconds; 0 when it is near
+    /// enough to be gone by.
+    pub clock_off_ms: i64,
     /// Keys in slots that are not kept here any more are still to be dropped.
     pub dropping: bool,
     /// What came in snapshots since the replica was opened under its views.

@@ -64,6 +64,8 @@ pub struct LogReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
     pub clock: Timestamp,
+    /// The sender's wall clock, in milliseconds since 1970.
+    pub wall_ms: u64,
     /// Whether the sender serves reads of its partition.
     pub serving: bool,
     /// Whether the sender's disk was empty and it knows of nobody who has data.
@@ -92,6 +94,8 @@ pub struct Gossip {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beacon {
     pub clock: Timestamp,
+    /// The sender's wall clock, in milliseconds since 1970; 0 when it says nothing of it.
+    pub wall_ms: u64,
     pub serving: bool,
     /// The version of the views that the sender goes by.
     pub version: u64,

@@ -19,6 +19,7 @@ pub mod health;
 pub mod ids;
 mod invariants;
 pub mod keys;
+pub mod limits;
 pub mod marks;
 pub mod message;
 pub mod op;

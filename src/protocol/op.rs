@@ -146,6 +146,10 @@ pub enum Refusal {
     /// The replica is not one of the key's partition: the nodes' views differ.
     #[error("the node does not hold this key")]
     NotMine,
+    /// The node that was to stamp the write has a wall clock that is too far from most others'; ahead, or behind when
+    /// negative. Certain not to have been done.
+    #[error("the node's wall clock is {off_ms} ms off those of most other nodes")]
+    ClockOff { off_ms: i64 },
     /// There is no room on disk. Certain not to have been done.
     #[error("the disk is full: {0}")]
     DiskFull(String),
@@ -175,6 +179,7 @@ impl Refusal {
             self,
             Refusal::StampTooOld(_)
                 | Refusal::NotMine
+                | Refusal::ClockOff { .. }
                 | Refusal::DiskFull(_)
                 | Refusal::GoingOver
                 | Refusal::Overloaded

@@ -20,6 +20,7 @@
 use super::clock::Timestamp;
 use super::context::Context;
 use super::ids::{Dot, LogId, MemberId};
+use super::limits::{Bound, met};
 use super::slots::{Slot, SlotSet};
 use super::store::{Store, StoreError};
 use super::version::{Key, Stamp, Version};
@@ -73,10 +74,6 @@ pub struct Finished {
     pub recent: Vec<(u64, u64)>,
 }
 
-/// Finished incarnations that are remembered one by one. Only older ones are told by their
-/// order, so that a clock which ran backwards between two starts does no harm.
-const RECENT: usize = 16;
-
 impl Finished {
     /// Whether an incarnation is known to be finished. A log that is still tracked is not asked about.
     #[must_use]
@@ -100,20 +97,24 @@ impl Finished {
         latest.max(self.below.saturating_sub(1))
     }
 
-    pub fn insert(&mut self, incarnation: u64, last_seq: u64) {
+    /// Adds an incarnation. Only `most` are remembered one by one, and older ones told by their order, so that a clock
+    /// which ran backwards between two starts does no harm.
+    pub fn insert(&mut self, incarnation: u64, last_seq: u64, most: usize) {
         if let Err(at) = self.recent.binary_search_by_key(&incarnation, |e| e.0) {
             self.recent.insert(at, (incarnation, last_seq));
         }
-        if self.recent.len() > RECENT {
+        if self.recent.len() > most {
+            met(Bound::Finished);
             let (oldest, _) = self.recent.remove(0);
             self.below = self.below.max(oldest + 1);
         }
     }
 
-    pub fn join(&mut self, other: &Finished) {
+    /// Adds what another replica knows.
+    pub fn join(&mut self, other: &Finished, most: usize) {
         self.below = self.below.max(other.below);
         for &(incarnation, last) in &other.recent {
-            self.insert(incarnation, last);
+            self.insert(incarnation, last, most);
         }
     }
 }

@@ -198,6 +198,7 @@ impl Route {
                     | Refusal::StampTooOld(_)
                     | Refusal::NotMine
                     | Refusal::GoingOver
+                    | Refusal::ClockOff { .. }
                     | Refusal::Overloaded
                     | Refusal::ShuttingDown
                     | Refusal::Storage(_)

@@ -71,6 +71,8 @@ rules! {
     FinishUntold,
     /// Which logs are finished is forgotten.
     ForgetFinished,
+    /// Timestamps follow a wall clock that is far ahead of most others'.
+    FollowWrongClock,
     /// Tombstones go after some seconds.
     CollectByTime,
     /// A tombstone goes before its past is stable.

@@ -8,6 +8,7 @@ use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::driver::Driver;
 use causeway::protocol::ids::MemberId;
+use causeway::protocol::limits::Limits;
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
@@ -59,6 +60,10 @@ impl Node {
 
 pub struct Cluster {
     pub now_us: u64,
+    /// What replicas that are started are bounded by.
+    pub limits: Limits,
+    /// How often a replica asked its peers for gossip.
+    pub asked: usize,
     pub council: Council,
     /// Closing cohorts of which somebody said that they are over.
     pub over: BTreeSet<CohortId>,
@@ -85,6 +90,8 @@ impl Cluster {
         let council = Council::first(View::first(&addresses, k).unwrap());
         Self {
             now_us: 0,
+            limits: Limits::ORDINARY,
+            asked: 0,
             nodes: (0..n).map(|_| Node::new(council.views())).collect(),
             council,
             over: BTreeSet::new(),
@@ -113,6 +120,7 @@ impl Cluster {
             above: 0,
             trusted: false,
             known: Known::default(),
+            limits: self.limits,
         };
         let disk = self.nodes[node].disk.clone();
         let driver = Driver::open(setup, disk, Arc::clone(&clock), now).unwrap();
@@ -168,6 +176,9 @@ impl Cluster {
                     };
                     if own && self.nodes[node].keeps_log {
                         continue;
+                    }
+                    if let Message::Gossip(gossip) = &message {
+                        self.asked += usize::from(gossip.reply);
                     }
                     for member in to {
                         let to = usize::from(member.0);
@@ -344,9 +355,7 @@ impl Cluster {
 
     pub fn stamp(&self, node: usize, context: &Context) -> Stamp {
         Stamp {
-            ts: self.nodes[node]
-                .clock
-                .tick(self.now(node).wall_ms, context.clock),
+            ts: self.nodes[node].clock.tick(self.now(node), context.clock),
             by: MemberId(node as u16),
         }
     }

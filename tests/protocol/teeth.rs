@@ -1,6 +1,6 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
-use crate::{orphans, peers, recovery, views, writes};
+use crate::{clocks, orphans, peers, recovery, views, writes};
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::panic::catch_unwind;
 
@@ -76,6 +76,10 @@ const TEETH: &[(Rule, fn())] = &[
     (
         Rule::ForgetHeldWrites,
         views::a_write_that_comes_while_the_replica_goes_over_is_held_and_done,
+    ),
+    (
+        Rule::FollowWrongClock,
+        clocks::a_wall_clock_that_is_far_ahead_takes_no_other_clock_along,
     ),
     (
         Rule::BreakPromise,

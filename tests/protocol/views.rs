@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
+use causeway::protocol::limits::{Bound, take_met};
 use causeway::protocol::message::{Append, Message, Range};
 use causeway::protocol::op::{Answer, Consistency, Refusal};
 use causeway::protocol::placement::Change;
@@ -614,7 +615,11 @@ fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer
 
 #[test]
 fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
-    let mut c = Cluster::new(2, 2);
+    let mut c = Cluster::stopped(2, 2);
+    // One at a time.
+    c.limits.handed_bytes = 1;
+    (0..2).for_each(|node| c.start(node));
+    c.run_ms(200);
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
     let node = c.add();
     c.tell_all();
@@ -622,23 +627,28 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     c.run_ms(500);
     c.enact(2);
     let moved = |k: &&Key| c.view().partition_of_key(k).0 == 1;
-    let key = keys.iter().find(moved).unwrap().clone();
+    let moved: Vec<Key> = keys.iter().filter(moved).take(2).cloned().collect();
     let log = c.nodes[1].replica().log_id();
     // Node 2 has not heard of the new view: the cohort is not over.
     c.tell(0);
     c.tell(1);
     c.run_ms(300);
-    // A later write of the closed log comes ahead of it to node 0 alone.
-    let mut version = record::load(&c.nodes[0].disk, &keys[0]).unwrap().unwrap();
-    assert_eq!(version.dot.log, log);
-    version.key = key.clone();
-    version.stamp = c.stamp(1, &seen);
-    version.dot.seq += 3;
+    // Later writes of the closed log come ahead of it to node 0 alone.
+    let first = record::load(&c.nodes[0].disk, &keys[0]).unwrap().unwrap();
+    assert_eq!(first.dot.log, log);
+    let mut versions = Vec::new();
+    for (key, ahead) in moved.iter().zip(3..) {
+        let mut version = first.clone();
+        version.key = key.clone();
+        version.stamp = c.stamp(1, &seen);
+        version.dot.seq += ahead;
+        versions.push(version);
+    }
     let range = Range {
         log,
-        after: version.dot.seq - 3,
+        after: first.dot.seq,
         keys: Vec::new(),
-        versions: vec![version],
+        versions,
         too_old: false,
     };
     let incarnation = c.nodes[1].replica().log_id().incarnation;
@@ -651,8 +661,12 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
         },
     );
     c.run_ms(50);
+    let _ = take_met();
     assert!(c.views_settle());
-    assert_eq!(c.value(node, &key, &seen).as_deref(), Some("1"));
+    for key in &moved {
+        assert_eq!(c.value(node, key, &seen).as_deref(), Some("1"));
+    }
+    assert!(take_met().contains_key(&Bound::Handed));
 }
 
 #[test]

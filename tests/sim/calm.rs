@@ -11,8 +11,7 @@ use std::collections::BTreeMap;
 
 /// All replicas of a partition are equal this long after healing, in microseconds.
 const LEVEL_US: u64 = 5_000_000;
-/// Tombstones are gone this long after the last delete, in microseconds; clocks that were ahead must be caught
-/// up with first.
+/// Tombstones are gone this long after the last delete, in microseconds, however far clocks were ahead.
 const COLLECT_US: u64 = 10_000_000;
 
 impl World {
@@ -176,7 +175,7 @@ impl World {
 
     /// Tombstones go.
     fn check_collected(&mut self) -> Result<(), Failed> {
-        let end = self.now + COLLECT_US + self.plan.ahead_ms() * 1_000;
+        let end = self.now + COLLECT_US;
         loop {
             let left = |n: &super::node::Node| {
                 let process = n.process.as_ref();

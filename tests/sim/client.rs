@@ -7,6 +7,7 @@ use super::plan::Plan;
 use super::rng::Rng;
 use super::world::{Failed, START_MS, What, World};
 use bytes::Bytes;
+use causeway::protocol::clock::Doubt;
 use causeway::protocol::context::Context;
 use causeway::protocol::driver::HELD_US;
 use causeway::protocol::ids::{self, LogId, MemberId};
@@ -131,6 +132,17 @@ pub fn key(i: usize) -> Key {
     Key::from(format!("k{i}"))
 }
 
+/// A value of up to so many bytes, short ones as likely as long ones.
+fn value(rng: &mut Rng, most: usize) -> Bytes {
+    const ZEROS: &[u8] = &[0; 2_000];
+    if most == 0 {
+        return Bytes::new();
+    }
+    let bits = rng.below(u64::from(most.ilog2()) + 2);
+    let most = most.min(1 << bits).min(ZEROS.len());
+    Bytes::from_static(&ZEROS[..rng.index(most + 1)])
+}
+
 /// A number below `n`, of which rank `r` has weight `(r + 1) ^ -(exponent / 100)`.
 fn zipf(rng: &mut Rng, n: usize, exponent: u64) -> usize {
     let weight = |rank: usize| (rank as f64).powf(-(exponent as f64) / 100.0);
@@ -166,7 +178,7 @@ impl World {
         let what = if rng.percent(load.writes) {
             Op::Write {
                 key,
-                value: (!rng.percent(load.deletes)).then(Bytes::new),
+                value: (!rng.percent(load.deletes)).then(|| value(rng, load.value_bytes)),
                 stamp: Stamp::default(),
                 orphan: None,
             }
@@ -231,16 +243,25 @@ impl World {
     /// The entry node takes an operation up.
     pub fn begin(&mut self, op: usize) -> Result<(), Failed> {
         let entry = self.ops[op].entry;
-        let (wall_ms, now) = (self.wall_ms(entry), self.now);
+        let (clocks, now) = (self.now_of(entry), self.now);
         // Counted from here: a node that is not running when the request comes cannot answer.
         self.ops[op].started_us = now;
         let Some(process) = &self.nodes[entry].process else {
             return Ok(());
         };
         let context = self.ops[op].context.clone();
-        if process.clock.too_far_ahead(wall_ms, context.clock) {
+        if process.clock.too_far_ahead(clocks, context.clock) {
+            let wall_ms = process.clock.wall_ms(clocks);
             let ahead_ms = context.clock.ms().saturating_sub(wall_ms);
             return self.finish(op, Answer::Refused(Refusal::ClockAhead { ahead_ms }));
+        }
+        let writes = matches!(self.ops[op].what, Op::Write { .. });
+        if let Some(doubt) = process.clock.check(clocks).err().filter(|_| writes) {
+            let refusal = match doubt {
+                Doubt::Unchecked => Refusal::Recovering("its clock is unchecked".to_owned()),
+                Doubt::Off(off_ms) => Refusal::ClockOff { off_ms },
+            };
+            return self.finish(op, Answer::Refused(refusal));
         }
         let spread = self.rng.index(16);
         let (marks, health) = (&process.published, &process.health);
@@ -266,7 +287,7 @@ impl World {
     /// Gives a write its stamp.
     fn stamp(&mut self, op: usize) -> Result<(), Failed> {
         let entry = self.ops[op].entry;
-        let wall_ms = self.wall_ms(entry);
+        let now = self.now_of(entry);
         let Some(process) = &self.nodes[entry].process else {
             return Ok(());
         };
@@ -278,7 +299,7 @@ impl World {
             return Ok(());
         };
         *stamp = Stamp {
-            ts: process.clock.tick(wall_ms, after),
+            ts: process.clock.tick(now, after),
             by: MemberId(entry as u16),
         };
         let (key, stamp, live) = (key.clone(), *stamp, value.is_some());
@@ -288,7 +309,9 @@ impl World {
         if let Op::Write { value, .. } = &mut self.ops[op].what
             && live
         {
-            *value = Some(Bytes::from(write.to_string()));
+            // As long as it was drawn.
+            let len = value.as_ref().map_or(0, Bytes::len);
+            *value = Some(Bytes::from(format!("{write:<len$}")));
         }
         Ok(())
     }

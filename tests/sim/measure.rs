@@ -174,6 +174,7 @@ impl World {
         let logs = process.published.logs.iter();
         Some(Beacon {
             clock: process.clock.now(),
+            wall_ms: 0,
             serving: true,
             version: process.published.views.version,
             stable: logs.map(|(log, mark)| (*log, mark.stable)).collect(),

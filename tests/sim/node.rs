@@ -47,6 +47,8 @@ pub enum Input {
     Down(MemberId),
     /// The room on the disk is looked at.
     Room,
+    /// Clients are at work, or not any more.
+    Busy(bool),
     /// A client's operation arrives.
     Begin(usize),
     /// An attempt took too long.
@@ -182,6 +184,7 @@ impl World {
             above: 0,
             trusted: false,
             known: Known::default(),
+            limits: self.plan.limits,
         };
         let disk = self.nodes[node].disk.clone();
         let driver = Driver::open(setup, disk, Arc::clone(&clock), now)
@@ -206,6 +209,8 @@ impl World {
         self.note(|| format!("m{node} starts as {log}"));
         let delay = self.rng.below(TICK_US);
         self.later(node, delay, Input::Tick);
+        let busy = self.rng.percent(self.plan.weather.busy);
+        self.later(node, delay, Input::Busy(busy));
         self.tell_room(node);
         self.after(delay, What::Learn(node));
         self.flush(node)
@@ -289,6 +294,7 @@ impl World {
                 let reason = full.then(|| "simulated".to_owned());
                 self.step(node, Event::DiskFull(reason))
             }
+            Input::Busy(busy) => self.step(node, Event::Busy(busy)),
             Input::Begin(op) => self.begin(op),
             Input::Late { op, attempt } => self.late(op, attempt),
             Input::Again(op) => self.drive(op),

@@ -243,5 +243,5 @@ impl Oracle {
 
 /// The write that a value is of: every value is its write's number.
 pub fn write_of(value: &[u8]) -> Option<WriteId> {
-    std::str::from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(value).ok()?.trim_end().parse().ok()
 }

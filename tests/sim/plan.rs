@@ -6,6 +6,7 @@
 
 use super::rng::Rng;
 use super::views::Asked;
+use causeway::protocol::limits::Limits;
 
 /// How long a node that went down stays away, and a link is cut, at most, in microseconds.
 pub const DOWN_US: u64 = 4_500_000;
@@ -124,6 +125,8 @@ pub struct Plan {
     pub k: usize,
     pub load: Load,
     pub weather: Weather,
+    /// What the replicas are bounded by.
+    pub limits: Limits,
     /// How long faults go on, in microseconds.
     pub faults_us: u64,
     pub faults: Vec<Planned>,
@@ -150,6 +153,8 @@ pub struct Load {
     pub session_less: u64,
     /// Mean time between a session's operations, in microseconds.
     pub think_us: u64,
+    /// Bytes of a value, at most.
+    pub value_bytes: usize,
 }
 
 /// What the network and the disks are like all the time.
@@ -162,6 +167,8 @@ pub struct Weather {
     /// Percent of the frames under way on a connection that ends which arrive all the same.
     pub survives: u64,
     pub sync_us: (u64, u64),
+    /// Percent of the processes that take themselves for busy with clients.
+    pub busy: u64,
 }
 
 impl Plan {
@@ -170,7 +177,15 @@ impl Plan {
         let rng = &mut Rng::new(seed);
         let nodes = pick(rng, &[1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 6, 7, 8, 9, 12, 16]);
         let k = pick(rng, &[1, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
-        let load = Load::of(rng);
+        // Runs over minutes, with little load and few faults, but long ones.
+        let also = &mut Rng::new(seed ^ 0x6c69_6d69_7473);
+        let long = also.percent(2);
+        let mut load = Load::of(rng);
+        load.value_bytes = pick(also, &[0, 0, 40, 2_000]);
+        if long {
+            load.sessions = load.sessions.min(4);
+            load.think_us = 200_000;
+        }
         let weather = Weather {
             delay_us: pick(
                 rng,
@@ -180,12 +195,20 @@ impl Plan {
             slow_us: pick(rng, &[5_000, 60_000, 60_000, 250_000]),
             survives: pick(rng, &[0, 0, 50]),
             sync_us: pick(rng, &[(20, 100), (50, 2_000), (50, 2_000), (3_000, 15_000)]),
+            busy: pick(also, &[0, 50, 100]),
         };
-        let faults_us = rng.within(2_000_000, 8_000_000);
-        let every_us = pick(
+        let mut faults_us = rng.within(2_000_000, 8_000_000);
+        let mut every_us = pick(
             rng,
             &[100_000, 200_000, 400_000, 900_000, 1_500_000, 3_000_000],
         );
+        if long {
+            (faults_us, every_us) = (faults_us * 12, 8_000_000);
+        }
+        let limits = match also.percent(25) {
+            true => Limits::ORDINARY,
+            false => small(also, &load),
+        };
         let faults = schedule(rng, nodes, k, faults_us, every_us);
         Self {
             seed,
@@ -193,6 +216,7 @@ impl Plan {
             k,
             load,
             weather,
+            limits,
             faults_us,
             faults,
         }
@@ -207,18 +231,6 @@ impl Plan {
     pub fn changes(&self) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|p| matches!(p.fault, Fault::Ask(_)))
-    }
-
-    /// How far a clock can be ahead of the others, in milliseconds.
-    pub fn ahead_ms(&self) -> u64 {
-        let ahead = |p: &Planned| match p.fault {
-            Fault::Jump { skew_ms, .. } => u64::try_from(skew_ms).unwrap_or(0),
-            Fault::Drift { ppm, .. } => {
-                u64::try_from(ppm).unwrap_or(0) * self.healed_us() / 1_000_000_000
-            }
-            _ => 0,
-        };
-        self.faults.iter().map(ahead).max().unwrap_or(0)
     }
 }
 
@@ -236,12 +248,59 @@ impl Load {
             from_earlier: pick(rng, &[0, 0, 30]),
             session_less: pick(rng, &[0, 10, 30]),
             think_us: pick(rng, &[500, 5_000, 40_000, 200_000]),
+            value_bytes: 0,
         }
     }
 }
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.index(from.len())]
+}
+
+/// Limits of which some are small: as small as lets a replica that was away catch up within the time that it has.
+fn small(rng: &mut Rng, load: &Load) -> Limits {
+    let wide = Limits::ORDINARY;
+    // What is written while a replica is away, and all that there is, has to go in so many messages at most.
+    let written = load.sessions as u64 * load.writes * 50_000 / (load.think_us + 5_000);
+    let (dots, size) = (written as usize / 80 + 1, 160 + load.value_bytes / 4);
+    let part = dots * size;
+    let share = load.keys / 40 + 1;
+    let chunk = share * size;
+    let mut one = |ordinary: usize, small: &[usize], least: usize| match rng.percent(60) {
+        true => pick(rng, small).max(least),
+        false => ordinary,
+    };
+    let behind_bytes = one(wide.behind_bytes, &[600, 4_000], part);
+    let batch_bytes = one(wide.batch_bytes, &[1, 300, 2_000], 0).min(behind_bytes);
+    let append_bytes = one(wide.append_bytes, &[1, 300, 2_000], part);
+    let window_bytes = one(wide.window_bytes, &[1, 600, 4_000], append_bytes);
+    let chunk_bytes = one(wide.chunk_bytes as usize, &[1, 300, 2_000], chunk) as u32;
+    let dropped = one(wide.dropped, &[2, 10, 50], 0);
+    let limits = Limits {
+        batch_bytes,
+        behind_bytes,
+        append_bytes,
+        window_bytes,
+        tail_bytes: one(wide.tail_bytes, &[600, 4_000], window_bytes),
+        range_bytes: one(wide.range_bytes, &[1, 300, 2_000], part),
+        range_dots: one(wide.range_dots, &[1, 3, 20], dots),
+        chunk_bytes,
+        busy_chunk_bytes: (chunk_bytes / 2).max(1),
+        handed_bytes: one(wide.handed_bytes, &[1, 300], 0),
+        run_dots: one(wide.run_dots, &[1, 3, 16], 0),
+        index_dots: one(wide.index_dots as usize, &[8, 50, 300], 0) as u64,
+        prune_runs: one(wide.prune_runs, &[1, 4], 0),
+        tombstones: one(wide.tombstones, &[1, 5], load.keys / 20 + 1),
+        dropped,
+        busy_dropped: (dropped / 2).max(1),
+        finished: one(wide.finished, &[1, 3], 0),
+        beacons: one(wide.beacons, &[1, 4], 0),
+        waiting_writes: one(wide.waiting_writes, &[2, 5], 0),
+        held_writes: one(wide.held_writes, &[0, 1, 3], 0),
+        stalled_reads: one(wide.stalled_reads, &[0, 1, 3], 0),
+    };
+    assert!(limits.are_sound(), "{limits:?}");
+    limits
 }
 
 /// Something that can be drawn: one fault, or a sequence that only harms in this order.
@@ -424,7 +483,12 @@ impl Draw<'_> {
                 if holds {
                     Fault::Drift { node, ppm: by * 10 }
                 } else {
-                    Fault::Jump { node, skew_ms: by }
+                    // By half a minute at most, or by an hour.
+                    let far = if side % 3 == 0 { 120 } else { 1 };
+                    Fault::Jump {
+                        node,
+                        skew_ms: by * far,
+                    }
                 }
             }
             Kind::Pause => Fault::Pause {

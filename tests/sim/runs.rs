@@ -2,6 +2,8 @@
 
 use super::plan::Plan;
 use super::world::World;
+use causeway::protocol::limits::{Bound, take_met};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -48,10 +50,16 @@ impl Failure {
 pub struct Done {
     pub steps: u64,
     pub trace: String,
+    pub met: Met,
 }
+
+/// How often each bound was met.
+pub type Met = BTreeMap<Bound, u64>;
 
 /// Runs a plan and keeps so many of the last events.
 pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
+    // What an earlier run on this thread met is no part of this one.
+    let _ = take_met();
     let mut world = World::new(plan, keep);
     let done = catch_unwind(AssertUnwindSafe(|| world.run()));
     let what = match done {
@@ -59,6 +67,7 @@ pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
             return Ok(Done {
                 steps: world.steps,
                 trace: world.trace(),
+                met: take_met(),
             });
         }
         Ok(Err(failed)) => failed,
@@ -71,13 +80,17 @@ pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
     }))
 }
 
-/// Runs seeds on all cores: the number of events, and the failures by seed.
-pub fn run_all(seeds: &[u64]) -> (u64, Vec<(u64, Box<Failure>)>) {
-    let steps = AtomicU64::new(0);
+/// Runs seeds on all cores: the number of events, how often each bound was met, and the failures by seed.
+pub fn run_all(seeds: &[u64]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
+    let (steps, met) = (AtomicU64::new(0), Mutex::new(Met::new()));
     let failures = Mutex::new(Vec::new());
     on_all_cores(seeds, |seed| match run(Plan::of(*seed), 0) {
         Ok(done) => {
             steps.fetch_add(done.steps, Ordering::Relaxed);
+            let mut met = met.lock().unwrap();
+            for (bound, times) in done.met {
+                *met.entry(bound).or_default() += times;
+            }
         }
         Err(failed) => {
             // Said at once: a long run need not end to be of use.
@@ -87,7 +100,7 @@ pub fn run_all(seeds: &[u64]) -> (u64, Vec<(u64, Box<Failure>)>) {
     });
     let mut failures = failures.into_inner().unwrap();
     failures.sort_by_key(|(seed, _)| *seed);
-    (steps.into_inner(), failures)
+    (steps.into_inner(), met.into_inner().unwrap(), failures)
 }
 
 /// Does something with each of these, several at a time.

@@ -33,6 +33,7 @@ const TEETH: &[(Rule, u64)] = &[
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
 const BY_RULE_TESTS: &[Rule] = &[
+    Rule::FollowWrongClock,
     Rule::PeerKeepsItsWord,
     Rule::HearTheFinished,
     Rule::StableAcrossStarts,

@@ -7,6 +7,7 @@
 use super::super::clock::Timestamp;
 use super::super::context::Context;
 use super::super::ids::Dot;
+use super::super::limits::{Bound, met};
 use super::super::op::{Answer, Declined, Refusal, Written};
 use super::super::reads;
 use super::super::record;
@@ -24,9 +25,6 @@ pub const DEGRADE_US: u64 = 100_000;
 
 /// A client is told after this long that its write is not on disk yet, in microseconds.
 pub const GIVE_UP_US: u64 = 800_000;
-
-/// Writes that wait, at most.
-const MAX_WAITING: usize = 65_536;
 
 /// Writes that were taken and are not acknowledged yet, by seq.
 pub(super) struct Accept<T> {
@@ -222,7 +220,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let mut context = context;
         self.prune(&mut context);
-        let wall_ms = orphan.unwrap_or(self.now.wall_ms);
+        let wall_ms = orphan.unwrap_or_else(|| self.clock.wall_ms(self.now));
         if orphan.is_some() {
             self.accept.orphans.push_back((dot.seq, stamp.ts));
         }
@@ -263,11 +261,21 @@ impl<S: Store, T> Replica<S, T> {
         {
             return Some(Refusal::Recovering(reason));
         }
+        if let Some(stamp) = stamp.filter(|s| self.clock.is_beyond(self.now, s.ts)) {
+            let off_ms = stamp.ts.ms().saturating_sub(self.clock.wall_ms(self.now));
+            return Some(Refusal::ClockOff {
+                off_ms: i64::try_from(off_ms).unwrap_or(i64::MAX),
+            });
+        }
         let given = self.promises.given();
         if stamp.is_some_and(|s| s.ts <= given) && !broken(Rule::BreakPromise) {
             return Some(Refusal::StampTooOld(self.clock.now()));
         }
-        if self.accept.waiting.len() >= MAX_WAITING || self.disk_is_behind() {
+        if self.accept.waiting.len() >= self.limits.waiting_writes {
+            met(Bound::WaitingWrites);
+            return Some(Refusal::Overloaded);
+        }
+        if self.disk_is_behind() {
             return Some(Refusal::Overloaded);
         }
         None
@@ -353,7 +361,7 @@ impl<S: Store, T> Replica<S, T> {
             log.exposed = upto;
             self.marks_changed = true;
             self.accept.show(upto);
-            self.retry_stalled();
+            self.retry_stalled([self.log]);
         }
         while let Some(waiting) = self.accept.waiting.pop_front_if(|w| w.seq <= upto) {
             self.acknowledge(waiting);

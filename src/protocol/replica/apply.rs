@@ -3,6 +3,7 @@
 
 use super::super::clock::Timestamp;
 use super::super::ids::{Dot, LogId};
+use super::super::limits::{Bound, met};
 use super::super::record::{self, IndexRun, LogRecord};
 use super::super::store::{Batch, Store, StoreError};
 use super::super::teeth::{Rule, broken};
@@ -17,7 +18,7 @@ pub(super) struct Staged {
     /// Store keys whose newest version, in `inflight`, is to be written or removed.
     places: Vec<Bytes>,
     /// Dots to index, in order per log.
-    index: BTreeMap<LogId, IndexRun>,
+    pub(super) index: BTreeMap<LogId, IndexRun>,
     counts: bool,
     /// Further records.
     pub(super) records: Batch,
@@ -77,11 +78,6 @@ impl Inflight {
         self.batch
     }
 }
-
-/// Staged bytes that do not wait for the batch before.
-const BATCH_BYTES: usize = 4 << 20;
-/// Dots in one run of the index, at most.
-const RUN_DOTS: usize = 4096;
 
 impl<S: Store, T> Replica<S, T> {
     /// The newest version that this replica has taken in under a store key, durable or not.
@@ -164,22 +160,19 @@ impl<S: Store, T> Replica<S, T> {
                 keys: Vec::new(),
             });
         run.keys.push(key);
-        if run.keys.len() == RUN_DOTS {
+        if run.keys.len() >= self.limits.run_dots {
+            met(Bound::Run);
             self.close_run(dot.log);
-        }
-    }
-
-    pub(super) fn close_run(&mut self, log: LogId) {
-        if let Some(run) = self.staged.index.remove(&log) {
-            let last = run.first + run.keys.len() as u64 - 1;
-            let value = record::encode(&run);
-            self.staged.records.put(record::index_key(log, last), value);
         }
     }
 
     /// Whether so much is on its way to the disk that taking in more can wait.
     pub(super) fn disk_is_behind(&self) -> bool {
-        self.inflight_bytes + self.staged.bytes > 32 << 20
+        let behind = self.inflight_bytes + self.staged.bytes > self.limits.behind_bytes;
+        if behind {
+            met(Bound::Behind);
+        }
+        behind
     }
 
     /// Turns what is staged into one batch.
@@ -187,8 +180,11 @@ impl<S: Store, T> Replica<S, T> {
     /// One batch is on its way at a time, unless much is waiting: meanwhile the next one grows, and
     /// the more there is to do, the less a single write costs.
     pub(super) fn stage_batch(&mut self) {
-        if !self.batches.is_empty() && self.staged.bytes < BATCH_BYTES {
-            return;
+        if !self.batches.is_empty() {
+            if self.staged.bytes < self.limits.batch_bytes {
+                return;
+            }
+            met(Bound::Batch);
         }
         let logs: Vec<LogId> = self.staged.index.keys().copied().collect();
         for log in logs {
@@ -276,49 +272,6 @@ impl<S: Store, T> Replica<S, T> {
         any.then_some(moved)
     }
 
-    /// Drops the index of dots that are stable: nobody will ask for them.
-    pub(super) fn prune_index(&mut self) -> Result<(), StoreError> {
-        if self.is_alone() {
-            return Ok(());
-        }
-        // A bound on the work of one tick.
-        let mut budget = 256;
-        let due: Vec<(LogId, u64, u64)> = self
-            .logs
-            .iter()
-            .filter(|(_, l)| l.pruned < l.stable)
-            .map(|(id, l)| (*id, l.pruned, l.stable))
-            .collect();
-        for (id, from, to) in due {
-            let mut done = to;
-            let mut dropped = Vec::new();
-            self.store.scan(
-                &record::index_key(id, from),
-                &record::index_key(id, to + 1),
-                &mut |key, _| {
-                    if budget == 0 {
-                        return false;
-                    }
-                    budget -= 1;
-                    dropped.push(key);
-                    true
-                },
-            )?;
-            if budget == 0 {
-                done = dropped.last().map_or(from, last_of);
-            }
-            for key in dropped {
-                self.staged.records.delete(key);
-            }
-            if let Some(log) = self.logs.get_mut(&id) {
-                log.pruned = done;
-                log.indexed_from = log.indexed_from.max(done);
-                log.dirty = true;
-            }
-        }
-        Ok(())
-    }
-
     /// Lets the undo of unexposed writes know of a version that others may see already.
     pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
         let place = record::data_key(&version.key);
@@ -336,13 +289,6 @@ impl<S: Store, T> Replica<S, T> {
                 .get(&self.log)
                 .is_some_and(|l| dot.seq > l.exposed)
     }
-}
-
-/// The last seq of a run, from its store key.
-fn last_of(key: &Bytes) -> u64 {
-    key.get(11..19)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, u64::from_be_bytes)
 }
 
 /// The stamp of a version that is a tombstone.

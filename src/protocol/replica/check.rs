@@ -31,14 +31,14 @@ impl<S: Store, T> Replica<S, T> {
             let Log {
                 received,
                 applied,
-                stable,
                 exposed,
                 pruned,
                 ..
             } = log;
             assert!(applied <= received, "{id}: applied {applied} > {received}");
             assert!(exposed <= applied, "{id}: exposed {exposed} > {applied}");
-            assert!(pruned <= stable, "{id}: pruned {pruned} > {stable}");
+            let useless = log.prunable();
+            assert!(*pruned <= useless, "{id}: pruned {pruned} > {useless}");
             let tie = self.ties.get(&log.cohort);
             assert!(tie.is_some(), "{id}: no tie to {}", log.cohort);
             assert_eq!(self.views.home(*id), Home::Cohort(log.cohort), "{id}");

@@ -9,6 +9,7 @@
 //! the version to a holder, who then has it ahead of its log, and is done with it when that one has it on its disk.
 
 use super::super::ids::{Dot, LogId, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::message::{Early, Message};
 use super::super::record;
 use super::super::slots::Slot;
@@ -18,9 +19,6 @@ use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
 use std::collections::BTreeMap;
-
-/// Bytes of versions that are handed to one holder at a time, at most, but for a single larger one.
-const HANDED_BYTES: usize = 512 << 10;
 
 impl<S: Store, T> Replica<S, T> {
     /// Takes note of those versions, just taken in, that are ahead of their logs.
@@ -80,8 +78,10 @@ impl<S: Store, T> Replica<S, T> {
             } else if let Some(holder) = self.holder_of(slot) {
                 let (bytes, early) = handed.entry(holder).or_default();
                 *bytes += version.size();
-                if *bytes <= HANDED_BYTES || early.is_empty() {
+                if *bytes <= self.limits.handed_bytes || early.is_empty() {
                     early.push(Early { dot, version });
+                } else {
+                    met(Bound::Handed);
                 }
             }
         }

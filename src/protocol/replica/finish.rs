@@ -99,6 +99,7 @@ impl<S: Store, T> Replica<S, T> {
             let value = record::encode(of_member);
             let key = record::finished_key(cohort, member);
             self.staged.records.put(key, value);
+            self.stalled.any_may_go();
             self.marks_changed = true;
         }
     }
@@ -146,7 +147,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         let finished = Arc::make_mut(&mut self.finished);
         let of_member = finished.entry((log.cohort, id.member)).or_default();
-        of_member.insert(id.incarnation, end);
+        of_member.insert(id.incarnation, end, self.limits.finished);
         let value = record::encode(of_member);
         let records = &mut self.staged.records;
         records.put(record::finished_key(log.cohort, id.member), value);
@@ -155,6 +156,7 @@ impl<S: Store, T> Replica<S, T> {
             peer.applied.remove(&id);
             peer.level.remove(&id);
         }
+        self.stalled.any_may_go();
         self.marks_changed = true;
     }
 }

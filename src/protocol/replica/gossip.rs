@@ -6,6 +6,7 @@
 
 use super::super::clock::Timestamp;
 use super::super::ids::{LogId, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::message::{Beacon, Gossip, Message};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
@@ -18,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const INTERVAL_US: u64 = 100_000;
 /// A peer that was not heard of for this long is taken for dead, in microseconds.
 pub const DEAD_US: u64 = 500_000;
-/// Members of other partitions that get a beacon in one interval; the next ones get the next.
-const BEACONS: usize = 64;
 
 /// Another replica of the partition.
 #[derive(Default)]
@@ -255,7 +254,8 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         let gossip = Gossip {
-            clock: self.clock.observe_wall(self.now.wall_ms),
+            clock: self.clock.observe_wall(self.now),
+            wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
             empty: self.is_empty(),
@@ -312,7 +312,10 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn send_beacons(&mut self) {
-        let count = self.strangers.len().min(BEACONS);
+        let count = self.strangers.len().min(self.limits.beacons);
+        if count < self.strangers.len() {
+            met(Bound::Beacons);
+        }
         if count == 0 {
             return;
         }
@@ -322,7 +325,8 @@ impl<S: Store, T> Replica<S, T> {
             .collect();
         self.gossip.next_stranger = (first + count) % self.strangers.len();
         let beacon = Beacon {
-            clock: self.clock.observe_wall(self.now.wall_ms),
+            clock: self.clock.observe_wall(self.now),
+            wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             version: self.views.version,
             stable: self.logs.iter().map(|(id, l)| (*id, l.stable)).collect(),
@@ -339,7 +343,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
-        self.clock.observe(gossip.clock);
+        self.heard_clock(from, gossip.wall_ms, gossip.clock);
         self.meet_through(from, &gossip);
         self.compare(from, &gossip);
         let now = self.now;

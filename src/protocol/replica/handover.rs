@@ -5,6 +5,7 @@
 //! has everything, and then drops it.
 
 use super::super::ids::{self, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::record;
 use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
@@ -15,9 +16,6 @@ use super::{Effect, Replica};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Keys dropped at a tick, and the same while clients are at work.
-const DROPPED: usize = 10_000;
-const BUSY_DROPPED: usize = 400;
 /// Runs of slots that are looked through at a tick.
 const LOOKED_THROUGH: usize = 1_000;
 
@@ -163,7 +161,10 @@ impl<S: Store, T> Replica<S, T> {
         if self.disk_is_behind() {
             return Ok(());
         }
-        let most = if self.busy { BUSY_DROPPED } else { DROPPED };
+        let most = match self.busy {
+            true => self.limits.busy_dropped,
+            false => self.limits.dropped,
+        };
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
         for _ in 0..LOOKED_THROUGH {
             if found.len() >= most {
@@ -179,6 +180,7 @@ impl<S: Store, T> Replica<S, T> {
             if found.len() == most
                 && let Some((last, _)) = found.last()
             {
+                met(Bound::Dropped);
                 self.leftover.0.push_front((last.clone(), to));
             }
             self.marks_changed |= self.leftover.is_empty();

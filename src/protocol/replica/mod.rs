@@ -8,7 +8,8 @@
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
 //! accept.rs      client writes, and when they may be shown and acknowledged
-//! apply.rs       versions on their way to the store: winner, index, counts, batches
+//! apply.rs       versions on their way to the store: winner, counts, batches
+//! index.rs       which keys the dots wrote that somebody may lack
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
 //! joint.rs       what no single peer has in full
@@ -21,6 +22,7 @@
 //! recovery.rs    from start to serving
 //! ties.rs        whose logs are shared, and with whom
 //! handover.rs    slots that come here, cohorts that end
+//! walls.rs       whose wall clock is right
 //! reads.rs       reads that the fast path could not answer
 //! check.rs       what holds after every step
 //! ```
@@ -32,6 +34,7 @@ mod early;
 mod finish;
 mod gossip;
 mod handover;
+mod index;
 mod joint;
 mod open;
 mod publish;
@@ -42,14 +45,17 @@ mod snapshot;
 mod stream;
 mod ties;
 mod tombstones;
+mod walls;
 
 pub use accept::{DEGRADE_US, GIVE_UP_US};
 pub use open::{Ended, Known, OpenError, Setup, above};
 pub use recovery::GIVEN_UP;
 
+pub use super::clock::Now;
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
 use super::ids::{Dot, LogId, MemberId};
+use super::limits::Limits;
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
@@ -66,15 +72,6 @@ use std::sync::Arc;
 
 /// Time between two [ticks](Event::Tick), in microseconds: a wait ends so much late.
 pub const TICK_US: u64 = 20_000;
-
-/// The time of an event, from both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// A clock that never jumps, in microseconds since any moment: for time-outs.
-    pub mono_us: u64,
-    /// The wall clock in milliseconds since 1970: for timestamps only.
-    pub wall_ms: u64,
-}
 
 /// Something that happened. `T` stands for whoever waits for an answer.
 #[derive(Debug)]
@@ -207,6 +204,7 @@ impl Log {
 
 /// The replica. `S` reads what is durable; `T` stands for whoever waits for an answer.
 pub struct Replica<S, T> {
+    limits: Limits,
     me: MemberId,
     log: LogId,
     views: Arc<Views>,
@@ -235,6 +233,7 @@ pub struct Replica<S, T> {
     /// Writes that were lost with nodes that were given up, as far as those had told of them.
     lost: u64,
 
+    index: index::Index,
     staged: apply::Staged,
     batches: VecDeque<apply::PendingBatch>,
     next_batch: u64,
@@ -249,7 +248,7 @@ pub struct Replica<S, T> {
     joint: BTreeMap<LogId, joint::Gathered>,
     accept: accept::Accept<T>,
     tail: stream::Tail,
-    stalled: Vec<reads::Stalled<T>>,
+    stalled: reads::Stalled<T>,
     recovery: recovery::Recovery,
     snapshot: Option<snapshot::Fetch>,
     /// What came in snapshots so far.
@@ -257,6 +256,7 @@ pub struct Replica<S, T> {
     leftover: handover::Leftover,
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
+    walls: walls::Walls,
     disk_full: Option<String>,
     busy: bool,
 
@@ -273,6 +273,11 @@ impl<S: Store, T> Replica<S, T> {
     #[must_use]
     pub fn views(&self) -> Arc<Views> {
         Arc::clone(&self.views)
+    }
+
+    /// What it is bounded by.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The log that this incarnation writes.
@@ -338,7 +343,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         if let Message::Beacon(beacon) = message {
-            return self.beacon(&beacon);
+            return self.beacon(from, &beacon);
         }
         if let Message::Outdated { known } = message {
             if known > self.log.incarnation {
@@ -377,8 +382,9 @@ impl<S: Store, T> Replica<S, T> {
 
     fn tick(&mut self) {
         // Clients are answered in time even by a disk on which nothing gets.
-        self.expire_reads();
+        self.tend_reads();
         self.give_up_writes();
+        self.compare_walls();
         if !self.opened {
             return;
         }
@@ -397,7 +403,7 @@ impl<S: Store, T> Replica<S, T> {
             self.end_cohorts();
             let chores = chores.and_then(|()| self.settle_early());
             let chores = chores.and_then(|()| self.collect_tombstones());
-            if let Err(error) = chores.and_then(|()| self.prune_index()) {
+            if let Err(error) = chores.and_then(|()| self.tend_index()) {
                 self.effects.push(Effect::Fault(error));
             }
             self.renew_promise();
@@ -419,7 +425,7 @@ impl<S: Store, T> Replica<S, T> {
         self.expose();
         self.pump_all();
         self.send_acks(&before);
-        self.retry_stalled();
+        self.retry_stalled(before.into_keys());
         self.pull_on();
         self.try_serve();
     }
@@ -431,8 +437,8 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
-    fn beacon(&mut self, beacon: &Beacon) {
-        self.clock.observe(beacon.clock);
+    fn beacon(&mut self, from: MemberId, beacon: &Beacon) {
+        self.heard_clock(from, beacon.wall_ms, beacon.clock);
         // By newer views it may be stable without a member that is given up, and that whoever goes by these still asks.
         let ahead = beacon.version > self.views.version && !broken(Rule::StableAheadOfViews);
         if !ahead && self.elsewhere.lacks(beacon) {

@@ -2,6 +2,7 @@
 
 use super::super::clock::{Clock, Timestamp};
 use super::super::ids::{self, LogId, MemberId};
+use super::super::limits::Limits;
 use super::super::marks::{Copied, Elsewhere};
 use super::super::op::{Answer, Refusal};
 use super::super::record::{self, Identity};
@@ -10,8 +11,8 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Log, Now, Replica, accept, apply, gossip, handover, reads, recovery, stream,
-    ties, tombstones,
+    Effect, Event, Log, Now, Replica, accept, apply, gossip, handover, index, reads, recovery,
+    stream, ties, tombstones, walls,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub struct Setup {
     /// The disk is known to be as this process left it, and served until now.
     pub trusted: bool,
     pub known: Known,
+    pub limits: Limits,
 }
 
 /// What an earlier replica of this process knew.
@@ -110,7 +112,10 @@ impl<S: Store, T> Replica<S, T> {
     /// # Errors
     /// When the store cannot be read, or holds another node's or another cluster's data.
     pub fn open(setup: Setup, store: S, clock: Arc<Clock>, now: Now) -> Result<Self, OpenError> {
-        let Setup { me, views, .. } = setup;
+        let Setup {
+            me, views, limits, ..
+        } = setup;
+        debug_assert!(limits.are_sound(), "{limits:?}");
         // Nothing of what only a node that is out has may be dropped.
         if !views.members().contains_key(&me) {
             return Err(OpenError::NotInView(me));
@@ -132,7 +137,6 @@ impl<S: Store, T> Replica<S, T> {
         };
         let promised: Timestamp =
             record::load_record(&store, record::PROMISED)?.unwrap_or_default();
-        clock.observe_wall(now.wall_ms);
         clock.observe(promised);
         // A wall clock that was set back must not put new writes behind old ones.
         clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
@@ -158,6 +162,7 @@ impl<S: Store, T> Replica<S, T> {
         } = setup.known;
         Arc::make_mut(&mut elsewhere).retain(&views);
         let mut replica = Self {
+            limits,
             me,
             log,
             partition: own.map(|id| id.partition),
@@ -178,6 +183,7 @@ impl<S: Store, T> Replica<S, T> {
             counts,
             forgotten: record::load_forgotten(&store)?,
             lost,
+            index: index::Index::default(),
             staged: apply::Staged::default(),
             batches: VecDeque::new(),
             next_batch: batches + 1,
@@ -188,13 +194,14 @@ impl<S: Store, T> Replica<S, T> {
             joint: BTreeMap::new(),
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
-            stalled: Vec::new(),
+            stalled: reads::Stalled::default(),
             recovery: recovery::Recovery::new(intact, intact && setup.trusted),
             snapshot: None,
             copied: Copied::default(),
             leftover: handover::Leftover::of(&kept),
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
+            walls: walls::Walls::new(now),
             disk_full,
             busy,
             opened: false,
@@ -211,6 +218,7 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         replica.track(log);
+        replica.compare_walls();
         replica.start();
         Ok(replica)
     }
@@ -272,6 +280,7 @@ impl<S: Store, T> Replica<S, T> {
         let is_stranger = |m: &MemberId| *m != self.me && !peers.contains_key(m);
         self.strangers = views.members().into_keys().filter(is_stranger).collect();
         Arc::make_mut(&mut self.elsewhere).retain(views);
+        self.stalled.any_may_go();
         // Where logs belong that were opened under a view not known so far shows now.
         let open = self.peers.iter().filter_map(|(member, peer)| {
             peer.incarnation.map(|incarnation| LogId {
@@ -318,9 +327,9 @@ impl<S: Store, T> Replica<S, T> {
                 disk_full: self.disk_full.take(),
                 busy: self.busy,
             },
+            limits: self.limits,
         };
-        let reads = std::mem::take(&mut self.stalled).into_iter();
-        let reads = reads.map(reads::Stalled::into_event).collect();
+        let reads = std::mem::take(&mut self.stalled).into_events();
         Ended {
             setup,
             reads,

@@ -1,5 +1,6 @@
 //! What the rest of the node sees of the replica: its marks, as one snapshot.
 
+use super::super::clock::Doubt;
 use super::super::marks::{Gauges, Mark, Marks, PeerMark};
 use super::super::store::Store;
 use super::{Log, Replica, snapshot};
@@ -52,6 +53,11 @@ impl<S: Store, T> Replica<S, T> {
                     .values()
                     .map(|l| l.applied - l.stable.min(l.applied))
                     .sum(),
+                indexed: self.indexed(),
+                clock_off_ms: match self.clock.check(self.now) {
+                    Err(Doubt::Off(off_ms)) => off_ms,
+                    Ok(()) | Err(Doubt::Unchecked) => 0,
+                },
                 stalled_reads: self.stalled.len() as u64,
                 dropping: !self.leftover.is_empty(),
                 copied: self.copied,

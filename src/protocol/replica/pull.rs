@@ -6,6 +6,7 @@
 //! several (joint.rs).
 
 use super::super::ids::{Dot, LogId, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::message::{Message, Pull, Range};
 use super::super::record::{self, IndexRun};
 use super::super::slots::{Slot, SlotSet};
@@ -15,10 +16,6 @@ use super::super::version::{Key, Version};
 use super::Replica;
 use std::collections::BTreeSet;
 
-/// Bytes of one answer, at most, but for a single larger version.
-const RANGE_BYTES: usize = 1 << 20;
-/// Dots of one answer, at most.
-const RANGE_DOTS: usize = 8_192;
 /// A pull that was not answered in this time is sent to another replica, in microseconds.
 const PULL_TIMEOUT_US: u64 = 200_000;
 /// A stream that stands still for this long is helped by a pull, in microseconds.
@@ -187,7 +184,10 @@ impl<S: Store, T> Replica<S, T> {
                 let run: Result<IndexRun, _> = record::decode("index run", &value);
                 dots += run.as_ref().map_or(0, |r| r.keys.len());
                 runs.push(run);
-                dots < RANGE_DOTS
+                if dots >= self.limits.range_dots {
+                    met(Bound::RangeDots);
+                }
+                dots < self.limits.range_dots
             },
         )?;
         let (mut bytes, mut seen) = (0, BTreeSet::new());
@@ -203,7 +203,11 @@ impl<S: Store, T> Replica<S, T> {
                 if seq < from {
                     continue;
                 }
-                if seq > applied || bytes >= RANGE_BYTES {
+                if seq > applied {
+                    return Ok(());
+                }
+                if bytes >= self.limits.range_bytes {
+                    met(Bound::RangeBytes);
                     return Ok(());
                 }
                 from = seq + 1;

@@ -8,6 +8,7 @@
 //! collected meanwhile, so it goes; unless it is known here from a later cohort, of which the sender may have nothing.
 
 use super::super::ids::{self, Dot, LogId, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::marks::Copying;
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
@@ -21,11 +22,8 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Bytes of one chunk, at most, but for a single larger version.
-const CHUNK_BYTES: u32 = 512 << 10;
-/// The same, and the time between two chunks, in microseconds, while clients are at work at either end: they are
-/// not to notice that data is being moved.
-const BUSY_CHUNK_BYTES: u32 = 64 << 10;
+/// Time between two chunks while clients are at work at either end, in microseconds: they are not to notice that data
+/// is being moved.
 const BUSY_PAUSE_US: u64 = 20_000;
 /// A chunk that did not come in this time is asked for again, in microseconds.
 const CHUNK_TIMEOUT_US: u64 = 500_000;
@@ -145,7 +143,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn ask_chunk(&mut self) {
-        let (now, busy) = (self.now.mono_us, self.busy);
+        let (now, busy, limits) = (self.now.mono_us, self.busy, self.limits);
         let Some(fetch) = &mut self.snapshot else {
             return;
         };
@@ -159,8 +157,8 @@ impl<S: Store, T> Replica<S, T> {
                 slots: fetch.slots.clone(),
                 after: fetch.after.clone(),
                 bytes: match busy || fetch.busy {
-                    true => BUSY_CHUNK_BYTES,
-                    false => CHUNK_BYTES,
+                    true => limits.busy_chunk_bytes,
+                    false => limits.chunk_bytes,
                 },
             },
         );
@@ -230,6 +228,7 @@ impl<S: Store, T> Replica<S, T> {
         if !knows || !self.is_filled(pull.cohort) || !pull.slots.is_within(&tie.part) {
             return Ok(());
         }
+        self.index.pinned_us = Some(self.now.mono_us);
         let reports = self.reports().into_iter();
         let finished = self.finished.iter();
         let mut chunk = SnapshotChunk {
@@ -251,7 +250,7 @@ impl<S: Store, T> Replica<S, T> {
             let asked = forgotten.filter(|(slot, _)| pull.slots.contains(*slot));
             chunk.forgotten = asked.collect();
         }
-        let most = pull.bytes.clamp(1, CHUNK_BYTES) as usize;
+        let most = pull.bytes.clamp(1, self.limits.chunk_bytes) as usize;
         let (mut bytes, mut found) = (0, Vec::new());
         for (from, to) in ranges(&pull.slots, &just_after(&pull.after)) {
             self.store.scan(&from, &to, &mut |key, value| {
@@ -264,6 +263,10 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         if bytes >= most {
+            met(match pull.bytes < self.limits.chunk_bytes {
+                true => Bound::BusyChunk,
+                false => Bound::Chunk,
+            });
             chunk.upto = found.last().map(|(key, _)| key.clone());
         }
         for (key, value) in found {
@@ -382,7 +385,10 @@ impl<S: Store, T> Replica<S, T> {
             }
             let place = (cohort, member);
             let finished = Arc::make_mut(&mut self.finished);
-            finished.entry(place).or_default().join(&theirs);
+            finished
+                .entry(place)
+                .or_default()
+                .join(&theirs, self.limits.finished);
             let value = record::encode(&finished[&place]);
             let key = record::finished_key(cohort, member);
             self.staged.records.put(key, value);
@@ -406,6 +412,7 @@ impl<S: Store, T> Replica<S, T> {
             log.pull = None;
             log.dirty = true;
         }
+        self.stalled.any_may_go();
         self.adopted(cohort);
         Ok(())
     }

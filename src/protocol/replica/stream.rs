@@ -6,6 +6,7 @@
 //! back than the memory of recent writes reaches pulls the rest (pull.rs) and is streamed to again.
 
 use super::super::ids::{Dot, LogId, MemberId};
+use super::super::limits::{Bound, met};
 use super::super::message::{Ack, Append, Message};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
@@ -13,12 +14,6 @@ use super::super::version::Version;
 use super::Replica;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes of one message, at most, but for a single larger write.
-const CHUNK_BYTES: usize = 512 * 1024;
-/// Bytes sent to a peer and not acknowledged, at most, but for a single larger write.
-const WINDOW_BYTES: usize = 8 << 20;
-/// Bytes of recent writes that are kept for streaming.
-const TAIL_BYTES: usize = 32 << 20;
 /// Without progress for this long, what is unacknowledged is sent again, in microseconds.
 const RESEND_US: u64 = 300_000;
 /// Going back at a peer's word happens at most this often, in microseconds.
@@ -55,16 +50,17 @@ impl Tail {
     }
 
     /// Forgets what all have, and the oldest beyond the bound.
-    fn trim(&mut self, acked_by_all: u64) {
-        while self
+    fn trim(&mut self, acked_by_all: u64, most: usize) {
+        let bytes = &mut self.bytes;
+        while let Some(gone) = self
             .versions
-            .front()
-            .is_some_and(|v| v.dot.seq <= acked_by_all || self.bytes > TAIL_BYTES)
+            .pop_front_if(|v| v.dot.seq <= acked_by_all || *bytes > most)
         {
-            if let Some(gone) = self.versions.pop_front() {
-                self.bytes -= gone.size();
-                self.before = gone.dot.seq;
+            if gone.dot.seq > acked_by_all {
+                met(Bound::Tail);
             }
+            *bytes -= gone.size();
+            self.before = gone.dot.seq;
         }
     }
 
@@ -87,7 +83,8 @@ impl<S: Store, T> Replica<S, T> {
         }
         let acked = readers.iter().filter_map(|m| self.peers.get(m));
         let acked = acked.map(|p| p.stream.acked).min();
-        self.tail.trim(acked.unwrap_or(u64::MAX));
+        self.tail
+            .trim(acked.unwrap_or(u64::MAX), self.limits.tail_bytes);
     }
 
     /// Sends what is not durable here yet to peers with nothing on its way to them: they store it meanwhile. To the
@@ -111,7 +108,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Sends writes up to a seq.
     fn pump(&mut self, to: MemberId, upto: u64) {
-        let now = self.now;
+        let (now, limits) = (self.now, self.limits);
         let Some(own) = self.logs.get(&self.log).copied() else {
             return;
         };
@@ -124,16 +121,19 @@ impl<S: Store, T> Replica<S, T> {
             stream.go_back(stream.acked, now.mono_us);
         }
         let mut messages = Vec::new();
-        while stream.sent < upto
-            && (stream.inflight_bytes < WINDOW_BYTES || stream.sent == stream.acked)
-        {
+        while stream.sent < upto {
+            if stream.inflight_bytes >= limits.window_bytes && stream.sent > stream.acked {
+                met(Bound::Window);
+                break;
+            }
             let Some(tail) = self.tail.after(stream.sent) else {
                 break;
             };
             let mut versions = Vec::new();
             let mut bytes = 0;
             for version in tail.take_while(|v| v.dot.seq <= upto) {
-                if bytes > 0 && bytes + version.size() > CHUNK_BYTES {
+                if bytes > 0 && bytes + version.size() > limits.append_bytes {
+                    met(Bound::Append);
                     break;
                 }
                 bytes += version.size();

@@ -10,6 +10,7 @@
 //! long as the tombstone is there.
 
 use super::super::clock::Timestamp;
+use super::super::limits::{Bound, met};
 use super::super::record;
 use super::super::slots::Slot;
 use super::super::store::{Store, StoreError};
@@ -17,12 +18,12 @@ use super::super::teeth::{Rule, broken};
 use super::Replica;
 use super::apply::tombstone_stamp;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
-/// How far a promise stays behind the clock, in milliseconds: a write may be that long under way
-/// from the node that stamped it.
-const LAG_MS: u64 = 2_000;
-/// Tombstones looked at in one tick.
-const PER_TICK: usize = 1_000;
+/// A promise goes up to what the clock was this long ago, in microseconds: a write may be that long under way from the
+/// node that stamped it. What the clock was, not so much less than it is: one that is ahead of the wall clock moves by
+/// events alone until that has caught up, and tombstones are not to wait for that.
+const LAG_US: u64 = 2_000_000;
 
 /// Promises to take no write with an old timestamp.
 pub(super) struct Promises {
@@ -30,6 +31,9 @@ pub(super) struct Promises {
     /// No promise goes beyond what the disk holds, so that the next incarnation keeps it.
     durable: Timestamp,
     staged: Option<Timestamp>,
+    /// What the clock was, at times in microseconds, and the first of them that is old enough.
+    seen: VecDeque<(u64, Timestamp)>,
+    old: Timestamp,
     cursor: Bytes,
 }
 
@@ -39,8 +43,20 @@ impl Promises {
             given: kept,
             durable: kept,
             staged: None,
+            seen: VecDeque::new(),
+            old: Timestamp::default(),
             cursor: Bytes::from_static(b"t"),
         }
+    }
+
+    /// What the clock was when the time for a write to arrive began that ends now.
+    fn lagging(&mut self, now_us: u64, clock: Timestamp) -> Timestamp {
+        self.seen.push_back((now_us, clock));
+        let old = |(at, _): &mut (u64, Timestamp)| *at + LAG_US <= now_us;
+        while let Some((_, clock)) = self.seen.pop_front_if(old) {
+            self.old = clock;
+        }
+        self.old
     }
 
     /// No write up to this timestamp is taken any more.
@@ -72,9 +88,9 @@ impl Promises {
 impl<S: Store, T> Replica<S, T> {
     /// Moves the promise on while there is something to collect.
     pub(super) fn renew_promise(&mut self) {
+        let now = self.clock.observe_wall(self.now);
+        let want = self.promises.lagging(self.now.mono_us, now);
         if self.counts.tombstones > 0 {
-            let now = self.clock.observe_wall(self.now.wall_ms);
-            let want = now.minus_ms(LAG_MS);
             if want > self.promises.durable {
                 self.promises.staged = Some(now);
                 let value = record::encode(&now);
@@ -91,6 +107,8 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Takes no write any more that is older than what others count on; this start and later ones.
     pub(super) fn keep_promise(&mut self, upto: Timestamp) {
+        // Whose stamp is refused for the promise is told this clock.
+        self.clock.observe(upto);
         if upto > self.promises.given {
             self.promises.given = upto;
             self.promises.staged = Some(upto);
@@ -146,15 +164,17 @@ impl<S: Store, T> Replica<S, T> {
         if self.promises.cursor >= end {
             self.promises.cursor = Bytes::from_static(b"t");
         }
+        let most = self.limits.tombstones;
         self.store
             .scan(&self.promises.cursor.clone(), &end, &mut |key, _| {
                 due.push(key);
-                due.len() < PER_TICK
+                due.len() < most
             })?;
         // Those that could not go yet are looked at again on the next round.
-        self.promises.cursor = if due.len() < PER_TICK {
+        self.promises.cursor = if due.len() < most {
             Bytes::from_static(b"t")
         } else {
+            met(Bound::Tombstones);
             due.last().cloned().unwrap_or_default()
         };
         for store_key in due {

@@ -1,0 +1,151 @@
+//! The index of dots that somebody may lack: for each log the keys that its writes are of, in runs.
+//!
+//! What is stable leaves it. While a replica stays away nothing is stable, so the index has a bound, beyond which its
+//! oldest part goes all the same: who lacks that fetches a snapshot.
+
+use super::super::ids::LogId;
+use super::super::limits::{Bound, met};
+use super::super::record;
+use super::super::store::{Store, StoreError};
+use super::{Log, Replica};
+use bytes::Bytes;
+
+/// While a snapshot is fetched from here the index is not cut, or who has fetched it could not go on from there. It is
+/// fetched as long as this time has not passed since the last part, in microseconds.
+const PINNED_US: u64 = 2_000_000;
+
+/// What is known of the index beside what is on the disk.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Runs that were made since the last round of pruning.
+    made: usize,
+    /// The log that was pruned first in the last round.
+    turn: LogId,
+    /// When a part of a snapshot was last asked for.
+    pub(super) pinned_us: Option<u64>,
+}
+
+impl Log {
+    /// The index up to here is of no use.
+    pub(super) fn prunable(&self) -> u64 {
+        self.stable.max(self.indexed_from)
+    }
+
+    /// How many dots the index reaches back.
+    pub(super) fn indexed(&self) -> u64 {
+        self.applied.saturating_sub(self.prunable())
+    }
+}
+
+impl<S: Store, T> Replica<S, T> {
+    /// Dots that the index holds, as far as is known.
+    pub(super) fn indexed(&self) -> u64 {
+        if self.is_alone() {
+            return 0;
+        }
+        let logs = self.logs.values();
+        logs.map(|l| l.applied.saturating_sub(l.pruned)).sum()
+    }
+
+    /// Hands the run of a log that is being gathered to the next batch.
+    pub(super) fn close_run(&mut self, log: LogId) {
+        if let Some(run) = self.staged.index.remove(&log) {
+            let last = run.first + run.keys.len() as u64 - 1;
+            let value = record::encode(&run);
+            self.staged.records.put(record::index_key(log, last), value);
+            self.index.made += 1;
+        }
+    }
+
+    /// Cuts the index where it has grown too long, and drops of it what is of no use.
+    pub(super) fn tend_index(&mut self) -> Result<(), StoreError> {
+        // Who is alone has none.
+        if self.is_alone() {
+            return Ok(());
+        }
+        self.cut_index();
+        self.prune_index()
+    }
+
+    /// Keeps the index within its bound: the newest half of it, where it has grown beyond. Each log keeps the same
+    /// number of dots, or all that it has.
+    fn cut_index(&mut self) {
+        let (now, most) = (self.now.mono_us, self.limits.index_dots);
+        let pinned = self.index.pinned_us;
+        let is_pinned = pinned.is_some_and(|at| now.saturating_sub(at) < PINNED_US);
+        if self.logs.values().map(Log::indexed).sum::<u64>() <= most || is_pinned {
+            return;
+        }
+        met(Bound::Index);
+        let mut lengths: Vec<u64> = self.logs.values().map(Log::indexed).collect();
+        lengths.sort_unstable();
+        let (mut left, mut share) = (most / 2, 0);
+        for (i, length) in lengths.iter().enumerate() {
+            share = left / (lengths.len() - i) as u64;
+            if *length > share {
+                break;
+            }
+            left -= length;
+        }
+        for log in self.logs.values_mut().filter(|log| log.indexed() > share) {
+            log.indexed_from = log.applied - share;
+            log.dirty = true;
+        }
+    }
+
+    /// Drops runs that are of no use. The work of one round is bounded, but more is dropped than was made since the last
+    /// one, and each log has its share.
+    fn prune_index(&mut self) -> Result<(), StoreError> {
+        let mut left = self.limits.prune_runs + 2 * std::mem::take(&mut self.index.made);
+        let logs = self.logs.iter();
+        let mut due: Vec<(LogId, u64, u64)> = logs
+            .filter(|(_, l)| l.pruned < l.prunable())
+            .map(|(id, l)| (*id, l.pruned, l.prunable()))
+            .collect();
+        // Another one is the first in each round: where there are more logs than runs to drop, some have no share.
+        let turn = self.index.turn;
+        let next = due.partition_point(|(id, _, _)| *id <= turn);
+        due.rotate_left(next);
+        self.index.turn = due.first().map_or(turn, |(id, _, _)| *id);
+        let logs = due.len();
+        for (i, (id, from, to)) in due.into_iter().enumerate() {
+            let share = left.div_ceil(logs - i);
+            if share == 0 {
+                break;
+            }
+            let (mut dropped, mut more) = (Vec::new(), false);
+            self.store.scan(
+                &record::index_key(id, from),
+                &record::index_key(id, to + 1),
+                &mut |key, _| {
+                    more = dropped.len() == share;
+                    if !more {
+                        dropped.push(key);
+                    }
+                    !more
+                },
+            )?;
+            if more {
+                met(Bound::Prune);
+            }
+            left -= dropped.len();
+            let last = dropped.last().map_or(from, last_of);
+            for key in dropped {
+                self.staged.records.delete(key);
+            }
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.pruned = if more { last } else { to };
+                log.indexed_from = log.indexed_from.max(log.pruned);
+                log.dirty = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last seq of a run, from its store key.
+fn last_of(key: &Bytes) -> u64 {
+    key.get(11..19)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
+}
