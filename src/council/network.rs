@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Entry, LogId, Types};
+use super::types::{Answer, Entry, LeaderId, LogId, Types};
 use crate::protocol::ids::MemberId;
 
 /// Room for what is said beside proposals and data.
@@ -60,8 +60,8 @@ pub enum Reply {
 /// What a voter has promised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
-    /// It goes by no leader of an earlier term.
-    pub term: u64,
+    /// It goes by no earlier leader.
+    pub leader: LeaderId,
     /// The voters, as far as it knows: two sets while a change of them is half done.
     pub voters: Vec<BTreeSet<u64>>,
 }

@@ -8,7 +8,7 @@ use openraft::raft::AppendEntriesResponse;
 use super::machine::Machine;
 use super::network::{self, Reply, Request};
 use super::transport::{Rpc, RpcReply, Transport};
-use super::types::{LogId, Vote};
+use super::types::{LeaderId, LogId, Vote};
 use super::{Council, comeback, config, propose};
 
 impl<M: Machine, T: Transport> Council<M, T> {
@@ -40,12 +40,12 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
             Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
             Request::Append(rpc) => {
-                let (term, decided) = (rpc.vote.leader_id.term, rpc.leader_commit);
+                let (leader, decided) = (rpc.vote.leader_id, rpc.leader_commit);
                 let last = rpc.entries.last().map(|entry| entry.log_id);
                 let last = last.or(rpc.prev_log_id);
                 match raft.append_entries(rpc).await {
                     Ok(reply) => {
-                        self.may_vote(term, decided).await;
+                        self.may_vote(leader, decided).await;
                         self.confirm(reply, last).await
                     }
                     Err(error) => failed(&error),
@@ -95,7 +95,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
 
     async fn may_follow(&self, leader: Vote) -> bool {
         let inner = &self.inner;
-        if inner.standing.follows(leader.leader_id.term) {
+        if inner.standing.follows(&leader.leader_id) {
             return true;
         }
         let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
@@ -117,9 +117,9 @@ impl<M: Machine, T: Transport> Council<M, T> {
     }
 
     /// Gains the right to vote, if there is nothing left that this node could lack. What a leader knows to be decided is all
-    /// that ever was only when an entry of its own term is.
-    async fn may_vote(&self, term: u64, decided: Option<LogId>) {
-        let all = decided.filter(|id| id.leader_id.term == term);
+    /// that ever was only when an entry of its own is.
+    async fn may_vote(&self, leader: LeaderId, decided: Option<LogId>) {
+        let all = decided.filter(|id| id.leader_id == leader);
         let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
         if self.inner.standing.waited()
             && all.is_some_and(level)

@@ -5,7 +5,7 @@
 //! help, the two would be a majority for entries that contradict decided ones. So a node with a new directory
 //!
 //! 1. follows no leader until so many of the other voters have promised nothing later that no later leader can have been
-//!    elected, with this node's former vote or without ([`is_enough`]); from then on it goes by terms as every node does;
+//!    elected, with this node's former vote or without ([`is_enough`]); from then on it goes by votes as every node does;
 //! 2. grants no vote until it has, from such a leader, everything that was decided before it came back. Only a candidate
 //!    without whom there is no majority may have it before: of two voters, the other one.
 //!
@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::CouncilDisk;
+use super::types::LeaderId;
 use crate::protocol::store::{Batch, StoreError};
 
 /// Longer than an election takes, and than a message of the node's former life is on its way: an election in which it may
 /// have voted before is over, and what it confirmed is counted.
 const ABSTAIN: Duration = Duration::from_secs(3);
 const KEY: &[u8] = b"e";
-/// No term: no leader is followed.
+/// No rank: no leader is followed.
 const NONE: u64 = u64::MAX;
 
 /// This node's right to vote.
@@ -31,7 +32,7 @@ pub struct Standing {
     disk: Arc<CouncilDisk>,
     opened: Instant,
     votes: AtomicBool,
-    /// Leaders of this term and of later ones are followed.
+    /// Leaders of this rank and of later ones are followed.
     from: AtomicU64,
 }
 
@@ -54,14 +55,14 @@ impl Standing {
         self.votes.load(Ordering::Relaxed)
     }
 
-    /// Whether a leader of this term may be followed.
-    pub fn follows(&self, term: u64) -> bool {
-        term >= self.from.load(Ordering::Acquire)
+    /// Whether a leader may be followed.
+    pub fn follows(&self, leader: &LeaderId) -> bool {
+        rank(leader) >= self.from.load(Ordering::Acquire)
     }
 
-    /// Enough others have promised nothing later than `term`.
-    pub fn follow_from(&self, term: u64) {
-        self.from.fetch_min(term, Ordering::AcqRel);
+    /// Enough others have promised nothing later than `leader`.
+    pub fn follow_from(&self, leader: &LeaderId) {
+        self.from.fetch_min(rank(leader), Ordering::AcqRel);
     }
 
     /// Whether it could gain the right, once it is level.
@@ -81,9 +82,14 @@ impl Standing {
         batch.put(KEY, &b"1"[..]);
         self.disk.write(batch).await?;
         self.votes.store(true, Ordering::Relaxed);
-        self.follow_from(0);
+        self.from.store(0, Ordering::Release);
         Ok(())
     }
+}
+
+/// Leaders in their order, as numbers: by term, and in one term by node.
+fn rank(leader: &LeaderId) -> u64 {
+    leader.term << u16::BITS | leader.node_id
 }
 
 /// Whether every majority of the voters, one that this node was part of in its former life included, has one among those
