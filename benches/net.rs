@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use causeway::{
-    net::{Config, Handler, Identity, Limits, Net, Peer, PeerState},
+    net::{Belongs, Config, Handler, Identity, Limits, Net, Peer, PeerState},
     protocol::ids::MemberId,
 };
 use std::{
@@ -72,6 +72,7 @@ async fn node(member: u16) -> Node {
         identity: Identity {
             member: MemberId(member),
             incarnation: 1,
+            cluster: Belongs::default(),
             fingerprint: [0; 32],
             versions: (1, 1),
             secret: None,

@@ -23,6 +23,8 @@ mod faults;
 mod grow;
 #[path = "cluster/history.rs"]
 mod history;
+#[path = "cluster/identity.rs"]
+mod identity;
 #[path = "cluster/keys.rs"]
 mod keys;
 #[path = "cluster/keys_history.rs"]

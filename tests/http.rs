@@ -11,6 +11,7 @@ use causeway::http::{self, ErrorReply, GetReply, WriteReply};
 use causeway::node::Node;
 use causeway::node::status::Status;
 use causeway::protocol::clock::Timestamp;
+use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::context::{Codec, Context};
 use causeway::protocol::ids::{LogId, MemberId};
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -42,7 +43,21 @@ struct Fixture {
 impl Fixture {
     /// A node alone, which holds every key.
     async fn start() -> Self {
-        Self::of(&[NODE], &[]).await
+        let this = Self::of(&[NODE], &[]).await;
+        this.serves().await;
+        this
+    }
+
+    /// Waits until the node serves.
+    async fn serves(&self) {
+        let began = Instant::now();
+        while self.get("/ready").await.status() != 200 {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "it does not serve"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// A node of two with K = 2, the other of which never comes up.
@@ -248,7 +263,7 @@ async fn a_payload_that_cannot_be_read_is_not_answered_with_another() {
     let cut = &good[..good.len() - 4];
     let cases = [
         ("?key=k&causal_payload=!", "characters that no payload has"),
-        (&format!("?key=k&causal_payload={cut}"), "cut short"),
+        (&format!("?key=k&causal_payload={cut}"), "was changed"),
         ("?key=k&causal_payload=AAAAAAAA", "version"),
         ("?key=k&causal_payload=%ff", "not UTF-8"),
         ("?key=k&causal_payload=&causal_payload=", "given twice"),
@@ -263,7 +278,7 @@ async fn a_payload_that_cannot_be_read_is_not_answered_with_another() {
         assert_eq!(reply.causal_payload, None, "{query}");
     }
     // One that can be read comes back with every complaint about another field.
-    let codec = Codec::new(None);
+    let codec = node.node.codec();
     let seen = codec.decode(&good).unwrap();
     let body = json!({"key": "", "value": 1, "causal_payload": good}).to_string();
     for response in [
@@ -441,24 +456,64 @@ impl Fixture {
 #[actix_web::test]
 async fn a_payload_that_cannot_be_true_is_refused_and_comes_back() {
     let node = Fixture::start().await;
-    let codec = Codec::new(None);
+    let codec = node.node.codec();
     let mut ahead = Context::default();
     ahead.clock = Timestamp::from_ms(node.node.status().clock_ms + 60_000);
-    for (context, why) in [(ahead, "clock is"), (seen(7, 1, 1), "does not have")] {
-        for response in node.every_way(&codec.encode(&context)).await {
-            let reply = error(response, 400).await;
-            assert!(reply.error.contains(why), "{}", reply.error);
-            let back = codec.decode(&reply.causal_payload.unwrap()).unwrap();
-            assert!(back.covers(&context) && reply.partition_id == Some(0));
-        }
+    for response in node.every_way(&codec.encode(&ahead)).await {
+        let reply = error(response, 400).await;
+        assert!(reply.error.contains("clock is"), "{}", reply.error);
+        let back = codec.decode(&reply.causal_payload.unwrap()).unwrap();
+        assert!(back.covers(&ahead) && reply.partition_id == Some(0));
     }
     assert_eq!(node.node.status().keys, 0);
 }
 
 #[actix_web::test]
+async fn a_payload_of_another_cluster_is_refused_everywhere_and_never_answered() {
+    let node = Fixture::start().await;
+    let other = Cluster {
+        id: ClusterId([7; 16]),
+        key: PayloadKey([7; 32]),
+        former: None,
+    };
+    let mut late = seen(0, node.node.status().incarnation, 1);
+    late.view = 131_071;
+    let payloads = [
+        // Of another cluster, of a member that this one never had, with and without a secret, and made by hand.
+        Codec::new(&other, None).encode(&late),
+        Codec::new(&other, Some(b"s")).encode(&late),
+        node.node.codec().encode(&seen(7, 1, 1)),
+        "IAAA__8Hqfi2BQ".to_owned(),
+    ];
+    for payload in payloads {
+        let mut responses = Vec::from(node.every_way(&payload).await);
+        let explained = format!("/kvs/explain?causal_payload={payload}");
+        responses.push(node.get(&explained).await);
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let request = node.request(method, "/keys/k");
+            let request = request.header("causal-payload", &payload);
+            let body = json!({"type": "APPEND", "value": "x"}).to_string();
+            responses.push(request.body(body).send().await.unwrap());
+        }
+        // To explain one says nothing about who the members are.
+        let known = node.node.codec().decode(&payload).is_ok();
+        for (i, response) in responses.into_iter().enumerate() {
+            if known && i == 3 {
+                continue;
+            }
+            let reply = error(response, 400).await;
+            assert_eq!(reply.code.as_deref(), Some("foreign_payload"), "{i}");
+            assert_eq!(reply.causal_payload, None);
+        }
+    }
+    assert_eq!(node.node.status().keys, 0);
+    error(node.get("/kvs?key=k").await, 404).await;
+}
+
+#[actix_web::test]
 async fn a_read_of_what_is_missing_names_it_and_an_eventual_one_is_stale() {
     let node = Fixture::start().await;
-    let codec = Codec::new(None);
+    let codec = node.node.codec();
     let later = seen(0, node.node.status().incarnation, 9);
     let path = format!("/kvs?key=k&causal_payload={}", codec.encode(&later));
     let eventual = format!("{path}&consistency=eventual");
@@ -487,15 +542,24 @@ async fn a_node_that_recovers_says_so_and_serves_nothing_but_eventual_reads() {
     assert_eq!(node.get("/health").await.status(), 200);
     let why = error(node.get("/ready").await, 503).await.error;
     assert!(why.contains(&OTHER.to_string()), "{why}");
-    for response in node.every_way("").await {
-        let reply = error(response, 503).await;
-        assert!(reply.error.contains("recovering"), "{}", reply.error);
-        assert!(reply.causal_payload.is_some() && reply.partition_id == Some(0));
+    // A payload may be of the cluster that is not known yet.
+    for payload in ["", "MAAA__8Hqfi2BQ"] {
+        for response in node.every_way(payload).await {
+            assert!(response.headers().contains_key("retry-after"));
+            let reply = error(response, 503).await;
+            assert!(
+                reply.error.contains("1 of 2 nodes of VIEW"),
+                "{}",
+                reply.error
+            );
+            assert!(reply.error.contains(&OTHER.to_string()), "{}", reply.error);
+            assert!(reply.causal_payload.is_none() && reply.code.is_none());
+        }
     }
     let eventual = node.get("/kvs?key=k&consistency=eventual").await;
-    assert!(error(eventual, 404).await.stale);
+    error(eventual, 503).await;
     let status: Status = node.get("/status").await.json().await.unwrap();
-    assert_eq!(status.state, "recovering");
+    assert_eq!(status.state, "forming");
     assert!(
         status
             .reason
@@ -591,7 +655,7 @@ async fn a_payload_can_be_explained() {
     node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
     let incarnation = node.node.status().incarnation;
     for (seq, state) in [(1, "stable"), (2, "missing")] {
-        let payload = Codec::new(None).encode(&seen(0, incarnation, seq));
+        let payload = node.node.codec().encode(&seen(0, incarnation, seq));
         let path = format!("/kvs/explain?causal_payload={payload}");
         let reply: Value = node.get(&path).await.json().await.unwrap();
         let entry = &reply["entries"][0];

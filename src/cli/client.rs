@@ -82,6 +82,11 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
+    /// Whether nothing was done because the cluster has not made the payload that it was asked with.
+    pub fn is_foreign(&self) -> bool {
+        self.status == 400 && self.text("code") == Some("foreign_payload")
+    }
+
     /// The reply's error in words.
     pub fn error(&self) -> String {
         if self.status == 403 {

@@ -204,16 +204,19 @@ async fn in_session(
     if matches!(key, "." | "..") {
         return Err(Failure::usage(format!("no URL can name the key {key}")));
     }
-    let seen = common.session.open()?;
-    let payload = header_value(seen.payload())?;
+    let mut seen = common.session.open()?;
     let path = format!("/keys/{}", utf8_percent_encode(key, NON_ALPHANUMERIC));
     let mut attempt = 1;
     let answer = loop {
         let mut request = make(&node, &path);
+        let payload = header_value(seen.payload())?;
         if !payload.is_empty() {
             request = request.header(CAUSAL_PAYLOAD, &payload);
         }
         let result = node.exchange(request).await;
+        if result.as_ref().is_ok_and(is_foreign) && seen.turn() {
+            continue;
+        }
         let again = match &result {
             Ok(answer) => answer.status == 503,
             Err(failure) => failure.code == Code::Unreachable,
@@ -230,8 +233,15 @@ async fn in_session(
     match answer.status {
         200..300 => Ok(answer),
         404 => Err(Failure::new(Code::NotFound, format!("no such key: {key}"))),
-        _ => Err(Failure::not_done(seen.explain(said(&answer)))),
+        _ => Err(Failure::not_done(said(&answer))),
     }
+}
+
+/// Whether nothing was done because the cluster has not made the payload.
+fn is_foreign(answer: &Answer) -> bool {
+    let body = serde_json::from_str(&answer.text);
+    let status = answer.status;
+    body.is_ok_and(|body| Reply { status, body }.is_foreign())
 }
 
 /// What is wrong, in the node's words: plain text, or JSON from a node that is no member or refuses the token.

@@ -119,11 +119,16 @@ pub async fn get(args: Get) -> Outcome {
 async fn in_session(
     common: &Common,
     key: &str,
-    make: impl FnOnce(&Node, &str) -> reqwest::RequestBuilder,
+    make: impl Fn(&Node, &str) -> reqwest::RequestBuilder,
 ) -> Result<Reply, Failure> {
     let node = common.node.connect(PATIENCE)?;
-    let seen = common.session.open()?;
-    let reply = node.send(make(&node, seen.payload())).await?;
+    let mut seen = common.session.open()?;
+    let reply = loop {
+        let reply = node.send(make(&node, seen.payload())).await?;
+        if !reply.is_foreign() || !seen.turn() {
+            break reply;
+        }
+    };
     if let Some(new) = reply.text("causal_payload") {
         seen.keep(new)?;
     }
@@ -136,7 +141,7 @@ async fn in_session(
     if reply.status == 404 {
         return Err(Failure::new(Code::NotFound, format!("no such key: {key}")));
     }
-    Err(Failure::not_done(seen.explain(reply.error())))
+    Err(Failure::not_done(reply.error()))
 }
 
 fn tell_write(common: &Common, reply: &Reply, done: &str) -> Outcome {

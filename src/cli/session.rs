@@ -4,8 +4,12 @@
 //! command that is started from one terminal, in a sub-shell, a pipe or a script, has the same POSIX
 //! session id. So by default the file carries that id, and two terminals do not wait for
 //! each other. Programs that detach every command from the terminal name a file of their own.
+//!
+//! A context is worth something to one cluster only, and each cluster tells its own: a node refuses every other, and
+//! does nothing then. So the file has a line for each of the clusters that were used, the last one first, and a
+//! command that is refused goes on with the next one.
 
-use super::failure::Failure;
+use super::failure::{Failure, note};
 use crate::protocol::context::decode_unverified;
 use std::env;
 use std::fs::{self, File, TryLockError};
@@ -16,6 +20,8 @@ use std::time::{Duration, Instant};
 /// Longer than a command takes, so that only a suspended one makes another give up.
 const LOCK_WAIT: Duration = Duration::from_secs(15);
 const LOCK_POLL: Duration = Duration::from_millis(20);
+/// Clusters whose payloads a session keeps; those that were not used for the longest time go first.
+const CLUSTERS: usize = 8;
 
 /// Which context a command goes by: shared by all commands that read or write keys.
 #[derive(clap::Args)]
@@ -48,39 +54,38 @@ impl SessionArgs {
 impl Seen {
     pub fn payload(&self) -> &str {
         match self {
-            Self::Session(session) => &session.payload,
+            Self::Session(session) => session.payload(),
             Self::Given(payload) => payload,
+        }
+    }
+
+    /// Goes on with the session's context for another cluster, for the one that was asked has not made this one. The last
+    /// one is empty. Whether there is one left.
+    pub fn turn(&mut self) -> bool {
+        match self {
+            Self::Session(session) => session.turn(),
+            Self::Given(_) => false,
         }
     }
 
     /// Keeps what a reply adds to the session.
     pub fn keep(&self, new: &str) -> Result<(), Failure> {
         match self {
-            Self::Session(session) if new != session.payload => session.save(new),
+            Self::Session(session) if new != session.payload() || session.at > 0 => {
+                session.save(new)
+            }
             Self::Session(_) | Self::Given(_) => Ok(()),
         }
-    }
-
-    /// Says of a complaint about the payload whose it is.
-    pub fn explain(&self, mut complaint: String) -> String {
-        if let Self::Session(session) = self
-            && !session.payload.is_empty()
-            && complaint.contains("causal_payload")
-        {
-            complaint += &format!(
-                "; the payload is this session's: if it comes from another cluster, delete {} to start a new one",
-                session.path().display()
-            );
-        }
-        complaint
     }
 }
 
 /// An open session, to the exclusion of other commands until dropped.
 pub struct Session {
     path: PathBuf,
-    /// What the session has seen; empty for a new one.
-    pub payload: String,
+    /// What the session has seen, for each cluster.
+    payloads: Vec<String>,
+    /// The one that is used.
+    at: usize,
     _lock: File,
 }
 
@@ -96,22 +101,44 @@ impl Session {
         }
         // A file beside it: the session's own is replaced as a whole, and a lock on it with it.
         let lock = lock(&beside(&path, ".lock"))?;
-        let payload = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().to_owned(),
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
             Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
             Err(e) => return Err(cannot("read", &path, &e)),
         };
-        decode_unverified(&payload).map_err(|e| {
-            Failure::usage(format!(
-                "the session file {} holds no causal_payload ({e}): delete it to start a new session",
-                path.display()
-            ))
-        })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let payloads: Vec<String> = lines.map(str::to_owned).collect();
+        for payload in &payloads {
+            decode_unverified(payload).map_err(|e| {
+                Failure::usage(format!(
+                    "the session file {} holds no causal_payload ({e}): delete it to start a new session",
+                    path.display()
+                ))
+            })?;
+        }
         Ok(Self {
             path,
-            payload,
+            payloads,
+            at: 0,
             _lock: lock,
         })
+    }
+
+    /// What the session has seen; empty for a new one.
+    pub fn payload(&self) -> &str {
+        self.payloads.get(self.at).map_or("", String::as_str)
+    }
+
+    fn turn(&mut self) -> bool {
+        let left = self.at < self.payloads.len();
+        self.at += usize::from(left);
+        if left && self.at == self.payloads.len() {
+            note(
+                "the cluster of this node made none of the session's payloads: a new session begins there. What was \
+                 seen before belongs to another cluster, or to one that exists no more",
+            );
+        }
+        left
     }
 
     /// Keeps what the session has seen now. The file is never seen half written.
@@ -120,15 +147,16 @@ impl Session {
         let write = || {
             let mut file = File::create(&new)?;
             writeln!(file, "{payload}")?;
+            let others = self.payloads.iter().enumerate();
+            let others = others.filter(|(i, _)| *i != self.at).take(CLUSTERS - 1);
+            for (_, other) in others {
+                writeln!(file, "{other}")?;
+            }
             // Before the rename: an empty file would be a session that has forgotten everything.
             file.sync_data()?;
             fs::rename(&new, &self.path)
         };
         write().map_err(|e| cannot("write", &self.path, &e))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -187,20 +215,61 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::failure::Code;
+    use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
     use crate::protocol::context::{Codec, Context};
+
+    fn cluster() -> Cluster {
+        Cluster {
+            id: ClusterId([1; 16]),
+            key: PayloadKey([1; 32]),
+            former: None,
+        }
+    }
 
     #[test]
     fn a_session_remembers_and_is_held_by_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/session");
-        let payload = Codec::new(None).encode(&Context::default());
+        let payload = Codec::new(&cluster(), None).encode(&Context::default());
         let session = Session::open(Some(&path)).unwrap();
-        assert_eq!(session.payload, "");
+        assert_eq!(session.payload(), "");
         session.save(&payload).unwrap();
         let other = File::open(beside(&path, ".lock")).unwrap();
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(session);
-        assert_eq!(Session::open(Some(&path)).unwrap().payload, payload);
+        assert_eq!(Session::open(Some(&path)).unwrap().payload(), payload);
+    }
+
+    #[test]
+    fn a_session_keeps_what_it_has_seen_of_each_cluster_the_last_one_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("session");
+        let payload = |n: u8| {
+            let cluster = Cluster {
+                id: ClusterId([n; 16]),
+                ..cluster()
+            };
+            Codec::new(&cluster, None).encode(&Context::default())
+        };
+        for n in 1..=10 {
+            let mut session = Session::open(Some(&path)).unwrap();
+            while session.turn() {}
+            assert_eq!(session.payload(), "");
+            session.save(&payload(n)).unwrap();
+        }
+        let mut session = Session::open(Some(&path)).unwrap();
+        let first = session.payload().to_owned();
+        assert!(session.turn());
+        let second = session.payload().to_owned();
+        assert_eq!([first, second], [payload(10), payload(9)]);
+        session.save(&payload(11)).unwrap();
+        drop(session);
+        let session = Session::open(Some(&path)).unwrap();
+        assert_eq!(session.payloads.len(), CLUSTERS);
+        assert_eq!(
+            session.payloads[..3],
+            [payload(11), payload(10), payload(8)]
+        );
     }
 
     #[test]

@@ -119,7 +119,8 @@ pub async fn partition_members(
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
     let id = Fields::form(req.query_string().as_bytes())
-        .understood(node.codec())?
+        .without_session()
+        .understood(&node.codec())?
         .partition_id()?;
     let views = surface.member()?.views();
     let view = &views.view;
@@ -172,8 +173,7 @@ pub async fn explain(
     req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let node = &surface.node;
-    let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
+    let asked = Fields::form(req.query_string().as_bytes()).understood(&*surface.codec()?)?;
     let reply = ExplainReply {
         msg: SUCCESS,
         clock_ms: asked.context.clock.ms(),

@@ -70,12 +70,10 @@ pub async fn get(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    let codec = surface.node.codec();
-    let asked = || -> Result<_, Refused> {
-        let past = past(req.headers(), &member, codec)?;
-        Ok((key(req)?, freshness(req.query_string())?, past))
-    };
-    let (key, freshness, seen) = match asked() {
+    let codec = surface.codec()?;
+    let seen = past(req.headers(), &member, &codec)?;
+    let asked = || -> Result<_, Refused> { Ok((key(req)?, freshness(req.query_string())?)) };
+    let (key, freshness) = match asked() {
         Ok(asked) => asked,
         Err(refused) => return Ok(bad(&refused)),
     };
@@ -88,7 +86,7 @@ pub async fn get(
         ),
         Err(error) => (failed(&error), None),
     };
-    Ok(with_past(reply, seen, past, codec))
+    Ok(with_past(reply, seen, past, &codec))
 }
 
 /// Change a list.
@@ -127,9 +125,10 @@ pub async fn post(
     let member = surface.member()?;
     // Whatever the header says: what is not JSON is refused for that.
     let body = request::body(req.headers(), Kind::Json, body, MAX_BODY).await?;
-    let codec = surface.node.codec();
-    match what(&body).and_then(|what| change(req, &member, codec, what)) {
-        Ok(asked) => Ok(changed(&member, asked, codec).await),
+    let codec = surface.codec()?;
+    let seen = past(req.headers(), &member, &codec)?;
+    match what(&body).and_then(|what| change(req, what, seen)) {
+        Ok(asked) => Ok(changed(&member, asked, &codec).await),
         Err(refused) => Ok(bad(&refused)),
     }
 }
@@ -160,9 +159,10 @@ pub async fn delete(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    let codec = surface.node.codec();
-    match change(req, &member, codec, What::Delete) {
-        Ok(asked) => Ok(changed(&member, asked, codec).await),
+    let codec = surface.codec()?;
+    let seen = past(req.headers(), &member, &codec)?;
+    match change(req, What::Delete, seen) {
+        Ok(asked) => Ok(changed(&member, asked, &codec).await),
         Err(refused) => Ok(bad(&refused)),
     }
 }
@@ -214,19 +214,19 @@ async fn changed(member: &Member, change: Change, codec: &Codec) -> HttpResponse
 }
 
 /// What the client says it has seen of `/kvs`.
-fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Refused> {
+fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Problem> {
     let Some(text) = headers.get(CAUSAL_PAYLOAD) else {
         return Ok(None);
     };
     let text = text
         .to_str()
-        .map_err(|_| "Causal-Payload is no causal_payload".to_owned())?;
-    let seen = codec.decode(text).map_err(|why| {
-        format!("the Causal-Payload cannot be used: {why}. Send the last causal_payload you got, unchanged")
-    })?;
+        .map_err(|_| Problem::foreign_payload("it has characters that no payload has"))?;
+    let seen = codec
+        .decode(text)
+        .map_err(|why| Problem::foreign_payload(&why.to_string()))?;
     let seen = member
         .past(seen)
-        .map_err(|failed| format!("the Causal-Payload cannot be used: {}", failed.refusal))?;
+        .map_err(|failed| Problem::refused_past(&failed.refusal))?;
     Ok((!text.is_empty()).then_some(seen))
 }
 
@@ -250,12 +250,7 @@ fn with_past(
     reply
 }
 
-fn change(
-    req: &HttpRequest,
-    member: &Member,
-    codec: &Codec,
-    what: What,
-) -> Result<Change, Refused> {
+fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change, Refused> {
     let once = req
         .headers()
         .get(IDEMPOTENCY_KEY)
@@ -270,7 +265,7 @@ fn change(
         what,
         only: condition(req.headers())?,
         once: once.map(Bytes::copy_from_slice),
-        past: past(req.headers(), member, codec)?.map(|seen| Past {
+        past: seen.map(|seen| Past {
             seen,
             settled: Vec::new(),
         }),

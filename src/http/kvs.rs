@@ -49,7 +49,7 @@ pub async fn get(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let asked = Fields::form(req.query_string().as_bytes()).understood(node.codec())?;
+    let asked = Fields::form(req.query_string().as_bytes()).understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
     let partition = member.partition_of_key(&key);
@@ -58,7 +58,7 @@ pub async fn get(
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
     surface.handles.entries.observe(read.context.len() as f64);
-    reply::read(read, partition, node.codec())
+    reply::read(read, partition, &node.codec())
 }
 
 /// Write a key.
@@ -88,7 +88,7 @@ pub async fn put(
     let node = &surface.node;
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
-    let asked = kind.fields(&body).understood(node.codec())?;
+    let asked = kind.fields(&body).understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
     write(surface, &member, key, Some(value), asked.context).await
@@ -118,14 +118,13 @@ pub async fn delete(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let node = &surface.node;
     let kind = Kind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
     if !body.is_empty() {
         fields = fields.and(kind.fields(&body));
     }
-    let asked = fields.understood(node.codec())?;
+    let asked = fields.understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let key = asked.key()?;
     write(surface, &member, key, None, asked.context).await
@@ -146,7 +145,7 @@ async fn write(
                 .handles
                 .entries
                 .observe(written.context.len() as f64);
-            Ok(reply::written(&written, partition, node.codec()))
+            Ok(reply::written(&written, partition, &node.codec()))
         }
         Ok(Wrote::NothingToDelete(context)) => Err(reply::not_found(context, partition)),
         Err(failed) => Err(Problem::refused(failed, partition)),

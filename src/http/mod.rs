@@ -31,11 +31,12 @@ mod view;
 pub use reply::{ErrorReply, GetReply, WriteReply};
 
 use crate::node::{Absence, Member, Node, Role};
-use crate::protocol::context::Context;
+use crate::protocol::context::{Codec, Context};
 use actix_web::dev::Server;
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use arc_swap::Guard;
 use metrics::{Handles, Metrics};
 use reply::Problem;
 use routes::Route;
@@ -91,9 +92,24 @@ impl Surface {
         }
     }
 
+    /// What writes and reads payloads, once the node knows of its cluster.
+    fn codec(&self) -> Result<Guard<Arc<Codec>>, Problem> {
+        let codec = self.node.codec();
+        if codec.is_born() {
+            return Ok(codec);
+        }
+        // In words that fit what the node is.
+        self.serving()?;
+        // It has heard of it meanwhile.
+        Ok(self.node.codec())
+    }
+
     /// The node as a member of the view in force: only such a one serves clients.
     fn serving(&self) -> Result<Arc<Member>, Problem> {
         let member = self.member()?;
+        if let Some(forming) = member.forming() {
+            return Err(Problem::forming(forming));
+        }
         match member.absence() {
             None => Ok(member),
             Some(Absence::Joining) => Err(Problem::joining(&self.node)),
@@ -204,7 +220,7 @@ fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
         let surface = Rc::clone(&surface);
         async move {
             let began = Instant::now();
-            let response = reply::unknown_path(req.path()).reply(surface.node.codec());
+            let response = reply::unknown_path(req.path()).reply(&surface.node.codec());
             surface
                 .handles
                 .observe(None, req.method(), &response, began);
@@ -248,7 +264,7 @@ impl Resource<'_> {
                     Some(unauthorized) => unauthorized,
                     None => match handler(&surface, &req, body).await {
                         Ok(response) => response,
-                        Err(problem) => problem.reply(surface.node.codec()),
+                        Err(problem) => problem.reply(&surface.node.codec()),
                     },
                 };
                 surface
@@ -269,7 +285,7 @@ impl Resource<'_> {
             async move {
                 let began = Instant::now();
                 let mut response =
-                    reply::wrong_method(req.method(), route).reply(surface.node.codec());
+                    reply::wrong_method(req.method(), route).reply(&surface.node.codec());
                 response
                     .headers_mut()
                     .insert(ALLOW, HeaderValue::from_static(route.allow()));

@@ -166,7 +166,7 @@ async fn try_write(
     // Whatever the header says: what is not JSON is refused for that.
     let body = request::body(req.headers(), Kind::Json, body, max).await?;
     let fields = Fields::json(&body).without_session();
-    let asked = fields.understood(surface.node.codec())?;
+    let asked = fields.understood(&surface.node.codec())?;
     let (key, value) = (asked.key()?, asked.value(max)?);
     let member = surface.serving()?;
     let partition = member.partition_of_key(&key);

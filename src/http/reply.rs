@@ -65,7 +65,14 @@ pub struct ErrorReply {
     /// `true`, and only there, when the key may exist although it was not found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// Names an error that a program can do something about. `foreign_payload`: this cluster did not make the
+    /// request's causal_payload; begin a new session without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Cow<'static, str>>,
 }
+
+/// The `code` of a payload that this cluster did not make.
+const FOREIGN_PAYLOAD: &str = "foreign_payload";
 
 /// The reply to a call without the API token, and that of the operator's store to a request that was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,6 +91,7 @@ pub struct Problem {
     context: Option<Context>,
     partition: Option<PartitionId>,
     stale: bool,
+    code: Option<&'static str>,
 }
 
 impl Problem {
@@ -95,7 +103,34 @@ impl Problem {
             context: None,
             partition: None,
             stale: false,
+            code: None,
         }
+    }
+
+    /// The payload is none that this cluster made.
+    pub fn foreign_payload(why: &str) -> Self {
+        let mut problem = Self::bad(format!(
+            "the causal_payload cannot be used: {why}. Send the last one that you got from this cluster, unchanged, or \
+             leave it out to begin a new session"
+        ));
+        problem.code = Some(FOREIGN_PAYLOAD);
+        problem
+    }
+
+    /// What is said of the past of a list is refused.
+    pub fn refused_past(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownMember(_) => Self::foreign_payload(&refusal.to_string()),
+            _ => Self::bad(format!("the Causal-Payload cannot be used: {refusal}")),
+        }
+    }
+
+    /// The cluster is not born yet.
+    pub fn forming(why: String) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{why}: try again when a majority is"),
+        )
     }
 
     /// A request that makes no sense.
@@ -119,6 +154,9 @@ impl Problem {
 
     /// What the node refused.
     pub fn refused(failed: Failed, partition: PartitionId) -> Self {
+        if let Refusal::UnknownMember(_) = failed.refusal {
+            return Self::foreign_payload(&failed.refusal.to_string()).of(partition);
+        }
         let (status, advice) = meaning(&failed.refusal);
         Self::new(status, format!("{}: {advice}", failed.refusal))
             .seen(failed.context)
@@ -187,6 +225,7 @@ impl Problem {
             causal_payload: self.context.map(|c| codec.encode(&c)),
             partition_id: self.partition.map(|p| p.0),
             stale: self.stale,
+            code: self.code.map(Cow::Borrowed),
         };
         let mut response = json(self.status, &body);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -362,7 +401,7 @@ mod tests {
             (Refusal::Undecided, 503),
             (Refusal::ShuttingDown, 503),
         ];
-        let codec = Codec::new(None);
+        let codec = Codec::unborn();
         for (refusal, status) in cases {
             let failed = Failed {
                 refusal,

@@ -163,11 +163,10 @@ impl<'a> Fields<'a> {
     pub fn understood(mut self, codec: &Codec) -> Result<Asked<'a>, Problem> {
         let context = match self.payload.take() {
             None => Context::default(),
-            Some(text) => codec.decode(&text?).map_err(|why| {
-                Problem::bad(format!(
-                    "the causal_payload cannot be used: {why}. Send the last one you got, unchanged, or leave it out to begin a new session"
-                ))
-            })?,
+            Some(text) => {
+                let read = codec.decode(&text?);
+                read.map_err(|why| Problem::foreign_payload(&why.to_string()))?
+            }
         };
         match self.bad.take() {
             Some(problem) => Err(problem.seen(context)),

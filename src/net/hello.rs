@@ -12,8 +12,11 @@
 //! nonce. So an old proof does not fit a new connection, and the proof of one role does not pass for the other's.
 //! Proofs are sent only where both hellos say that a secret is set; a secret on one side only is refused.
 //!
-//! A node without a member number is a stranger: its hello gives the number [`STRANGER`] and a fingerprint of zeros,
-//! "of no cluster yet". Two members must agree on the fingerprint, and the listener must know the dialler; a stranger on
+//! A hello names the cluster that the sender belongs to, once that is born ([`Belongs`]). Nodes of two clusters do not
+//! talk, strangers or not, unless one cluster goes on from the other.
+//!
+//! A node without a member number is a stranger: its hello gives the number [`STRANGER`] and a fingerprint of zeros.
+//! Two members must agree on the fingerprint, and the listener must know the dialler; a stranger on
 //! either side is exempt from both, for it is how nodes of a cluster and nodes outside of it find each other. The
 //! secret is asked of strangers too. Who dials a certain member takes nobody else, so no stranger either: a node that
 //! waits at a member's old address is not taken for the member.
@@ -23,20 +26,26 @@
 //!
 //! The layout is frozen: nodes of different versions must understand each other up to here.
 
+use crate::protocol::cluster::{Cluster, ClusterId};
 use crate::protocol::ids::MemberId;
+use arc_swap::ArcSwap;
 use bytes::{Buf, BufMut};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of a hello.
-pub const HELLO: usize = 8 + 2 + 2 + 32 + 2 + 8 + 32 + 1;
+pub const HELLO: usize = 8 + 2 + 2 + (16 + FORMER + FINGERPRINT) + 2 + 8 + 32 + 1;
 /// Bytes of a verdict.
 pub const VERDICT: usize = 5;
 /// Bytes of a proof.
 pub const PROOF: usize = 32;
 const MAGIC: [u8; 8] = *b"CAUSEWAY";
+/// Bytes of a cluster's id that say which one the sender's goes on from, and bytes of the fingerprint: enough to tell
+/// random ones apart.
+const FORMER: usize = 8;
+const FINGERPRINT: usize = 8;
 
 /// The number that a node gives in its hello when it has no member number. No member has it.
 pub const STRANGER: MemberId = MemberId(u16::MAX);
@@ -71,13 +80,61 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The cluster that a node belongs to, as its hellos say: none before that is born, or that the node has heard of it.
+/// Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Belongs(Arc<ArcSwap<Lineage>>);
+
+/// A cluster, and the one that it goes on from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Lineage {
+    id: Option<ClusterId>,
+    former: [u8; FORMER],
+}
+
+impl Belongs {
+    /// To this cluster, if there is one yet.
+    pub fn to(cluster: Option<&Cluster>) -> Self {
+        let belongs = Self::default();
+        if let Some(cluster) = cluster {
+            belongs.set(cluster);
+        }
+        belongs
+    }
+
+    /// To this cluster from now on. Connections that are open stay so.
+    pub fn set(&self, cluster: &Cluster) {
+        self.0.store(Arc::new(Lineage {
+            id: Some(cluster.id),
+            former: cluster.former.map(beginning).unwrap_or_default(),
+        }));
+    }
+}
+
+impl Lineage {
+    /// Whether nodes of both may talk.
+    fn is_kin(&self, other: &Self) -> bool {
+        let (Some(own), Some(theirs)) = (self.id, other.id) else {
+            return true;
+        };
+        own == theirs || self.former == beginning(theirs) || other.former == beginning(own)
+    }
+}
+
+fn beginning(id: ClusterId) -> [u8; FORMER] {
+    let mut bytes = [0; FORMER];
+    bytes.copy_from_slice(&id.0[..FORMER]);
+    bytes
+}
+
 /// Who a node is.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub member: MemberId,
     /// Of this start; the peers see it in `Peer`.
     pub incarnation: u64,
-    /// Decides whether two nodes were started for the same cluster.
+    pub cluster: Belongs,
+    /// Of the first view: decides whether two nodes were started for the same cluster. Its beginning is compared.
     pub fingerprint: [u8; 32],
     /// The oldest and newest protocol version that this node speaks.
     pub versions: (u16, u16),
@@ -90,6 +147,7 @@ impl Identity {
         Self {
             member: STRANGER,
             incarnation,
+            cluster: Belongs::default(),
             fingerprint: [0; 32],
             versions,
             secret,
@@ -131,8 +189,27 @@ pub enum Refusal {
     NotMember,
     #[error("another member was expected at this address")]
     WrongMember,
+    #[error(
+        "the two belong to different clusters (a node that is to change its cluster needs an empty data directory)"
+    )]
+    Foreign,
     #[error("for a reason that this version does not know (code {0})")]
     Other(u8),
+}
+
+impl Refusal {
+    /// Whether the two nodes were started for different clusters, so that it ends only when somebody does something.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Version { .. }
+            | Self::Fingerprint
+            | Self::SecretMissing
+            | Self::SecretUnexpected
+            | Self::BadSecret
+            | Self::Foreign => true,
+            Self::NotMember | Self::WrongMember | Self::Other(_) => false,
+        }
+    }
 }
 
 /// Why a hello came to nothing.
@@ -162,7 +239,9 @@ enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hello {
     versions: (u16, u16),
-    fingerprint: [u8; 32],
+    cluster: Lineage,
+    /// The beginning of it.
+    fingerprint: [u8; FINGERPRINT],
     member: MemberId,
     incarnation: u64,
     nonce: [u8; 32],
@@ -171,9 +250,12 @@ struct Hello {
 
 impl Hello {
     fn of(me: &Identity) -> Self {
+        let mut fingerprint = [0; FINGERPRINT];
+        fingerprint.copy_from_slice(&me.fingerprint[..FINGERPRINT]);
         Self {
             versions: me.versions,
-            fingerprint: me.fingerprint,
+            cluster: **me.cluster.0.load(),
+            fingerprint,
             member: me.member,
             incarnation: me.incarnation,
             nonce: rand::random(),
@@ -187,6 +269,8 @@ impl Hello {
         dst.put_slice(&MAGIC);
         dst.put_u16_le(self.versions.0);
         dst.put_u16_le(self.versions.1);
+        dst.put_slice(&self.cluster.id.map(|id| id.0).unwrap_or_default());
+        dst.put_slice(&self.cluster.former);
         dst.put_slice(&self.fingerprint);
         dst.put_u16_le(self.member.0);
         dst.put_u64_le(self.incarnation);
@@ -199,7 +283,12 @@ impl Hello {
     fn from_bytes(bytes: &[u8; HELLO]) -> Option<Self> {
         let mut src = bytes.strip_prefix(&MAGIC)?;
         let versions = (src.get_u16_le(), src.get_u16_le());
-        let mut fingerprint = [0; 32];
+        let mut id = [0; 16];
+        src.copy_to_slice(&mut id);
+        let mut former = [0; FORMER];
+        src.copy_to_slice(&mut former);
+        let id = (id != [0; 16]).then_some(ClusterId(id));
+        let mut fingerprint = [0; FINGERPRINT];
         src.copy_to_slice(&mut fingerprint);
         let member = MemberId(src.get_u16_le());
         let incarnation = src.get_u64_le();
@@ -207,6 +296,7 @@ impl Hello {
         src.copy_to_slice(&mut nonce);
         Some(Self {
             versions,
+            cluster: Lineage { id, former },
             fingerprint,
             member,
             incarnation,
@@ -327,7 +417,10 @@ fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
         (false, true) => return Err(Refusal::SecretUnexpected),
         _ => {}
     }
-    if !strange(me, theirs) && me.fingerprint != theirs.fingerprint {
+    if !me.cluster.0.load().is_kin(&theirs.cluster) {
+        return Err(Refusal::Foreign);
+    }
+    if !strange(me, theirs) && me.fingerprint[..FINGERPRINT] != theirs.fingerprint {
         return Err(Refusal::Fingerprint);
     }
     Ok(version)
@@ -377,6 +470,7 @@ fn verdict_bytes(refusal: Option<Refusal>) -> [u8; VERDICT] {
         Some(Refusal::BadSecret) => (5, 0, 0),
         Some(Refusal::NotMember) => (6, 0, 0),
         Some(Refusal::WrongMember) => (7, 0, 0),
+        Some(Refusal::Foreign) => (8, 0, 0),
         Some(Refusal::Other(code)) => (code, 0, 0),
     };
     let mut bytes = [0; VERDICT];
@@ -401,6 +495,7 @@ async fn read_verdict<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HelloE
         5 => Refusal::BadSecret,
         6 => Refusal::NotMember,
         7 => Refusal::WrongMember,
+        8 => Refusal::Foreign,
         other => Refusal::Other(other),
     }))
 }

@@ -9,6 +9,7 @@ fn identity(member: u16, secret: Option<&str>) -> Identity {
     Identity {
         member: MemberId(member),
         incarnation: 70 + u64::from(member),
+        cluster: Belongs::default(),
         fingerprint: [9; 32],
         versions: (1, 3),
         secret: secret.map(|text| Secret::new(text.as_bytes())),
@@ -86,6 +87,53 @@ async fn every_refusal_reaches_the_other_side() {
     assert_refused(meet(&unknown, &them()).await, true, Refusal::NotMember);
     let third = identity(3, Some("x"));
     assert_refused(meet(&me(), &third).await, false, Refusal::WrongMember);
+}
+
+fn born(n: u8, former: Option<u8>) -> Belongs {
+    Belongs::to(Some(&Cluster {
+        id: ClusterId([n; 16]),
+        key: crate::protocol::cluster::PayloadKey([n; 32]),
+        former: former.map(|n| ClusterId([n; 16])),
+    }))
+}
+
+#[tokio::test]
+async fn nodes_of_two_clusters_do_not_talk_strangers_or_not() {
+    for secret in [None, Some("x")] {
+        let of = |mut identity: Identity, cluster: &Belongs| {
+            identity.cluster = cluster.clone();
+            identity
+        };
+        let (one, other) = (born(1, None), born(2, None));
+        for dialer in [identity(1, secret), stranger(secret)] {
+            for listener in [identity(2, secret), stranger(secret)] {
+                let meet = async |a: &Belongs, b: &Belongs| {
+                    meet_as(&of(dialer.clone(), a), &of(listener.clone(), b), None).await
+                };
+                assert_refused(meet(&one, &other).await, true, Refusal::Foreign);
+                // One that is not born yet, or has not heard of it, belongs to none.
+                let (none, later, much_later) =
+                    (Belongs::default(), born(2, Some(1)), born(3, Some(2)));
+                for (a, b) in [(&one, &one), (&one, &none), (&none, &one), (&none, &none)] {
+                    assert!(meet(a, b).await.0.is_ok());
+                }
+                for (a, b) in [(&one, &later), (&later, &one)] {
+                    assert!(meet(a, b).await.0.is_ok(), "it goes on from the other");
+                }
+                assert_refused(meet(&one, &much_later).await, true, Refusal::Foreign);
+            }
+        }
+    }
+    // It takes effect for the next connection.
+    let (mut dialer, listener) = (identity(1, None), identity(2, None));
+    dialer.cluster = born(1, None);
+    assert!(meet(&dialer, &listener).await.0.is_ok());
+    listener.cluster.set(&Cluster {
+        id: ClusterId([2; 16]),
+        key: crate::protocol::cluster::PayloadKey([2; 32]),
+        former: None,
+    });
+    assert_refused(meet(&dialer, &listener).await, true, Refusal::Foreign);
 }
 
 fn stranger(secret: Option<&str>) -> Identity {
@@ -308,7 +356,11 @@ async fn foreign_bytes_and_silence_end_the_hello() {
 fn the_layout_is_frozen() {
     let hello = Hello {
         versions: (1, 2),
-        fingerprint: [3; 32],
+        cluster: Lineage {
+            id: Some(ClusterId([7; 16])),
+            former: [8; FORMER],
+        },
+        fingerprint: [3; FINGERPRINT],
         member: MemberId(4),
         incarnation: 5,
         nonce: [6; 32],
@@ -316,7 +368,9 @@ fn the_layout_is_frozen() {
     };
     let bytes = hello.to_bytes();
     assert_eq!(bytes[..12], *b"CAUSEWAY\x01\0\x02\0");
-    assert_eq!(bytes[12..44], [3; 32]);
+    assert_eq!(bytes[12..28], [7; 16]);
+    assert_eq!(bytes[28..36], [8; 8]);
+    assert_eq!(bytes[36..44], [3; 8]);
     assert_eq!(bytes[44..54], [4, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[54..86], [6; 32]);
     assert_eq!(bytes[86..], [1]);

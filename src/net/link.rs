@@ -10,6 +10,7 @@ use super::{
     config::Limits,
     error::{RequestError, SendError},
     frame::{FrameEncoder, Outgoing},
+    hello::Refusal,
     outbuf::{Encoded, OutBuf},
     stats::{PeerStatus, Stats},
 };
@@ -54,6 +55,8 @@ pub struct Link<R> {
     came: Notify,
     next_id: AtomicU64,
     dropped: AtomicU64,
+    /// Why the last hello came to nothing, if one of both refused the other.
+    refused: Mutex<Option<Refusal>>,
 }
 
 #[derive(Debug)]
@@ -128,6 +131,7 @@ impl<R> Link<R> {
             came: Notify::new(),
             next_id: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            refused: Mutex::default(),
         }
     }
 
@@ -157,6 +161,7 @@ impl<R> Link<R> {
             queued_bytes: state.queue.len(),
             pending: state.pending.len(),
             dropped: self.dropped.load(Ordering::Relaxed),
+            refused: *self.refused.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -263,6 +268,11 @@ impl<R> Link<R> {
     }
 
     // For the connection's task.
+
+    /// Takes note of how the last hello ended.
+    pub fn note_hello(&self, refused: Option<Refusal>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
 
     /// From now on frames are taken, for this connection.
     pub fn open(&self, incarnation: u64, stream: &Arc<TcpStream>) {

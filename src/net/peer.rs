@@ -85,9 +85,12 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<Shared>) 
         if matches!(ended, Ended::Stopped) {
             return;
         }
-        if let Ended::Hello(HelloError::Refused(_) | HelloError::Refusing(_)) = ended {
-            Stats::add(&shared.stats.refused, 1);
-        }
+        let refused = match ended {
+            Ended::Hello(HelloError::Refused(why) | HelloError::Refusing(why)) => Some(why),
+            _ => None,
+        };
+        Stats::add(&shared.stats.refused, u64::from(refused.is_some()));
+        link.note_hello(refused);
         let line = ended.to_string();
         if line != last_logged {
             log::warn!("no connection to {} at {}: {line}", link.member, link.addr);

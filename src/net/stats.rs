@@ -1,5 +1,6 @@
 //! Counters of the network, readable at any time for metrics.
 
+use super::hello::Refusal;
 use crate::protocol::ids::MemberId;
 use std::{
     net::SocketAddr,
@@ -47,4 +48,6 @@ pub struct PeerStatus {
     pub pending: usize,
     /// One-way messages to it that were dropped since it was added.
     pub dropped: u64,
+    /// Why the last attempt to connect came to nothing, when one of both refused the other.
+    pub refused: Option<Refusal>,
 }

@@ -154,7 +154,9 @@ impl Member {
         let council = self.council().ok_or(ChangeFailed::NotFormed)?;
         match council.propose(Command::View(command)).await? {
             Outcome::View(outcome) => Ok(outcome),
-            Outcome::Begun | Outcome::TooEarly | Outcome::Keys(_) => Err(ChangeFailed::NotFormed),
+            Outcome::Begun | Outcome::Renewed | Outcome::TooEarly | Outcome::Keys(_) => {
+                Err(ChangeFailed::NotFormed)
+            }
         }
     }
 
@@ -230,7 +232,8 @@ impl Member {
         let peer = self.config.peer_address(address).ok_or_else(|| {
             ChangeFailed::Senseless(format!("{address} has no port for other nodes"))
         })?;
-        let (me, limits) = (identity(&self.config), net::Limits::default());
+        let me = identity(&self.config, &self.cluster);
+        let limits = net::Limits::default();
         let request = Request::Standing { version: u64::MAX };
         let began = Instant::now();
         loop {

@@ -4,11 +4,13 @@
 //! a change of the view changes who decides about both.
 
 use crate::council::Machine;
+use crate::protocol::cluster::Cluster;
 use crate::protocol::council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::keys::{self, Keys};
 use crate::protocol::policy::leaving_with;
 use crate::protocol::view::View;
+use crate::protocol::views::Views;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +18,14 @@ use std::sync::Arc;
 /// Something to be decided.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
-    /// The first view, which every node knows without a decision. Counts once.
-    Begin(View),
+    /// The birth of the cluster: its first view, which every node knows without a decision, and what the proposer drew
+    /// for it. Counts once.
+    Begin {
+        view: View,
+        cluster: Cluster,
+    },
+    /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in its past.
+    Renew(Cluster),
     View(council::Command),
     /// A change of the linearizable lists.
     Keys(keys::Change),
@@ -27,6 +35,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Begun,
+    Renewed,
     View(council::Outcome),
     Keys(keys::Outcome),
     /// The first view is not there yet.
@@ -52,11 +61,17 @@ impl Machine for Decided {
 
     fn apply(&mut self, command: Command) -> Outcome {
         match (command, &mut self.views) {
-            (Command::Begin(first), views @ None) => {
-                *views = Some(Arc::new(council::Council::first(first)));
+            (Command::Begin { view, cluster }, views @ None) => {
+                let born = Views::born(view, cluster);
+                *views = Some(Arc::new(council::Council::of(born)));
                 Outcome::Begun
             }
-            (Command::Begin(_), Some(_)) => Outcome::Begun,
+            (Command::Begin { .. }, Some(_)) => Outcome::Begun,
+            (Command::Renew(cluster), Some(views)) => {
+                Arc::make_mut(views).renew(cluster);
+                Outcome::Renewed
+            }
+            (Command::Renew(_), None) => Outcome::TooEarly,
             (Command::View(command), Some(views)) => {
                 Outcome::View(Arc::make_mut(views).apply(command))
             }
@@ -100,8 +115,24 @@ fn from_plain<'de, D: Deserializer<'de>>(from: D) -> Result<Agreed, D::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::cluster::{ClusterId, PayloadKey};
     use crate::protocol::placement::Change;
     use std::net::SocketAddr;
+
+    fn cluster(n: u8) -> Cluster {
+        Cluster {
+            id: ClusterId([n; 16]),
+            key: PayloadKey([n; 32]),
+            former: None,
+        }
+    }
+
+    fn begin(view: &View, n: u8) -> Command {
+        Command::Begin {
+            view: view.clone(),
+            cluster: cluster(n),
+        }
+    }
 
     #[test]
     fn the_first_view_counts_once_and_nothing_is_decided_before_it() {
@@ -117,10 +148,12 @@ mod tests {
         let mut decided = Decided::default();
         assert_eq!(decided.apply(add()), Outcome::TooEarly);
         assert!(decided.members().is_empty());
-        assert_eq!(decided.apply(Command::Begin(first.clone())), Outcome::Begun);
+        assert_eq!(decided.apply(begin(&first, 1)), Outcome::Begun);
+        let born = decided.views.as_ref().and_then(|c| c.views().cluster);
+        assert_eq!(born, Some(cluster(1)));
         assert!(matches!(decided.apply(add()), Outcome::View(_)));
         let changed = decided.clone();
-        assert_eq!(decided.apply(Command::Begin(first)), Outcome::Begun);
+        assert_eq!(decided.apply(begin(&first, 2)), Outcome::Begun);
         assert_eq!(decided, changed);
         assert_eq!(decided.members().len(), 3, "who is to come takes part");
         let text = postcard::to_stdvec(&decided).unwrap();
@@ -133,7 +166,7 @@ mod tests {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let view = |command| Command::View(command);
         let mut decided = Decided::default();
-        decided.apply(Command::Begin(View::first(&[at(1), at(2)], 1).unwrap()));
+        decided.apply(begin(&View::first(&[at(1), at(2)], 1).unwrap(), 1));
         let [first, second] = [0, 1].map(MemberId);
         decided.apply(view(council::Command::Change {
             change: Change::Remove(first),

@@ -35,6 +35,7 @@ impl Member {
 
     /// The node at this moment.
     pub fn status(&self) -> Status {
+        let forming = self.forming();
         let marks = self.shared.marks.load();
         let view = marks.view();
         let partitions = view.partitions().map(|(id, replicas)| PartitionStatus {
@@ -54,6 +55,7 @@ impl Member {
             incarnation: self.incarnation(&marks),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: match self.absence() {
+                _ if forming.is_some() => "forming",
                 Some(Absence::Joining) => "joining",
                 Some(Absence::Left { .. }) => "leaving",
                 Some(Absence::GivenUp) => "given up",
@@ -61,7 +63,7 @@ impl Member {
                 None => "recovering",
             }
             .to_owned(),
-            reason: marks.recovering.clone(),
+            reason: forming.or_else(|| marks.recovering.clone()),
             partition_id: marks.partition.map(|p| p.0),
             view: ViewStatus {
                 number: view.number,

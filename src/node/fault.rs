@@ -11,7 +11,7 @@
 use super::config::Config;
 use super::forward::listen;
 use super::member::{Absence, Member};
-use super::peers::{Links, identity};
+use super::peers::{Links, belongs, identity};
 use super::wire::{Envelope, Request, Response};
 use super::{Node, Role, StartError};
 use crate::net::{self, Net};
@@ -120,10 +120,14 @@ impl Ear {
     ///
     /// # Errors
     /// When the address is taken.
-    pub async fn start(config: &Config, switch: Arc<Switch>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        views: &Views,
+        switch: Arc<Switch>,
+    ) -> Result<Self, StartError> {
         let listener = listen(config.peer_bind).await?;
         let net_config = net::Config {
-            identity: identity(config),
+            identity: identity(config, &belongs(Some(views))),
             limits: net::Limits {
                 drain: LAST_WORDS,
                 ..net::Limits::default()
@@ -247,7 +251,8 @@ impl Node {
             };
         }
         // As a stranger: whatever the node is at the moment, and whatever this one is.
-        let (me, limits) = (identity(config), net::Limits::default());
+        let me = identity(config, &belongs(self.views().as_deref()));
+        let limits = net::Limits::default();
         let (peer, request) = (config.peer_address(address)?, Request::Order(order));
         match net::call(&me, peer, None, &request, &limits, ANSWER_WITHIN).await {
             Ok((_, Response::Condition(condition))) => Some(condition),

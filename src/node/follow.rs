@@ -91,7 +91,8 @@ pub(super) async fn standing(
 /// Asks a node as somebody who is no member.
 async fn as_a_stranger(member: &Member, address: SocketAddr, version: u64) -> Option<Standing> {
     let address = member.config.peer_address(address)?;
-    let (me, limits) = (identity(&member.config), net::Limits::default());
+    let me = identity(&member.config, &member.cluster);
+    let limits = net::Limits::default();
     let request = Request::Standing { version };
     let called = net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await;
     match called {
@@ -111,6 +112,10 @@ pub(super) async fn take_over(member: Weak<Member>, mut known: watch::Receiver<A
         while let Err(error) = save(&member, &views).await {
             log::error!("newer views wait for the disk: {error}");
             tokio::time::sleep(DISK_RETRY).await;
+        }
+        if let Some(cluster) = &views.cluster {
+            member.cluster.set(cluster);
+            member.seal.learn(cluster, &member.config);
         }
         let members = views.members();
         if !members.contains_key(&member.me) {

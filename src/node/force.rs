@@ -1,14 +1,20 @@
-//! Disaster recovery: more than half of the council's voters are gone for good, and the node in one data directory goes
-//! on alone.
+//! Disaster recovery on a node that is stopped: more than half of the council's voters are gone for good, and it goes on
+//! alone; or the whole cluster was put back to an earlier state.
+//!
+//! Either way there were things that clients may have seen and that are gone now. So it becomes another cluster, which
+//! goes on from the one before: the other nodes follow it, and no payload that was made before is taken.
 
+use super::birth;
 use super::member::COUNCIL_DIR;
 use super::place::Place;
 use crate::council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
+use crate::protocol::views::Views;
 use crate::storage::{Disk, Held};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why a node cannot be made to go on alone.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,7 @@ pub struct Survivor {
     pub address: SocketAddr,
     /// All others that the view names or that have to do with it.
     pub others: Vec<SocketAddr>,
+    views: Arc<Views>,
     _held: Held,
 }
 
@@ -67,6 +74,7 @@ impl Survivor {
             view,
             address,
             others: members.into_values().collect(),
+            views,
             _held: held,
         })
     }
@@ -76,6 +84,27 @@ impl Survivor {
     /// # Errors
     /// When the council's directory cannot be used, or holds no council.
     pub async fn force(self) -> Result<(), ForceError> {
-        Ok(council::force(self.member, &self.dir.join(COUNCIL_DIR)).await?)
+        council::force(self.member, &self.dir.join(COUNCIL_DIR)).await?;
+        self.renew()
+    }
+
+    /// Makes the node's cluster another one, which goes on from it: the node has that decided when it runs again, and all
+    /// others follow. To be done on one node only.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn renew(self) -> Result<(), ForceError> {
+        let Self {
+            member, views, dir, ..
+        } = self;
+        let mut views = Views::clone(&views);
+        // Before its birth a cluster has answered nobody.
+        let Some(former) = views.cluster else {
+            return Ok(());
+        };
+        views.cluster = Some(birth::draw(Some(former.id)));
+        views.version += 1;
+        let views = Arc::new(views);
+        Ok(Place { member, views }.save(&dir)?)
     }
 }

@@ -414,7 +414,7 @@ pub(super) async fn connect(node: &Arc<Member>, incarnation: u64) -> Result<Link
             member: node.me,
             incarnation,
             fingerprint: views.view.fingerprint(),
-            ..identity(config)
+            ..identity(config, &node.cluster)
         },
         limits: net::Limits::default(),
         on_state: Some(on_state),

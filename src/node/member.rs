@@ -1,17 +1,20 @@
 //! A node while it is a member of a cluster: the replica's thread, the committer, the connections to other nodes, its
 //! part in the council, and the facade that HTTP handlers use.
 
+use super::birth::Forming;
 use super::config::Config;
 use super::core::{self, Clocks, Core, Driver, Report, Shared};
 use super::decided::Decided;
 use super::fault::Switch;
 use super::forward::{self, Forwarder};
 use super::inbox::{Inbox, Input};
-use super::peers::{Links, Peers};
+use super::peers::{Links, Peers, belongs};
 use super::place::Place;
 use super::presence::Presence;
-use super::{StartError, follow, steer};
+use super::seal::Seal;
+use super::{StartError, birth, follow, standby, steer};
 use crate::council::Council;
+use crate::net;
 use crate::protocol::clock::{Clock, Doubt, MAX_AHEAD_MS, Timestamp};
 use crate::protocol::context::Context;
 use crate::protocol::health::Health;
@@ -28,7 +31,7 @@ use crate::protocol::views::Views;
 use crate::storage::{Committer, CommitterStats, Disk};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +86,13 @@ pub struct Member {
     pub(super) known: watch::Sender<Arc<Views>>,
     /// Somebody seems to know newer views.
     pub(super) ask: Notify,
+    /// The cluster, as the hellos to other nodes name it.
+    pub(super) cluster: net::Belongs,
+    pub(super) seal: Arc<Seal>,
+    /// How far the cluster's birth is.
+    pub(super) forming: watch::Sender<Forming>,
+    /// What was last said about views of another cluster.
+    strange: Mutex<String>,
     /// Cancelled when newer views do not name this member any more.
     pub(super) out: CancellationToken,
     /// The newest views that are known say that this member is given up. That is for good.
@@ -105,11 +115,16 @@ impl Member {
         config: Arc<Config>,
         place: Place,
         switch: Arc<Switch>,
+        seal: Arc<Seal>,
     ) -> Result<Arc<Self>, StartError> {
         let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
         let disk = Arc::new(Disk::open(&config.data_dir)?);
         place.save(&config.data_dir)?;
         let Place { member: me, views } = place;
+        let cluster = belongs(Some(&views));
+        if let Some(cluster) = &views.cluster {
+            seal.learn(cluster, &config);
+        }
         let setup = Setup {
             me,
             views: Arc::clone(&views),
@@ -138,6 +153,10 @@ impl Member {
             presence: Arc::default(),
             known: watch::Sender::new(Arc::clone(&views)),
             ask: Notify::new(),
+            cluster,
+            seal,
+            forming: watch::Sender::default(),
+            strange: Mutex::default(),
             out: CancellationToken::new(),
             given_up: AtomicBool::new(views.given_up.contains(&me)),
             committed: Arc::clone(committer.stats()),
@@ -149,7 +168,7 @@ impl Member {
         let incarnation = driver.log_id().incarnation;
         let links = forward::connect(&member, incarnation).await?;
         let _ = member.links.set(links.clone());
-        let reports = member.join_council(&views).await?;
+        let reports = member.join_council().await?;
         let send: core::Sender = Arc::new(move |to, envelope| {
             // What cannot be queued is dropped and counted: the protocol sends it again.
             links.broadcast(to, &envelope);
@@ -170,10 +189,7 @@ impl Member {
     }
 
     /// Opens the council, and starts what follows and steers it.
-    async fn join_council(
-        self: &Arc<Self>,
-        views: &Arc<Views>,
-    ) -> Result<mpsc::Sender<Report>, StartError> {
+    async fn join_council(self: &Arc<Self>) -> Result<mpsc::Sender<Report>, StartError> {
         let transport = Peers(Arc::downgrade(self));
         let dir = self.config.data_dir.join(COUNCIL_DIR);
         let settings = self.config.council.clone();
@@ -185,7 +201,7 @@ impl Member {
         self.spawn(follow::listen(weak.clone(), council.followed()));
         self.spawn(follow::ask(weak.clone()));
         self.spawn(steer::report(weak.clone(), heard));
-        self.spawn(steer::form(weak.clone(), Arc::clone(views)));
+        self.spawn(birth::attend(weak.clone()));
         self.spawn(steer::steer(weak));
         Ok(reports)
     }
@@ -252,19 +268,55 @@ impl Member {
         Arc::clone(&self.known.borrow())
     }
 
-    /// Takes note of newer views.
+    /// Takes note of newer views, if they are of this cluster.
     pub(super) fn learned(&self, views: &Arc<Views>) {
+        let mut foreign = false;
         self.known.send_if_modified(|known| {
-            let newer = views.version > known.version;
-            if newer {
+            if views.version <= known.version {
+                return false;
+            }
+            foreign = !known.may_become(views);
+            if !foreign {
                 let given_up = views.given_up.contains(&self.me);
                 if given_up && !self.given_up.swap(true, Ordering::Relaxed) {
                     log::warn!("this node serves nobody any more: {GIVEN_UP}");
                 }
                 *known = Arc::clone(views);
             }
-            newer
+            !foreign
         });
+        if foreign {
+            self.warn_of(&standby::stranger(views));
+        }
+    }
+
+    /// Says something of another cluster, once.
+    fn warn_of(&self, text: &str) {
+        let mut said = self.strange.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != text {
+            log::warn!("{text}");
+            text.clone_into(&mut said);
+        }
+    }
+
+    /// Why this node serves no client yet: its cluster is not born.
+    pub fn forming(&self) -> Option<String> {
+        // As soon as the replica goes by the birth, it is on the disk.
+        let born = self.shared.marks.load().views.is_born();
+        (!born).then(|| self.forming.borrow().to_string())
+    }
+
+    /// Why another node does not talk to this one, when none does.
+    pub(super) fn refused(&self) -> Option<String> {
+        let peers = self.links.get()?.peers();
+        if peers.iter().any(|peer| peer.up.is_some()) {
+            return None;
+        }
+        let mut peers = peers.into_iter();
+        peers.find_map(|peer| {
+            let why = peer.refused.filter(net::Refusal::is_lasting)?;
+            Some(format!("{} at {}: {why}", peer.member, peer.addr))
+        })
     }
 
     /// Live keys on this node.
@@ -282,9 +334,17 @@ impl Member {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), String> {
-        match &self.shared.marks.load().recovering {
-            None => self.check_clock().map_err(|refusal| refusal.to_string()),
-            Some(reason) => Err(reason.clone()),
+        if let Some(forming) = self.forming() {
+            return Err(forming);
+        }
+        if let Some(reason) = &self.shared.marks.load().recovering {
+            return Err(reason.clone());
+        }
+        self.check_clock().map_err(|refusal| refusal.to_string())?;
+        // It serves all the same, as a node that is cut off does.
+        match self.refused() {
+            None => Ok(()),
+            Some(why) => Err(format!("no other node talks to this one ({why})")),
         }
     }
 
@@ -416,9 +476,7 @@ impl Member {
 
     pub(super) fn health(&self) -> std::sync::MutexGuard<'_, Health> {
         // Plain data: a thread that panicked cannot have left it half changed.
-        self.health
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn forwarder(&self) -> Forwarder<'_> {

@@ -7,8 +7,10 @@
 //! inbox.rs     the way into the core: at once, or through its queue
 //! forward.rs   operations on their way to a replica, and what other nodes ask
 //! follow.rs    newer views: heard of, stored, gone over to
+//! birth.rs     how the cluster comes about, at its first start
 //! steer.rs     what a member does for the council
 //! absent.rs    whether somebody else hears who does not answer the leader
+//! seal.rs      what writes and reads payloads
 //! change.rs    changes of the view that an operator asks for
 //! keys.rs      the linearizable lists
 //! fault.rs     nodes that act as dead ones, on purpose
@@ -19,6 +21,7 @@
 //! ```
 
 mod absent;
+mod birth;
 mod change;
 pub mod config;
 mod core;
@@ -38,6 +41,7 @@ mod place;
 mod presence;
 mod reply;
 mod run;
+mod seal;
 mod standby;
 pub mod status;
 mod steer;
@@ -58,11 +62,12 @@ use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
 use crate::storage::Disk;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use config::Config;
 use fault::{Ear, Switch};
 use orphans::Offering;
 use place::Place;
+use seal::Seal;
 use standby::Standby;
 use status::Status;
 use std::sync::{Arc, Weak};
@@ -120,7 +125,7 @@ pub struct Node {
 
 struct State {
     config: Arc<Config>,
-    codec: Codec,
+    seal: Arc<Seal>,
     role: ArcSwap<Role>,
     switch: Arc<Switch>,
     started: Instant,
@@ -142,9 +147,10 @@ impl Node {
     /// When the disk cannot be used, or the address for other nodes is taken.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let (config, switch) = (Arc::new(config), Switch::new());
-        let (phase, role) = begin(&config, &switch).await?;
+        let seal = Seal::new();
+        let (phase, role) = begin(&config, &switch, &seal).await?;
         let state = Arc::new(State {
-            codec: Codec::new(config.cluster_secret.as_deref().map(str::as_bytes)),
+            seal,
             config,
             role: ArcSwap::from_pointee(role),
             switch,
@@ -168,9 +174,9 @@ impl Node {
         &self.state.config
     }
 
-    /// Writes and reads the text form of contexts.
-    pub fn codec(&self) -> &Codec {
-        &self.state.codec
+    /// Writes and reads the text form of contexts, once the node knows of its cluster.
+    pub fn codec(&self) -> Guard<Arc<Codec>> {
+        self.state.seal.codec()
     }
 
     /// What the node is now.
@@ -226,7 +232,11 @@ impl Drop for Node {
 }
 
 /// Finds out what the node is, and begins as that.
-async fn begin(config: &Arc<Config>, switch: &Arc<Switch>) -> Result<(Phase, Role), StartError> {
+async fn begin(
+    config: &Arc<Config>,
+    switch: &Arc<Switch>,
+    seal: &Arc<Seal>,
+) -> Result<(Phase, Role), StartError> {
     let place = Place::load(&config.data_dir)?;
     if let Some(place) = &place {
         check(config, place)?;
@@ -246,7 +256,8 @@ async fn begin(config: &Arc<Config>, switch: &Arc<Switch>) -> Result<(Phase, Rol
     };
     let members = known.members().into_values();
     let others: Vec<_> = members.filter(|a| *a != config.address).collect();
-    let views = standby.seek(&others, known.version).await.unwrap_or(known);
+    let newer = standby.seek(&others, &known, had.is_none()).await;
+    let views = newer.unwrap_or(known);
     let named = match had {
         Some(member) => Some(member).filter(|m| views.members().contains_key(m)),
         None => standby::member_at(&views, config.address),
@@ -255,11 +266,16 @@ async fn begin(config: &Arc<Config>, switch: &Arc<Switch>) -> Result<(Phase, Rol
         Some(member) => {
             standby.stop().await;
             let place = Place { member, views };
-            let member = Member::start(Arc::clone(config), place, Arc::clone(switch)).await?;
+            let (switch, seal) = (Arc::clone(switch), Arc::clone(seal));
+            let member = Member::start(Arc::clone(config), place, switch, seal).await?;
             Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
         }
         None => {
             let view = views.view.number;
+            // Who asks it all the same keeps what it has seen.
+            if let Some(cluster) = &views.cluster {
+                seal.learn(cluster, config);
+            }
             if let Some(member) = had {
                 // The next start knows it, whether anybody answers then or not.
                 Place { member, views }.save(&config.data_dir)?;
@@ -284,10 +300,10 @@ fn check(config: &Config, place: &Place) -> Result<(), StartError> {
     }
     let other = |view: &crate::protocol::view::View| view.fingerprint() != views.view.fingerprint();
     if config.view.as_ref().is_some_and(other) {
-        // Who has lived through changes may well be started with the nodes that there are now.
-        if views.version == 1 {
+        if !views.is_born() {
             return Err(OpenError::OtherView.into());
         }
+        // Who has lived through changes may well be started with the nodes that there are now.
         log::warn!(
             "VIEW and K are not those of the first view; what is on disk counts: view {}",
             views.view.number
@@ -399,7 +415,7 @@ impl State {
         let former = Arc::downgrade(&member.shared.disk);
         member.shutdown().await?;
         drop(member);
-        let ear = Ear::start(&self.config, Arc::clone(&self.switch)).await?;
+        let ear = Ear::start(&self.config, &views, Arc::clone(&self.switch)).await?;
         failed(true);
         Ok(Phase::Failed(ear, former))
     }
@@ -407,7 +423,7 @@ impl State {
     /// Begins anew, when nobody else looks at the disk.
     async fn begin_again(&self) -> Result<(Phase, Role), StartError> {
         loop {
-            match begin(&self.config, &self.switch).await {
+            match begin(&self.config, &self.switch, &self.seal).await {
                 Err(StartError::Open(OpenError::Store(StoreError::Locked { what, detail })))
                 | Err(StartError::Store(StoreError::Locked { what, detail })) => {
                     log::warn!("{what} is held by somebody ({detail}): waiting for it");
@@ -428,8 +444,8 @@ impl State {
             place::put_aside(dir)?;
         }
         let place = Place { member, views };
-        let switch = Arc::clone(&self.switch);
-        let member = Member::start(Arc::clone(&self.config), place, switch).await?;
+        let (switch, seal) = (Arc::clone(&self.switch), Arc::clone(&self.seal));
+        let member = Member::start(Arc::clone(&self.config), place, switch, seal).await?;
         self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
         Ok(member)
     }

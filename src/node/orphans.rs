@@ -8,7 +8,7 @@
 
 use super::config::Config;
 use super::member::Member;
-use super::peers::identity;
+use super::peers::{belongs, identity};
 use super::place::Place;
 use super::wire::{Offer, Offered, Orphan, Request, Response};
 use crate::net;
@@ -102,6 +102,7 @@ async fn offer_all(
         dir.display()
     );
     let views = Arc::clone(&orphans.place.views);
+    let cluster = belongs(Some(&views));
     let members = views.members().into_values();
     let others: Vec<_> = members.filter(|a| *a != config.address).collect();
     let (mut tally, mut context) = (Tally::default(), Context::default());
@@ -112,7 +113,10 @@ async fn offer_all(
             writes: orphans.batch(at)?,
         };
         let offered = match others.get(turn) {
-            Some(to) => stop.run_until_cancelled(ask(config, *to, offer)).await,
+            Some(to) => {
+                stop.run_until_cancelled(ask(config, &cluster, *to, offer))
+                    .await
+            }
             None => stop.run_until_cancelled(std::future::pending()).await,
         };
         let Some(offered) = offered else {
@@ -209,9 +213,15 @@ impl Orphans {
     }
 }
 
-async fn ask(config: &Config, to: std::net::SocketAddr, offer: Offer) -> Option<Offered> {
+async fn ask(
+    config: &Config,
+    cluster: &net::Belongs,
+    to: std::net::SocketAddr,
+    offer: Offer,
+) -> Option<Offered> {
     let address = config.peer_address(to)?;
-    let (me, limits) = (identity(config), net::Limits::default());
+    let me = identity(config, cluster);
+    let limits = net::Limits::default();
     let request = Request::Offer(offer);
     match net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await {
         Ok((_, Response::Offered(offered))) => Some(offered),

@@ -6,6 +6,7 @@ use super::wire::{Envelope, Request, Response};
 use crate::council::{Rpc, RpcReply, Transport, TransportError};
 use crate::net::{self, Net};
 use crate::protocol::ids::MemberId;
+use crate::protocol::views::Views;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -16,10 +17,18 @@ pub type Links = Net<Envelope, Request, Response>;
 const WIRE_VERSIONS: (u16, u16) = (6, 6);
 
 /// Who a node is to others as long as it is no member.
-pub fn identity(config: &Config) -> net::Identity {
+pub fn identity(config: &Config, cluster: &net::Belongs) -> net::Identity {
     let secret = config.cluster_secret.as_ref();
     let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
-    net::Identity::stranger(0, WIRE_VERSIONS, secret)
+    net::Identity {
+        cluster: cluster.clone(),
+        ..net::Identity::stranger(0, WIRE_VERSIONS, secret)
+    }
+}
+
+/// The cluster that a node belongs to which knows these views.
+pub fn belongs(views: Option<&Views>) -> net::Belongs {
+    net::Belongs::to(views.and_then(|views| views.cluster.as_ref()))
 }
 
 /// Carries the council's calls.

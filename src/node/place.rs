@@ -1,6 +1,6 @@
 //! A node's place in its cluster, kept beside its data: its member number and the newest views it knows.
 //!
-//! It is on disk before anything is done under newer views. A node that starts again knows by it who it is and whom to
+//! It names the cluster, once that is born. It is on disk before anything is done under newer views. A node that starts again knows by it who it is and whom to
 //! ask what was decided meanwhile, whatever `VIEW` says.
 
 use crate::protocol::ids::MemberId;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
-const MAGIC: &[u8; 8] = b"CWPLACE1";
+const MAGIC: &[u8; 8] = b"CWPLACE2";
 /// Where the data goes that a node had as an earlier member.
 pub(super) const FORMER: &str = "former";
 

@@ -4,7 +4,7 @@ use super::StartError;
 use super::config::Config;
 use super::follow::ANSWER_WITHIN;
 use super::forward::listen;
-use super::peers::{Links, identity};
+use super::peers::{Links, belongs, identity};
 use super::wire::{Envelope, Request, Response, Standing};
 use crate::council::Past;
 use crate::net::{self, Net};
@@ -25,31 +25,34 @@ const SEEK_AGAIN: Duration = Duration::from_millis(20);
 /// The connections of a node that is no member.
 pub struct Standby {
     config: Arc<Config>,
+    cluster: net::Belongs,
     links: Links,
     invited: watch::Receiver<Option<Arc<Views>>>,
 }
 
 impl Standby {
-    /// Listens for other nodes. `known` are the newest views that a node knows which is a member no more.
+    /// Listens for other nodes. `known` are the newest views on the node's disk, if there are any.
     ///
     /// # Errors
     /// When the address is taken.
     pub async fn start(config: Arc<Config>, known: Option<Arc<Views>>) -> Result<Self, StartError> {
         let listener = listen(config.peer_bind).await?;
         let (invite, invited) = watch::channel(None);
+        let cluster = belongs(known.as_deref());
         let server = Server {
             address: config.address,
             known,
             invite,
         };
         let net_config = net::Config {
-            identity: identity(&config),
+            identity: identity(&config, &cluster),
             limits: net::Limits::default(),
             on_state: None,
         };
         let links = Net::start(net_config, listener, server);
         Ok(Self {
             config,
+            cluster,
             links,
             invited,
         })
@@ -65,12 +68,25 @@ impl Standby {
         }
     }
 
-    /// The newest views that others know, if they are newer than `version`. Ends within half a second, and earlier when
-    /// more than half of all, this node included, have answered.
-    pub async fn seek(&self, others: &[SocketAddr], version: u64) -> Option<Arc<Views>> {
+    /// The newest views that others know and that this node may go over to, if they are newer than the ones it `knows`.
+    /// Ends within half a second, and earlier when more than half of all, this node included, have answered.
+    ///
+    /// A node that is `new` has nothing on its disk: it may also be a member of a cluster that was started with another
+    /// VIEW than its own, if that says so.
+    pub async fn seek(
+        &self,
+        others: &[SocketAddr],
+        known: &Views,
+        new: bool,
+    ) -> Option<Arc<Views>> {
+        let address = self.config.address;
+        let fits = |views: &Views| {
+            let named = new && views.is_born() && member_at(views, address).is_some();
+            known.may_become(views) || named
+        };
         let mut asked: FuturesUnordered<_> = others
             .iter()
-            .map(|other| self.ask(*other, version))
+            .map(|other| self.ask(*other, known.version))
             .collect();
         let mut newest: Option<Box<Views>> = None;
         let enough = others.len().div_ceil(2);
@@ -80,9 +96,11 @@ impl Standby {
                 && let Some(standing) = asked.next().await
             {
                 answers += 1;
-                let known = newest.as_ref().map_or(version, |v| v.version);
-                if let Some(newer) = standing.newer.filter(|v| v.version > known) {
-                    newest = Some(newer);
+                let found = newest.as_ref().map_or(known.version, |v| v.version);
+                match standing.newer {
+                    Some(newer) if !fits(&newer) => log::warn!("{}", stranger(&newer)),
+                    Some(newer) if newer.version > found => newest = Some(newer),
+                    _ => {}
                 }
             }
         };
@@ -95,7 +113,8 @@ impl Standby {
         let Some(address) = self.config.peer_address(other) else {
             return std::future::pending().await;
         };
-        let (me, limits) = (identity(&self.config), net::Limits::default());
+        let me = identity(&self.config, &self.cluster);
+        let limits = net::Limits::default();
         let request = Request::Standing { version };
         loop {
             let called = net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await;
@@ -110,6 +129,17 @@ impl Standby {
     pub async fn stop(self) {
         self.links.shutdown().await;
     }
+}
+
+/// What is to be said of views of another cluster.
+pub fn stranger(views: &Views) -> String {
+    let cluster = views.cluster.map(|cluster| cluster.id.to_string());
+    format!(
+        "a node told of view {} of another cluster ({}), which is not taken over: it was started with another VIEW or \
+         K, or is at an address that was a member's of this one",
+        views.view.number,
+        cluster.as_deref().unwrap_or("not born yet")
+    )
 }
 
 /// The member at an address.
@@ -140,12 +170,26 @@ impl net::Handler<Envelope, Request, Response> for Server {
                 settled: true,
             }),
             Request::Invite(views) => {
-                let newer = known.is_none_or(|known| views.version > known.version);
-                if !newer || member_at(&views, self.address).is_none() {
+                let fits = known.is_none_or(|known| known.may_become(&views)) && views.is_born();
+                if !fits || member_at(&views, self.address).is_none() {
                     return Response::Refused(format!("{} is not named", self.address));
                 }
-                self.invite.send_replace(Some(Arc::from(views)));
-                Response::Coming
+                let views = Arc::from(views);
+                // Two clusters may want it at the same moment: it goes with the first one.
+                let free = self
+                    .invite
+                    .send_if_modified(|invited: &mut Option<Arc<Views>>| {
+                        let earlier = invited.as_ref();
+                        let free = earlier.is_none_or(|earlier| earlier.may_become(&views));
+                        if free {
+                            *invited = Some(views);
+                        }
+                        free
+                    });
+                match free {
+                    true => Response::Coming,
+                    false => Response::Refused(format!("{} was invited already", self.address)),
+                }
             }
             Request::Operation(_)
             | Request::Council(_)

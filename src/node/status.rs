@@ -17,7 +17,7 @@ pub struct Status {
     pub incarnation: u64,
     /// The release that runs.
     pub version: String,
-    /// `serving`, `recovering`, `joining`, `leaving`, `given up`, `standby`, `removed` or `failed`.
+    /// `forming`, `serving`, `recovering`, `joining`, `leaving`, `given up`, `standby`, `removed` or `failed`.
     pub state: String,
     /// Why the node does not serve reads, when it does not.
     pub reason: Option<String>,

@@ -1,5 +1,5 @@
-//! What a member does for the council: it forms it at the first start, reports what its replica has come to, and, while it
-//! leads, looks after the running change.
+//! What a member does for the council: it reports what its replica has come to, and, while it leads, looks after the
+//! running change.
 
 use super::absent;
 use super::core::Report;
@@ -7,13 +7,11 @@ use super::decided::Command;
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
-use crate::council::{self as raft, CouncilError, Past, Role, Step};
+use crate::council::{CouncilError, Past, Role};
 use crate::net;
 use crate::protocol::council::{self, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
-use crate::protocol::views::Views;
-use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -26,10 +24,6 @@ const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
 /// The same is not said to the council again within this time.
 const SAID: Duration = Duration::from_millis(300);
-/// Time between looks at how the other first voters stand.
-const FORM_LOOK: Duration = Duration::from_millis(20);
-/// Time for another node to say how it stands.
-const STANDING_WITHIN: Duration = Duration::from_millis(500);
 
 /// Tells the council what the replica says, until it knows.
 pub(super) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
@@ -77,53 +71,6 @@ fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
     }
 }
 
-/// Forms the council at the first start of the cluster, if this node may vote in the first one.
-pub(super) async fn form(member: Weak<Member>, views: Arc<Views>) {
-    if views.version != 1 {
-        return;
-    }
-    let members: BTreeSet<MemberId> = views.view.members().map(|(m, _)| m).collect();
-    let voters = raft::first_voters(&members);
-    let mut soon: Option<Instant> = None;
-    loop {
-        let Some(it) = member.upgrade() else {
-            return;
-        };
-        let Some(council) = it.council().filter(|_| voters.contains(&it.me)) else {
-            return;
-        };
-        let others = voters.iter().filter(|m| **m != it.me);
-        let others = join_all(others.map(|other| past_of(&it, *other))).await;
-        let own = council.past().await;
-        let since = soon.map_or(Duration::ZERO, |at| at.elapsed());
-        let step = raft::next_step(own, &others, since);
-        let done = match step {
-            Step::Wait | Step::Soon => Ok(()),
-            Step::Vote => council.gain_vote().await,
-            Step::Form => council.initialize(&members).await,
-            Step::Follow => return,
-        };
-        match (done, step) {
-            (Ok(()), Step::Form) => return,
-            (Ok(()), Step::Soon) => drop(soon.get_or_insert_with(Instant::now)),
-            (Ok(()), _) => soon = None,
-            (Err(error), _) => log::error!("the council cannot be formed: {error}"),
-        }
-        drop(it);
-        tokio::time::sleep(FORM_LOOK).await;
-    }
-}
-
-/// What another first voter knows of councils of the past, if it answers.
-async fn past_of(member: &Member, other: MemberId) -> Option<Past> {
-    let links = member.links.get()?;
-    let request = Request::Standing { version: u64::MAX };
-    match links.request(other, &request, STANDING_WITHIN).await {
-        Ok(Response::Standing(standing)) => Some(standing.past),
-        _ => None,
-    }
-}
-
 /// Looks after the running change and after members that are away, while this node leads. Without a leader all look after
 /// those that are away.
 pub(super) async fn steer(member: Weak<Member>) {
@@ -152,11 +99,7 @@ pub(super) async fn steer(member: Weak<Member>) {
         invite(&member, agreed.as_deref(), &mut invited);
         drop(member);
         for command in due {
-            let what = match &command {
-                // All of its slots would be a very long line.
-                Command::Begin(view) => format!("view {} for a beginning", view.number),
-                command => format!("{command:?}"),
-            };
+            let what = format!("{command:?}");
             match council.propose(command).await {
                 Ok(outcome) => log::info!("{what}: {outcome:?}"),
                 Err(CouncilError::NoQuorum { .. }) => break,
@@ -175,9 +118,7 @@ async fn due(
 ) -> Vec<Command> {
     let known = Arc::clone(&member.known.borrow());
     let Some(council) = council else {
-        // All nodes begin with the same view, and none has gone on from it without the council.
-        let first = (known.version == 1).then(|| known.view.clone());
-        return first.into_iter().map(Command::Begin).collect();
+        return Vec::new();
     };
     let others = known.members().into_keys().filter(|m| *m != member.me);
     let micros = |away: Duration| u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
@@ -219,7 +160,7 @@ fn invite(
         let me = net::Identity {
             member: member.me,
             fingerprint: council.views().view.fingerprint(),
-            ..identity(&member.config)
+            ..identity(&member.config, &member.cluster)
         };
         tokio::spawn(async move {
             let (limits, to) = (net::Limits::default(), Some(net::STRANGER));

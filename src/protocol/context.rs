@@ -4,30 +4,34 @@
 //! text is base64url (no padding) of
 //!
 //! ```text
-//! version and flags (1 byte: 0x20, +1 when signed)
+//! version and flags (1 byte: 0x30, +1 where the cluster has a secret)
 //! clock: milliseconds since 2024 (varint), counter (varint)
 //! number of the newest view seen (varint)
 //! entries, ascending by (member, incarnation), none twice, each:
 //!     member - previous member (varint)
 //!     incarnation - previous entry's incarnation (zigzag varint)
 //!     seq (varint)
-//! tag: 4 bytes CRC-32 of the above, or 10 bytes of its HMAC-SHA256 when signed
+//! tag: the first 4 bytes of the HMAC-SHA256 of the above, 10 where the cluster has a secret
 //! ```
 //!
-//! The CRC catches a payload that was cut or mistyped; the MAC, one that was forged.
+//! The key of the MAC is made of the cluster's id, of its payload key, which only its nodes know, and of its secret. So a
+//! payload that was cut, mistyped or made up is refused, and so is one of another cluster.
 
 use super::clock::Timestamp;
+use super::cluster::Cluster;
 use super::ids::{LogId, MAX_VIEW, MemberId};
+use super::teeth::{Rule, broken};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
-const VERSION: u8 = 0x20;
+const VERSION: u8 = 0x30;
 const SIGNED: u8 = 0x01;
-const CRC_LEN: usize = 4;
-const MAC_LEN: usize = 10;
+/// Bytes of a tag, and of one with a secret.
+const TAG: usize = 4;
+const SIGNED_TAG: usize = 10;
 /// 2024-01-01, in milliseconds since 1970: a later zero makes shorter varints.
 const EPOCH_MS: u64 = 1_704_067_200_000;
 /// More logs than any cluster keeps; a longer payload is refused before it costs anything.
@@ -56,10 +60,10 @@ pub enum ContextError {
     Alphabet,
     #[error("its version is not one that this node knows")]
     Version,
-    #[error("it is cut short or changed: its check does not match")]
+    #[error("it is cut short or changed")]
     Damaged,
-    #[error("its signature does not match this cluster's secret")]
-    Signature,
+    #[error("this cluster did not make it, or it was changed")]
+    Foreign,
     #[error("it is not signed, and this cluster signs its payloads")]
     Unsigned,
     #[error("it is signed, and this node has no cluster secret to check that with")]
@@ -128,27 +132,85 @@ impl Context {
     }
 }
 
-/// Writes and reads the text form, with the cluster's secret or without one.
+/// Writes and reads the text form, with the cluster's key, and its secret where it has one.
 #[derive(Clone)]
 pub struct Codec {
-    /// The keyed MAC, its key schedule done once.
-    mac: Option<Hmac<Sha256>>,
+    /// Makes the tags, and checks them; none before the cluster is born.
+    seal: Option<Seal>,
+}
+
+/// The keyed MAC, its key schedule done once.
+#[derive(Clone)]
+struct Seal {
+    mac: Hmac<Sha256>,
+    /// A secret is in the key.
+    signed: bool,
+}
+
+impl Seal {
+    /// The key is made of everything that a payload belongs to. All but the secret have fixed lengths.
+    fn new(cluster: &Cluster, secret: Option<&[u8]>) -> Self {
+        let mut key = Sha256::new();
+        key.update(b"causeway payload");
+        key.update(cluster.key.0);
+        key.update(cluster.id.0);
+        key.update(secret.unwrap_or_default());
+        // A key shorter than a block is filled up with zeros by the definition of HMAC.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&key.finalize());
+        Self {
+            mac: Hmac::new(&block.into()),
+            signed: secret.is_some(),
+        }
+    }
+
+    fn flag(&self) -> u8 {
+        if self.signed { SIGNED } else { 0 }
+    }
+
+    fn len(&self) -> usize {
+        tag_len(self.signed)
+    }
+
+    fn is_right(&self, body: &[u8], tag: &[u8]) -> bool {
+        let mac = self.mac.clone().chain_update(body);
+        mac.verify_truncated_left(tag).is_ok()
+    }
+}
+
+fn tag_len(signed: bool) -> usize {
+    if signed { SIGNED_TAG } else { TAG }
 }
 
 impl Codec {
-    /// A codec that signs with `secret`, or only adds a check sum when there is none.
+    /// The codec of a cluster's nodes.
     #[must_use]
-    pub fn new(secret: Option<&[u8]>) -> Self {
+    pub fn new(cluster: &Cluster, secret: Option<&[u8]>) -> Self {
         Self {
-            mac: secret.and_then(|s| Hmac::new_from_slice(s).ok()),
+            seal: Some(Seal::new(cluster, secret)),
         }
+    }
+
+    /// That of a node that belongs to no cluster yet: it knows the empty context alone.
+    #[must_use]
+    pub fn unborn() -> Self {
+        Self { seal: None }
+    }
+
+    /// Whether it can write and read payloads.
+    #[must_use]
+    pub fn is_born(&self) -> bool {
+        self.seal.is_some()
     }
 
     /// The text of a context.
     #[must_use]
     pub fn encode(&self, context: &Context) -> String {
+        let Some(seal) = &self.seal else {
+            return String::new();
+        };
         let mut out = Vec::with_capacity(24 + context.len() * 10);
-        out.push(VERSION | if self.mac.is_some() { SIGNED } else { 0 });
+        out.push(VERSION | seal.flag());
         put_varint(&mut out, context.clock.ms().saturating_sub(EPOCH_MS));
         // A clock before the epoch (a machine without a battery) is sent as the epoch.
         let counter = if context.clock.ms() < EPOCH_MS {
@@ -166,16 +228,8 @@ impl Codec {
             put_varint(&mut out, seq);
             (member, incarnation) = (log.member.0, log.incarnation);
         }
-        match &self.mac {
-            Some(mac) => {
-                let tag = mac.clone().chain_update(&out).finalize().into_bytes();
-                out.extend_from_slice(&tag[..MAC_LEN]);
-            }
-            None => {
-                let crc = crc32fast::hash(&out);
-                out.extend_from_slice(&crc.to_le_bytes());
-            }
-        }
+        let tag = seal.mac.clone().chain_update(&out).finalize().into_bytes();
+        out.extend_from_slice(&tag[..seal.len()]);
         URL_SAFE_NO_PAD.encode(out)
     }
 
@@ -191,49 +245,43 @@ impl Codec {
             return Err(ContextError::TooLong);
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| unreadable(&e))?;
-        let Some(&first) = bytes.first() else {
-            return Err(ContextError::Damaged);
-        };
-        if first & !SIGNED != VERSION {
-            return Err(ContextError::Version);
-        }
-        let body = match (&self.mac, first & SIGNED != 0) {
-            (Some(mac), true) => {
-                let (body, tag) = split_tag(&bytes, MAC_LEN)?;
-                mac.clone()
-                    .chain_update(body)
-                    .verify_truncated_left(tag)
-                    .map_err(|_| ContextError::Signature)?;
-                body
+        let (body, tag, signed) = split(&bytes)?;
+        let seal = self.seal.as_ref().ok_or(ContextError::Foreign)?;
+        match (seal.signed, signed) {
+            (true, false) => Err(ContextError::Unsigned),
+            (false, true) => Err(ContextError::SignedWithoutSecret),
+            _ if !seal.is_right(body, tag) && !broken(Rule::TakeForeign) => {
+                Err(ContextError::Foreign)
             }
-            (None, false) => checked(&bytes)?,
-            (Some(_), false) => return Err(ContextError::Unsigned),
-            (None, true) => return Err(ContextError::SignedWithoutSecret),
-        };
-        parse(body)
+            _ => parse(body),
+        }
     }
 }
 
 /// Reads a text without checking who made it: for a person who wants to look at one.
 ///
 /// # Errors
-/// When the text is no payload. A signature is not checked.
+/// When the text is no payload. Whose it is, is not checked.
 pub fn decode_unverified(text: &str) -> Result<(Context, bool), ContextError> {
     if text.is_empty() {
         return Ok((Context::default(), false));
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| unreadable(&e))?;
-    let first = bytes.first().copied().ok_or(ContextError::Damaged)?;
+    let (body, _, signed) = split(&bytes)?;
+    Ok((parse(body)?, signed))
+}
+
+/// The body and the tag of a payload, and whether a secret is in that.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8], bool), ContextError> {
+    let &first = bytes.first().ok_or(ContextError::Damaged)?;
     if first & !SIGNED != VERSION {
         return Err(ContextError::Version);
     }
     let signed = first & SIGNED != 0;
-    let body = if signed {
-        split_tag(&bytes, MAC_LEN)?.0
-    } else {
-        checked(&bytes)?
-    };
-    Ok((parse(body)?, signed))
+    let at = bytes.len().checked_sub(tag_len(signed));
+    let at = at.filter(|at| *at > 0).ok_or(ContextError::Damaged)?;
+    let (body, tag) = bytes.split_at(at);
+    Ok((body, tag, signed))
 }
 
 /// Why a text is not base64: a cut one has the right characters.
@@ -242,24 +290,6 @@ fn unreadable(error: &base64::DecodeError) -> ContextError {
         base64::DecodeError::InvalidByte(..) => ContextError::Alphabet,
         _ => ContextError::Damaged,
     }
-}
-
-fn split_tag(bytes: &[u8], len: usize) -> Result<(&[u8], &[u8]), ContextError> {
-    bytes
-        .len()
-        .checked_sub(len)
-        .filter(|at| *at > 0)
-        .map(|at| bytes.split_at(at))
-        .ok_or(ContextError::Damaged)
-}
-
-/// The body of an unsigned payload whose check sum is right.
-fn checked(bytes: &[u8]) -> Result<&[u8], ContextError> {
-    let (body, tag) = split_tag(bytes, CRC_LEN)?;
-    if crc32fast::hash(body).to_le_bytes() != tag {
-        return Err(ContextError::Damaged);
-    }
-    Ok(body)
 }
 
 fn parse(body: &[u8]) -> Result<Context, ContextError> {
@@ -340,9 +370,22 @@ fn get_varint(bytes: &mut &[u8]) -> Result<u64, ContextError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cluster::{ClusterId, PayloadKey};
     use super::super::ids::incarnation;
     use super::*;
     use proptest::prelude::*;
+
+    fn cluster(n: u8) -> Cluster {
+        Cluster {
+            id: ClusterId([n; 16]),
+            key: PayloadKey([n; 32]),
+            former: None,
+        }
+    }
+
+    fn codecs() -> [Codec; 2] {
+        [None, Some(&b"secret"[..])].map(|secret| Codec::new(&cluster(1), secret))
+    }
 
     fn log(member: u16, incarnation: u64) -> LogId {
         LogId {
@@ -374,7 +417,7 @@ mod tests {
     proptest! {
         #[test]
         fn text_round_trips_signed_and_unsigned(context in any_context()) {
-            for codec in [Codec::new(None), Codec::new(Some(b"secret"))] {
+            for codec in codecs() {
                 let text = codec.encode(&context);
                 prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
                 prop_assert_eq!(codec.decode(&text).unwrap(), context.clone());
@@ -384,7 +427,7 @@ mod tests {
 
         #[test]
         fn any_changed_character_is_found(context in any_context(), at in any::<prop::sample::Index>(), to in "[A-Za-z0-9_-]") {
-            for codec in [Codec::new(None), Codec::new(Some(b"secret"))] {
+            for codec in codecs() {
                 let text = codec.encode(&context);
                 let at = at.index(text.len());
                 let mut changed = text.clone();
@@ -397,14 +440,15 @@ mod tests {
 
         #[test]
         fn no_text_crashes_the_parser(text in "\\PC{0,200}", raw in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let codec = Codec::new(None);
+            let codec = Codec::new(&cluster(1), None);
             let _ = codec.decode(&text);
             let _ = decode_unverified(&text);
-            // Past the check sum too.
+            // Past the tag too.
             let mut bytes = vec![VERSION];
             bytes.extend(raw);
-            let crc = crc32fast::hash(&bytes);
-            bytes.extend(crc.to_le_bytes());
+            let mac = codec.seal.as_ref().unwrap().mac.clone();
+            let tag = mac.chain_update(&bytes).finalize().into_bytes();
+            bytes.extend_from_slice(&tag[..TAG]);
             let text = URL_SAFE_NO_PAD.encode(bytes);
             if let Ok(context) = codec.decode(&text) {
                 prop_assert_eq!(codec.encode(&context), text, "one text for one context");
@@ -432,12 +476,10 @@ mod tests {
             view: 1,
             entries: vec![(log(1, 2), 3)],
         };
-        let (open, a, b) = (
-            Codec::new(None),
-            Codec::new(Some(b"a")),
-            Codec::new(Some(b"b")),
-        );
-        assert_eq!(b.decode(&a.encode(&context)), Err(ContextError::Signature));
+        let one = cluster(1);
+        let codec = |secret: Option<&'static [u8]>| Codec::new(&one, secret);
+        let (open, a, b) = (codec(None), codec(Some(b"a")), codec(Some(b"b")));
+        assert_eq!(b.decode(&a.encode(&context)), Err(ContextError::Foreign));
         assert_eq!(
             a.decode(&open.encode(&context)),
             Err(ContextError::Unsigned)
@@ -446,6 +488,47 @@ mod tests {
             open.decode(&a.encode(&context)),
             Err(ContextError::SignedWithoutSecret)
         );
+    }
+
+    #[test]
+    fn a_payload_of_another_cluster_or_of_an_earlier_life_is_refused() {
+        let context = Context {
+            clock: Timestamp::from_ms(EPOCH_MS + 5),
+            view: 1,
+            entries: vec![(log(1, 2), 3)],
+        };
+        for secret in [None, Some(&b"s"[..])] {
+            let own = Codec::new(&cluster(1), secret);
+            let mut others = vec![cluster(2)];
+            others.push(Cluster {
+                id: ClusterId([2; 16]),
+                ..cluster(1)
+            });
+            others.push(Cluster {
+                key: PayloadKey([2; 32]),
+                ..cluster(1)
+            });
+            for other in others {
+                let text = Codec::new(&other, secret).encode(&context);
+                assert_eq!(own.decode(&text), Err(ContextError::Foreign));
+            }
+        }
+        let unborn = Codec::unborn();
+        let text = Codec::new(&cluster(1), None).encode(&context);
+        assert_eq!(unborn.decode(&text), Err(ContextError::Foreign));
+        assert_eq!(
+            unborn.decode(&unborn.encode(&context)),
+            Ok(Context::default())
+        );
+    }
+
+    #[test]
+    fn a_payload_is_as_long_as_with_a_check_sum() {
+        let context = Context::default();
+        for (codec, tag) in codecs().into_iter().zip([4, 10]) {
+            let bytes = URL_SAFE_NO_PAD.decode(codec.encode(&context)).unwrap();
+            assert_eq!(bytes.len(), 4 + tag);
+        }
     }
 
     #[test]
@@ -461,6 +544,6 @@ mod tests {
             log(2, incarnation(40, (90_000_030 << 16) + 9_999)),
             1_000_000,
         );
-        assert!(Codec::new(Some(b"s")).encode(&context).len() <= 64);
+        assert!(Codec::new(&cluster(1), Some(b"s")).encode(&context).len() <= 64);
     }
 }

@@ -10,6 +10,7 @@
 //!                      +-------> cancelled
 //! ```
 
+use super::cluster::Cluster;
 use super::ids::MemberId;
 use super::invariants;
 use super::placement::{Change, ChangeError};
@@ -171,9 +172,15 @@ impl Council {
     /// That of a cluster that has never changed its view.
     #[must_use]
     pub fn first(view: View) -> Self {
+        Self::of(Views::first(view))
+    }
+
+    /// That of a cluster with these views, before any change.
+    #[must_use]
+    pub fn of(views: Views) -> Self {
         Self {
-            newest: view.number,
-            views: Views::first(view),
+            newest: views.view.number,
+            views,
             running: None,
             last: None,
             behind: BTreeSet::new(),
@@ -309,6 +316,15 @@ impl Council {
             invariants::check(&self.views, self.running(), &self.behind, self.newest);
         }
         outcome.unwrap_or_else(Outcome::Refused)
+    }
+
+    /// Makes it another cluster, if that goes on from this one.
+    pub fn renew(&mut self, cluster: Cluster) {
+        let own = self.views.cluster.map(|own| own.id);
+        if own.is_some_and(|own| own != cluster.id && cluster.goes_on_from(own)) {
+            self.views.cluster = Some(cluster);
+            self.views.version += 1;
+        }
     }
 
     fn start(

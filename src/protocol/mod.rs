@@ -11,6 +11,7 @@
 )]
 
 pub mod clock;
+pub mod cluster;
 pub mod context;
 pub mod council;
 pub mod driver;

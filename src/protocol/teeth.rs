@@ -97,6 +97,10 @@ rules! {
     PassOrphans,
     /// Writes that were held while the replica went over to newer views are forgotten.
     ForgetHeldWrites,
+    /// Payloads of another cluster are taken.
+    TakeForeign,
+    /// Views are taken over from another cluster.
+    BelieveStranger,
     /// Reads wait without end.
     WaitForever,
 }

@@ -10,6 +10,7 @@
 //! current ---------------------> followed ------------------> closing ---------------> over
 //! ```
 
+use super::cluster::Cluster;
 use super::ids::{LogId, MemberId};
 use super::slots::{Slot, SlotSet};
 use super::teeth::{Rule, broken};
@@ -62,6 +63,8 @@ pub enum Home {
 pub struct Views {
     /// Grows whenever anything in here changes.
     pub version: u64,
+    /// The cluster whose views these are; `None` before it is born.
+    pub cluster: Option<Cluster>,
     /// The view in force.
     pub view: View,
     /// The view that comes into force when its replicas have what they need.
@@ -76,11 +79,12 @@ pub struct Views {
 }
 
 impl Views {
-    /// Those of a cluster that has never changed its view.
+    /// Those of a cluster that is not born yet.
     #[must_use]
     pub fn first(view: View) -> Self {
         Self {
             version: 1,
+            cluster: None,
             view,
             next: None,
             closing: Vec::new(),
@@ -97,6 +101,36 @@ impl Views {
             debug_assert!(number > self.view.number);
             self.view.number = number;
         }
+    }
+
+    /// Those of a cluster that has just been born.
+    #[must_use]
+    pub fn born(view: View, cluster: Cluster) -> Self {
+        Self {
+            version: 2,
+            cluster: Some(cluster),
+            ..Self::first(view)
+        }
+    }
+
+    /// Whether the cluster is born.
+    #[must_use]
+    pub fn is_born(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Whether somebody's newer views are of the same cluster, so that a node that goes by these may go over to them.
+    /// Before the birth it is told by the first view.
+    #[must_use]
+    pub fn may_become(&self, newer: &Self) -> bool {
+        let same = match (&self.cluster, &newer.cluster) {
+            (Some(own), Some(theirs)) => theirs.goes_on_from(own.id),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        let follows = newer.version > self.version && newer.view.number >= self.view.number;
+        let same = same && newer.view.fingerprint() == self.view.fingerprint();
+        (same || broken(Rule::BelieveStranger)) && follows
     }
 
     /// The cohort that a log was opened for.

@@ -1,6 +1,7 @@
 //! The program as a script starts it, and a node that gives prepared answers.
 
 use causeway::protocol::clock::Timestamp;
+use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::context::{Codec, Context};
 use causeway::protocol::ids::{LogId, MemberId};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +25,14 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+pub fn cluster(n: u8) -> Cluster {
+    Cluster {
+        id: ClusterId([n; 16]),
+        key: PayloadKey([n; 32]),
+        former: None,
+    }
+}
+
 pub fn payload(seq: u64) -> String {
     let mut context = Context::default();
     context.clock = Timestamp::from_ms(1_800_000_000_000);
@@ -32,7 +41,7 @@ pub fn payload(seq: u64) -> String {
         incarnation: 9,
     };
     context.see(log, seq);
-    Codec::new(None).encode(&context)
+    Codec::new(&cluster(1), None).encode(&context)
 }
 
 /// An address where nobody listens.

@@ -91,19 +91,73 @@ fn a_given_payload_leaves_the_session_alone() {
 }
 
 #[test]
-fn a_refused_payload_of_the_session_names_its_file() {
+fn a_session_of_one_cluster_is_not_used_for_another_and_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = dir.path().join("session");
+    let (one, other) = (payload(1), payload(2));
+    std::fs::write(&session, format!("{one}\n")).unwrap();
+    let foreign = r#"{"msg":"error","error":"the causal_payload ...","code":"foreign_payload"}"#;
+    let found = |payload: &str| {
+        (
+            200,
+            format!(r#"{{"value":"v","causal_payload":"{payload}"}}"#),
+        )
+    };
+    let (node, served) = fake_node(vec![
+        (400, foreign.into()),
+        found(&other),
+        found(&other),
+        (400, foreign.into()),
+        found(&one),
+    ]);
+    let first = in_session(&["get", "k"], &node, &session);
+    assert_eq!(stdout(&first), "v\n");
+    assert!(
+        stderr(&first).contains("a new session begins"),
+        "{}",
+        stderr(&first)
+    );
+    let text = || std::fs::read_to_string(&session).unwrap();
+    assert_eq!(text(), format!("{other}\n{one}\n"));
+    // The same cluster again, and then the one from before.
+    let second = in_session(&["get", "k"], &node, &session);
+    assert_eq!(
+        (stdout(&second), stderr(&second)),
+        ("v\n".into(), String::new())
+    );
+    let third = in_session(&["get", "k"], &node, &session);
+    assert_eq!(
+        (stdout(&third), stderr(&third)),
+        ("v\n".into(), String::new())
+    );
+    assert_eq!(text(), format!("{one}\n{other}\n"));
+    let sent: Vec<_> = served
+        .join()
+        .unwrap()
+        .into_iter()
+        .map(|got| got.0)
+        .collect();
+    let sent: Vec<&str> = sent
+        .iter()
+        .map(|line| line.split(['=', ' ']).nth(3).unwrap_or_default())
+        .collect();
+    assert_eq!(sent, [&one[..], "", &other, &other, &one]);
+}
+
+#[test]
+fn a_refusal_for_another_reason_says_nothing_about_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let session = dir.path().join("session");
     std::fs::write(&session, payload(1)).unwrap();
-    let error = r#"{"msg":"error","error":"causal_payload: its signature does not match"}"#;
-    let (node, served) = fake_node(vec![(400, error.into())]);
-    let output = in_session(&["get", "k"], &node, &session);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains(session.to_str().unwrap()), "{text}");
-    served.join().unwrap();
-    // Kept: it is the user who knows whether it is worth something.
+    let error = r#"{"msg":"error","error":"the causal_payload names writes that are not here"}"#;
+    let (node, served) = fake_node(vec![(503, error.into())]);
+    let text = stderr(&in_session(&["get", "k"], &node, &session));
+    assert!(
+        text.contains("not here") && !text.contains("delete"),
+        "{text}"
+    );
     assert_eq!(std::fs::read_to_string(&session).unwrap(), payload(1));
+    served.join().unwrap();
 }
 
 #[test]

@@ -422,6 +422,15 @@ impl Cluster {
             .filter(move |key| self.view.partition_of_key(key.as_bytes()).0 == partition)
     }
 
+    /// What a node in this process knows to be its cluster.
+    pub fn cluster(&self, node: usize) -> causeway::protocol::cluster::Cluster {
+        let Some(Life::Here(running)) = &self.spots[node].running else {
+            panic!("node {node} does not run in this process");
+        };
+        let views = running.node.views().unwrap();
+        views.cluster.unwrap()
+    }
+
     /// What a node says of itself.
     pub async fn status(&self, node: usize) -> Status {
         status(self.at(node)).await.unwrap()

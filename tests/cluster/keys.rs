@@ -2,8 +2,8 @@
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
-use causeway::protocol::clock::Timestamp;
-use causeway::protocol::context::{Codec, Context, decode_unverified};
+use causeway::protocol::cluster::{ClusterId, PayloadKey};
+use causeway::protocol::context::{Codec, decode_unverified};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -274,13 +274,16 @@ async fn who_reads_a_list_sees_what_its_writer_had_seen() {
         .unwrap();
     assert_eq!(missing.status(), 404);
     assert!(missing.headers().contains_key("causal-payload"));
-    let mut ahead = Context::default();
-    ahead.clock = Timestamp::from_ms(4_000_000_000_000);
-    for bad in ["no payload", &Codec::new(None).encode(&ahead)] {
+    let earlier = causeway::protocol::cluster::Cluster {
+        id: ClusterId([1; 16]),
+        key: PayloadKey([1; 32]),
+        former: None,
+    };
+    for bad in ["no payload", &Codec::new(&earlier, None).encode(&own)] {
         let refused = post(a, "news", &append("x"), &[("causal-payload", bad)]).await;
         assert_eq!(refused.status(), 400, "{bad}");
-        let why = refused.text().await.unwrap();
-        assert!(why.contains("Causal-Payload"), "{why}");
+        let why: serde_json::Value = refused.json().await.unwrap();
+        assert_eq!(why["code"], "foreign_payload", "{why}");
     }
     cluster.end().await;
 }

@@ -190,6 +190,13 @@ async fn one_voter_of_three_goes_on_alone_when_it_is_forced() {
     cluster.up(2).await;
     cluster.serving().await;
     voting(&[left]).await;
+    // What the lost ones may have shown to a session cannot be waited for.
+    let old = session.get(left, "k").await;
+    assert_eq!(
+        (old.status, &old.body["code"]),
+        (400, &"foreign_payload".into())
+    );
+    session = Session::default();
     assert_eq!(session.get(left, "k").await.value(), Some("v"));
     // As long as the other one is in the view it is waited for.
     let (code, text) = view(left, &["remove", &lost[0], "--no-wait"]).await;

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use causeway::{
     net::{
-        Config, FrameEncoder, Handler, Identity, Limits, Net, Outgoing, Peer, PeerState, Secret,
+        Belongs, Config, FrameEncoder, Handler, Identity, Limits, Net, Outgoing, Peer, PeerState,
+        Secret,
     },
     protocol::ids::MemberId,
 };
@@ -79,6 +80,7 @@ pub fn identity(member: u16) -> Identity {
     Identity {
         member: MemberId(member),
         incarnation: 1,
+        cluster: Belongs::default(),
         fingerprint: [7; 32],
         versions: (1, 1),
         secret: Some(Secret::new(b"test")),

@@ -58,6 +58,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready,
     ),
     (
+        Rule::BelieveStranger,
+        views::views_of_another_cluster_are_not_taken_over,
+    ),
+    (
         Rule::ServeOldView,
         views::who_was_given_up_and_comes_back_pushes_nothing,
     ),

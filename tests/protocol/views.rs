@@ -1,6 +1,7 @@
 //! Views that change: following, handing over, and what a disk that is lost meanwhile may not do.
 
 use crate::cluster::Cluster;
+use causeway::protocol::cluster::{self, ClusterId, PayloadKey};
 use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
@@ -12,9 +13,44 @@ use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::record;
 use causeway::protocol::replica::Event;
 use causeway::protocol::version::Key;
-use causeway::protocol::view::PartitionId;
-use causeway::protocol::views::Home;
+use causeway::protocol::view::{PartitionId, View};
+use causeway::protocol::views::{Home, Views};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+#[test]
+pub fn views_of_another_cluster_are_not_taken_over() {
+    let cluster = |n: u8, former: Option<u8>| cluster::Cluster {
+        id: ClusterId([n; 16]),
+        key: PayloadKey([n; 32]),
+        former: former.map(|n| ClusterId([n; 16])),
+    };
+    let view = |k| {
+        let at = [1, 2, 3].map(|n| SocketAddr::from(([10, 0, 0, n], 8080)));
+        View::first(&at, k).unwrap()
+    };
+    let unborn = Views::first(view(2));
+    let born = |cluster: cluster::Cluster, k: usize, version: u64| Views {
+        version,
+        ..Views::born(view(k), cluster)
+    };
+    let own = born(cluster(1, None), 2, 4);
+    // At the first start, whatever the views of a cluster that was started with the same VIEW and K say.
+    assert!(unborn.may_become(&own));
+    assert!(!unborn.may_become(&born(cluster(1, None), 1, 4)));
+    // Newer ones of the same cluster, and those of one that goes on from it.
+    assert!(own.may_become(&born(cluster(1, None), 2, 5)));
+    assert!(!own.may_become(&born(cluster(1, None), 2, 4)));
+    assert!(own.may_become(&born(cluster(2, Some(1)), 2, 5)));
+    // A stranger's, however new, an earlier life's of the same nodes, and those of a node that lost its disk.
+    assert!(!own.may_become(&born(cluster(3, None), 1, 9)));
+    assert!(!own.may_become(&born(cluster(3, None), 2, 9)));
+    assert!(!own.may_become(&born(cluster(3, Some(2)), 2, 9)));
+    assert!(!own.may_become(&Views {
+        version: 9,
+        ..unborn.clone()
+    }));
+}
 
 #[test]
 fn a_change_comes_to_an_end_and_keeps_everything() {

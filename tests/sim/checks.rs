@@ -540,7 +540,7 @@ impl World {
             }
         };
         if let Some(context) = context {
-            if context.len() > self.oracle.logs_started() + self.earlier {
+            if context.len() > self.oracle.logs_started() {
                 return Err(format!("I10: op {op} ends with {} entries", context.len()));
             }
             self.ops[op].context = context.clone();

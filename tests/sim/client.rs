@@ -8,7 +8,8 @@ use super::rng::Rng;
 use super::world::{Failed, START_MS, What, World};
 use bytes::Bytes;
 use causeway::protocol::clock::Doubt;
-use causeway::protocol::context::Context;
+use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
+use causeway::protocol::context::{Codec, Context};
 use causeway::protocol::driver::HELD_US;
 use causeway::protocol::ids::{self, LogId, MemberId};
 use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
@@ -35,6 +36,8 @@ pub enum Kind {
 pub struct Session {
     pub kind: Kind,
     pub context: Context,
+    /// A payload that the client comes with, of another cluster or of an earlier life of this one.
+    foreign: Option<String>,
     /// What the context stands for, in full.
     pub past: Past,
     old: Vec<(Context, Past)>,
@@ -59,14 +62,11 @@ impl Session {
                 Kind::Faithful
             };
             let keeps = matches!(kind, Kind::Faithful | Kind::Late);
-            let context = if keeps && rng.percent(load.from_earlier) {
-                from_earlier(plan, rng)
-            } else {
-                Context::default()
-            };
+            let foreign = keeps && rng.percent(load.from_earlier);
             Self {
                 kind,
-                context,
+                context: Context::default(),
+                foreign: foreign.then(|| from_earlier(plan, rng)),
                 past: Past::default(),
                 old: Vec::new(),
                 home: rng.percent(25).then(|| rng.index(plan.nodes)),
@@ -78,9 +78,26 @@ impl Session {
     }
 }
 
-/// A context of an earlier run of the cluster, whose disks are all gone: it names logs that nobody has.
-fn from_earlier(plan: &Plan, rng: &mut Rng) -> Context {
+/// What reads and writes the payloads of a cluster.
+pub fn codec(cluster: u8) -> Codec {
+    let cluster = Cluster {
+        id: ClusterId([cluster; 16]),
+        key: PayloadKey([cluster; 32]),
+        former: None,
+    };
+    Codec::new(&cluster, None)
+}
+
+/// The cluster that is simulated.
+pub const CLUSTER: u8 = 1;
+
+/// A payload of an earlier run of the cluster, whose disks are all gone: it names logs that nobody has, and may come from
+/// a view that there is not yet.
+fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
     let mut context = Context::default();
+    if rng.percent(50) {
+        context.view = rng.below(1_000);
+    }
     for _ in 0..1 + rng.index(3) {
         let log = LogId {
             member: MemberId(rng.index(plan.nodes) as u16),
@@ -88,7 +105,7 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> Context {
         };
         context.see(log, 1 + rng.below(1_000));
     }
-    context
+    codec(CLUSTER + 1).encode(&context)
 }
 
 /// An operation of a client.
@@ -206,6 +223,12 @@ impl World {
             self.sessions[source].past.clone(),
         );
         let client = &mut self.sessions[session];
+        // Refused, it is what a session begins anew for.
+        if let Some(foreign) = client.foreign.take()
+            && let Ok(taken) = self.codec.decode(&foreign)
+        {
+            context = taken;
+        }
         if client.kind == Kind::Late {
             client.old.push((context.clone(), past.clone()));
             if client.rng.percent(15) {
@@ -213,6 +236,8 @@ impl World {
                 (context, past) = client.old[at].clone();
             }
         }
+        let payload = self.codec.encode(&context);
+        let context = self.codec.decode(&payload).expect("its own payload");
         let op = self.ops.len();
         client.op = Some(op);
         self.ops.push(Operation {

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "the tests do not measure")]
 
+use super::client::{CLUSTER, codec};
 use super::net::Frame;
 use super::rng::Rng;
 use super::world::{Failed, World};
@@ -72,7 +73,7 @@ impl Measure {
         Self {
             weights: weights.collect(),
             window: Window::default(),
-            codec: Codec::new(None),
+            codec: codec(CLUSTER),
             stable: BTreeMap::new(),
         }
     }

@@ -27,6 +27,7 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::TrustOldDisk, 10),
     (Rule::ForgetFinished, 30),
     (Rule::CollectByTime, 60),
+    (Rule::TakeForeign, 60),
     (Rule::WaitForever, 10),
     (Rule::EnactWithoutAll, 60),
 ];
@@ -34,6 +35,7 @@ const TEETH: &[(Rule, u64)] = &[
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
 const BY_RULE_TESTS: &[Rule] = &[
     Rule::FollowWrongClock,
+    Rule::BelieveStranger,
     Rule::PeerKeepsItsWord,
     Rule::HearTheFinished,
     Rule::StableAcrossStarts,

@@ -1,6 +1,6 @@
 //! The simulated cluster: one queue of events in time, and what each of them does.
 
-use super::client::{Operation, Session};
+use super::client::{CLUSTER, Operation, Session, codec};
 use super::disk::Disk;
 use super::measure::Measure;
 use super::net::{Frame, Net};
@@ -10,6 +10,7 @@ use super::plan::{Fault, Plan};
 use super::rng::Rng;
 use super::views::{Asked, Decisions, address};
 use causeway::check::History;
+use causeway::protocol::context::Codec;
 use causeway::protocol::council::Command;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
@@ -106,8 +107,8 @@ pub struct World {
     pub oracle: Oracle,
     /// What clients saw.
     pub history: History,
-    /// Logs of an earlier run that clients know of.
-    pub earlier: usize,
+    /// What nodes read and write payloads with.
+    pub codec: Codec,
     /// Sessions issue operations.
     pub busy: bool,
     pub healed: bool,
@@ -151,7 +152,7 @@ impl World {
             plan,
             decisions,
             nodes,
-            earlier: sessions.iter().map(|s| s.context.len()).sum(),
+            codec: codec(CLUSTER),
             sessions,
             ops: Vec::new(),
             busy: true,

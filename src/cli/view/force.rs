@@ -27,7 +27,7 @@ pub async fn force(args: Force) -> Outcome {
         "{address} knows view {view}. The other nodes that it knows of: {others}.
 
 Forced, it alone decides about views when it is started again, and the nodes that still run follow it.
-What only the lost voters had decided is lost. Do this only when
+What only the lost voters had decided is lost, and no causal_payload that was made before is taken any more. Do this only when
 
 - more than half of the voters are gone for good (`causeway view status` at a running node shows them),
 - the lost nodes never run again with the data they have (empty their data directories before they come back),

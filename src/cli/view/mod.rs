@@ -3,6 +3,7 @@
 
 mod change;
 mod force;
+mod renew;
 mod show;
 
 use super::client::{NodeArg, Reply};
@@ -44,6 +45,9 @@ enum Command {
     Cancel(Ask),
     /// Disaster recovery, on a stopped node: let it decide alone when most voters are gone for good
     Force(force::Force),
+    /// After the whole cluster was put back to an earlier state: has it go on as another cluster, which takes no
+    /// causal_payload that was made before. On one stopped node
+    Renew(renew::Renew),
 }
 
 #[derive(Subcommand)]
@@ -120,6 +124,7 @@ pub async fn view(args: View) -> Outcome {
         Command::Status(ask) => return status(&ask).await,
         Command::Cancel(ask) => return cancel(&ask).await,
         Command::Force(args) => return force::force(args).await,
+        Command::Renew(args) => return renew::renew(&args),
     };
     let (wish, ask) = change.wish();
     change::change(&wish, &ask, no_wait).await

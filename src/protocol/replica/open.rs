@@ -82,7 +82,10 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("the data belongs to another node (member {found}, this is {me})")]
     OtherNode { found: MemberId, me: MemberId },
-    #[error("the data was written by a cluster that started with another VIEW or K")]
+    #[error(
+        "the data was written by a node that was started with another VIEW or K: start it with those, or, if nothing \
+         in it is needed, empty the data directory"
+    )]
     OtherView,
     #[error("the data was written under view {found}, and the newest one known is {known}")]
     NewerView { found: u64, known: u64 },

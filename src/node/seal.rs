@@ -1,0 +1,28 @@
+//! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so that there is none
+//! before the node has heard of the cluster's birth.
+
+use super::config::Config;
+use crate::protocol::cluster::Cluster;
+use crate::protocol::context::Codec;
+use arc_swap::{ArcSwap, Guard};
+use std::sync::Arc;
+
+/// The node's codec, whatever cluster it belongs to.
+pub struct Seal(ArcSwap<Codec>);
+
+impl Seal {
+    /// Of a node that belongs to no cluster yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(Codec::unborn())))
+    }
+
+    /// Goes by this cluster from now on.
+    pub fn learn(&self, cluster: &Cluster, config: &Config) {
+        let secret = config.cluster_secret.as_deref().map(str::as_bytes);
+        self.0.store(Arc::new(Codec::new(cluster, secret)));
+    }
+
+    pub fn codec(&self) -> Guard<Arc<Codec>> {
+        self.0.load()
+    }
+}
