@@ -76,6 +76,7 @@ async fn node(member: u16) -> Node {
             fingerprint: [0; 32],
             versions: (1, 1),
             secret: None,
+            also: None,
         },
         limits: Limits::default(),
         on_state: Some(Arc::new(move |_, state| {

@@ -10,7 +10,8 @@
 //!
 //! A proof is HMAC-SHA256 under the secret over the sender's role and both hellos, and each hello holds a fresh random
 //! nonce. So an old proof does not fit a new connection, and the proof of one role does not pass for the other's.
-//! Proofs are sent only where both hellos say that a secret is set; a secret on one side only is refused.
+//! Who has a secret says so in its hello, and proves it; a secret on one side only is refused. While secrets are rotated a
+//! node takes a second one of others beside its own, or none ([`Accepted`]); its own proof is always under its own.
 //!
 //! A hello names the cluster that the sender belongs to, once that is born ([`Belongs`]). Nodes of two clusters do not
 //! talk, strangers or not, unless one cluster goes on from the other.
@@ -80,6 +81,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a node takes of others beside its own secret, while the nodes go over from one to another.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    Secret(Secret),
+    /// That they have none.
+    None,
+}
+
 /// The cluster that a node belongs to, as its hellos say: none before that is born, or that the node has heard of it.
 /// Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +147,10 @@ pub struct Identity {
     pub fingerprint: [u8; 32],
     /// The oldest and newest protocol version that this node speaks.
     pub versions: (u16, u16),
+    /// What it proves to know.
     pub secret: Option<Secret>,
+    /// What it takes beside that.
+    pub also: Option<Accepted>,
 }
 
 impl Identity {
@@ -151,12 +163,27 @@ impl Identity {
             fingerprint: [0; 32],
             versions,
             secret,
+            also: None,
         }
     }
 
     /// Whether this node has no member number.
     pub fn is_stranger(&self) -> bool {
         self.member == STRANGER
+    }
+
+    /// The secrets that others may prove to know.
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let also = match &self.also {
+            Some(Accepted::Secret(secret)) => Some(secret),
+            Some(Accepted::None) | None => None,
+        };
+        self.secret.iter().chain(also)
+    }
+
+    /// Whether others need none.
+    fn takes_none(&self) -> bool {
+        self.secret.is_none() || matches!(self.also, Some(Accepted::None))
     }
 }
 
@@ -330,7 +357,7 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         };
         let checked = check(me, &theirs).and_then(|version| {
             right_member?;
-            prove(me, proof, Role::Listener, &mine, &theirs_raw)?;
+            prove(me, &theirs, proof, Role::Listener, &mine, &theirs_raw)?;
             Ok(version)
         });
         let version = settle(stream, checked).await?;
@@ -378,11 +405,11 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         }
         stream.write_all(&reply).await?;
         read_verdict(stream).await?;
-        let proof = match me.secret {
-            Some(_) => Some(read_array::<PROOF, S>(stream).await?),
-            None => None,
+        let proof = match theirs.secured {
+            true => Some(read_array::<PROOF, S>(stream).await?),
+            false => None,
         };
-        let proven = prove(me, proof, Role::Dialer, &theirs_raw, &mine);
+        let proven = prove(me, &theirs, proof, Role::Dialer, &theirs_raw, &mine);
         settle(stream, proven).await?;
         stream.write_all(&verdict_bytes(None)).await?;
         Ok(greeted(&theirs, version))
@@ -412,9 +439,9 @@ fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
     if version < min.max(theirs.versions.0) {
         return Err(Refusal::Version { min, max });
     }
-    match (me.secret.is_some(), theirs.secured) {
-        (true, false) => return Err(Refusal::SecretMissing),
-        (false, true) => return Err(Refusal::SecretUnexpected),
+    match theirs.secured {
+        false if !me.takes_none() => return Err(Refusal::SecretMissing),
+        true if me.secrets().next().is_none() => return Err(Refusal::SecretUnexpected),
         _ => {}
     }
     if !me.cluster.0.load().is_kin(&theirs.cluster) {
@@ -426,22 +453,30 @@ fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
     Ok(version)
 }
 
-/// Checks the other side's proof, in constant time. Passes if no secret is set.
+/// Checks the other side's proof, in constant time. Passes if it has no secret, which was looked at before.
 fn prove(
     me: &Identity,
+    theirs: &Hello,
     proof: Option<[u8; PROOF]>,
     role: Role,
     dialer: &[u8; HELLO],
     listener: &[u8; HELLO],
 ) -> Result<(), Refusal> {
-    let Some(secret) = &me.secret else {
+    if !theirs.secured {
         return Ok(());
-    };
+    }
     let proof = proof.ok_or(Refusal::SecretMissing)?;
-    secret
-        .mac(role, dialer, listener)
-        .verify_slice(&proof)
-        .map_err(|_| Refusal::BadSecret)
+    let proves = |secret: &Secret| {
+        let mac = secret.mac(role, dialer, listener);
+        mac.verify_slice(&proof).is_ok()
+    };
+    // Each is tried: how long it takes does not say which one it was.
+    let proven = me.secrets().filter(|secret| proves(secret)).count();
+    if proven > 0 {
+        Ok(())
+    } else {
+        Err(Refusal::BadSecret)
+    }
 }
 
 /// Hands on what was decided; a refusal is told to the other side first.

@@ -13,6 +13,7 @@ fn identity(member: u16, secret: Option<&str>) -> Identity {
         fingerprint: [9; 32],
         versions: (1, 3),
         secret: secret.map(|text| Secret::new(text.as_bytes())),
+        also: None,
     }
 }
 
@@ -87,6 +88,50 @@ async fn every_refusal_reaches_the_other_side() {
     assert_refused(meet(&unknown, &them()).await, true, Refusal::NotMember);
     let third = identity(3, Some("x"));
     assert_refused(meet(&me(), &third).await, false, Refusal::WrongMember);
+}
+
+/// A node while secrets are rotated: its own one, and what it takes beside that.
+fn rotating(member: u16, own: Option<&str>, also: Option<Option<&str>>) -> Identity {
+    Identity {
+        also: also.map(|also| match also {
+            Some(text) => Accepted::Secret(Secret::new(text.as_bytes())),
+            None => Accepted::None,
+        }),
+        ..identity(member, own)
+    }
+}
+
+#[tokio::test]
+async fn nodes_talk_at_each_step_of_a_rotation() {
+    let (none, one, two) = (None, Some("one"), Some("two"));
+    // All nodes make a step before the first one makes the next.
+    let steps = [
+        (none, None),
+        (none, Some(one)),
+        (one, Some(none)),
+        (one, None),
+        (one, Some(two)),
+        (two, Some(one)),
+        (two, None),
+    ];
+    for (i, (a, also_a)) in steps.into_iter().enumerate() {
+        for (j, (b, also_b)) in steps.into_iter().enumerate() {
+            let met = meet(&rotating(1, a, also_a), &rotating(2, b, also_b)).await;
+            let talk = met.0.is_ok() && met.1.is_ok();
+            assert!(talk || i.abs_diff(j) > 1, "{i} with {j}: {met:?}");
+            let apart = a != b && also_a != Some(b) && also_b != Some(a);
+            assert!(!talk || !apart, "{i} with {j}");
+        }
+    }
+    // Neither does a third one pass, nor none where none is taken.
+    let both = rotating(2, two, Some(one));
+    let met = meet(&identity(1, Some("three")), &both).await;
+    assert_refused(met, false, Refusal::BadSecret);
+    assert_refused(
+        meet(&identity(1, None), &both).await,
+        true,
+        Refusal::SecretMissing,
+    );
 }
 
 fn born(n: u8, former: Option<u8>) -> Belongs {

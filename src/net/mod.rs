@@ -37,7 +37,9 @@ pub use call::call;
 pub use config::{Config, FRAME_BYTES, Limits, OnState, PeerState};
 pub use error::{CallError, RequestError, SendError};
 pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
-pub use hello::{Belongs, Greeted, HelloError, Identity, Refusal, STRANGER, Secret, answer, dial};
+pub use hello::{
+    Accepted, Belongs, Greeted, HelloError, Identity, Refusal, STRANGER, Secret, answer, dial,
+};
 pub use link::Reply;
 pub use stats::{PeerStatus, Stats};
 

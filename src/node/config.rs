@@ -47,6 +47,8 @@ pub struct Config {
     pub peer_bind: SocketAddr,
     pub data_dir: PathBuf,
     pub cluster_secret: Option<String>,
+    /// What is taken beside that, while the nodes go over from one secret to another.
+    pub also_secret: Option<AlsoSecret>,
     /// What clients show as `Authorization: Bearer` for guarded calls. Without one nothing is guarded.
     pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
@@ -54,6 +56,14 @@ pub struct Config {
     /// The council's settings: no variable changes them.
     pub council: council::Config,
     peer_distance: i32,
+}
+
+/// A second secret, which others may go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlsoSecret {
+    Secret(String),
+    /// Others may have none.
+    None,
 }
 
 /// A variable that makes no sense. Its text is one line.
@@ -122,6 +132,12 @@ impl Config {
                 None => PathBuf::from("data").join(address.to_string()),
             },
             cluster_secret: not_empty("CLUSTER_SECRET", lookup("CLUSTER_SECRET"))?,
+            also_secret: not_empty("CLUSTER_SECRET_ALSO", lookup("CLUSTER_SECRET_ALSO"))?.map(
+                |text| match text.as_str() {
+                    "none" => AlsoSecret::None,
+                    _ => AlsoSecret::Secret(text),
+                },
+            ),
             api_token: token("API_TOKEN", lookup("API_TOKEN"))?,
             max_value_bytes: positive(
                 "MAX_VALUE_BYTES",
@@ -325,10 +341,22 @@ mod tests {
         assert_eq!(c.peer_bind, "0.0.0.0:7000".parse().unwrap());
         assert_eq!(c.data_dir, PathBuf::from("/d"));
         assert_eq!(c.cluster_secret.as_deref(), Some("s"));
+        assert_eq!(c.also_secret, None);
         assert_eq!(c.api_token.as_deref(), Some("t-0"));
         assert_eq!(c.max_value_bytes, 100);
         let shown = format!("{c:?}");
         assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));
+    }
+
+    #[test]
+    fn a_second_secret_is_taken_and_none_is_a_word() {
+        for (text, also) in [
+            ("none", AlsoSecret::None),
+            ("other", AlsoSecret::Secret("other".to_owned())),
+        ] {
+            let vars = [("ip_port", "10.0.0.21:8080"), ("CLUSTER_SECRET_ALSO", text)];
+            assert_eq!(config(&vars).unwrap().also_secret, Some(also));
+        }
     }
 
     #[test]
@@ -406,7 +434,12 @@ mod tests {
         for bad in ["", "0", "70000", "x", "8080"] {
             refused("PEER_PORT", bad);
         }
-        for name in ["CLUSTER_SECRET", "API_TOKEN", "DATA_DIR"] {
+        for name in [
+            "CLUSTER_SECRET",
+            "CLUSTER_SECRET_ALSO",
+            "API_TOKEN",
+            "DATA_DIR",
+        ] {
             refused(name, "");
             refused(name, "  ");
         }

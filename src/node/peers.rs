@@ -1,6 +1,6 @@
 //! The connections to other nodes, as the council and the rest of the node use them.
 
-use super::config::Config;
+use super::config::{AlsoSecret, Config};
 use super::member::Member;
 use super::wire::{Envelope, Request, Response};
 use crate::council::{Rpc, RpcReply, Transport, TransportError};
@@ -20,7 +20,12 @@ const WIRE_VERSIONS: (u16, u16) = (6, 6);
 pub fn identity(config: &Config, cluster: &net::Belongs) -> net::Identity {
     let secret = config.cluster_secret.as_ref();
     let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
+    let also = config.also_secret.as_ref().map(|also| match also {
+        AlsoSecret::Secret(s) => net::Accepted::Secret(net::Secret::new(s.as_bytes())),
+        AlsoSecret::None => net::Accepted::None,
+    });
     net::Identity {
+        also,
         cluster: cluster.clone(),
         ..net::Identity::stranger(0, WIRE_VERSIONS, secret)
     }

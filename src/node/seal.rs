@@ -1,7 +1,7 @@
 //! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so that there is none
 //! before the node has heard of the cluster's birth.
 
-use super::config::Config;
+use super::config::{AlsoSecret, Config};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::context::Codec;
 use arc_swap::{ArcSwap, Guard};
@@ -19,7 +19,13 @@ impl Seal {
     /// Goes by this cluster from now on.
     pub fn learn(&self, cluster: &Cluster, config: &Config) {
         let secret = config.cluster_secret.as_deref().map(str::as_bytes);
-        self.0.store(Arc::new(Codec::new(cluster, secret)));
+        let codec = Codec::new(cluster, secret);
+        let codec = match &config.also_secret {
+            None => codec,
+            Some(AlsoSecret::None) => codec.taking(cluster, None),
+            Some(AlsoSecret::Secret(also)) => codec.taking(cluster, Some(also.as_bytes())),
+        };
+        self.0.store(Arc::new(codec));
     }
 
     pub fn codec(&self) -> Guard<Arc<Codec>> {

@@ -137,6 +137,8 @@ impl Context {
 pub struct Codec {
     /// Makes the tags, and checks them; none before the cluster is born.
     seal: Option<Seal>,
+    /// Checks those that were made under another secret.
+    also: Option<Seal>,
 }
 
 /// The keyed MAC, its key schedule done once.
@@ -188,13 +190,26 @@ impl Codec {
     pub fn new(cluster: &Cluster, secret: Option<&[u8]>) -> Self {
         Self {
             seal: Some(Seal::new(cluster, secret)),
+            also: None,
         }
     }
 
     /// That of a node that belongs to no cluster yet: it knows the empty context alone.
     #[must_use]
     pub fn unborn() -> Self {
-        Self { seal: None }
+        Self {
+            seal: None,
+            also: None,
+        }
+    }
+
+    /// The same, but it also reads what was made under another secret, or under none.
+    #[must_use]
+    pub fn taking(self, cluster: &Cluster, secret: Option<&[u8]>) -> Self {
+        Self {
+            also: Some(Seal::new(cluster, secret)),
+            ..self
+        }
     }
 
     /// Whether it can write and read payloads.
@@ -246,14 +261,15 @@ impl Codec {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| unreadable(&e))?;
         let (body, tag, signed) = split(&bytes)?;
-        let seal = self.seal.as_ref().ok_or(ContextError::Foreign)?;
-        match (seal.signed, signed) {
-            (true, false) => Err(ContextError::Unsigned),
-            (false, true) => Err(ContextError::SignedWithoutSecret),
-            _ if !seal.is_right(body, tag) && !broken(Rule::TakeForeign) => {
-                Err(ContextError::Foreign)
-            }
-            _ => parse(body),
+        let seals = || self.seal.iter().chain(&self.also);
+        let fits = |seal: &&Seal| seal.signed == signed;
+        match seals().find(fits) {
+            None if self.seal.is_none() => Err(ContextError::Foreign),
+            None if signed => Err(ContextError::SignedWithoutSecret),
+            None => Err(ContextError::Unsigned),
+            Some(_) if seals().filter(fits).any(|s| s.is_right(body, tag)) => parse(body),
+            Some(_) if broken(Rule::TakeForeign) => parse(body),
+            Some(_) => Err(ContextError::Foreign),
         }
     }
 }
@@ -520,6 +536,30 @@ mod tests {
             unborn.decode(&unborn.encode(&context)),
             Ok(Context::default())
         );
+    }
+
+    #[test]
+    fn while_secrets_are_rotated_two_are_taken_and_the_own_one_is_used() {
+        let context = Context {
+            clock: Timestamp::from_ms(EPOCH_MS + 5),
+            view: 1,
+            entries: vec![(log(1, 2), 3)],
+        };
+        let secrets = [None, Some(&b"one"[..]), Some(&b"two"[..])];
+        for own in secrets {
+            for also in secrets {
+                let codec = Codec::new(&cluster(1), own).taking(&cluster(1), also);
+                let written = Codec::new(&cluster(1), own).encode(&context);
+                assert_eq!(codec.encode(&context), written);
+                for made in secrets {
+                    let text = Codec::new(&cluster(1), made).encode(&context);
+                    let taken = codec.decode(&text).is_ok();
+                    assert_eq!(taken, made == own || made == also);
+                    let foreign = Codec::new(&cluster(2), made).encode(&context);
+                    assert!(codec.decode(&foreign).is_err());
+                }
+            }
+        }
     }
 
     #[test]

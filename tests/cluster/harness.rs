@@ -265,6 +265,13 @@ impl Cluster {
         self
     }
 
+    /// From now on a node has this variable in its environment, or has it no more.
+    pub fn set(&mut self, node: usize, name: &'static str, value: Option<&str>) {
+        let more = &mut self.spots[node].more;
+        more.retain(|(other, _)| *other != name);
+        more.extend(value.map(|value| (name, value.to_owned())));
+    }
+
     /// Starts every node and waits until all serve.
     pub async fn all_up(mut self) -> Self {
         for node in 0..self.spots.len() {

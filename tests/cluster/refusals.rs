@@ -89,6 +89,50 @@ async fn a_cluster_with_a_secret_takes_only_payloads_that_it_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_rotated_while_sessions_go_on() {
+    let (one, two) = (Some("one"), Some("two"));
+    let mut cluster = Cluster::start(2, 2).await;
+    let mut session = Session::default();
+    assert_eq!(session.put(cluster.at(0), "k", "0").await.status, 201);
+    // First all take the new one, then they use it, then they take the old one no more.
+    let steps = [
+        (None, one),
+        (one, Some("none")),
+        (one, None),
+        (one, two),
+        (two, one),
+        (two, None),
+    ];
+    for (step, (secret, also)) in steps.into_iter().enumerate() {
+        for node in [0, 1] {
+            cluster.level().await;
+            cluster.down(node).await;
+            cluster.set(node, "CLUSTER_SECRET", secret);
+            cluster.set(node, "CLUSTER_SECRET_ALSO", also);
+            cluster.up(node).await;
+            cluster.serving().await;
+            cluster.level().await;
+            for at in [0, 1].map(|node| cluster.at(node)) {
+                let value = format!("{step} {node} {at}");
+                let put = session.put(at, "k", &value).await;
+                assert_eq!(
+                    (put.status, &put.body["copies"]),
+                    (200, &2.into()),
+                    "{put:?}"
+                );
+            }
+            let (at, other) = (cluster.at(node), cluster.at(1 - node));
+            let value = format!("{step} {node} {}", cluster.at(1));
+            for at in [at, other, at] {
+                let read = session.get(at, "k").await;
+                assert_eq!((read.status, read.value()), (200, Some(value.as_str())));
+            }
+        }
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_of_another_node_or_in_use_is_refused() {
     let refusal = async |cluster: &Cluster, node: usize| match cluster.try_up(node).await {
         Ok(_) => panic!("node {node} started"),

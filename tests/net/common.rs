@@ -84,6 +84,7 @@ pub fn identity(member: u16) -> Identity {
         fingerprint: [7; 32],
         versions: (1, 1),
         secret: Some(Secret::new(b"test")),
+        also: None,
     }
 }
 
