@@ -1,7 +1,7 @@
 //! Clients that roam between the nodes, and the way of an operation through its entry node.
 
 use super::net::Frame;
-use super::node::{Input, Ticket};
+use super::node::{FAILING, Input, Ticket};
 use super::oracle::{Past, WriteId};
 use super::plan::Plan;
 use super::rng::Rng;
@@ -430,8 +430,17 @@ impl World {
                 if Some(marks.view().partition_of_key(&key)) != marks.partition {
                     return self.reply(node, ticket, Answer::Refused(Refusal::NotMine));
                 }
-                let found = reads::lookup(store, marks, &key, &context, consistency)
-                    .map_err(|e| format!("node {node}: {e}"))?;
+                let failing = self.nodes[node].failing_until > self.now;
+                store.set_failing(if failing { FAILING } else { 0 });
+                let found = reads::lookup(store, marks, &key, &context, consistency);
+                store.set_failing(0);
+                let found = match found {
+                    Err(error) if failing => {
+                        let refusal = Refusal::Storage(error.to_string());
+                        return self.reply(node, ticket, Answer::Refused(refusal));
+                    }
+                    found => found.map_err(|e| format!("node {node}: {e}"))?,
+                };
                 if let Some(measure) = &mut self.measure {
                     measure.looked(&found, stall_us);
                 }

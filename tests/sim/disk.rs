@@ -1,6 +1,6 @@
 //! A disk in memory: what is durable, and the batches that are still on their way.
 //!
-//! A batch can be read only when it is durable, as in the real store.
+//! A batch can be read only when it is durable, as in the real store. A disk can be made to fail reads.
 
 use bytes::Bytes;
 use causeway::protocol::store::{Batch, Store, StoreError};
@@ -20,6 +20,9 @@ pub struct Disk(Rc<RefCell<State>>);
 struct State {
     durable: Content,
     waiting: VecDeque<(u64, Batch)>,
+    /// Percent of the reads that fail.
+    failing: u64,
+    reads: u64,
 }
 
 impl State {
@@ -34,6 +37,29 @@ impl State {
 }
 
 impl Disk {
+    /// Lets this share of the reads fail from now on, in percent.
+    #[allow(dead_code, reason = "only the simulator has disks that fail")]
+    pub fn set_failing(&self, percent: u64) {
+        self.0.borrow_mut().failing = percent;
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        let mut state = self.0.borrow_mut();
+        if state.failing == 0 {
+            return Ok(());
+        }
+        state.reads += 1;
+        // The golden ratio spreads consecutive numbers evenly.
+        let dice = state.reads.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        match dice % 100 < state.failing {
+            true => Err(StoreError::Io {
+                what: "a read".to_owned(),
+                detail: "simulated".to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Takes a batch that will be durable later.
     pub fn submit(&self, no: u64, batch: Batch) {
         self.0.borrow_mut().waiting.push_back((no, batch));
@@ -85,15 +111,15 @@ impl Disk {
 
     /// Puts a copy in the place of what is there.
     pub fn put_back(&self, content: Content) {
-        *self.0.borrow_mut() = State {
-            durable: content,
-            waiting: VecDeque::new(),
-        };
+        let mut state = self.0.borrow_mut();
+        state.durable = content;
+        state.waiting.clear();
     }
 }
 
 impl Store for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.read()?;
         Ok(self.0.borrow().durable.get(key).cloned())
     }
 
@@ -103,6 +129,7 @@ impl Store for Disk {
         to: &[u8],
         visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), StoreError> {
+        self.read()?;
         if from >= to {
             return Ok(());
         }

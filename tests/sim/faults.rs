@@ -80,6 +80,9 @@ impl World {
                 *paused = (now + us).max(*paused);
             }
             Fault::SlowDisk { node, us } => self.nodes[node].slow_disk_until = now + us,
+            Fault::HungDisk { node, us } => self.nodes[node].hung_until = now + us,
+            Fault::BadReads { node, us } => self.nodes[node].failing_until = now + us,
+            Fault::RestartAll { down_us, lost } => return self.restart_all(down_us, lost),
             Fault::FullDisk { node, us } => {
                 self.nodes[node].full_until = now + us;
                 self.tell_room(node);
@@ -98,6 +101,8 @@ impl World {
             let it = &mut self.nodes[node];
             it.wall = Default::default();
             it.slow_disk_until = 0;
+            it.hung_until = 0;
+            it.failing_until = 0;
             if it.full_until > self.now {
                 it.full_until = self.now;
                 self.later(node, 0, Input::Room);
@@ -164,6 +169,18 @@ impl World {
         let keep = survivors(&unsynced, &mut self.rng);
         self.stop_node(node, keep)?;
         self.after(down_us, What::Restart(node));
+        Ok(())
+    }
+
+    /// Ends all processes at one moment; one node may lose its disk with that.
+    fn restart_all(&mut self, down_us: u64, lost: Option<usize>) -> Result<(), Failed> {
+        if let Some(node) = lost {
+            self.lose_disk(node, down_us)?;
+        }
+        for node in 0..self.nodes.len() {
+            let later = self.rng.below(200_000);
+            self.crash(node, down_us + later)?;
+        }
         Ok(())
     }
 

@@ -23,6 +23,12 @@ use std::sync::Arc;
 /// To a replica a peer is dead after so long a silence, in microseconds.
 const DEAD_US: u64 = 500_000;
 
+/// Effects come out this much later at most, in microseconds.
+const FLUSH_US: u64 = 300;
+
+/// Percent of the reads that fail on a disk of which reads fail.
+pub const FAILING: u64 = 20;
+
 /// A replica ends a wait this much late at most: it looks at them on its ticks.
 const LATE_US: u64 = 30_000;
 
@@ -96,6 +102,10 @@ pub struct Node {
     pub paused_until: u64,
     pub slow_disk_until: u64,
     pub full_until: u64,
+    /// Until then nothing gets on the disk.
+    pub hung_until: u64,
+    /// Until then a share of the reads of the disk fails.
+    pub failing_until: u64,
     /// The disk was lost, or an old copy put in its place, and what was on it is not all back yet.
     pub lost: bool,
     /// An old copy was put in the place of the disk, and the node has not found out yet.
@@ -141,6 +151,8 @@ impl Node {
             paused_until: 0,
             slow_disk_until: 0,
             full_until: 0,
+            hung_until: 0,
+            failing_until: 0,
             lost: false,
             comparing: false,
             copy: None,
@@ -356,13 +368,18 @@ impl World {
     /// other events.
     pub fn step(&mut self, node: usize, event: Event<Ticket>) -> Result<(), Failed> {
         let now = self.now_of(node);
-        let Some(process) = &mut self.nodes[node].process else {
+        let target = &mut self.nodes[node];
+        let Some(process) = &mut target.process else {
             return Ok(());
         };
         if let Event::Write { ticket, .. } | Event::Read { ticket, .. } = &event {
             process.waiting.push(*ticket);
         }
+        if target.failing_until > self.now {
+            target.disk.set_failing(FAILING);
+        }
         process.driver.step(now, event);
+        target.disk.set_failing(0);
         self.note_taken(node)?;
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -374,7 +391,7 @@ impl World {
         let delay = if self.rng.percent(50) {
             0
         } else {
-            self.rng.below(300)
+            self.rng.below(FLUSH_US)
         };
         self.later(node, delay, Input::Flush);
         Ok(())
@@ -416,6 +433,8 @@ impl World {
                     let delay = self.rng.below(20_000);
                     self.after(delay, What::Propose(node, Command::Over { cohort }));
                 }
+                // What was asked for was dropped, and is asked again.
+                Effect::Fault(_) if self.nodes[node].failing_until + FLUSH_US > self.now => {}
                 Effect::Fault(error) => return Err(format!("node {node}: {error}")),
             }
         }
@@ -457,8 +476,8 @@ impl World {
             let (from, to) = self.plan.weather.sync_us;
             self.rng.within(from, to)
         };
-        let full = self.nodes[node].full_until.saturating_sub(self.now);
-        let cost = cost + full;
+        let stuck_until = self.nodes[node].full_until.max(self.nodes[node].hung_until);
+        let cost = cost + stuck_until.saturating_sub(self.now);
         let batches = self.nodes[node].disk.waiting();
         let life = self.nodes[node].life;
         let what = What::Synced {

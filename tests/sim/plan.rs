@@ -113,6 +113,21 @@ pub enum Fault {
         node: usize,
         us: u64,
     },
+    /// Nothing gets on the disk for a while.
+    HungDisk {
+        node: usize,
+        us: u64,
+    },
+    /// A share of what is read of the disk cannot be read for a while.
+    BadReads {
+        node: usize,
+        us: u64,
+    },
+    /// All processes die at one moment, and one of them may lose its disk.
+    RestartAll {
+        down_us: u64,
+        lost: Option<usize>,
+    },
     /// The operator asks for another view.
     Ask(Asked),
 }
@@ -210,6 +225,7 @@ impl Plan {
             false => small(also, &load),
         };
         let faults = schedule(rng, nodes, k, faults_us, every_us);
+        let faults = widen(seed, nodes, k, faults_us, faults);
         Self {
             seed,
             nodes,
@@ -351,6 +367,15 @@ const KINDS: [Kind; 20] = [
     Kind::SetK,
 ];
 
+/// What only some runs have.
+#[derive(Clone, Copy)]
+enum Extra {
+    InTurn,
+    RestartAll,
+    BadReads,
+    HungDisk,
+}
+
 /// Draws faults one after the other.
 struct Draw<'a> {
     rng: &'a mut Rng,
@@ -387,6 +412,33 @@ fn schedule(rng: &mut Rng, nodes: usize, k: usize, end_us: u64, every_us: u64) -
             dice -= weight;
         }
         at_us += draw.rng.below(every_us * 2) + 1;
+    }
+    draw.faults.retain(|planned| planned.at_us <= end_us);
+    draw.faults.sort_by_key(|planned| planned.at_us);
+    draw.faults
+}
+
+/// Adds what only some runs have, from a source of chance of its own: so that what else a seed decides stays what it
+/// was when something is added here.
+fn widen(seed: u64, nodes: usize, k: usize, end_us: u64, faults: Vec<Planned>) -> Vec<Planned> {
+    let rng = &mut Rng::new(seed ^ 0x77de_4e5e_ed5a_0011);
+    let mut draw = Draw {
+        rng,
+        nodes,
+        k,
+        faults,
+    };
+    for extra in [
+        Extra::InTurn,
+        Extra::RestartAll,
+        Extra::BadReads,
+        Extra::HungDisk,
+    ] {
+        let times = pick(draw.rng, &[0, 0, 0, 1, 3]);
+        for _ in 0..times {
+            let at_us = draw.rng.below(end_us);
+            draw.extra(extra, at_us);
+        }
     }
     draw.faults.retain(|planned| planned.at_us <= end_us);
     draw.faults.sort_by_key(|planned| planned.at_us);
@@ -506,6 +558,33 @@ impl Draw<'_> {
             Kind::Refill => return self.refill(at_us),
         };
         self.push(at_us, fault);
+    }
+
+    fn extra(&mut self, extra: Extra, at_us: u64) {
+        let node = self.rng.index(self.nodes);
+        let us = duration(self.rng, 3_000_000);
+        let fault = match extra {
+            Extra::BadReads => Fault::BadReads { node, us },
+            Extra::HungDisk => Fault::HungDisk { node, us },
+            Extra::RestartAll => Fault::RestartAll {
+                down_us: duration(self.rng, 1_000_000),
+                lost: self.rng.percent(50).then_some(node),
+            },
+            Extra::InTurn => return self.in_turn(node, at_us),
+        };
+        self.push(at_us, fault);
+    }
+
+    /// The replicas of a partition lose their disks one after the other, each time after the one before may have been
+    /// filled again.
+    fn in_turn(&mut self, node: usize, at_us: u64) {
+        let first = node / self.k * self.k;
+        let mut at_us = at_us;
+        for node in first..self.nodes.min(first + self.k) {
+            let down_us = duration(self.rng, 300_000);
+            self.push(at_us, Fault::LoseDisk { node, down_us });
+            at_us += down_us + 50_000 + duration(self.rng, 2_000_000);
+        }
     }
 
     fn apart(&mut self, at_us: u64, a: usize, b: usize, us: u64) {

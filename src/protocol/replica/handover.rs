@@ -173,10 +173,14 @@ impl<S: Store, T> Replica<S, T> {
             let Some((from, to)) = self.leftover.0.pop_front() else {
                 break;
             };
-            self.store.scan(&from, &to, &mut |place, value| {
+            let scanned = self.store.scan(&from, &to, &mut |place, value| {
                 found.push((place, value));
                 found.len() < most
-            })?;
+            });
+            if let Err(error) = scanned {
+                self.leftover.0.push_front((from, to));
+                return Err(error);
+            }
             if found.len() == most
                 && let Some((last, _)) = found.last()
             {

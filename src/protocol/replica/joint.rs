@@ -89,18 +89,20 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
         let id = range.log;
         let received = self.logs.get(&id).map_or(0, |l| l.received);
-        let Some(state) = self.joint.get_mut(&id).filter(|s| s.after == received) else {
-            return Ok(());
-        };
-        let upto = state.upto.entry(from).or_insert(received);
-        if range.after != *upto {
+        let state = self.joint.get(&id).filter(|s| s.after == received);
+        let come = state.map(|s| s.upto.get(&from).copied().unwrap_or(received));
+        if come != Some(range.after) {
             return Ok(());
         }
-        *upto += range.keys.len() as u64;
-        let dots = (range.after + 1..).zip(range.keys);
-        state.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
+        // The versions first: without them their dots must not count as here.
         let came = self.take_versions(range.versions)?;
         self.note_early(came);
+        if let Some(state) = self.joint.get_mut(&id) {
+            let upto = range.after + range.keys.len() as u64;
+            state.upto.insert(from, upto);
+            let dots = (range.after + 1..).zip(range.keys);
+            state.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
+        }
         self.gather(id);
         Ok(())
     }

@@ -269,7 +269,8 @@ impl<S: Store, T> Replica<S, T> {
         Ok(())
     }
 
-    /// Takes versions in that a peer shipped, whatever their logs; their dots and keys.
+    /// Takes versions in that a peer shipped, whatever their logs; their dots and keys. When the store fails, those
+    /// before are taken in.
     pub(super) fn take_versions(
         &mut self,
         versions: Vec<Version>,
@@ -277,9 +278,13 @@ impl<S: Store, T> Replica<S, T> {
         let mut came = Vec::with_capacity(versions.len());
         for version in versions {
             let dot = version.dot;
-            let key = self.keep(version)?;
-            if !key.is_empty() {
-                came.push((dot, key));
+            match self.keep(version) {
+                Ok(key) if key.is_empty() => {}
+                Ok(key) => came.push((dot, key)),
+                Err(error) => {
+                    self.note_early(came);
+                    return Err(error);
+                }
             }
         }
         Ok(came)

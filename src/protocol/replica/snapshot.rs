@@ -310,9 +310,6 @@ impl<S: Store, T> Replica<S, T> {
         let home = Home::Cohort(fetch.cohort);
         let views = Arc::clone(&self.views);
         let covers = |dot: Dot| views.home(dot.log) == home && start.covers(dot);
-        let came = self.take_versions(chunk.versions)?;
-        let kept: BTreeSet<Key> = came.iter().map(|(_, key)| key.clone()).collect();
-        let mut early: Vec<_> = came.into_iter().filter(|(dot, _)| !covers(*dot)).collect();
         let end = match &chunk.upto {
             Some(upto) => just_after(upto),
             None => Bytes::from_static(record::DATA.1),
@@ -325,11 +322,20 @@ impl<S: Store, T> Replica<S, T> {
                     true
                 })?;
         }
+        let came = self.take_versions(chunk.versions)?;
+        let kept: BTreeSet<Key> = came.iter().map(|(_, key)| key.clone()).collect();
+        let mut early: Vec<_> = came.into_iter().filter(|(dot, _)| !covers(*dot)).collect();
         let since = self.known_since(fetch.cohort);
         let gone = |place: &Bytes| !kept.contains(&record::key_of(place));
+        let mut unread = None;
         for place in local.into_iter().filter(gone) {
-            let Some(current) = self.current(&place)? else {
-                continue;
+            let current = match self.current(&place) {
+                Ok(Some(current)) => current,
+                Ok(None) => continue,
+                Err(error) => {
+                    unread = Some(error);
+                    break;
+                }
             };
             let over = self.views.home(current.dot.log) == Home::Over;
             let stays = since.contains(Slot::of(&current.key));
@@ -340,6 +346,10 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         self.note_early(early);
+        // The chunk counts only when all that it beats is gone.
+        if let Some(error) = unread {
+            return Err(error);
+        }
         match chunk.upto {
             Some(upto) => {
                 fetch.after = upto;
@@ -380,8 +390,8 @@ impl<S: Store, T> Replica<S, T> {
                 .filter(|id| *id != self.log && theirs.last_seq(id.incarnation).is_some())
                 .collect();
             for id in over {
-                self.logs.remove(&id);
                 self.forget_log(id)?;
+                self.logs.remove(&id);
             }
             let place = (cohort, member);
             let finished = Arc::make_mut(&mut self.finished);
