@@ -8,6 +8,8 @@ mod causality;
 mod clocks;
 #[path = "protocol/cluster.rs"]
 mod cluster;
+#[path = "protocol/dead.rs"]
+mod dead;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "protocol/orphans.rs"]

@@ -43,7 +43,7 @@ pub use error::{CouncilError, OpenError};
 pub use force::force;
 pub use forming::{Past, Step, next_step};
 pub use machine::Machine;
-pub use seats::first_voters;
+pub use seats::{first_voters, missing_without};
 pub use status::{Role, Status};
 pub use transport::{Rpc, RpcReply, Transport, TransportError};
 

@@ -23,6 +23,26 @@ pub fn first_voters(members: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
     members.iter().copied().take(count).collect()
 }
 
+/// The voters that have to be there before a node can be removed from `members`: without it and without those that are
+/// not `alive` nothing could be decided any more. None when enough of the others are there.
+pub fn missing_without(
+    members: &BTreeSet<MemberId>,
+    voters: &BTreeSet<MemberId>,
+    removed: MemberId,
+    alive: impl Fn(MemberId) -> bool,
+) -> BTreeSet<MemberId> {
+    let left = members.iter().copied().filter(|m| *m != removed);
+    let (here, away): (BTreeSet<_>, BTreeSet<_>) = left.partition(|m| alive(*m));
+    let votes = voters_of(here.len() + away.len());
+    let dead = &away & voters;
+    // Votes go to those that are there first. A dead voter keeps its vote where nobody can take its place.
+    let here = here.len().min(votes);
+    match here > dead.len().min(votes - here) {
+        true => BTreeSet::new(),
+        false => dead,
+    }
+}
+
 /// What the keeper sees.
 pub struct Picture {
     pub me: MemberId,
@@ -107,6 +127,27 @@ mod tests {
 
     fn set(numbers: &[u16]) -> BTreeSet<MemberId> {
         numbers.iter().copied().map(MemberId).collect()
+    }
+
+    #[test]
+    fn nobody_is_removed_without_whom_nothing_could_be_decided() {
+        let voting = |members: &[u16], voters: &[u16], removed, dead: &[u16]| {
+            let (members, voters, dead) = (set(members), set(voters), set(dead));
+            missing_without(&members, &voters, MemberId(removed), |m| !dead.contains(&m))
+        };
+        let missing =
+            |members: &[u16], removed, dead: &[u16]| voting(members, members, removed, dead);
+        // The dead one first, or both votes would be needed and one never come.
+        assert_eq!(missing(&[1, 2, 3], 1, &[3]), set(&[3]));
+        assert_eq!(missing(&[1, 2, 3], 3, &[3]), set(&[]));
+        assert_eq!(missing(&[1, 2, 3], 1, &[]), set(&[]));
+        assert_eq!(missing(&[1, 2], 1, &[]), set(&[]));
+        assert_eq!(missing(&[1, 2, 3, 4], 1, &[4]), set(&[]), "two of three");
+        assert_eq!(missing(&[1, 2, 3, 4, 5, 6], 1, &[5, 6]), set(&[]));
+        assert_eq!(missing(&[1, 2, 3, 4, 5], 1, &[4, 5]), set(&[]));
+        assert_eq!(missing(&[1, 2, 3, 4], 1, &[3, 4]), set(&[3, 4]));
+        // Whoever is dead and has no vote gets none.
+        assert_eq!(voting(&[1, 2, 3], &[1], 2, &[2, 3]), set(&[]));
     }
 
     /// Node 1 leads, everybody is alive and level.

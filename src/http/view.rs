@@ -276,7 +276,9 @@ pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
 
 pub(super) fn problem(failed: ChangeFailed) -> Problem {
     let (status, advice) = match &failed {
-        ChangeFailed::Busy(_) => (StatusCode::CONFLICT, "nothing was changed"),
+        ChangeFailed::Busy(_) | ChangeFailed::NoMajorityLeft { .. } => {
+            (StatusCode::CONFLICT, "nothing was changed")
+        }
         ChangeFailed::NoSuchNode(_) => (
             StatusCode::NOT_FOUND,
             "GET /view lists the nodes of the view",

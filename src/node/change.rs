@@ -5,7 +5,7 @@ use super::follow;
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
-use crate::council::CouncilError;
+use crate::council::{CouncilError, missing_without};
 use crate::net;
 use crate::protocol::council::{self, Council, End, Refusal};
 use crate::protocol::ids::MemberId;
@@ -61,6 +61,12 @@ pub enum ChangeFailed {
     /// The node to be added does not answer as a standby.
     #[error("{address} cannot be added: {why}")]
     NotThere { address: SocketAddr, why: String },
+    /// The council could decide nothing any more, for want of other nodes.
+    #[error(
+        "without {node} nothing could be decided about the view and the lists any more, because {missing} \
+         does not answer: bring that back, or remove it first"
+    )]
+    NoMajorityLeft { node: SocketAddr, missing: String },
     #[error("the change was cancelled")]
     Cancelled,
     /// There is nothing to cancel.
@@ -100,7 +106,9 @@ impl Member {
             }
             Asked::Remove(address) => {
                 let member = council.member_at(address);
-                Change::Remove(member.ok_or(ChangeFailed::NoSuchNode(address))?)
+                let member = member.ok_or(ChangeFailed::NoSuchNode(address))?;
+                self.leaves_majority(&council, member, address).await?;
+                Change::Remove(member)
             }
             Asked::SetK(k) if k == council.views().view.k && council.running().is_none() => {
                 return Ok(as_it_is(&council));
@@ -134,6 +142,26 @@ impl Member {
             council::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
             _ => Ok(as_it_is(&*self.decided().await?)),
         }
+    }
+
+    /// Whether the council can do without a member, as it gives its vote back.
+    async fn leaves_majority(
+        &self,
+        council: &Council,
+        member: MemberId,
+        node: SocketAddr,
+    ) -> Result<(), ChangeFailed> {
+        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
+        let voters = raft.status().await.voters;
+        let members = council.views().view.members().map(|(m, _)| m).collect();
+        let alive = |m| m == self.me || self.presence.is_up(m);
+        let missing = missing_without(&members, &voters, member, alive);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<String> = missing.iter().map(|m| self.name(*m)).collect();
+        let missing = missing.join(", ");
+        Err(ChangeFailed::NoMajorityLeft { node, missing })
     }
 
     /// What is decided about views.

@@ -48,6 +48,9 @@ pub enum Command {
     GiveUp { member: MemberId },
     /// Drops the running change.
     Cancel { number: u64 },
+    /// An operator says that members of the view are dead for good, and that what only they have may be lost: they are
+    /// given up, and are to be removed next.
+    Dead { members: BTreeSet<MemberId> },
 }
 
 /// What a command did.
@@ -243,9 +246,10 @@ impl Council {
     #[must_use]
     pub fn gaining_in(&self, next: &View) -> BTreeMap<MemberId, SlotSet> {
         let (now, mut gaining) = (&self.views.view, BTreeMap::new());
+        let given_up = &self.views.given_up;
         for (partition, replicas) in next.partitions() {
             let slots = next.slots_of(partition);
-            for member in replicas {
+            for member in replicas.iter().filter(|m| !given_up.contains(m)) {
                 let held = now.partition_of(*member);
                 let held = held.filter(|_| !self.behind.contains(member));
                 // Most partitions stay what they are.
@@ -276,9 +280,17 @@ impl Council {
         let lacking: BTreeSet<_> = gaining.into_keys().collect();
         let lacking: BTreeSet<_> = lacking.difference(&running.ready).copied().collect();
         let mut awaited: BTreeSet<_> = lacking.difference(without).copied().collect();
+        // Who is given up is not waited for, and is no owner of anything.
+        let owners = |replicas: &[MemberId]| -> Vec<MemberId> {
+            let owners = replicas.iter().copied();
+            owners
+                .filter(|m| !self.views.given_up.contains(m))
+                .collect()
+        };
         for (_, replicas) in next.partitions() {
-            if replicas.iter().all(|member| lacking.contains(member)) {
-                awaited.extend(replicas);
+            let owners = owners(replicas);
+            if owners.iter().all(|member| lacking.contains(member)) {
+                awaited.extend(owners);
             }
         }
         awaited
@@ -295,7 +307,8 @@ impl Council {
             Change::Remove(_) => self.newest + 2,
             Change::Add(_) | Change::SetK(_) => self.newest + 1,
         };
-        Ok(self.views.view.changed_to(number, change)?)
+        let given_up = &self.views.given_up;
+        Ok(self.views.view.changed_without(number, change, given_up)?)
     }
 
     /// Takes the next command.
@@ -311,6 +324,7 @@ impl Council {
             Command::Over { cohort } => self.over(cohort),
             Command::GiveUp { member } => self.give_up(member),
             Command::Cancel { number } => self.cancel(number),
+            Command::Dead { members } => self.give_up_dead(members),
         };
         if cfg!(debug_assertions) && !is_any_broken() {
             invariants::check(&self.views, self.running(), &self.behind, self.newest);
@@ -368,7 +382,7 @@ impl Council {
             && (give_up || self.views.given_up.contains(&member))
         {
             running.given_up = true;
-            self.views.fence(member, number - 1);
+            self.views.fence([member], number - 1);
         }
         self.running = Some(running);
         Ok(Outcome::Started { number })
@@ -387,8 +401,10 @@ impl Council {
     /// One process cannot be two members at a time, nor be removed twice. A member that is given up and still in the
     /// view, because its removal was cancelled, holds slots that nobody serves: it goes first.
     fn is_free_to(&self, change: &Change) -> Result<(), Refusal> {
-        let mut given_up = self.views.given_up.iter();
-        let other = given_up.find(|m| self.running.is_none() && *change != Change::Remove(**m));
+        let given_up = &self.views.given_up;
+        let removes = |m: &MemberId| *change == Change::Remove(*m);
+        let stuck = self.running.is_none() && !given_up.iter().any(removes);
+        let other = given_up.first().filter(|_| stuck);
         if let Some((member, address)) =
             other.and_then(|m| Some((*m, self.views.view.address(*m)?)))
         {
@@ -455,6 +471,7 @@ impl Council {
         self.views.version += 1;
         let without = self.behind.clone();
         self.last = Some(running.finished(End::InForce, without));
+        self.forget_lost();
         self.note_done();
         Ok(Outcome::InForce { number })
     }
@@ -478,6 +495,15 @@ impl Council {
         self.views.leaving.extend(leaving);
     }
 
+    /// Cohorts that nobody shares any more, because all who did are given up, are over: nobody is left to say so.
+    fn forget_lost(&mut self) {
+        let views = &self.views;
+        let shared = |c: &&Cohort| !views.sharing(c).is_empty();
+        let closing: Vec<Cohort> = views.closing.iter().filter(shared).cloned().collect();
+        self.views.closing = closing;
+        self.views.forget_leavers();
+    }
+
     fn over(&mut self, id: CohortId) -> Result<Outcome, Refusal> {
         let views = &mut self.views;
         let Some(cohort) = views.closing.iter().find(|c| c.id == id) else {
@@ -490,9 +516,7 @@ impl Council {
             });
         }
         views.closing.retain(|c| c.id != id);
-        let closing = &views.closing;
-        let needed = |member: &MemberId| closing.iter().any(|c| c.replicas.contains(member));
-        views.leaving.retain(|member, _| needed(member));
+        views.forget_leavers();
         views.version += 1;
         self.note_done();
         Ok(Outcome::Changed)
@@ -511,7 +535,7 @@ impl Council {
             if std::mem::replace(&mut running.given_up, true) {
                 return Ok(Outcome::Unchanged);
             }
-            self.views.fence(member, running.number - 1);
+            self.views.fence([member], running.number - 1);
             self.views.version += 1;
             return Ok(Outcome::Changed);
         }
@@ -522,6 +546,29 @@ impl Council {
             return Err(Refusal::InView(member));
         }
         Ok(Outcome::Unchanged)
+    }
+
+    /// Gives members of the view up for which an operator has said that they are dead, before their removals begin: one
+    /// change can then do without all of them.
+    fn give_up_dead(&mut self, members: BTreeSet<MemberId>) -> Result<Outcome, Refusal> {
+        if let Some(Running { change, number, .. }) = self.running {
+            return Err(Refusal::Busy { change, number });
+        }
+        let views = &mut self.views;
+        let counts = |m: &MemberId| views.view.address(*m).is_some() && !views.given_up.contains(m);
+        let dead: BTreeSet<MemberId> = members.into_iter().filter(counts).collect();
+        let Some(last) = dead.last() else {
+            return Ok(Outcome::Unchanged);
+        };
+        if views.view.members().count() == views.given_up.len() + dead.len() {
+            return Err(ChangeError::LastNode(*last).into());
+        }
+        self.newest += 1;
+        views.fence(dead, self.newest);
+        views.version += 1;
+        self.forget_lost();
+        self.note_done();
+        Ok(Outcome::Changed)
     }
 
     /// Drops the running change. A member that was given up stays so: the others have done without it, so nothing

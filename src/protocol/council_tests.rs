@@ -627,3 +627,59 @@ fn a_removal_may_lose_data_when_that_is_asked_for_at_once_or_while_it_runs() {
     council.apply(removal(2, true));
     assert!(may_lose(&council));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn dead_nodes_can_be_removed_one_after_the_other(
+        nodes in 2usize..9,
+        k in 1usize..4,
+        dice in proptest::collection::vec(any::<bool>(), 8),
+    ) {
+        let mut council = council(nodes, k);
+        let dead = (0..nodes - 1).filter(|i| dice[*i]).map(|i| MemberId(i as u16));
+        let dead: BTreeSet<MemberId> = dead.collect();
+        let said = council.apply(Command::Dead { members: dead.clone() });
+        prop_assert_eq!(said == Outcome::Changed, !dead.is_empty());
+        for member in &dead {
+            let before = council.views().view.clone();
+            let started = council.apply(change(Change::Remove(*member)));
+            let Outcome::Started { number } = started else {
+                panic!("{started:?}");
+            };
+            for member in council.gaining().into_keys() {
+                prop_assert!(!dead.contains(&member));
+                council.apply(Command::Ready { member, number });
+            }
+            prop_assert_eq!(council.apply(enact(number, &[])), Outcome::InForce { number });
+            let view = &council.views().view;
+            for (partition, replicas) in view.partitions() {
+                if replicas.iter().all(|m| dead.contains(m)) {
+                    prop_assert_eq!(view.slots_of(partition), before.slots_of(partition));
+                }
+            }
+            while let Some(cohort) = council.views().closing.first().map(|c| c.id) {
+                prop_assert_eq!(council.apply(Command::Over { cohort }), Outcome::Changed);
+            }
+        }
+        let views = council.views();
+        assert_sound(&views.view);
+        prop_assert!(views.given_up.is_empty() && views.leaving.is_empty());
+    }
+}
+
+#[test]
+fn the_last_living_node_is_not_said_to_be_dead() {
+    let mut council = council(2, 1);
+    let dead = |members: &[u16]| Command::Dead {
+        members: members.iter().copied().map(MemberId).collect(),
+    };
+    let last = Outcome::Refused(ChangeError::LastNode(MemberId(1)).into());
+    assert_eq!(council.apply(dead(&[0, 1])), last);
+    assert_eq!(council.apply(dead(&[0])), Outcome::Changed);
+    assert_eq!(council.apply(dead(&[0, 7])), Outcome::Unchanged);
+    assert_eq!(council.apply(dead(&[1])), last);
+    council.apply(change(Change::Remove(MemberId(0))));
+    let busy = council.apply(dead(&[1]));
+    assert!(matches!(busy, Outcome::Refused(Refusal::Busy { .. })));
+}

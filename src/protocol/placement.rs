@@ -63,6 +63,20 @@ impl View {
     /// # Errors
     /// When the change makes no sense in this view, or numbers run out.
     pub fn changed_to(&self, number: u64, change: &Change) -> Result<Self, ChangeError> {
+        self.changed_without(number, change, &BTreeSet::new())
+    }
+
+    /// The same while members are given up. A partition that has none but such is *dead*: until its last member is
+    /// removed it stays as it is, since nobody could fill what it got. So rules hold for the others alone.
+    ///
+    /// # Errors
+    /// When the change makes no sense in this view, or numbers run out.
+    pub fn changed_without(
+        &self,
+        number: u64,
+        change: &Change,
+        given_up: &BTreeSet<MemberId>,
+    ) -> Result<Self, ChangeError> {
         if number >= MAX_VIEW {
             return Err(ChangeError::TooManyViews);
         }
@@ -93,12 +107,32 @@ impl View {
             Change::SetK(k) if k == self.k => return Err(ChangeError::NothingToDo(k)),
             Change::SetK(k) => draft.k = k,
         }
-        let count = addresses.len().div_ceil(draft.k);
+        let dead = draft.take_dead(given_up);
+        let placed = addresses.len() - dead.values().map(Vec::len).sum::<usize>();
+        if let (0, Some(last)) = (placed, addresses.keys().last()) {
+            return Err(ChangeError::LastNode(*last));
+        }
+        let count = placed.div_ceil(draft.k);
         if count > usize::from(SLOTS) {
             return Err(ChangeError::TooManyPartitions(count));
         }
         draft.place(count);
-        Ok(self.with(number, next_member, &addresses, draft))
+        let slots = self.spread_over(&draft.groups.keys().copied().collect(), &dead);
+        draft.groups.extend(dead);
+        Ok(self.with(number, next_member, &addresses, draft, slots))
+    }
+
+    /// The partition of each slot: those of dead partitions stay, the others are spread over `groups`.
+    fn spread_over(
+        &self,
+        groups: &BTreeSet<PartitionId>,
+        dead: &BTreeMap<PartitionId, Vec<MemberId>>,
+    ) -> Vec<PartitionId> {
+        let stays = |p: &PartitionId| dead.contains_key(p);
+        let moving: Vec<PartitionId> = self.slots.iter().copied().filter(|p| !stays(p)).collect();
+        let mut spread = spread(&moving, groups).into_iter();
+        let next = |p: &PartitionId| if stays(p) { Some(*p) } else { spread.next() };
+        self.slots.iter().filter_map(next).collect()
     }
 
     /// The view with these nodes in these groups.
@@ -108,8 +142,8 @@ impl View {
         next_member: u16,
         addresses: &BTreeMap<MemberId, SocketAddr>,
         draft: Draft,
+        slots: Vec<PartitionId>,
     ) -> Self {
-        let slots = spread(&self.slots, &draft.groups.keys().copied().collect());
         let pairs = self.slots.iter().zip(&slots);
         let moved = pairs.filter(|(before, after)| before != after);
         // Who gave or got a slot is another cohort from now on.
@@ -175,6 +209,14 @@ impl Draft {
             loose: Vec::new(),
             next_partition: view.next_partition,
         }
+    }
+
+    /// Takes those groups out that have none but members that are given up.
+    fn take_dead(&mut self, given_up: &BTreeSet<MemberId>) -> BTreeMap<PartitionId, Vec<MemberId>> {
+        let is_dead = |_: &PartitionId, group: &mut Vec<MemberId>| {
+            !group.is_empty() && group.iter().all(|m| given_up.contains(m))
+        };
+        self.groups.extract_if(.., is_dead).collect()
     }
 
     fn remove(&mut self, member: MemberId) {

@@ -93,11 +93,13 @@ impl Views {
         }
     }
 
-    /// Gives a member of the view in force up. From now on the others do not count on it, so what it serves must not be
-    /// taken for current: the view in force gets a new number, and a member that has not heard of that answers no read
-    /// for a client of those that have.
-    pub(super) fn fence(&mut self, member: MemberId, number: u64) {
-        if self.given_up.insert(member) && !broken(Rule::GiveUpTooSoon) {
+    /// Gives members of the view in force up. From now on the others do not count on them, so what they serve must not
+    /// be taken for current: the view in force gets a new number, and a member that has not heard of that answers no
+    /// read for a client of those that have.
+    pub(super) fn fence(&mut self, members: impl IntoIterator<Item = MemberId>, number: u64) {
+        let known = self.given_up.len();
+        self.given_up.extend(members);
+        if self.given_up.len() > known && !broken(Rule::GiveUpTooSoon) {
             debug_assert!(number > self.view.number);
             self.view.number = number;
         }
@@ -131,6 +133,13 @@ impl Views {
         let follows = newer.version > self.version && newer.view.number >= self.view.number;
         let same = same && newer.view.fingerprint() == self.view.fingerprint();
         (same || broken(Rule::BelieveStranger)) && follows
+    }
+
+    /// Lets those go that were leaving and wrote for no closing cohort.
+    pub(super) fn forget_leavers(&mut self) {
+        let closing = &self.closing;
+        let needed = |member: &MemberId| closing.iter().any(|c| c.replicas.contains(member));
+        self.leaving.retain(|member, _| needed(member));
     }
 
     /// The cohort that a log was opened for.
