@@ -290,8 +290,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         peers
     }
 
-    /// Takes no more, sends what is queued, answers what is in work, and ends; after `drain` it ends regardless. When
-    /// this returns, all sockets are closed: the same address can be listened on again at once.
+    /// Takes no more, sends what is queued, answers what is in work, and ends when the peers have read it; after
+    /// `drain` it ends regardless. When this returns, all sockets are closed: the same address can be listened on
+    /// again at once.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         {
