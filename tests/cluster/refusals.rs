@@ -115,11 +115,7 @@ async fn a_secret_is_rotated_while_sessions_go_on() {
             for at in [0, 1].map(|node| cluster.at(node)) {
                 let value = format!("{step} {node} {at}");
                 let put = session.put(at, "k", &value).await;
-                assert_eq!(
-                    (put.status, &put.body["copies"]),
-                    (200, &2.into()),
-                    "{put:?}"
-                );
+                assert_eq!(put.status, 200, "{put:?}");
             }
             let (at, other) = (cluster.at(node), cluster.at(1 - node));
             let value = format!("{step} {node} {}", cluster.at(1));
