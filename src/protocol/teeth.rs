@@ -93,6 +93,8 @@ rules! {
     ReadyUnfilled,
     /// An orphaned write is taken though a delete of its key may have been forgotten.
     TakeDeleted,
+    /// An orphaned delete is not taken where its key has no value.
+    DropOrphanedDelete,
     /// Tombstones go though an orphaned write that they beat is not everywhere.
     PassOrphans,
     /// Writes that were held while the replica went over to newer views are forgotten.

@@ -6,6 +6,22 @@ use causeway::protocol::op::{Answer, Declined};
 use causeway::protocol::record;
 use causeway::protocol::version::{Key, Version};
 
+/// A value and then a delete of one key that nobody knows, older than all that comes after them,
+/// and the cluster.
+fn deleted(n: usize) -> (Cluster, Key, [Version; 2]) {
+    let mut alone = Cluster::new(1, 1);
+    let mut c = Cluster::new(n, n);
+    let key = c.key(0, 0);
+    let seen = alone.put(0, &key, Some("orphan"), &Context::default());
+    let stored = |c: &Cluster| record::load(&c.nodes[0].disk, &key).unwrap().unwrap();
+    let value = stored(&alone);
+    alone.put(0, &key, None, &seen);
+    let delete = stored(&alone);
+    assert!(delete.value.is_none() && delete.stamp > value.stamp);
+    c.run_ms(1_000);
+    (c, key, [value, delete])
+}
+
 /// A write that nobody knows, older than all that comes after it, and the cluster.
 fn orphan(n: usize) -> (Cluster, Key, Version) {
     let mut alone = Cluster::new(1, 1);
@@ -122,6 +138,78 @@ pub fn no_delete_is_forgotten_while_somebody_may_lack_an_orphaned_write_that_it_
     // Then nothing is in the way any more.
     c.run_ms(10_000);
     assert_eq!(c.marks(1).gauges.tombstones, 0);
+}
+
+#[test]
+fn an_orphaned_delete_is_taken_when_an_older_value_is_there() {
+    let (mut c, key, [value, delete]) = deleted(2);
+    let none = Context::default();
+    let ticket = c.offer(0, &value, &none);
+    assert!(matches!(answer(&mut c, ticket), Answer::Written(_)));
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("orphan"));
+    let ticket = c.offer(1, &delete, &none);
+    let Answer::Written(written) = answer(&mut c, ticket) else {
+        panic!("not taken");
+    };
+    assert_eq!((written.wall_ms, written.copies), (delete.wall_ms, 2));
+    for node in 0..2 {
+        assert_eq!(c.value(node, &key, &none), None, "node {node}");
+    }
+    c.run_ms(10_000);
+    for node in 0..2 {
+        assert_eq!(c.marks(node).gauges.tombstones, 0, "node {node}: collected");
+    }
+}
+
+#[test]
+fn an_orphaned_delete_does_not_undo_what_is_newer() {
+    let (mut c, key, [_, delete]) = deleted(2);
+    let newest = c.put(0, &key, Some("2"), &Context::default());
+    let ticket = c.offer(1, &delete, &newest);
+    let declined = answer(&mut c, ticket);
+    assert!(matches!(declined, Answer::Declined(Declined::Newer, _)));
+    assert_eq!(c.value(1, &key, &newest).as_deref(), Some("2"));
+    // Once that is deleted, and forgotten, there is nothing that it could be about.
+    c.put(0, &key, None, &newest);
+    c.run_ms(8_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
+    let ticket = c.offer(1, &delete, &newest);
+    let declined = answer(&mut c, ticket);
+    assert!(matches!(declined, Answer::Declined(Declined::Deleted, _)));
+}
+
+#[test]
+pub fn an_orphaned_delete_holds_against_values_that_come_after_it() {
+    // Another node that was given up has the value, and is back later.
+    let (mut c, key, [value, delete]) = deleted(2);
+    let none = Context::default();
+    let ticket = c.offer(0, &delete, &none);
+    answer(&mut c, ticket);
+    c.run_ms(500);
+    let ticket = c.offer(1, &value, &none);
+    let declined = answer(&mut c, ticket);
+    for node in 0..2 {
+        assert_eq!(c.value(node, &key, &none), None, "node {node}");
+    }
+    assert!(matches!(declined, Answer::Declined(Declined::Newer, _)));
+    // After it is forgotten as well.
+    c.run_ms(10_000);
+    assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
+    let ticket = c.offer(1, &value, &none);
+    let declined = answer(&mut c, ticket);
+    assert!(matches!(declined, Answer::Declined(Declined::Deleted, _)));
+    // One replica has the value, and the delete comes to the other one first.
+    let (mut c, key, [value, delete]) = deleted(2);
+    c.mute(0, 1);
+    let ticket = c.offer(0, &value, &none);
+    answer(&mut c, ticket);
+    let ticket = c.offer(1, &delete, &none);
+    answer(&mut c, ticket);
+    c.heal();
+    c.run_ms(2_000);
+    for node in 0..2 {
+        assert_eq!(c.value(node, &key, &none), None, "node {node}");
+    }
 }
 
 fn slot(key: &Key) -> causeway::protocol::slots::Slot {

@@ -46,6 +46,10 @@ const TEETH: &[(Rule, fn())] = &[
         orphans::an_orphaned_write_does_not_come_back_after_a_delete_that_is_forgotten,
     ),
     (
+        Rule::DropOrphanedDelete,
+        orphans::an_orphaned_delete_holds_against_values_that_come_after_it,
+    ),
+    (
         Rule::PassOrphans,
         orphans::no_delete_is_forgotten_while_somebody_may_lack_an_orphaned_write_that_it_beats,
     ),

@@ -49,6 +49,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::FinishUntold,
     Rule::ReadyUnfilled,
     Rule::TakeDeleted,
+    Rule::DropOrphanedDelete,
     Rule::PassOrphans,
     Rule::ServeOldView,
     Rule::GiveUpTooSoon,

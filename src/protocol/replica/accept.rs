@@ -209,7 +209,10 @@ impl<S: Store, T> Replica<S, T> {
         // The same write, asked of another replica before and replicated here since, is no reason to say that there is
         // nothing to delete.
         let again = current.as_ref().is_some_and(|c| c.stamp == stamp);
-        let absent = value.is_none() && created && !again;
+        // An older value, which the delete undoes, may still come: from another replica, or from
+        // another node that was given up.
+        let counts_anyway = orphan.is_some() && !broken(Rule::DropOrphanedDelete);
+        let absent = value.is_none() && created && !again && !counts_anyway;
         if absent && self.nothing_to_delete(slot, current.as_ref(), &context) {
             let read = reads::answer(&self.marks(), current, &context, false);
             return self.answer(ticket, Answer::NothingToDelete(read.context));
