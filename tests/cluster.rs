@@ -41,6 +41,8 @@ mod report;
 mod restarts;
 #[path = "cluster/shell.rs"]
 mod shell;
+#[path = "cluster/sole_holder.rs"]
+mod sole_holder;
 #[path = "cluster/strategy.rs"]
 mod strategy;
 #[path = "cluster/view_faults.rs"]

@@ -5,6 +5,7 @@
 
 use super::client::{Node, NodeArg};
 use super::failure::{Failure, Outcome, print};
+use super::view::show;
 use crate::node::status::{MemberStatus, RaftStatus, Status};
 use clap::Args;
 use comfy_table::Table;
@@ -64,7 +65,16 @@ pub async fn status(args: StatusArgs) -> Outcome {
     }
     print(headline(&report))?;
     print(leader(&report.nodes))?;
-    print(table(&report.nodes).trim_fmt())
+    print(table(&report.nodes).trim_fmt())?;
+    let others = report.nodes.iter().filter(|n| n.node != report.asked.node);
+    let others = others.filter_map(|n| n.status.as_ref());
+    for offer in std::iter::once(&report.asked)
+        .chain(others)
+        .flat_map(|s| &s.offers)
+    {
+        print(show::offer(offer))?;
+    }
+    Ok(())
 }
 
 /// The status that a node gives of itself.

@@ -6,7 +6,7 @@
 use super::routes::Route;
 use crate::node::status::PeerStatus;
 use crate::node::view::ViewGauges;
-use crate::node::{Node, Role};
+use crate::node::{Node, OfferState, Role};
 use crate::protocol::marks::Gauges;
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
@@ -192,6 +192,12 @@ impl Collector for FromNode {
                 status.free_bytes,
             ),
             (
+                "offered_writes_left",
+                "Writes that this node had when it was given up and has not offered yet",
+                None,
+                status.offers.iter().map(OfferState::left).sum(),
+            ),
+            (
                 "uptime",
                 "Time since the start",
                 Some(Unit::Seconds),
@@ -294,6 +300,16 @@ fn views(encoder: &mut DescriptorEncoder, views: ViewGauges) -> fmt::Result {
             "view_members_leaving",
             "Removed nodes that still hand over what they have",
             views.leaving as u64,
+        ),
+        (
+            "slots_without_live_holder",
+            "Slots that no live node holds the data of",
+            views.unheld_slots as u64,
+        ),
+        (
+            "keys_without_live_holder",
+            "Keys in these slots, as far as the nodes that may have them last said",
+            views.unheld_keys,
         ),
         (
             "view_change_given_up",

@@ -66,7 +66,8 @@ pub struct ErrorReply {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
     /// Names an error that a program can do something about. `foreign_payload`: this cluster did not make the
-    /// request's causal_payload; begin a new session without one.
+    /// request's causal_payload; begin a new session without one. `data_loss`: the removal would lose
+    /// data, and was not allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Cow<'static, str>>,
 }
@@ -136,6 +137,13 @@ impl Problem {
     /// A request that makes no sense.
     pub fn bad(error: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// The same, with a word that programs can tell it by.
+    #[must_use]
+    pub fn coded(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// The same, with what the client has seen.

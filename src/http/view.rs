@@ -4,7 +4,7 @@ use super::Surface;
 use super::reply::{ErrorReply, Problem, RefusedReply, json};
 use super::request::{self, Kind};
 use crate::node::view::{Plan, ViewState};
-use crate::node::{Asked, ChangeFailed, Changed, Member};
+use crate::node::{Asked, ChangeFailed, Changed, Member, Unheld};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct ViewUpdate {
     ip_port: Option<String>,
     /// `add` or `remove`.
     r#type: Option<String>,
+    /// Of a removal: `true` agrees that data may be lost which no live node holds.
+    allow_data_loss: Option<bool>,
 }
 
 /// The body of a change of K, as a form or as JSON.
@@ -59,6 +61,10 @@ pub struct ViewReply {
     /// `false`, and only there, when the data is still on its way to where it belongs.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub done: bool,
+    /// There only where the request allowed it: what no live node held, and is lost unless the
+    /// nodes that had it come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_loss: Vec<Unheld>,
 }
 
 fn yes() -> bool {
@@ -79,7 +85,7 @@ fn yes() -> bool {
         (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
-        (status = 409, body = ErrorReply, description = "Another change is running"),
+        (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
         (status = 421, body = ErrorReply, description = "This node was removed"),
@@ -104,8 +110,14 @@ pub async fn view_update(
             ));
         }
     };
+    let lose_data = update.allow_data_loss.unwrap_or_default();
+    if lose_data && !matches!(asked, Asked::Remove(_)) {
+        return Err(Problem::bad(
+            "`allow_data_loss` is for a removal alone: leave it out",
+        ));
+    }
     let member = surface.serving()?;
-    change(&member, asked).await
+    change(&member, asked, lose_data).await
 }
 
 /// How the view stands, and the change that runs.
@@ -160,7 +172,7 @@ pub async fn set(
         None => replicas(None),
     }?;
     let member = surface.member()?;
-    change(&member, Asked::SetK(k)).await
+    change(&member, Asked::SetK(k), false).await
 }
 
 /// What a change would do. Nothing is changed.
@@ -249,8 +261,8 @@ fn replicas(text: Option<&str>) -> Result<usize, Problem> {
 }
 
 /// Has a change made, and says what came of it.
-async fn change(member: &Member, asked: Asked) -> Result<HttpResponse, Problem> {
-    let changed = member.change(asked).await.map_err(problem)?;
+async fn change(member: &Member, asked: Asked, lose_data: bool) -> Result<HttpResponse, Problem> {
+    let changed = member.change(asked, lose_data).await.map_err(problem)?;
     let added = match asked {
         Asked::Add(address) => Some(address),
         Asked::Remove(_) | Asked::SetK(_) => None,
@@ -271,6 +283,7 @@ pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
         number_of_partitions: view.partitions().count(),
         view: view.number,
         done: changed.done,
+        data_loss: changed.data_loss.clone(),
     }
 }
 
@@ -292,6 +305,13 @@ pub(super) fn problem(failed: ChangeFailed) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was changed; start the node with that ip_port and no VIEW, with this cluster's CLUSTER_SECRET, and try again",
         ),
+        ChangeFailed::LosesData(_) => {
+            let error = format!(
+                "{failed}, so the removal would lose it: nothing was changed; start these nodes again on their disks, \
+                 or send allow_data_loss=true (view remove --lose-data) if what they have may be lost"
+            );
+            return Problem::new(StatusCode::CONFLICT, error).coded("data_loss");
+        }
         ChangeFailed::Cancelled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "a node that was to hold data did not answer, or somebody asked for it; the view before is in force",

@@ -2,6 +2,7 @@
 
 use super::decided::{Command, Outcome};
 use super::follow;
+use super::holders::{Unheld, in_words};
 use super::member::Member;
 use super::peers::identity;
 use super::wire::{Request, Response};
@@ -45,6 +46,8 @@ pub struct Changed {
     pub view: View,
     /// The view is in force, and its data is where it belongs. Otherwise that is still going on.
     pub done: bool,
+    /// What the operator agreed to lose: data that no live node had when the change was asked for.
+    pub data_loss: Vec<Unheld>,
 }
 
 /// Why a change of the view was not made.
@@ -67,6 +70,9 @@ pub enum ChangeFailed {
          does not answer: bring that back, or remove it first"
     )]
     NoMajorityLeft { node: SocketAddr, missing: String },
+    /// The removal would lose what no live node holds.
+    #[error("no live node holds {}", in_words(.0))]
+    LosesData(Vec<Unheld>),
     #[error("the change was cancelled")]
     Cancelled,
     /// There is nothing to cancel.
@@ -82,10 +88,11 @@ pub enum ChangeFailed {
 
 impl Member {
     /// Changes the view, and waits until everything is in place, for 10 s at most. What is so already is done at once.
+    /// A removal loses data that no live node holds only with `lose_data`.
     ///
     /// # Errors
     /// Nothing was changed, except after [`CouncilError::Undecided`] where that is open.
-    pub async fn change(&self, asked: Asked) -> Result<Changed, ChangeFailed> {
+    pub async fn change(&self, asked: Asked, lose_data: bool) -> Result<Changed, ChangeFailed> {
         let began = Instant::now();
         let council = self.decided().await?;
         let change = match asked {
@@ -115,19 +122,27 @@ impl Member {
             }
             Asked::SetK(k) => Change::SetK(k),
         };
+        let data_loss = self.at_stake(&council, change).await;
+        if !data_loss.is_empty() && !lose_data && council.running().is_none() {
+            return Err(ChangeFailed::LosesData(data_loss));
+        }
         let command = council::Command::Change {
             change,
             give_up: false,
-            lose_data: false,
+            lose_data,
         };
-        match self.propose(command).await? {
+        let changed = match self.propose(command).await? {
             council::Outcome::Started { number } | council::Outcome::Agreed { number } => {
                 self.settled(number, began).await
             }
             council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
             // To remove a node that was just being added takes that back.
             _ => Ok(as_it_is(&*self.decided().await?)),
-        }
+        }?;
+        Ok(Changed {
+            data_loss,
+            ..changed
+        })
     }
 
     /// Drops the running change.
@@ -207,11 +222,10 @@ impl Member {
         };
         match end {
             Some((End::Cancelled, _)) => Err(ChangeFailed::Cancelled),
-            None | Some((End::InForce, _)) => Ok(Changed { view, done: false }),
+            None | Some((End::InForce, _)) => Ok(changed(view, false)),
             Some((End::Done, views)) => {
                 let everywhere = tokio::time::timeout(left(), self.everywhere(&views)).await;
-                let done = everywhere.is_ok();
-                Ok(Changed { view, done })
+                Ok(changed(view, everywhere.is_ok()))
             }
         }
     }
@@ -277,9 +291,14 @@ impl Member {
 }
 
 fn as_it_is(council: &Council) -> Changed {
+    changed(council.views().view.clone(), true)
+}
+
+fn changed(view: View, done: bool) -> Changed {
     Changed {
-        view: council.views().view.clone(),
-        done: true,
+        view,
+        done,
+        data_loss: Vec::new(),
     }
 }
 

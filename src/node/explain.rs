@@ -76,6 +76,7 @@ impl Member {
             unstable: marks.gauges.unstable,
             stalled_reads: marks.gauges.stalled_reads,
             peers: self.peers(&marks),
+            offers: Vec::new(),
             storage_bytes: self.shared.disk.size_bytes().unwrap_or(0),
             free_bytes: self.shared.disk.free_bytes().unwrap_or(0),
             uptime_seconds: self.shared.clocks.mono_us() / 1_000_000,

@@ -7,7 +7,9 @@ use super::core::{self, Clocks, Core, Driver, Report, Shared};
 use super::decided::Decided;
 use super::fault::Switch;
 use super::forward::{self, Forwarder};
+use super::holders::{self, Counts};
 use super::inbox::{Inbox, Input};
+use super::offers::Offers;
 use super::peers::{Links, Peers, belongs};
 use super::place::Place;
 use super::presence::Presence;
@@ -77,11 +79,14 @@ pub struct Member {
     pub(super) config: Arc<Config>,
     pub(super) me: MemberId,
     pub(super) switch: Arc<Switch>,
+    pub(super) offers: Arc<Offers>,
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Inbox,
     pub(super) links: OnceLock<Links>,
     pub(super) council: OnceLock<Council<Decided, Peers>>,
     pub(super) presence: Arc<Presence>,
+    /// How many keys other members last had.
+    pub(super) counts: Counts,
     /// The newest views that are known, whether the replica goes by them yet or not.
     pub(super) known: watch::Sender<Arc<Views>>,
     /// Somebody seems to know newer views.
@@ -116,6 +121,7 @@ impl Member {
         place: Place,
         switch: Arc<Switch>,
         seal: Arc<Seal>,
+        offers: Arc<Offers>,
     ) -> Result<Arc<Self>, StartError> {
         let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
         let disk = Arc::new(Disk::open(&config.data_dir)?);
@@ -144,6 +150,7 @@ impl Member {
         let member = Arc::new(Self {
             me,
             switch,
+            offers,
             shared: Arc::clone(&shared),
             full: watch::Sender::new(None),
             health: Mutex::default(),
@@ -151,6 +158,7 @@ impl Member {
             links: OnceLock::new(),
             council: OnceLock::new(),
             presence: Arc::default(),
+            counts: Counts::default(),
             known: watch::Sender::new(Arc::clone(&views)),
             ask: Notify::new(),
             cluster,
@@ -185,6 +193,7 @@ impl Member {
                 detail: e.to_string(),
             })?;
         member.spawn(watch_room(Arc::downgrade(&member)));
+        member.spawn(holders::count(Arc::downgrade(&member)));
         Ok(member)
     }
 

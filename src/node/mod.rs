@@ -31,10 +31,12 @@ mod fault;
 mod follow;
 mod force;
 mod forward;
+mod holders;
 mod inbox;
 mod inspect;
 mod keys;
 mod member;
+mod offers;
 mod orphans;
 mod peers;
 mod place;
@@ -51,9 +53,11 @@ mod wire;
 pub use change::{Asked, ChangeFailed, Changed};
 pub use fault::{Condition, Found, NotObeyed, Order};
 pub use force::{ForceError, Survivor};
+pub use holders::{Unheld, in_words};
 pub use inspect::{InspectError, Inspection};
 pub use keys::Freshness;
 pub use member::{Absence, Failed, Member, Wrote};
+pub use offers::OfferState;
 pub use run::{RunError, Running, launch, run};
 
 use crate::council;
@@ -65,6 +69,7 @@ use crate::storage::Disk;
 use arc_swap::{ArcSwap, Guard};
 use config::Config;
 use fault::{Ear, Switch};
+use offers::Offers;
 use orphans::Offering;
 use place::Place;
 use seal::Seal;
@@ -128,6 +133,7 @@ struct State {
     seal: Arc<Seal>,
     role: ArcSwap<Role>,
     switch: Arc<Switch>,
+    offers: Arc<Offers>,
     started: Instant,
 }
 
@@ -147,13 +153,14 @@ impl Node {
     /// When the disk cannot be used, or the address for other nodes is taken.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let (config, switch) = (Arc::new(config), Switch::new());
-        let seal = Seal::new();
-        let (phase, role) = begin(&config, &switch, &seal).await?;
+        let (seal, offers) = (Seal::new(), Arc::default());
+        let (phase, role) = begin(&config, &switch, &seal, &offers).await?;
         let state = Arc::new(State {
             seal,
             config,
             role: ArcSwap::from_pointee(role),
             switch,
+            offers,
             started: Instant::now(),
         });
         let (end, ended) = watch::channel(None);
@@ -188,13 +195,22 @@ impl Node {
     pub fn status(&self) -> Status {
         let config = self.config();
         let (state, reason, number) = match &*self.role() {
-            Role::Member(member) => return member.status(),
+            Role::Member(member) => {
+                let offers = self.state.offers.own();
+                return Status {
+                    offers,
+                    ..member.status()
+                };
+            }
             Role::Standby => ("standby", "it is in no view", 0),
             Role::Removed { view } => ("removed", "it is in no view", *view),
             Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),
         };
         let uptime = self.state.started.elapsed();
-        Status::outside(config.address, state, reason, number, uptime)
+        Status {
+            offers: self.state.offers.own(),
+            ..Status::outside(config.address, state, reason, number, uptime)
+        }
     }
 
     /// The longest value that is taken, in bytes of JSON text.
@@ -236,7 +252,9 @@ async fn begin(
     config: &Arc<Config>,
     switch: &Arc<Switch>,
     seal: &Arc<Seal>,
+    offers: &Arc<Offers>,
 ) -> Result<(Phase, Role), StartError> {
+    place::finish_putting_aside(&config.data_dir)?;
     let place = Place::load(&config.data_dir)?;
     if let Some(place) = &place {
         check(config, place)?;
@@ -266,8 +284,9 @@ async fn begin(
         Some(member) => {
             standby.stop().await;
             let place = Place { member, views };
-            let (switch, seal) = (Arc::clone(switch), Arc::clone(seal));
-            let member = Member::start(Arc::clone(config), place, switch, seal).await?;
+            let (config, switch) = (Arc::clone(config), Arc::clone(switch));
+            let (seal, offers) = (Arc::clone(seal), Arc::clone(offers));
+            let member = Member::start(config, place, switch, seal, offers).await?;
             Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
         }
         None => {
@@ -326,9 +345,7 @@ impl State {
         loop {
             phase = match phase {
                 Phase::Working(member) => {
-                    // What it had as an earlier member.
-                    let former = self.config.data_dir.join(place::FORMER);
-                    let offering = Offering::start(Arc::clone(&self.config), former, Weak::new());
+                    let offering = self.offer(None);
                     let end = tokio::select! {
                         () = stop.cancelled() => End::Stopped(member.shutdown().await),
                         ended = member.ended() => End::Stopped(ended),
@@ -365,9 +382,7 @@ impl State {
                     phase
                 }
                 Phase::Waiting(mut standby, former) => {
-                    let dir = self.config.data_dir.clone();
-                    let offering =
-                        Offering::start(Arc::clone(&self.config), dir, Weak::clone(&former));
+                    let offering = self.offer(Some(Weak::clone(&former)));
                     let invited = async {
                         let views = standby.invited().await;
                         let_go(&former).await;
@@ -386,6 +401,11 @@ impl State {
                 }
             };
         }
+    }
+
+    /// Offers what the node had as earlier members; of the last one, whose disk is given, too.
+    fn offer(&self, in_use: Option<Weak<Disk>>) -> Offering {
+        Offering::start(Arc::clone(&self.config), Arc::clone(&self.offers), in_use)
     }
 
     /// Ends a member that was removed.
@@ -423,7 +443,7 @@ impl State {
     /// Begins anew, when nobody else looks at the disk.
     async fn begin_again(&self) -> Result<(Phase, Role), StartError> {
         loop {
-            match begin(&self.config, &self.switch, &self.seal).await {
+            match begin(&self.config, &self.switch, &self.seal, &self.offers).await {
                 Err(StartError::Open(OpenError::Store(StoreError::Locked { what, detail })))
                 | Err(StartError::Store(StoreError::Locked { what, detail })) => {
                     log::warn!("{what} is held by somebody ({detail}): waiting for it");
@@ -444,8 +464,9 @@ impl State {
             place::put_aside(dir)?;
         }
         let place = Place { member, views };
-        let (switch, seal) = (Arc::clone(&self.switch), Arc::clone(&self.seal));
-        let member = Member::start(Arc::clone(&self.config), place, switch, seal).await?;
+        let (config, switch) = (Arc::clone(&self.config), Arc::clone(&self.switch));
+        let (seal, offers) = (Arc::clone(&self.seal), Arc::clone(&self.offers));
+        let member = Member::start(config, place, switch, seal, offers).await?;
         self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
         Ok(member)
     }

@@ -1,15 +1,19 @@
 //! What a node has that was given up: offered to the owners when it comes back, with its original timestamps.
 //!
-//! Nobody waited for such a node, so it may hold the only copy of some writes. It offers all values that it has, from
-//! the oldest to the newest, to any member, and that one takes them to their owners like a client with a session: a
-//! write is offered when all that it can depend on has been. What is newer at the owner stays, and so does a newer
-//! delete. Deletes are not offered: the node may not know what they were about any more. Who handed everything over
-//! before it left has nothing to offer.
+//! Nobody waited for such a node, so it may hold the only copy of some writes. It offers all values
+//! that it has, and the deletes that it remembers, from the oldest to the newest, to any member,
+//! and that one takes them to their owners like a client with a session: a write is offered when
+//! all that it can depend on has been. What is newer at the owner stays, and so does a newer
+//! delete. A node that handed everything over before it left has nothing to offer.
+//!
+//! The data is kept until its offer is over, however often the node is added, removed or started
+//! again meanwhile.
 
 use super::config::Config;
 use super::member::Member;
+use super::offers::{OfferState, Offers};
 use super::peers::{belongs, identity};
-use super::place::Place;
+use super::place::{self, OFFERED, Place};
 use super::wire::{Offer, Offered, Orphan, Request, Response};
 use crate::net;
 use crate::protocol::context::Context;
@@ -21,14 +25,13 @@ use crate::storage::Disk;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Says in a data directory what became of the offer.
-const DONE: &str = "offered";
 /// Writes and bytes of one offer, at most, but for a single larger value.
 const WRITES: usize = 256;
 const BYTES: usize = 256 << 10;
@@ -37,47 +40,55 @@ const WORK: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// The pause after an offer that came to nothing.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The pause before a directory is tried again that could not be read.
+const RETRY: Duration = Duration::from_secs(10);
 /// Time between looks at whether the data is still in use.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// What became of the writes that were offered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
-    taken: u64,
-    newer: u64,
-    deleted: u64,
-}
 
 /// The writes of a directory, oldest first.
 struct Orphans {
     disk: Disk,
-    place: Place,
+    /// Whose they are: no other cluster is offered them.
+    cluster: net::Belongs,
     order: Vec<(Stamp, Bytes)>,
 }
 
-/// An offer under way.
+/// What is offered: all that a node has from its time as earlier members, one directory after the
+/// other.
 pub(super) struct Offering {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Offering {
-    /// Offers what is in a data directory, once nobody uses that any more.
-    pub(super) fn start(config: Arc<Config>, dir: PathBuf, in_use: Weak<Disk>) -> Self {
+    /// Offers what was put aside, and then what is in the data directory itself if it is given as
+    /// `in_use`, once nobody uses that any more.
+    pub(super) fn start(
+        config: Arc<Config>,
+        offers: Arc<Offers>,
+        in_use: Option<Weak<Disk>>,
+    ) -> Self {
         let stop = CancellationToken::new();
+        offers.forget_own();
+        let offerer = Offerer {
+            config,
+            offers,
+            stop: stop.clone(),
+        };
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            while in_use.strong_count() > 0 && !stopped.is_cancelled() {
-                tokio::time::sleep(LOOK).await;
-            }
-            if let Err(error) = offer_all(&config, dir.clone(), &stopped).await {
-                log::error!("what is in {} cannot be offered: {error}", dir.display());
+            while !offerer.all(in_use.as_ref()).await {
+                let pause = tokio::time::sleep(RETRY);
+                if stopped.run_until_cancelled(pause).await.is_none() {
+                    return;
+                }
             }
         });
         Self { stop, task }
     }
 
-    /// Stops it, and waits until the directory is free. What was not offered is offered the next time.
+    /// Stops it, and waits until the directories are free. What was not offered is offered the next
+    /// time.
     pub(super) async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
@@ -86,92 +97,138 @@ impl Offering {
     }
 }
 
-async fn offer_all(
-    config: &Arc<Config>,
-    dir: PathBuf,
-    stop: &CancellationToken,
-) -> Result<(), StoreError> {
-    let (from, stopped) = (dir.clone(), stop.clone());
-    let found = tokio::task::spawn_blocking(move || Orphans::load(&from, &stopped)).await;
-    let Some(orphans) = found.map_err(|error| failed("reading", &dir, &error))?? else {
-        return Ok(());
-    };
-    log::warn!(
-        "this node was given up: offering the {} values in {} to the cluster",
-        orphans.order.len(),
-        dir.display()
-    );
-    let views = Arc::clone(&orphans.place.views);
-    let cluster = belongs(Some(&views));
-    let members = views.members().into_values();
-    let others: Vec<_> = members.filter(|a| *a != config.address).collect();
-    let (mut tally, mut context) = (Tally::default(), Context::default());
-    let (mut at, mut turn) = (0, 0);
-    while at < orphans.order.len() {
-        let offer = Offer {
-            context: context.clone(),
-            writes: orphans.batch(at)?,
-        };
-        let offered = match others.get(turn) {
-            Some(to) => {
-                stop.run_until_cancelled(ask(config, &cluster, *to, offer))
-                    .await
+struct Offerer {
+    config: Arc<Config>,
+    offers: Arc<Offers>,
+    stop: CancellationToken,
+}
+
+impl Offerer {
+    /// Whether all was offered, or the offer was stopped.
+    async fn all(&self, in_use: Option<&Weak<Disk>>) -> bool {
+        let mut dirs = match place::formers(&self.config.data_dir) {
+            Ok(dirs) => dirs,
+            Err(error) => {
+                log::error!("what was put aside cannot be offered: {error}");
+                return false;
             }
-            None => stop.run_until_cancelled(std::future::pending()).await,
         };
-        let Some(offered) = offered else {
+        let unfinished = dirs.iter().filter(|dir| !dir.join(OFFERED).exists());
+        unfinished.for_each(|dir| self.offers.under_way(&OfferState::of(&self.config, dir, 0)));
+        let put_aside = dirs.len();
+        dirs.extend(in_use.map(|_| self.config.data_dir.clone()));
+        let mut done = true;
+        for (at, dir) in dirs.into_iter().enumerate() {
+            let in_use = in_use.filter(|_| at == put_aside);
+            while in_use.is_some_and(|disk| disk.strong_count() > 0) && !self.stop.is_cancelled() {
+                tokio::time::sleep(LOOK).await;
+            }
+            match self.one(&dir).await {
+                Ok(()) if dir.join(OFFERED).exists() => self.offers.over(&dir),
+                Ok(()) => {}
+                Err(error) => {
+                    log::error!("what is in {} cannot be offered: {error}", dir.display());
+                    self.offers.failed(&self.config, &dir, &error);
+                    done = false;
+                }
+            }
+        }
+        done || self.stop.is_cancelled()
+    }
+
+    /// Offers what is in a directory, to its end unless it is stopped.
+    async fn one(&self, dir: &Path) -> Result<(), StoreError> {
+        if self.stop.is_cancelled() || dir.join(OFFERED).exists() {
+            return Ok(());
+        }
+        let (from, stopped) = (dir.to_owned(), self.stop.clone());
+        let found = tokio::task::spawn_blocking(move || Orphans::load(&from, &stopped)).await;
+        let Some(orphans) = found.map_err(|error| failed("reading", dir, &error))?? else {
             return Ok(());
         };
-        let done = offered
-            .as_ref()
-            .map_or(0, |o| o.taken + o.newer + o.deleted);
-        if let Some(offered) = offered {
-            tally.taken += offered.taken;
-            tally.newer += offered.newer;
-            tally.deleted += offered.deleted;
-            context = offered.context;
-            at += usize::try_from(done).unwrap_or(usize::MAX);
+        if orphans.order.is_empty() {
+            return mark(dir, "0 taken: there is nothing that others do not have");
         }
-        if done == 0 {
-            turn = (turn + 1) % others.len().max(1);
-            if stop
-                .run_until_cancelled(tokio::time::sleep(AGAIN))
-                .await
-                .is_none()
-            {
+        log::warn!(
+            "this node was given up: offering the {} writes in {} to the cluster; do not touch that directory",
+            orphans.order.len(),
+            dir.display()
+        );
+        let mut state = OfferState::of(&self.config, dir, orphans.order.len());
+        self.offers.under_way(&state);
+        let (mut context, mut at, mut turn) = (Context::default(), 0, 0);
+        while at < orphans.order.len() {
+            let offer = Offer {
+                context: context.clone(),
+                writes: orphans.batch(at)?,
+                state: state.clone(),
+            };
+            let asked = self.ask(&orphans.cluster, turn, offer);
+            let Some(offered) = self.stop.run_until_cancelled(asked).await else {
                 return Ok(());
+            };
+            let done = offered.as_ref().map_or(0, Offered::count);
+            if let Some(offered) = offered {
+                state.add(&offered);
+                self.offers.under_way(&state);
+                context = offered.context;
+                at += usize::try_from(done).unwrap_or(usize::MAX);
+            }
+            if done == 0 {
+                turn += 1;
+                let pause = tokio::time::sleep(AGAIN);
+                if self.stop.run_until_cancelled(pause).await.is_none() {
+                    return Ok(());
+                }
             }
         }
+        let said = format!(
+            "{} taken, {} there already or newer there, {} declined: a newer delete may have been forgotten",
+            state.taken, state.there, state.declined
+        );
+        mark(dir, &said)?;
+        log::warn!(
+            "what this node alone may have had in {} was offered: {said}",
+            dir.display()
+        );
+        Ok(())
     }
-    let Tally {
-        taken,
-        newer,
-        deleted,
-    } = tally;
-    let said = format!(
-        "{taken} taken, {newer} there already or newer there, {deleted} declined: a newer delete may have been forgotten"
-    );
-    log::warn!("what this node alone may have had was offered: {said}");
-    mark(&dir, &said)
+
+    /// Asks one of the members that this node knows of now to take some writes; itself, when it is
+    /// the only one.
+    async fn ask(&self, cluster: &net::Belongs, turn: usize, offer: Offer) -> Option<Offered> {
+        let place = Place::load(&self.config.data_dir).ok().flatten()?;
+        let own = self.config.address;
+        let mut members: Vec<SocketAddr> = place.views.members().into_values().collect();
+        if members.len() > 1 {
+            members.retain(|address| *address != own);
+        }
+        let to = members.get(turn.checked_rem(members.len())?)?;
+        ask(&self.config, cluster, *to, offer).await
+    }
 }
 
 impl Orphans {
-    /// `None` when there is nothing to offer: no data, or it was all handed over or offered before.
+    /// `None` when nobody was a member with this directory, or the reading was stopped.
     fn load(dir: &Path, stop: &CancellationToken) -> Result<Option<Self>, StoreError> {
-        let Some(place) = Place::load(dir)?.filter(|_| !dir.join(DONE).exists()) else {
+        let Some(place) = Place::load(dir)? else {
             return Ok(None);
         };
+        let cluster = belongs(Some(&place.views));
         let disk = Disk::open(dir)?;
-        // Who left in peace has no log that is not over.
-        if record::load_logs(&disk)?.is_empty() {
-            return Ok(None);
-        }
         let (mut order, mut damaged) = (Vec::new(), None);
+        // A node that left in peace has no log that is not over.
+        if record::load_logs(&disk)?.is_empty() {
+            return Ok(Some(Self {
+                disk,
+                cluster,
+                order,
+            }));
+        }
         let (from, to) = record::DATA;
         disk.scan(from, to, &mut |key, value| {
             match record::decode_version(record::key_of(&key), &value) {
-                Ok(version) if version.value.is_some() => order.push((version.stamp, key)),
-                Ok(_) => {}
+                Ok(version) => order.push((version.stamp, key)),
                 Err(error) => damaged = Some(error),
             }
             damaged.is_none() && !stop.is_cancelled()
@@ -181,7 +238,11 @@ impl Orphans {
             None if stop.is_cancelled() => Ok(None),
             None => {
                 order.sort_unstable();
-                Ok(Some(Self { disk, place, order }))
+                Ok(Some(Self {
+                    disk,
+                    cluster,
+                    order,
+                }))
             }
         }
     }
@@ -190,20 +251,20 @@ impl Orphans {
     fn batch(&self, at: usize) -> Result<Vec<Orphan>, StoreError> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for (_, place) in self.order[at..].iter().take(WRITES) {
-            let version = record::load_at(&self.disk, place)?;
-            let Some((version, value)) = version.and_then(|v| Some((v.clone(), v.value?))) else {
+            let Some(version) = record::load_at(&self.disk, place)? else {
                 return Err(StoreError::Corrupt {
                     what: "the data of this node as an earlier member".to_owned(),
-                    detail: "a value that was there is gone".to_owned(),
+                    detail: "a version that was there is gone".to_owned(),
                 });
             };
-            if bytes + value.len() > BYTES && !batch.is_empty() {
+            let long = version.value.as_ref().map_or(0, Bytes::len);
+            if bytes + long > BYTES && !batch.is_empty() {
                 break;
             }
-            bytes += value.len();
+            bytes += long;
             batch.push(Orphan {
                 key: version.key,
-                value,
+                value: version.value,
                 stamp: version.stamp,
                 wall_ms: version.wall_ms,
                 past: version.deps,
@@ -216,7 +277,7 @@ impl Orphans {
 async fn ask(
     config: &Config,
     cluster: &net::Belongs,
-    to: std::net::SocketAddr,
+    to: SocketAddr,
     offer: Offer,
 ) -> Option<Offered> {
     let address = config.peer_address(to)?;
@@ -237,6 +298,7 @@ impl Member {
             context: offer.context,
             ..Offered::default()
         };
+        self.offers.heard(&offer.state);
         for orphan in offer.writes {
             if began.elapsed() > WORK {
                 break;
@@ -252,7 +314,7 @@ impl Member {
             let partition = self.partition_of_key(&orphan.key);
             let op = Op::Write {
                 key: orphan.key,
-                value: Some(orphan.value),
+                value: orphan.value,
                 stamp: orphan.stamp,
                 orphan: Some(orphan.wall_ms),
             };
@@ -277,7 +339,7 @@ impl Member {
 
 /// Notes that all was offered.
 fn mark(dir: &Path, said: &str) -> Result<(), StoreError> {
-    let path = dir.join(DONE);
+    let path = dir.join(OFFERED);
     let written = || {
         let mut file = File::create(&path)?;
         writeln!(file, "{said}")?;

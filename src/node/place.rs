@@ -15,8 +15,14 @@ use std::sync::Arc;
 const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE2";
-/// Where the data goes that a node had as an earlier member.
-pub(super) const FORMER: &str = "former";
+/// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
+const FORMER: &str = "former";
+/// The same while it is being put aside.
+const UNFINISHED: &str = "former.new";
+/// One of them that is being removed.
+const GONE: &str = "former.gone";
+/// Says in a data directory that what only it had was offered, and what became of it.
+pub(super) const OFFERED: &str = "offered";
 
 /// Who a node is, and under which views.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,28 +86,110 @@ impl Place {
     }
 }
 
-/// Puts aside what a node has from its time as another member, in place of what was there before.
+/// Puts aside what a node has from its time as another member, beside what was put aside before;
+/// the place stays, until the new one takes its place. Whatever of it was done when the process
+/// ended is gone on with by the next start.
+///
+/// What was put aside before goes only when its offer is over.
 ///
 /// # Errors
 /// When the directory cannot be changed.
-pub fn put_aside(dir: &Path) -> Result<(), StoreError> {
-    let former = dir.join(FORMER);
-    let moved = || {
-        match fs::remove_dir_all(&former) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(&former)?,
+pub(super) fn put_aside(dir: &Path) -> Result<(), StoreError> {
+    aside(dir, &mut |_| Ok(())).map_err(|error| failed("putting aside what is in", dir, &error))
+}
+
+/// Goes on with what a crash cut short, before anybody opens the directory: half of a store is
+/// none.
+///
+/// # Errors
+/// When the directory cannot be changed.
+pub(super) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
+    match dir.join(UNFINISHED).exists() {
+        true => put_aside(dir),
+        false => Ok(()),
+    }
+}
+
+/// The directories with what a node had as earlier members, the oldest first.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn formers(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let numbers = numbers(dir).map_err(|error| failed("reading", dir, &error))?;
+    Ok(numbers.into_iter().map(|n| former(dir, n)).collect())
+}
+
+/// `step` is asked before each change of the disk.
+fn aside(dir: &Path, step: &mut dyn FnMut(&str) -> std::io::Result<()>) -> std::io::Result<()> {
+    let moving = dir.join(UNFINISHED);
+    step("begin")?;
+    match fs::create_dir(&moving) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => sync(dir)?,
+    }
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if name == NAME || name.to_string_lossy().starts_with(FORMER) {
+            continue;
         }
-        // The place goes last: until then the next start begins again here.
-        for entry in fs::read_dir(dir)? {
-            let name = entry?.file_name();
-            if name != FORMER && name != NAME {
-                fs::rename(dir.join(&name), former.join(&name))?;
-            }
+        let to = moving.join(&name);
+        // Nothing opens the directory in between, so no name can be there twice; and a rename would
+        // replace what is there.
+        if to.try_exists()? {
+            let what = format!("{} is there already", to.display());
+            return Err(std::io::Error::new(ErrorKind::AlreadyExists, what));
         }
-        fs::rename(dir.join(NAME), former.join(NAME))?;
-        File::open(dir)?.sync_all()
-    };
-    moved().map_err(|error| failed("putting aside what is in", dir, &error))
+        step("move")?;
+        fs::rename(dir.join(&name), to)?;
+    }
+    step("copy the place")?;
+    replace(&moving.join(NAME), &fs::read(dir.join(NAME))?)?;
+    sync(dir)?;
+    let before = numbers(dir)?;
+    let next = before.last().map_or(1, |last| last + 1);
+    step("name it")?;
+    fs::rename(&moving, former(dir, next))?;
+    sync(dir)?;
+    let over = |n: &u64| former(dir, *n).join(OFFERED).exists();
+    let gone = dir.join(GONE);
+    for n in before.into_iter().filter(over) {
+        // Half of a directory must not be taken for a whole one.
+        step("drop an old one")?;
+        remove(&gone)?;
+        fs::rename(former(dir, n), &gone)?;
+    }
+    step("remove the dropped one")?;
+    remove(&gone)
+}
+
+fn former(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{FORMER}.{number}"))
+}
+
+/// The numbers of what was put aside, in order.
+fn numbers(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| {
+            let number = name.strip_prefix(FORMER)?.strip_prefix('.')?;
+            number.parse::<u64>().ok()
+        });
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn remove(dir: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -162,17 +250,83 @@ mod tests {
         assert!(Place::load(dir.path()).is_err());
     }
 
-    #[test]
-    fn what_an_earlier_member_had_is_put_aside_once() {
-        let dir = tempfile::tempdir().unwrap();
-        for member in 1..3 {
-            place(member).save(dir.path()).unwrap();
-            fs::write(dir.path().join("data"), [member as u8]).unwrap();
-            put_aside(dir.path()).unwrap();
-            assert_eq!(Place::load(dir.path()), Ok(None));
-            let former = dir.path().join(FORMER);
-            assert_eq!(Place::load(&former), Ok(Some(place(member))));
-            assert_eq!(fs::read(former.join("data")).unwrap(), [member as u8]);
+    /// A directory as a member leaves it.
+    fn used(dir: &Path, member: u16) {
+        place(member).save(dir).unwrap();
+        for name in ["data", "journal"] {
+            fs::write(dir.join(name), [member as u8]).unwrap();
         }
+        fs::create_dir_all(dir.join("council")).unwrap();
+        fs::write(dir.join("council").join("log"), [member as u8]).unwrap();
+    }
+
+    fn assert_kept(former: &Path, member: u16) {
+        assert_eq!(Place::load(former), Ok(Some(place(member))));
+        for name in ["data", "journal", "council/log"] {
+            assert_eq!(fs::read(former.join(name)).unwrap(), [member as u8]);
+        }
+    }
+
+    #[test]
+    fn what_earlier_members_had_is_kept_until_its_offer_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, former) = (dir.path(), |n| former(dir.path(), n));
+        for member in 1..4 {
+            used(dir, member);
+            put_aside(dir).unwrap();
+            // Until the new place is there the node is the one that it was.
+            assert_eq!(Place::load(dir), Ok(Some(place(member))));
+            assert!(!dir.join("data").exists());
+            assert_eq!(formers(dir).unwrap().len(), usize::from(member));
+        }
+        (1..4).for_each(|member| assert_kept(&former(member.into()), member));
+        fs::write(former(2).join(OFFERED), "all").unwrap();
+        used(dir, 4);
+        fs::write(dir.join(OFFERED), "all").unwrap();
+        put_aside(dir).unwrap();
+        assert_eq!(formers(dir).unwrap(), [1, 3, 4].map(former));
+        for member in [1, 3, 4] {
+            assert_kept(&former(u64::from(member)), member);
+        }
+        assert!(former(4).join(OFFERED).exists() && !dir.join(OFFERED).exists());
+    }
+
+    #[test]
+    fn a_crash_while_data_is_put_aside_loses_nothing_of_it() {
+        let mut steps = 0;
+        for crash in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path();
+            used(dir, 1);
+            put_aside(dir).unwrap();
+            used(dir, 2);
+            put_aside(dir).unwrap();
+            fs::write(former(dir, 1).join(OFFERED), "all").unwrap();
+            used(dir, 3);
+            let mut taken = 0;
+            let ended = aside(dir, &mut |step| {
+                taken += 1;
+                match taken > crash {
+                    true => Err(std::io::Error::other(step.to_owned())),
+                    false => Ok(()),
+                }
+            });
+            // The next start, and the next attempt to join.
+            finish_putting_aside(dir).unwrap();
+            assert_eq!(Place::load(dir), Ok(Some(place(3))), "step {crash}");
+            if !former(dir, 3).exists() {
+                assert_eq!(crash, 0, "it had begun");
+                put_aside(dir).unwrap();
+            }
+            assert_kept(&former(dir, 2), 2);
+            assert_kept(&former(dir, 3), 3);
+            assert!(!dir.join("data").exists() && !dir.join(UNFINISHED).exists());
+            if ended.is_ok() {
+                steps = crash;
+                assert!(!former(dir, 1).exists() && !dir.join(GONE).exists());
+                break;
+            }
+        }
+        assert!(steps >= 7, "{steps}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a node tells about itself: to operators (`/status`, the page, metrics) and to the person
 //! who wants a `causal_payload` explained.
 
+use super::offers::OfferState;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,6 +38,10 @@ pub struct Status {
     pub stalled_reads: u64,
     /// The other replicas of the partition.
     pub peers: Vec<PeerStatus>,
+    /// What this node had when it was given up and offers to the cluster, as long as that is not
+    /// over.
+    #[serde(default)]
+    pub offers: Vec<OfferState>,
     /// Bytes that the store takes on disk.
     pub storage_bytes: u64,
     /// Bytes that are free on that disk.
@@ -74,6 +79,7 @@ impl Status {
             unstable: 0,
             stalled_reads: 0,
             peers: Vec::new(),
+            offers: Vec::new(),
             storage_bytes: 0,
             free_bytes: 0,
             uptime_seconds: uptime.as_secs(),

@@ -129,10 +129,16 @@ async fn due(
         led_us: micros(led),
         voters,
         heard: BTreeSet::new(),
+        only_holder: None,
         patience: Patience::default(),
     };
     if let Some(links) = member.links.get() {
         situation.heard = absent::heard_by_others(links, situation.doubted()).await;
+    }
+    if let Some(dead) = situation.not_to_be_lost()
+        && member.is_only_holder(council, dead).await
+    {
+        situation.only_holder = Some(dead);
     }
     situation.due().into_iter().map(Command::View).collect()
 }

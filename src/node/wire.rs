@@ -2,6 +2,7 @@
 //! node for, calls of the council, and questions about views.
 
 use super::fault::{Condition, Order};
+use super::offers::OfferState;
 use super::view::Progress;
 use crate::council::{Past, Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
@@ -97,13 +98,16 @@ pub struct Offer {
     /// What the offers before this one came to, as the context of a session.
     pub context: Context,
     pub writes: Vec<Orphan>,
+    /// How far the offer was before these.
+    pub state: OfferState,
 }
 
 /// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Orphan {
     pub key: Key,
-    pub value: Bytes,
+    /// `None` deletes.
+    pub value: Option<Bytes>,
     pub stamp: Stamp,
     /// The wall clock of the replica that first took it, in milliseconds since 1970.
     pub wall_ms: u64,
@@ -120,4 +124,11 @@ pub struct Offered {
     pub newer: u64,
     /// A newer delete of its key may have been forgotten.
     pub deleted: u64,
+}
+
+impl Offered {
+    /// Writes that are done with.
+    pub fn count(&self) -> u64 {
+        self.taken + self.newer + self.deleted
+    }
 }

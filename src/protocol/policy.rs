@@ -46,6 +46,9 @@ pub struct Situation<'a> {
     /// Members that other nodes hear: it may be no more than the leader's own way to them. Asked for those that
     /// are [doubted](Self::doubted).
     pub heard: BTreeSet<MemberId>,
+    /// The dead member that is being removed, when slots of it have no other live holder. Asked for
+    /// the one that is [not to be lost](Self::not_to_be_lost).
+    pub only_holder: Option<MemberId>,
     pub patience: Patience,
 }
 
@@ -58,6 +61,16 @@ impl Situation<'_> {
         let leaving = self.council.views().leaving.keys().copied();
         let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
         removed.into_iter().chain(leaving).filter(dead).collect()
+    }
+
+    /// The dead member that is being removed, unless its data may be lost: of this one it matters
+    /// whether any other live member holds the data.
+    #[must_use]
+    pub fn not_to_be_lost(&self) -> Option<MemberId> {
+        let running = self.council.running();
+        let running = running.filter(|r| !r.given_up && !r.lose_data);
+        let removed = running.and_then(leaving_with);
+        removed.filter(|m| self.is_away(*m, self.patience.dead_us))
     }
 
     /// What is to be decided now, in this order.
@@ -85,9 +98,11 @@ impl Situation<'_> {
         let complete = self.council.awaited(&nobody).is_empty();
         if let Some(member) = leaving_with(running) {
             if !running.given_up && self.is_away(member, 0) {
-                // First it is clear whether the member is dead. Then nobody waits for what only it has.
+                // First it is clear whether the member is dead. Then nobody waits for what only it has,
+                // but for data that no other live member holds: that is lost by consent alone.
                 let dead = self.is_away(member, self.patience.dead_us);
-                return dead.then_some(Command::GiveUp { member });
+                let waits = self.only_holder == Some(member) && !running.lose_data;
+                return (dead && !waits).then_some(Command::GiveUp { member });
             }
             if self.voters.contains(&member) {
                 // First the council can do without its vote.

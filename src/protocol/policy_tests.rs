@@ -37,6 +37,7 @@ fn without<'a>(council: &'a Council, away: &[(u16, u64)]) -> Situation<'a> {
         led_us: 3_600 * SECOND,
         voters: BTreeSet::new(),
         heard: BTreeSet::new(),
+        only_holder: None,
         patience: Patience::default(),
     }
 }
@@ -97,6 +98,25 @@ fn who_is_removed_and_away_is_given_up_first() {
     assert_eq!(now.due(), enact(&council, &[]));
     now.away.clear();
     assert_eq!(now.due(), enact(&council, &[]), "it is back, and given up");
+}
+
+#[test]
+fn the_only_holder_of_data_is_given_up_when_that_may_be_lost_and_not_before() {
+    let dead = [(1, 4 * SECOND)];
+    for may_be_lost in [false, true] {
+        let council = changing(2, 1, Change::Remove(MemberId(1)), may_be_lost);
+        let mut now = without(&council, &dead);
+        let asked = (!may_be_lost).then_some(MemberId(1));
+        assert_eq!(now.not_to_be_lost(), asked);
+        assert_eq!(now.due(), give_up(1), "others have its data");
+        now.only_holder = Some(MemberId(1));
+        match may_be_lost {
+            true => assert_eq!(now.due(), give_up(1)),
+            false => assert!(now.due().is_empty(), "the change waits"),
+        }
+        now.heard = members(&[1]);
+        assert_eq!(now.not_to_be_lost(), None, "it is not dead");
+    }
 }
 
 #[test]

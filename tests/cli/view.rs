@@ -13,6 +13,9 @@ fn view_state(change: Value, end: &str) -> String {
             {"partition_id": 0, "slots": 16384, "members": [node]}]},
         "change": change,
         "closing": [], "behind": [], "leaving": [],
+        "without_live_holder": [{"partition_id": 0, "slots": 9, "nodes": ["10.0.0.3:80"], "keys": null}],
+        "offers": [{"node": "10.0.0.4:80", "directory": "/data/former.1", "writes": 3000,
+            "taken": 1200, "there": 300, "declined": 0, "failed": null}],
         "last": {"change": {"type": "add", "node": "10.0.0.2:80"}, "text": "add 10.0.0.2:80",
             "view": 5, "end": end, "given_up": false, "without": []},
         "council": {"role": "leader", "leader": "10.0.0.1:80", "term": 1, "has_quorum": true,
@@ -86,6 +89,34 @@ fn a_change_that_goes_on_is_followed_to_its_end() {
 }
 
 #[test]
+fn a_removal_loses_data_only_with_a_flag_that_says_so() {
+    let remove = |answer: (u16, String), more: &[&str]| {
+        let (node, served) = fake_node(vec![answer]);
+        let args = ["view", "remove", "10.0.0.2:80", "--node", &node];
+        let output = causeway(&[&args, more].concat()).output().unwrap();
+        (output, served.join().unwrap())
+    };
+    let unheld = json!([{"partition_id": 1, "slots": 8192, "nodes": ["10.0.0.2:80"], "keys": 77}]);
+    let error = "no live node holds about 77 keys: send allow_data_loss=true";
+    let refused = json!({"msg": "error", "error": error, "code": "data_loss"});
+    // Nobody sits at a terminal, so nobody is asked.
+    let (output, seen) = remove((409, refused.to_string()), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("77 keys"), "{}", stderr(&output));
+    assert_eq!(seen[0].1, "ip_port=10.0.0.2%3A80&type=remove");
+
+    let done = json!({"msg": "success", "number_of_partitions": 1, "view": 3, "data_loss": unheld});
+    let (output, seen) = remove((200, done.to_string()), &["--lose-data"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(
+        seen[0].1,
+        "ip_port=10.0.0.2%3A80&type=remove&allow_data_loss=true"
+    );
+    let said = "LOST unless they come back: about 77 keys in 8192 slots of partition 1, which only 10.0.0.2:80 may have";
+    assert!(stderr(&output).contains(said), "{}", stderr(&output));
+}
+
+#[test]
 fn the_view_is_shown_in_words() {
     let (node, served) = fake_node(vec![(200, view_state(moving(), "done")); 2]);
     let output = causeway(&["view", "status", "--node", &node])
@@ -98,6 +129,8 @@ fn the_view_is_shown_in_words() {
         "change: add 10.0.0.2:80 (view 5): moving data, 4000 of 8192 slots",
         "last change: add 10.0.0.2:80 (view 5): done",
         "council: has a quorum; leader 10.0.0.1:80",
+        "NO LIVE NODE HOLDS: an unknown number of keys in 9 slots of partition 0, which only 10.0.0.3:80 may have",
+        "in /data/former.1: 1,500 of 3,000 writes, 1,200 taken; do not touch",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -118,7 +118,7 @@ async fn a_change_says_what_it_waits_for_and_can_be_cancelled() {
     voting(&cluster.running()).await;
     cluster.down(2).await;
     let dead = dead.to_string();
-    let removal = ["remove", &dead, "--no-wait"];
+    let removal = ["remove", &dead, "--lose-data", "--no-wait"];
     let (removed, ()) = tokio::join!(view(one, &removal), async {
         eventually("the change is seen", PATIENCE, async || {
             let state = state(one).await?;

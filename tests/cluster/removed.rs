@@ -160,7 +160,7 @@ async fn what_only_a_dead_node_had_comes_back_with_it() {
         times.push(put.body["timestamp"].clone());
     }
     cluster.kill(2);
-    let reply = cluster.remove(0, 2).await;
+    let reply = cluster.remove_losing_data(0, 2).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     // Who is not asked about the past does not find what is lost, and goes on.
     let mut fresh = Session::default();

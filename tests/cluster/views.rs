@@ -15,20 +15,27 @@ pub const CHANGED_WITHIN: Duration = Duration::from_secs(6);
 impl Cluster {
     /// Asks the node `via` to add one.
     pub async fn add(&self, via: usize, node: usize) -> Reply {
-        self.update(via, node, "add").await
+        self.update(via, node, "add", &[]).await
     }
 
     /// Asks the node `via` to remove one.
     pub async fn remove(&self, via: usize, node: usize) -> Reply {
-        self.update(via, node, "remove").await
+        self.update(via, node, "remove", &[]).await
     }
 
-    async fn update(&self, via: usize, node: usize, what: &str) -> Reply {
+    /// The same, though that may lose data.
+    pub async fn remove_losing_data(&self, via: usize, node: usize) -> Reply {
+        let agreed = [("allow_data_loss", "true".to_owned())];
+        self.update(via, node, "remove", &agreed).await
+    }
+
+    async fn update(&self, via: usize, node: usize, what: &str, more: &[(&str, String)]) -> Reply {
         let url = format!("http://{}/kvs/view_update", self.at(via));
-        let form = [
+        let mut form = vec![
             ("ip_port", self.at(node).to_string()),
             ("type", what.to_owned()),
         ];
+        form.extend_from_slice(more);
         let reply = send(HTTP.request(Method::PUT, url).form(&form)).await;
         println!(
             "{what} {node} through {via}: {} in {:?}: {}",

@@ -269,6 +269,7 @@ impl World {
             // Votes are given back in no time.
             voters: BTreeSet::new(),
             heard: BTreeSet::new(),
+            only_holder: None,
             patience: PATIENCE,
         };
         situation.away.extend(suspected);

@@ -4,6 +4,9 @@ use super::{Ask, PATIENCE, Wish, done, understood};
 use crate::cli::client::{Node, Reply};
 use crate::cli::failure::{Failure, Outcome, note, print};
 use crate::node::view::{ChangeState, Ending, Phase, ViewState};
+use crate::node::{Unheld, in_words};
+use dialoguer::Input;
+use dialoguer::theme::ColorfulTheme;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -21,34 +24,50 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// The node may be away for this long before it is not waited for any more.
 const AWAY: Duration = Duration::from_secs(30);
 
+/// What is to be typed to lose data.
+const LOSE: &str = "lose";
+
 /// Has a change made, and waits until it is done, unless told not to.
-pub async fn change(wish: &Wish, ask: &Ask, no_wait: bool) -> Outcome {
+pub async fn change(mut wish: Wish, ask: &Ask, no_wait: bool) -> Outcome {
     let (node, watched) = (
         ask.node.connect(CHANGE_PATIENCE)?,
         ask.node.connect(PATIENCE)?,
     );
     let mut progress = Progress::new();
-    let mut asked = pin!(node.send(wish.request(&node)));
-    let reply = loop {
-        tokio::select! {
-            reply = &mut asked => break done(reply?)?,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        tokio::select! {
-            reply = &mut asked => break done(reply?)?,
-            state = look(&watched) => progress.show(state.ok().as_ref().and_then(|s| s.change.as_ref())),
-        }
-    };
-    let mut reply = reply;
+    let mut reply = send(&wish, &node, &watched, &mut progress).await?;
+    if wish.may_lose(&reply)? {
+        reply = send(&wish, &node, &watched, &mut progress).await?;
+    }
+    let mut reply = done(reply)?;
     if reply.status == 202 && !no_wait {
         let number = reply.body.get("view").and_then(Value::as_u64);
-        follow(&watched, number, wish, &mut progress).await?;
+        follow(&watched, number, &wish, &mut progress).await?;
         if let Some(fields) = reply.body.as_object_mut() {
             fields.remove("done");
         }
     }
     progress.end();
-    say(wish, ask, &reply)
+    say(&wish, ask, &reply)
+}
+
+/// Asks for a change, and shows how far it is until the node answers.
+async fn send(
+    wish: &Wish,
+    node: &Node,
+    watched: &Node,
+    progress: &mut Progress,
+) -> Result<Reply, Failure> {
+    let mut asked = pin!(node.send(wish.request(node)));
+    loop {
+        tokio::select! {
+            reply = &mut asked => return reply,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        tokio::select! {
+            reply = &mut asked => return reply,
+            state = look(watched) => progress.show(state.ok().as_ref().and_then(|s| s.change.as_ref())),
+        }
+    }
 }
 
 /// Waits until the change to a view is over.
@@ -58,7 +77,7 @@ async fn follow(node: &Node, number: Option<u64>, wish: &Wish, progress: &mut Pr
         let state = match look(node).await {
             Ok(state) => state,
             // Whoever has been let go has handed over all that it had.
-            Err(Unseen::Out) if matches!(wish, Wish::Remove(_)) => return Ok(()),
+            Err(Unseen::Out) if matches!(wish, Wish::Remove { .. }) => return Ok(()),
             Err(Unseen::Out) => {
                 return Err(Failure::not_done(
                     "the node that was asked has been removed: the change goes on, ask another node for it",
@@ -105,15 +124,39 @@ async fn look(node: &Node) -> Result<ViewState, Unseen> {
 
 impl Wish {
     fn request(&self, node: &Node) -> RequestBuilder {
-        let update = |how: &str, address: &str| {
+        let update = |how: &str, address: &str, more: &[(&str, &str)]| {
             let request = node.request(Method::PUT, "/kvs/view_update");
-            request.form(&[("ip_port", address), ("type", how)])
+            request.form(&[&[("ip_port", address), ("type", how)], more].concat())
         };
         match self {
-            Self::Add(address) => update("add", address),
-            Self::Remove(address) => update("remove", address),
+            Self::Add(address) => update("add", address, &[]),
+            Self::Remove { address, lose_data } => match lose_data {
+                true => update("remove", address, &[("allow_data_loss", "true")]),
+                false => update("remove", address, &[]),
+            },
             Self::SetK(k) => node.request(Method::PUT, "/view").form(&[("k", k)]),
         }
+    }
+
+    /// Asks whoever sits at the terminal, if the node refused a removal because it would lose data.
+    /// Whether it may.
+    fn may_lose(&mut self, reply: &Reply) -> Result<bool, Failure> {
+        let code = reply.body.get("code").and_then(Value::as_str);
+        let Self::Remove { lose_data, .. } = self else {
+            return Ok(false);
+        };
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        if code != Some("data_loss") || *lose_data || !terminal {
+            return Ok(false);
+        }
+        note(reply.error());
+        let typed = Input::<String>::with_theme(&ColorfulTheme::default())
+            .with_prompt(format!("type {LOSE:?} to remove it all the same"))
+            .allow_empty(true)
+            .interact_text()
+            .map_err(|e| Failure::not_done(format!("the terminal cannot be used: {e}")))?;
+        *lose_data = typed.trim() == LOSE;
+        Ok(*lose_data)
     }
 }
 
@@ -128,9 +171,17 @@ fn say(wish: &Wish, ask: &Ask, reply: &Reply) -> Outcome {
             Some(partition) => format!("added {address} to partition {partition}"),
             None => format!("added {address}"),
         },
-        Wish::Remove(address) => format!("removed {address}"),
+        Wish::Remove { address, .. } => format!("removed {address}"),
         Wish::SetK(k) => format!("K is {k}"),
     };
+    let gone = reply.body.get("data_loss").cloned().unwrap_or_default();
+    let gone: Vec<Unheld> = serde_json::from_value(gone).unwrap_or_default();
+    if !gone.is_empty() {
+        note(format_args!(
+            "LOST unless they come back: {}",
+            in_words(&gone)
+        ));
+    }
     let (view, partitions) = (number("view"), number("number_of_partitions"));
     let goes_on = match reply.body.get("done") {
         Some(Value::Bool(false)) => "; it goes on, see `causeway view status`",

@@ -4,7 +4,7 @@
 mod change;
 mod force;
 mod renew;
-mod show;
+pub(super) mod show;
 
 use super::client::{NodeArg, Reply};
 use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
@@ -32,7 +32,7 @@ enum Command {
     Add(Made<OfNode>),
     /// Remove a node. One that is dead is not waited for
     #[command(after_help = CODES_HELP)]
-    Remove(Made<OfNode>),
+    Remove(Removal),
     /// Change the number of replicas per partition
     #[command(after_help = CODES_HELP)]
     SetK(Made<OfK>),
@@ -88,6 +88,17 @@ struct Made<T: Args> {
     no_wait: bool,
 }
 
+/// A removal that is to be made.
+#[derive(Args)]
+struct Removal {
+    #[command(flatten)]
+    made: Made<OfNode>,
+    /// Remove it though that loses data which no live node holds. Without this the removal is
+    /// refused, and on a terminal you are asked
+    #[arg(long)]
+    lose_data: bool,
+}
+
 /// Whom to ask, and how to show the answer.
 #[derive(Args)]
 struct Ask {
@@ -101,7 +112,7 @@ struct Ask {
 /// A change, as it is asked for.
 enum Wish {
     Add(String),
-    Remove(String),
+    Remove { address: String, lose_data: bool },
     SetK(u16),
 }
 
@@ -109,7 +120,10 @@ impl Planned {
     fn wish(self) -> (Wish, Ask) {
         match self {
             Self::Add(OfNode { address, ask }) => (Wish::Add(address), ask),
-            Self::Remove(OfNode { address, ask }) => (Wish::Remove(address), ask),
+            Self::Remove(OfNode { address, ask }) => {
+                let lose_data = false;
+                (Wish::Remove { address, lose_data }, ask)
+            }
             Self::SetK(OfK { k, ask }) => (Wish::SetK(k), ask),
         }
     }
@@ -117,17 +131,20 @@ impl Planned {
 
 pub async fn view(args: View) -> Outcome {
     let (change, no_wait) = match args.command {
-        Command::Add(args) => (Planned::Add(args.change), args.no_wait),
-        Command::Remove(args) => (Planned::Remove(args.change), args.no_wait),
-        Command::SetK(args) => (Planned::SetK(args.change), args.no_wait),
+        Command::Add(args) => (Planned::Add(args.change).wish(), args.no_wait),
+        Command::Remove(Removal { made, lose_data }) => {
+            let OfNode { address, ask } = made.change;
+            ((Wish::Remove { address, lose_data }, ask), made.no_wait)
+        }
+        Command::SetK(args) => (Planned::SetK(args.change).wish(), args.no_wait),
         Command::Plan(change) => return plan(change).await,
         Command::Status(ask) => return status(&ask).await,
         Command::Cancel(ask) => return cancel(&ask).await,
         Command::Force(args) => return force::force(args).await,
         Command::Renew(args) => return renew::renew(&args),
     };
-    let (wish, ask) = change.wish();
-    change::change(&wish, &ask, no_wait).await
+    let (wish, ask) = change;
+    change::change(wish, &ask, no_wait).await
 }
 
 async fn plan(change: Planned) -> Outcome {
@@ -135,7 +152,7 @@ async fn plan(change: Planned) -> Outcome {
     let node = ask.node.connect(PATIENCE)?;
     let query = match wish {
         Wish::Add(address) => [("type", "add".to_owned()), ("ip_port", address)],
-        Wish::Remove(address) => [("type", "remove".to_owned()), ("ip_port", address)],
+        Wish::Remove { address, .. } => [("type", "remove".to_owned()), ("ip_port", address)],
         Wish::SetK(k) => [("type", "set_k".to_owned()), ("k", k.to_string())],
     };
     let request = node.request(Method::GET, "/view/plan").query(&query);

@@ -3,6 +3,7 @@
 use super::change::moved;
 use crate::node::status::MemberStatus;
 use crate::node::view::{ChangeState, Ending, LastChange, Phase, Plan, Strategy, ViewState};
+use crate::node::{OfferState, in_words};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{HumanBytes, HumanCount};
@@ -44,6 +45,13 @@ pub fn state(state: &ViewState) -> String {
             cohort.waits_for
         ));
     }
+    if !state.without_live_holder.is_empty() {
+        parts.push(format!(
+            "NO LIVE NODE HOLDS: {}",
+            in_words(&state.without_live_holder)
+        ));
+    }
+    parts.extend(state.offers.iter().map(offer));
     for (what, nodes) in [("behind", &state.behind), ("leaving", &state.leaving)] {
         if !nodes.is_empty() {
             parts.push(format!("{what}: {}", nodes.join(", ")));
@@ -67,6 +75,22 @@ pub fn state(state: &ViewState) -> String {
         council.role,
     ));
     parts.join("\n")
+}
+
+/// How far the offer is of what a node had when it was given up.
+pub fn offer(offer: &OfferState) -> String {
+    let (node, dir) = (&offer.node, &offer.directory);
+    let hands_off = "do not touch that directory before it is over";
+    if let Some(why) = &offer.failed {
+        return format!("OFFER FAILS: {node} cannot offer what is in {dir}: {why}; {hands_off}");
+    }
+    let (done, all) = (offer.writes - offer.left(), offer.writes);
+    format!(
+        "offer: {node} offers what it had as a member that was given up, in {dir}: {} of {} writes, {} taken; {hands_off}",
+        HumanCount(done),
+        HumanCount(all),
+        HumanCount(offer.taken)
+    )
 }
 
 fn member(member: &MemberStatus) -> String {
@@ -155,6 +179,12 @@ pub fn plan(plan: &Plan) -> String {
     }
     if let Some(leaving) = &plan.leaving {
         parts.push(format!("leaves: {leaving}"));
+    }
+    if !plan.data_loss.is_empty() {
+        parts.push(format!(
+            "WOULD LOSE what no live node holds: {}. It is refused without --lose-data.",
+            in_words(&plan.data_loss)
+        ));
     }
     let mut partitions = table(&["PARTITION", "SLOTS", "NODES"]);
     for partition in &plan.partitions {

@@ -12,7 +12,9 @@ pub use status::{
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, Strategy, ViewState,
 };
 
+use super::holders::{Unheld, in_words};
 use super::member::Member;
+use super::offers::OfferState;
 use super::status::MemberStatus;
 use crate::council::{Role, Status};
 use crate::protocol::council::{Council, End, Finished, Running};
@@ -37,6 +39,10 @@ pub struct ViewGauges {
     pub leaving: usize,
     /// The last change, or the running one, did not wait for the node that it removed.
     pub given_up: bool,
+    /// Slots that no live node holds the data of, as far as this node knows, and their keys where
+    /// some node remembers how many there were.
+    pub unheld_slots: usize,
+    pub unheld_keys: u64,
 }
 
 impl Member {
@@ -48,12 +54,12 @@ impl Member {
             None => None,
         };
         let gaining = council.gaining();
-        let asked = gaining.keys().chain(council.behind()).copied();
-        let asked: BTreeSet<MemberId> = asked.collect();
-        let progress = self.ask_progress(asked).await;
+        let progress = self.ask_progress(council.members().into_keys()).await;
+        let offers = self.offers_seen(&progress);
         let words = Words {
             member: self,
             council: &council,
+            unheld: self.unheld_as_known(&council),
             progress,
         };
         let views = council.views();
@@ -66,6 +72,8 @@ impl Member {
             behind: self.names(council.behind()),
             leaving: views.leaving.values().map(SocketAddr::to_string).collect(),
             last: council.last().map(|last| self.last(last)),
+            without_live_holder: words.unheld,
+            offers,
             council: self.council_state(status.as_ref()),
         }
     }
@@ -78,13 +86,32 @@ impl Member {
             Some(running) => running.given_up,
             None => last.is_some_and(|last| last.given_up),
         };
+        let unheld = self.unheld_as_known(&council);
         ViewGauges {
             number: self.views().view.number,
             changing: running.is_some() || last.is_some_and(|last| last.end == End::InForce),
             slots_to_come: self.slots_to_come(),
             leaving: council.views().leaving.len(),
             given_up,
+            unheld_slots: unheld.iter().map(|u| u.slots).sum(),
+            unheld_keys: unheld.iter().filter_map(|u| u.keys).sum(),
         }
+    }
+
+    /// The offers that are not over of what nodes had that were given up, as those say that make or
+    /// take them.
+    fn offers_seen(&self, progress: &BTreeMap<MemberId, Progress>) -> Vec<OfferState> {
+        let mut seen: BTreeMap<(String, String), OfferState> = BTreeMap::new();
+        let told = progress.values().flat_map(|p| p.offers.iter().cloned());
+        for offer in told {
+            let known = seen.entry((offer.node.clone(), offer.directory.clone()));
+            let known = known.or_insert_with(|| offer.clone());
+            // Of two who tell of one, the one that heard of it last is right.
+            if offer.left() < known.left() {
+                *known = offer;
+            }
+        }
+        seen.into_values().collect()
     }
 
     /// What is decided, as far as this node knows.
@@ -95,7 +122,7 @@ impl Member {
         agreed.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
     }
 
-    fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
+    pub(super) fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
         members.into_iter().map(|m| self.name(*m)).collect()
     }
 
@@ -173,6 +200,7 @@ impl Member {
 struct Words<'a> {
     member: &'a Member,
     council: &'a Council,
+    unheld: Vec<Unheld>,
     /// Of those members that said it.
     progress: BTreeMap<MemberId, Progress>,
 }
@@ -262,10 +290,29 @@ impl Words<'_> {
         let awaited = self.council.awaited(&BTreeSet::new());
         let names = awaited.iter().filter(|m| !running.ready.contains(m));
         waits.extend(names.map(|m| format!("{} {}", self.member.name(*m), self.state(*m))));
+        waits.extend(self.waits_for_agreement(running));
         if waits.is_empty() {
             waits.push("the council is about to put the view in force".to_owned());
         }
         waits
+    }
+
+    /// A dead node that is not given up, because that may lose data.
+    fn waits_for_agreement(&self, running: &Running) -> Option<String> {
+        let Change::Remove(member) = running.change else {
+            return None;
+        };
+        let dead = !running.given_up && !running.lose_data && self.silence(member).is_some();
+        let partition = self.council.views().view.partition_of(member)?;
+        let unheld = self.unheld.iter().filter(|u| u.partition_id == partition.0);
+        let unheld: Vec<Unheld> = unheld.filter(|_| dead).cloned().collect();
+        (!unheld.is_empty()).then(|| {
+            format!(
+                "no live node holds {}: bring it back, cancel the change, or ask for the removal again with \
+                 allow_data_loss=true (view remove --lose-data)",
+                in_words(&unheld)
+            )
+        })
     }
 
     /// How a member is doing, to go on a sentence that begins with its name.

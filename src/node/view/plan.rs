@@ -46,6 +46,7 @@ impl Member {
             Asked::Remove(address) => (Some(address), Some(address)),
             Asked::SetK(_) => (None, None),
         };
+        let data_loss = self.at_stake(&council, change).await;
         let data = self.change_data(change, node);
         let running = council.running();
         Ok(Plan {
@@ -58,6 +59,7 @@ impl Member {
             moves: moves(now, &next, &keys),
             gaining: gaining.into_iter().filter_map(gain).collect(),
             leaving: leaving.as_ref().map(SocketAddr::to_string),
+            data_loss,
             busy: running.map(|r| self.change_data(r.change, r.node).to_string()),
         })
     }

@@ -1,6 +1,8 @@
 //! How far a member is on its way to holding all that it is to hold, and asking others for it.
 
+use crate::node::holders::Count;
 use crate::node::member::Member;
+use crate::node::offers::OfferState;
 use crate::node::wire::{Request, Response};
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
@@ -32,6 +34,12 @@ pub struct Progress {
     pub live_keys: u64,
     /// Slots that it holds in the view in force.
     pub holds: usize,
+    /// The cohort that it serves, with all of its data in place.
+    pub serves: Option<CohortId>,
+    /// What it remembers of members that do not answer it.
+    pub remembers: Vec<(MemberId, Count)>,
+    /// Offers that it makes or takes in of what nodes had that were given up.
+    pub offers: Vec<OfferState>,
 }
 
 impl Progress {
@@ -48,6 +56,18 @@ impl Progress {
             lacking: lacking(marks),
             live_keys: gauges.live_keys,
             holds: marks.partition.map_or(0, |p| view.slots_of(p).len()),
+            serves: serves(marks),
+            remembers: Vec::new(),
+            offers: Vec::new(),
+        }
+    }
+
+    /// How many keys the member has.
+    pub(in crate::node) fn count(&self) -> Count {
+        Count {
+            live_keys: self.live_keys,
+            slots: self.holds,
+            serves: self.serves,
         }
     }
 }
@@ -55,7 +75,14 @@ impl Progress {
 impl Member {
     /// How far this member is.
     pub(in crate::node) fn progress(&self) -> Progress {
-        Progress::of(&self.shared.marks.load())
+        let counts = self.counts.all().into_iter();
+        Progress {
+            remembers: counts
+                .filter(|(m, _)| *m != self.me && !self.presence.is_up(*m))
+                .collect(),
+            offers: self.offers.all(),
+            ..Progress::of(&self.shared.marks.load())
+        }
     }
 
     /// Slots that this member is to hold and does not have in full.
@@ -64,7 +91,7 @@ impl Member {
     }
 
     /// How far members are, of those that say so in time.
-    pub(super) async fn ask_progress(
+    pub(in crate::node) async fn ask_progress(
         &self,
         members: impl IntoIterator<Item = MemberId>,
     ) -> BTreeMap<MemberId, Progress> {
@@ -79,7 +106,9 @@ impl Member {
                 _ => None,
             }
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        let said = join_all(asked).await.into_iter().flatten().collect();
+        self.counts.note(&said);
+        said
     }
 }
 
@@ -109,6 +138,13 @@ fn missing(marks: &Marks) -> SlotSet {
         missing.join(&slots.filter(|s| *s >= upto).collect());
     }
     missing
+}
+
+/// The cohort of its own partition, when the member has all of it and serves.
+fn serves(marks: &Marks) -> Option<CohortId> {
+    let cohort = marks.views.current(marks.own.member)?;
+    let whole = marks.cohorts.get(&cohort) == Some(&true);
+    (whole && marks.recovering.is_none()).then_some(cohort)
 }
 
 /// Writes that others are known to have and this replica lacks.

@@ -1,5 +1,7 @@
 //! What can be asked about views, as data: the state of things, and a plan.
 
+use crate::node::holders::Unheld;
+use crate::node::offers::OfferState;
 use crate::node::status::MemberStatus;
 use crate::protocol::view::{FULL, View};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,14 @@ pub struct ViewState {
     pub leaving: Vec<String>,
     /// The last change whose view came into force, or that was cancelled.
     pub last: Option<LastChange>,
+    /// Slots that no live node holds the data of: only nodes that do not answer, or do not have it
+    /// back yet, may have it.
+    #[serde(default)]
+    pub without_live_holder: Vec<Unheld>,
+    /// What nodes had when they were given up and offer to the cluster, as long as that is not
+    /// over. Until then the directories must not be touched.
+    #[serde(default)]
+    pub offers: Vec<OfferState>,
     pub council: CouncilState,
 }
 
@@ -230,6 +240,10 @@ pub struct Plan {
     pub gaining: Vec<PlannedGain>,
     /// The node that would go, `ip:port`.
     pub leaving: Option<String>,
+    /// What a removal would lose, because no live node holds it: it is refused unless it allows
+    /// that.
+    #[serde(default)]
+    pub data_loss: Vec<Unheld>,
     /// The change that has to end first, in words.
     pub busy: Option<String>,
 }

@@ -1,0 +1,331 @@
+//! Whether each slot has a live node that holds its data, and what would be lost if the others
+//! never came back.
+//!
+//! A live holder is a member that answers now and serves with all of its data in place, or one that
+//! has copied all that it is to hold in the next view. A name in the view is none.
+
+use super::member::Member;
+use super::view::Progress;
+use crate::protocol::council::Council;
+use crate::protocol::ids::MemberId;
+use crate::protocol::placement::Change;
+use crate::protocol::slots::SlotSet;
+use crate::protocol::view::{PartitionId, View};
+use crate::protocol::views::CohortId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+use utoipa::ToSchema;
+
+/// Time between questions to one other member after the other how many keys it has.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Members are asked for this long before it is said that no live one holds some slots: a live one
+/// may be busy, or on its way into a view that came into force a moment ago.
+const SURE_AFTER: Duration = Duration::from_secs(2);
+/// The pause before they are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Keys of a member, when it last said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub live_keys: u64,
+    /// Slots that these keys are in.
+    pub slots: usize,
+    /// The cohort whose data it has in full and serves.
+    pub serves: Option<CohortId>,
+}
+
+/// The newest count of each member that this one has heard of, itself left out.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<BTreeMap<MemberId, Count>>);
+
+/// Slots of a partition that no live node holds the data of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unheld {
+    pub partition_id: u32,
+    pub slots: usize,
+    /// The nodes that may have the data, `ip:port`.
+    pub nodes: Vec<String>,
+    /// Keys in these slots, as far as the nodes last said; unknown when no node remembers that.
+    pub keys: Option<u64>,
+}
+
+impl Counts {
+    /// Takes note of what members say of themselves, and of what they remember of others.
+    pub(super) fn note(&self, said: &BTreeMap<MemberId, Progress>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for progress in said.values() {
+            for (member, count) in &progress.remembers {
+                let known = counts.entry(*member).or_insert(*count);
+                if known.live_keys < count.live_keys {
+                    *known = *count;
+                }
+            }
+        }
+        counts.extend(said.iter().map(|(member, p)| (*member, p.count())));
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<MemberId, Count> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.clone()
+    }
+}
+
+/// Asks one of the other members after the other how many keys it has, so that somebody knows when
+/// it is dead.
+pub(super) async fn count(member: Weak<Member>) {
+    let mut turn = 0;
+    loop {
+        sleep(COUNT_EVERY).await;
+        let Some(it) = member.upgrade() else {
+            return;
+        };
+        let members = it.known.borrow().members();
+        let others: Vec<_> = members.into_keys().filter(|m| *m != it.me).collect();
+        turn = (turn + 1) % others.len().max(1);
+        it.ask_progress(others.get(turn).copied()).await;
+    }
+}
+
+impl Member {
+    /// The slots that no live node holds the data of; `gone` does not count as live. A member that
+    /// does not answer counts as dead.
+    async fn unheld(&self, council: &Council, gone: Option<MemberId>) -> Vec<Unheld> {
+        let members = council.members().into_keys();
+        let members = members.filter(|member| Some(*member) != gone);
+        let said = self.ask_progress(members).await;
+        let live = said.iter().map(|(member, p)| (*member, p.count()));
+        self.without_holder(council, &live.collect())
+    }
+
+    /// The same, to be shown, by what members have last said: a member that is connected and has
+    /// not said that it lacks data holds it.
+    pub(super) fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
+        let (views, known) = (council.views(), self.counts.all());
+        let here = |m: &MemberId| *m == self.me || self.presence.is_up(*m);
+        let count = |member| {
+            let said = match member == self.me {
+                true => Some(self.progress().count()),
+                false => known.get(&member).copied(),
+            };
+            let lacks = said.is_some_and(|count| count.serves.is_none());
+            let serves = views.current(member).filter(|_| !lacks);
+            Count {
+                serves,
+                ..said.unwrap_or_default()
+            }
+        };
+        let live = views.members().into_keys().filter(here);
+        let live = live.map(|member| (member, count(member))).collect();
+        self.without_holder(council, &live)
+    }
+
+    fn without_holder(&self, council: &Council, live: &BTreeMap<MemberId, Count>) -> Vec<Unheld> {
+        let known = self.counts.all();
+        let view = &council.views().view;
+        let unheld = |(partition, slots): (PartitionId, SlotSet)| Unheld {
+            partition_id: partition.0,
+            slots: slots.len(),
+            nodes: self.names(view.replicas(partition)),
+            keys: keys(view, partition, &slots, &known),
+        };
+        unheld_slots(council, live).map(unheld).collect()
+    }
+
+    /// The data that a removal would lose if no dead member ever came back: the slots of the node's
+    /// partition, if no live node holds them.
+    pub(super) async fn at_stake(&self, council: &Council, change: Change) -> Vec<Unheld> {
+        let Change::Remove(member) = change else {
+            return Vec::new();
+        };
+        let Some(partition) = council.views().view.partition_of(member) else {
+            return Vec::new();
+        };
+        let began = Instant::now();
+        loop {
+            let mut unheld = self.unheld(council, None).await;
+            unheld.retain(|u| u.partition_id == partition.0);
+            if unheld.is_empty() || began.elapsed() > SURE_AFTER {
+                return unheld;
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Whether slots of a dead member have no live holder, so that to do without it may lose data.
+    pub(super) async fn is_only_holder(&self, council: &Council, member: MemberId) -> bool {
+        let partition = council.views().view.partition_of(member);
+        let unheld = self.unheld(council, Some(member)).await;
+        unheld
+            .iter()
+            .any(|u| Some(PartitionId(u.partition_id)) == partition)
+    }
+}
+
+/// The slots of each partition in force that nobody of `live` holds the data of.
+fn unheld_slots<'a>(
+    council: &'a Council,
+    live: &'a BTreeMap<MemberId, Count>,
+) -> impl Iterator<Item = (PartitionId, SlotSet)> + 'a {
+    let (views, running) = (council.views(), council.running());
+    let next = views.next.as_ref().zip(running);
+    // Those that have copied all that they are to hold.
+    let copied = next.map(|(next, running)| {
+        let ready = running.ready.iter().filter(|m| live.contains_key(m));
+        let partitions: BTreeSet<_> = ready.filter_map(|m| next.partition_of(*m)).collect();
+        let slots = partitions.iter().map(|p| next.slots_of(*p));
+        slots.fold(SlotSet::default(), |mut all, slots| {
+            all.join(&slots);
+            all
+        })
+    });
+    let copied = copied.unwrap_or_default();
+    views
+        .view
+        .partitions()
+        .filter_map(move |(partition, replicas)| {
+            let since = views.view.since(partition)?;
+            let cohort = Some(CohortId { partition, since });
+            let given_up = |m: &MemberId| views.given_up.contains(m);
+            let holds =
+                |m: &MemberId| !given_up(m) && live.get(m).is_some_and(|c| c.serves == cohort);
+            if replicas.iter().any(holds) {
+                return None;
+            }
+            let slots = views.view.slots_of(partition).without(&copied);
+            (!slots.is_empty()).then_some((partition, slots))
+        })
+}
+
+/// Keys in some slots of a partition, by the fullest of the members that may have them.
+fn keys(
+    view: &View,
+    partition: PartitionId,
+    slots: &SlotSet,
+    known: &BTreeMap<MemberId, Count>,
+) -> Option<u64> {
+    let counts = view.replicas(partition).iter().filter_map(|m| known.get(m));
+    let share = |count: &Count| {
+        let all = count.live_keys as f64 * slots.len() as f64;
+        (count.slots > 0).then(|| (all / count.slots as f64).round() as u64)
+    };
+    counts.filter_map(share).max()
+}
+
+impl fmt::Display for Unheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.keys {
+            Some(keys) => write!(f, "about {keys} keys")?,
+            None => f.write_str("an unknown number of keys")?,
+        }
+        let (slots, partition) = (self.slots, self.partition_id);
+        let nodes = self.nodes.join(", ");
+        write!(
+            f,
+            " in {slots} slots of partition {partition}, which only {nodes} may have"
+        )
+    }
+}
+
+/// All of them in a sentence.
+pub fn in_words(unheld: &[Unheld]) -> String {
+    let each: Vec<String> = unheld.iter().map(Unheld::to_string).collect();
+    each.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::council::{Command, Outcome};
+    use crate::protocol::slots::SLOTS;
+    use std::net::SocketAddr;
+
+    fn council(nodes: u16, k: usize) -> Council {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses: Vec<_> = (1..=nodes).map(at).collect();
+        Council::first(View::first(&addresses, k).unwrap())
+    }
+
+    /// What a member says that serves its partition.
+    fn serving(council: &Council, member: u16) -> (MemberId, Count) {
+        let member = MemberId(member);
+        let count = Count {
+            live_keys: 100,
+            slots: 10,
+            serves: council.views().current(member),
+        };
+        (member, count)
+    }
+
+    fn unheld(council: &Council, live: &[(MemberId, Count)]) -> Vec<(u32, usize)> {
+        let live = live.iter().copied().collect();
+        let found = unheld_slots(council, &live);
+        found
+            .map(|(partition, slots)| (partition.0, slots.len()))
+            .collect()
+    }
+
+    #[test]
+    fn slots_are_held_by_a_live_member_that_serves_them_and_by_nobody_else() {
+        let council = council(4, 2);
+        let all: Vec<_> = (0..4).map(|m| serving(&council, m)).collect();
+        assert_eq!(unheld(&council, &all), []);
+        assert_eq!(unheld(&council, &[all[1], all[2]]), []);
+        let half = usize::from(SLOTS) / 2;
+        assert_eq!(unheld(&council, &all[..2]), [(1, half)]);
+        // One that is there without its data.
+        let (member, mut empty) = all[3];
+        empty.serves = None;
+        let there = [all[0], (member, empty)];
+        assert_eq!(unheld(&council, &there), [(1, half)]);
+        // One that still goes by a view before this one.
+        let since = council.views().view.number + 1;
+        empty.serves = Some(CohortId {
+            partition: PartitionId(1),
+            since,
+        });
+        assert_eq!(unheld(&council, &[all[0], (member, empty)]), [(1, half)]);
+    }
+
+    #[test]
+    fn who_has_copied_all_that_it_is_to_hold_holds_it() {
+        let mut council = council(2, 1);
+        let change = Command::Change {
+            change: Change::Remove(MemberId(1)),
+            give_up: false,
+            lose_data: false,
+        };
+        let Outcome::Started { number } = council.apply(change) else {
+            panic!("not started");
+        };
+        let half = usize::from(SLOTS) / 2;
+        let first = serving(&council, 0);
+        assert_eq!(unheld(&council, &[first]), [(1, half)]);
+        let member = MemberId(0);
+        council.apply(Command::Ready { member, number });
+        assert_eq!(unheld(&council, &[first]), []);
+        assert_eq!(unheld(&council, &[]).len(), 2, "it is dead as well");
+    }
+
+    #[test]
+    fn keys_are_those_that_the_fullest_last_had() {
+        let council = council(2, 2);
+        let view = &council.views().view;
+        let (partition, slots) = (PartitionId(0), view.slots_of(PartitionId(0)));
+        let count = |live_keys, slots| Count {
+            live_keys,
+            slots,
+            serves: None,
+        };
+        let all = usize::from(SLOTS);
+        let mut known = BTreeMap::new();
+        assert_eq!(keys(view, partition, &slots, &known), None);
+        known.insert(MemberId(0), count(10_269, all));
+        assert_eq!(keys(view, partition, &slots, &known), Some(10_269));
+        known.insert(MemberId(1), count(30_000, 2 * all));
+        assert_eq!(keys(view, partition, &slots, &known), Some(15_000));
+    }
+}
