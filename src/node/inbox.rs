@@ -212,20 +212,29 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::super::core::{Clocks, Driver, Shared, new_start};
+    use super::super::reply;
     use super::*;
-    use crate::protocol::clock::Clock;
-    use crate::protocol::council::Council;
+    use crate::protocol::clock::{Clock, Timestamp};
+    use crate::protocol::context::Context;
+    use crate::protocol::council::{Command, Council};
     use crate::protocol::ids::{LogId, MemberId};
     use crate::protocol::limits::Limits;
     use crate::protocol::message::{Ack, Message};
+    use crate::protocol::op::{Answer, Refusal};
+    use crate::protocol::placement::Change;
     use crate::protocol::replica::{Known, Setup};
+    use crate::protocol::version::{Key, Stamp};
     use crate::protocol::view::View;
     use crate::storage::{Committer, Disk};
+    use bytes::Bytes;
     use std::path::Path;
 
-    fn core(dir: &Path, inbox: &Inbox) -> Core {
-        let view = View::first(&[([127, 0, 0, 1], 8081).into()], 1).unwrap();
-        let views = Arc::new(Council::first(view).views().clone());
+    fn view() -> View {
+        View::first(&[([127, 0, 0, 1], 8081).into()], 1).unwrap()
+    }
+
+    fn core(dir: &Path, stored: impl Fn(Result<u64, StoreError>) + Send + 'static) -> Core {
+        let views = Arc::new(Council::first(view()).views().clone());
         let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
         let disk = Arc::new(Disk::open(dir).unwrap());
         let setup = Setup {
@@ -240,8 +249,7 @@ mod tests {
         let now = clocks.now();
         let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now).unwrap();
         let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
-        let stored = inbox.clone();
-        let committer = Committer::start(disk, move |result| stored.stored(result)).unwrap();
+        let committer = Committer::start(disk, stored).unwrap();
         let (reports, _) = mpsc::channel(1);
         Core::new(driver, shared, committer, Arc::new(|_, _| {}), reports)
     }
@@ -269,7 +277,8 @@ mod tests {
     fn nothing_is_done_at_once_while_something_is_queued_or_somebody_is_at_it() {
         let dir = tempfile::tempdir().unwrap();
         let (inbox, intake) = Inbox::new();
-        let core = core(dir.path(), &inbox);
+        let stored = inbox.clone();
+        let core = core(dir.path(), move |result| stored.stored(result));
         assert!(inbox.offer(ack()), "before it runs");
         assert_eq!(intake.queue.len(), 1);
         *inbox.desk.core.lock().unwrap() = Some(core);
@@ -286,5 +295,52 @@ mod tests {
         assert!(inbox.offer(Event::Tick), "not at once whenever it comes");
         assert_eq!(intake.queue.len(), 4);
         inbox.desk.core.lock().unwrap().take();
+    }
+
+    /// A write, and where its answer comes.
+    fn write() -> (Event<Ticket>, impl Future<Output = Answer>) {
+        let (ticket, answer) = reply::ticket();
+        let event = Event::Write {
+            ticket,
+            key: Key::from_static(b"key"),
+            value: Some(Bytes::from_static(b"1")),
+            stamp: Stamp {
+                ts: Timestamp(1),
+                by: MemberId(0),
+            },
+            context: Context::default(),
+            orphan: None,
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer);
+        (event, async move { answer.await.unwrap().unwrap() })
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_no_client_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inbox, intake) = Inbox::new();
+        let core = core(dir.path(), |_| {});
+        let running = std::thread::spawn(move || core.run(intake));
+        let (event, stored) = write();
+        inbox.send(event).await;
+        // Newer views that have to wait for it.
+        let mut council = Council::first(view());
+        council.apply(Command::Change {
+            change: Change::Add(([127, 0, 0, 1], 8082).into()),
+            give_up: false,
+            lose_data: false,
+        });
+        let views = Arc::new(council.views().clone());
+        inbox.input(Input::Views(views)).await;
+        let (event, held) = write();
+        inbox.send(event).await;
+        assert_eq!(held.await, Answer::Refused(Refusal::GoingOver));
+        assert_eq!(stored.await, Answer::Refused(Refusal::Undecided));
+        let over = StoreError::Io {
+            what: "the test".into(),
+            detail: "it is over".into(),
+        };
+        inbox.input(Input::StorageFailed(over)).await;
+        assert!(running.join().unwrap().is_err());
     }
 }

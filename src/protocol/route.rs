@@ -21,6 +21,9 @@ pub const STALL_US: u64 = 150_000;
 /// The pause before all replicas are tried once more, in microseconds.
 const PAUSE_US: u64 = 20_000;
 
+// A replica that waits answers within its attempt, and there is time for more than one of those.
+const _: () = assert!(STALL_US + PAUSE_US < ATTEMPT_US && 3 * ATTEMPT_US < TOTAL_US);
+
 /// What to do next for an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {

@@ -11,12 +11,13 @@ use super::super::limits::{Bound, met};
 use super::super::op::{Answer, Declined, Refusal, Written};
 use super::super::reads;
 use super::super::record;
+use super::super::route::{ATTEMPT_US, TOTAL_US};
 use super::super::slots::Slot;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::views::Home;
-use super::{Effect, Now, Replica};
+use super::{Effect, Now, Replica, TICK_US, cannot_be};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,6 +26,10 @@ pub const DEGRADE_US: u64 = 100_000;
 
 /// A client is told after this long that its write is not on disk yet, in microseconds.
 pub const GIVE_UP_US: u64 = 800_000;
+
+// A client that waits for a second copy hears of the first before its attempt ends, and in any case before its time is up.
+const _: () = assert!(DEGRADE_US + 2 * TICK_US < ATTEMPT_US && ATTEMPT_US < GIVE_UP_US);
+const _: () = assert!(GIVE_UP_US + 2 * TICK_US < TOTAL_US);
 
 /// Writes that were taken and are not acknowledged yet, by seq.
 pub(super) struct Accept<T> {
@@ -158,6 +163,7 @@ impl<T> Accept<T> {
     fn show(&mut self, upto: u64) {
         while let Some(Hidden { seq, key, .. }) = self.undo_order.pop_front_if(|h| h.seq <= upto) {
             let Some(undo) = self.undo.get_mut(&key) else {
+                cannot_be("a hidden write of a key of which none is hidden");
                 continue;
             };
             while let Some(version) = undo.hidden.pop_front_if(|v| v.dot.seq <= seq) {

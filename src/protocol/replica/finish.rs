@@ -7,7 +7,7 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::gossip::Peer;
-use super::{Log, Replica};
+use super::{Log, Replica, cannot_be};
 use std::sync::Arc;
 
 impl Log {
@@ -127,6 +127,7 @@ impl<S: Store, T> Replica<S, T> {
             .collect();
         for (id, end) in known {
             let Some(log) = self.logs.get_mut(&id) else {
+                cannot_be("a log ended twice");
                 continue;
             };
             // Its index goes first; nobody will report the log any more.
@@ -139,6 +140,7 @@ impl<S: Store, T> Replica<S, T> {
 
     fn finish(&mut self, id: LogId, end: u64) {
         let Some(log) = self.logs.remove(&id) else {
+            cannot_be("a log ends that is not tracked");
             return;
         };
         self.joint.remove(&id);

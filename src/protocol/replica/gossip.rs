@@ -12,13 +12,15 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::stream::Stream;
-use super::{Effect, Log, Now, Replica};
+use super::{Effect, Log, Now, Replica, TICK_US, cannot_be};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Time between gossips, in microseconds.
 pub const INTERVAL_US: u64 = 100_000;
 /// A peer that was not heard of for this long is taken for dead, in microseconds.
 pub const DEAD_US: u64 = 500_000;
+// One gossip may be lost, and the next be late, without the peer being taken for dead.
+const _: () = assert!(2 * INTERVAL_US + 2 * TICK_US < DEAD_US);
 
 /// Another replica of the partition.
 #[derive(Default)]
@@ -371,6 +373,7 @@ impl<S: Store, T> Replica<S, T> {
             .map(|(id, _)| id)
             .all(|id| shared(id) && level.contains(id));
         let Some(peer) = self.peers.get_mut(&from) else {
+            cannot_be("gossip of nobody who was heard");
             return;
         };
         peer.serving = gossip.serving;
@@ -403,6 +406,7 @@ impl<S: Store, T> Replica<S, T> {
         let acked = peer.applied.get(&own).copied().unwrap_or(0);
         peer.stream.acknowledged(acked, now.mono_us);
         let Some(incarnation) = peer.incarnation else {
+            cannot_be("gossip of nobody who was met");
             return;
         };
         let theirs = LogId {

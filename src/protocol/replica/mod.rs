@@ -62,7 +62,7 @@ use super::op::{Answer, Consistency};
 use super::record::{Counts, Finished};
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
-use super::teeth::{Rule, broken};
+use super::teeth::{Rule, broken, is_any_broken};
 use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
@@ -135,6 +135,12 @@ pub enum Effect<T> {
     Ready(u64),
     /// Everybody has what was written for this cohort: it can go.
     Over(CohortId),
+}
+
+/// Says that something is so that cannot be. Debug builds end there; others go on without it.
+#[cold]
+fn cannot_be(what: &str) {
+    debug_assert!(is_any_broken(), "{what}");
 }
 
 /// How far one log is here, and what is known of it.

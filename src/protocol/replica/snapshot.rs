@@ -17,7 +17,7 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
-use super::{Log, Replica};
+use super::{Log, Replica, cannot_be};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 const BUSY_PAUSE_US: u64 = 20_000;
 /// A chunk that did not come in this time is asked for again, in microseconds.
 const CHUNK_TIMEOUT_US: u64 = 500_000;
+// Slower for the clients' sake, never so slow that a chunk seems lost.
+const _: () = assert!(BUSY_PAUSE_US < CHUNK_TIMEOUT_US);
 /// Chunks asked for in vain before another peer is asked.
 const TRIES: u8 = 4;
 
@@ -414,6 +416,7 @@ impl<S: Store, T> Replica<S, T> {
                 self.close_run(report.log);
             }
             let Some(log) = self.logs.get_mut(&report.log) else {
+                cannot_be("a log that was just entered is not tracked");
                 continue;
             };
             log.stable = log.stable.max(report.stable);

@@ -11,7 +11,7 @@ use super::super::message::{Ack, Append, Message};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::Version;
-use super::Replica;
+use super::{Replica, cannot_be};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Without progress for this long, what is unacknowledged is sent again, in microseconds.
@@ -167,6 +167,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let counts = ack.met == self.met(tie.cohort.id) || broken(Rule::StableAcrossStarts);
         let Some(peer) = self.peers.get_mut(&from) else {
+            cannot_be("an acknowledgement of nobody who was heard");
             return;
         };
         let applied = peer.applied.entry(ack.log).or_default();
@@ -254,6 +255,7 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn send_acks(&mut self, before: &BTreeMap<LogId, u64>) {
         for id in before.keys() {
             let Some(log) = self.logs.get(id) else {
+                cannot_be("a log moved that is not tracked");
                 continue;
             };
             let met = self.met(log.cohort);
