@@ -7,7 +7,8 @@ use super::context::Context;
 use super::ids::{LogId, MemberId};
 use super::message::Beacon;
 use super::op::Missing;
-use super::record::Finished;
+use super::record::{Finished, Seal};
+use super::replica::fold;
 use super::slots::Slot;
 use super::teeth::{Rule, broken};
 use super::view::{PartitionId, View};
@@ -24,6 +25,8 @@ pub struct Mark {
     pub stable: u64,
     /// Writes up to this seq may be shown to any client: two replicas have them.
     pub exposed: u64,
+    /// What is known of its end.
+    pub seal: Option<Seal>,
 }
 
 /// Another member that shares logs with this replica, as last heard of.
@@ -287,6 +290,14 @@ impl Marks {
     pub fn prune(&self, context: &mut Context) {
         context.retain(|log, seq| !self.is_stable(log, seq));
         context.view = context.view.max(self.view().number);
+        self.fold(context);
+    }
+
+    /// Drops the entries that are said by those of later logs.
+    pub fn fold(&self, context: &mut Context) {
+        fold(context, |log| {
+            self.logs.get(&log).and_then(|mark| mark.seal)
+        });
     }
 
     /// What a read in a slot with this context would need and this replica lacks. Entries of logs that have no

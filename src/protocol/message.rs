@@ -2,7 +2,7 @@
 
 use super::clock::Timestamp;
 use super::ids::{Dot, LogId, MemberId};
-use super::record::Finished;
+use super::record::{Finished, Seal};
 use super::slots::{Slot, SlotSet};
 use super::version::{Key, Version};
 use super::views::CohortId;
@@ -36,6 +36,8 @@ pub struct Append {
     pub versions: Vec<Version>,
     /// The log's stable mark at its writer.
     pub stable: u64,
+    /// With the first write: the earlier logs of the writer, by incarnation, that have to be there before it.
+    pub seals: Vec<(u64, Seal)>,
 }
 
 /// How far the receiver of a stream is.
@@ -126,6 +128,8 @@ pub struct Range {
     pub versions: Vec<Version>,
     /// Set when the index no longer reaches back to `after`: only a snapshot helps.
     pub too_old: bool,
+    /// As in [`Append`], when it begins with the first write.
+    pub seals: Vec<(u64, Seal)>,
 }
 
 /// A version that came ahead of a log.
@@ -162,6 +166,8 @@ pub struct SnapshotChunk {
     /// How far the sender was in the cohort's logs before it read the chunk.
     pub logs: Vec<LogReport>,
     pub finished: Vec<(MemberId, Finished)>,
+    /// What is known of the ends of those logs.
+    pub seals: Vec<(LogId, Seal)>,
     /// The sender has promised to take no write up to this timestamp, and deletes up to it may be forgotten.
     pub promise: Timestamp,
     /// In the first chunk: for those of the slots in which the sender has forgotten deletes, when the newest was made.

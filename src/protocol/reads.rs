@@ -119,4 +119,5 @@ pub fn observe(marks: &Marks, version: &Version, context: &mut Context) {
             context.see(log, seq);
         }
     }
+    marks.fold(context);
 }

@@ -63,6 +63,17 @@ pub struct LogRecord {
     pub stable: u64,
     /// The index of dots is complete above this seq.
     pub indexed_from: u64,
+    /// What is known of its end.
+    pub seal: Option<Seal>,
+}
+
+/// How far a closed log is wherever a later one of its member has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The incarnation of the later log: who has a write of that one ...
+    pub by: u64,
+    /// ... has all of the earlier one up to here.
+    pub upto: u64,
 }
 
 /// Logs of one member that every replica had in full and that are no longer tracked.

@@ -21,6 +21,8 @@ macro_rules! rules {
 rules! {
     /// A receiver takes what does not follow on what it has.
     AcceptGap,
+    /// A log begins at a replica before the earlier ones of its writer are there.
+    BeginBeforeEarlier,
     /// A part of a log counts as applied without its versions.
     RangeWithoutVersions,
     /// Contexts and dependencies lose what is applied here, though not everywhere.

@@ -34,6 +34,8 @@ pub struct Node {
     pub disk_hangs: bool,
     /// A node whose own log does not get through, though all else does.
     pub keeps_log: bool,
+    /// A node whose pulls do not get through.
+    pub pulls_nothing: bool,
     pub skew_ms: i64,
     /// The newest views that it has heard of.
     pub views: Arc<Views>,
@@ -47,6 +49,7 @@ impl Node {
             clock: Arc::default(),
             disk_hangs: false,
             keeps_log: false,
+            pulls_nothing: false,
             skew_ms: 0,
             views: Arc::new(views.clone()),
         }
@@ -175,6 +178,9 @@ impl Cluster {
                         _ => false,
                     };
                     if own && self.nodes[node].keeps_log {
+                        continue;
+                    }
+                    if matches!(message, Message::Pull(_)) && self.nodes[node].pulls_nothing {
                         continue;
                     }
                     if let Message::Gossip(gossip) = &message {

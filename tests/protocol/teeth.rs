@@ -1,6 +1,6 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
-use crate::{clocks, orphans, peers, recovery, views, writes};
+use crate::{bounds, clocks, orphans, peers, recovery, views, writes};
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::panic::catch_unwind;
 
@@ -84,6 +84,10 @@ const TEETH: &[(Rule, fn())] = &[
     (
         Rule::ForgetHeldWrites,
         views::a_write_that_comes_while_the_replica_goes_over_is_held_and_done,
+    ),
+    (
+        Rule::BeginBeforeEarlier,
+        bounds::a_log_does_not_begin_before_the_earlier_ones_of_its_writer_are_there,
     ),
     (
         Rule::FollowWrongClock,

@@ -517,6 +517,7 @@ fn what_was_confirmed_by_who_is_not_filled_yet_stays_confirmed_under_newer_views
         first: 1,
         versions: vec![version],
         stable: 0,
+        seals: Vec::new(),
     };
     c.step(
         1,
@@ -686,6 +687,7 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
         keys: Vec::new(),
         versions,
         too_old: false,
+        seals: Vec::new(),
     };
     let incarnation = c.nodes[1].replica().log_id().incarnation;
     c.step(

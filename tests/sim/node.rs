@@ -45,7 +45,7 @@ pub struct Ticket {
 /// Something for a node's process.
 #[derive(Clone)]
 pub enum Input {
-    Frame(MemberId, Frame),
+    Frame(MemberId, Box<Frame>),
     Tick,
     Persisted(u64),
     Flush,
@@ -281,7 +281,7 @@ impl World {
 
     fn handle(&mut self, node: usize, input: Input) -> Result<(), Failed> {
         match input {
-            Input::Frame(from, frame) => self.frame(node, from, frame),
+            Input::Frame(from, frame) => self.frame(node, from, *frame),
             Input::Tick => {
                 self.later(node, TICK_US, Input::Tick);
                 self.check_waiting(node)?;

@@ -34,6 +34,7 @@ const TEETH: &[(Rule, u64)] = &[
 
 /// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
 const BY_RULE_TESTS: &[Rule] = &[
+    Rule::BeginBeforeEarlier,
     Rule::FollowWrongClock,
     Rule::BelieveStranger,
     Rule::PeerKeepsItsWord,

@@ -248,7 +248,11 @@ impl World {
                 if self.net.connection(from, to) != connection && survives != Some(life) {
                     return Ok(());
                 }
-                self.input(to, life, Input::Frame(MemberId(from as u16), frame))
+                self.input(
+                    to,
+                    life,
+                    Input::Frame(MemberId(from as u16), Box::new(frame)),
+                )
             }
             What::Input { node, life, input } => self.input(node, life, input),
             What::Synced {

@@ -337,6 +337,7 @@ impl<S: Store, T> Replica<S, T> {
                 Home::Over | Home::Ahead => true,
             },
         });
+        self.fold(context);
     }
 
     /// Shows and acknowledges the writes that have their second copy, or must do without.
@@ -418,6 +419,7 @@ impl<S: Store, T> Replica<S, T> {
         {
             context.see(self.log, waiting.seq);
         }
+        self.fold(&mut context);
         let written = Written {
             context,
             wall_ms: waiting.wall_ms,

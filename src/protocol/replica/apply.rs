@@ -133,6 +133,9 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Notes that a log is taken in up to `dot`, the next one of its log.
     pub(super) fn stage_dot(&mut self, dot: Dot, key: Key) {
+        if dot.log == self.log && dot.seq == 1 {
+            self.seal_earlier_logs();
+        }
         let (mono_us, alone) = (self.now.mono_us, self.is_alone());
         let Some(log) = self.logs.get_mut(&dot.log) else {
             debug_assert!(false, "{dot} is of no log that is tracked");
@@ -209,6 +212,7 @@ impl<S: Store, T> Replica<S, T> {
                 applied: log.received,
                 stable: log.stable,
                 indexed_from: log.indexed_from,
+                seal: log.seal,
             };
             batch.put(record::log_key(*id), record::encode(&record));
         }

@@ -8,6 +8,7 @@
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::Range;
+use super::super::record::Seal;
 use super::super::store::{Store, StoreError};
 use super::super::version::Key;
 use super::super::views::CohortId;
@@ -26,6 +27,8 @@ pub(super) struct Gathered {
     keys: BTreeMap<u64, Key>,
     /// Some came without their dots.
     unnamed: bool,
+    /// What has to be here before its first write.
+    seals: Vec<(u64, Seal)>,
     /// All of it up to here has come.
     end: Option<u64>,
 }
@@ -43,6 +46,7 @@ impl<S: Store, T> Replica<S, T> {
             upto: BTreeMap::new(),
             keys: BTreeMap::new(),
             unnamed: false,
+            seals: Vec::new(),
             end: None,
         };
         let state = self.joint.entry(id).or_insert_with(fresh);
@@ -100,6 +104,7 @@ impl<S: Store, T> Replica<S, T> {
         if let Some(state) = self.joint.get_mut(&id) {
             let upto = range.after + range.keys.len() as u64;
             state.upto.insert(from, upto);
+            state.seals.extend(range.seals);
             let dots = (range.after + 1..).zip(range.keys);
             state.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
         }
@@ -134,6 +139,11 @@ impl<S: Store, T> Replica<S, T> {
         let mut peers = self.tie_of(id).into_iter().flat_map(|t| &t.peers);
         let settled = peers.all(|m| self.peers.get(m).is_some_and(|p| self.has_settled(p, id)));
         if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
+            return;
+        }
+        let seals = self.joint.get(&id).map(|s| s.seals.clone());
+        let received = self.logs.get(&id).map_or(0, |l| l.received);
+        if received == 0 && !self.is_begun_right(id, &seals.unwrap_or_default()) {
             return;
         }
         let Some(mut state) = self.joint.remove(&id) else {

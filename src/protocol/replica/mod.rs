@@ -17,6 +17,7 @@
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable
 //! finish.rs      which logs are over
+//! seals.rs       how far earlier logs are where a later one has begun
 //! tombstones.rs  when a delete may be forgotten
 //! publish.rs     the marks that readers see
 //! recovery.rs    from start to serving
@@ -41,6 +42,7 @@ mod publish;
 mod pull;
 mod reads;
 mod recovery;
+mod seals;
 mod snapshot;
 mod stream;
 mod ties;
@@ -50,6 +52,7 @@ mod walls;
 pub use accept::{DEGRADE_US, GIVE_UP_US};
 pub use open::{Ended, Known, OpenError, Setup, above};
 pub use recovery::GIVEN_UP;
+pub(super) use seals::fold;
 
 pub use super::clock::Now;
 use super::clock::{Clock, Timestamp};
@@ -59,7 +62,7 @@ use super::limits::Limits;
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{Counts, Finished};
+use super::record::{Counts, Finished, Seal};
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
 use super::teeth::{Rule, broken, is_any_broken};
@@ -167,6 +170,8 @@ struct Log {
     promise: (u64, Timestamp),
     /// How many writes its writer last said it has.
     head: u64,
+    /// What is known of its end.
+    seal: Option<Seal>,
     /// A change that is not in the store yet.
     dirty: bool,
 }
@@ -186,6 +191,7 @@ impl Log {
             complete: Timestamp::default(),
             promise: Default::default(),
             head: 0,
+            seal: None,
             dirty: true,
         }
     }

@@ -240,6 +240,7 @@ impl<S: Store, T> Replica<S, T> {
                 stable: known.stable,
                 exposed: known.applied,
                 indexed_from: known.indexed_from,
+                seal: known.seal,
                 dirty: false,
                 ..Log::new(tie.cohort.id, self.now)
             };

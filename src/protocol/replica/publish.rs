@@ -19,6 +19,7 @@ impl<S: Store, T> Replica<S, T> {
             applied: log.applied,
             stable: log.stable,
             exposed: log.exposed,
+            seal: log.seal,
         };
         Marks {
             views: Arc::clone(&self.views),

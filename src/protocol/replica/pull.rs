@@ -144,6 +144,7 @@ impl<S: Store, T> Replica<S, T> {
                 keys: Vec::new(),
                 versions: Vec::new(),
                 too_old,
+                seals: Vec::new(),
             };
             if too_old {
                 self.send(from, Message::Range(range));
@@ -162,6 +163,10 @@ impl<S: Store, T> Replica<S, T> {
             keys: Vec::new(),
             versions: Vec::new(),
             too_old: after < log.indexed_from,
+            seals: match after {
+                0 => self.seals_for(id),
+                _ => Vec::new(),
+            },
         };
         if !range.too_old {
             self.fill_range(&mut range, log.applied)?;
@@ -247,6 +252,9 @@ impl<S: Store, T> Replica<S, T> {
             return self.gathered(from, range);
         }
         if range.after > received {
+            return Ok(());
+        }
+        if received == 0 && !self.is_begun_right(range.log, &range.seals) {
             return Ok(());
         }
         let came = if broken(Rule::RangeWithoutVersions) {

@@ -53,6 +53,7 @@ pub(super) struct Fetch {
 pub(super) struct Start {
     logs: Vec<LogReport>,
     finished: Vec<(MemberId, record::Finished)>,
+    seals: Vec<(LogId, record::Seal)>,
 }
 
 impl Start {
@@ -91,6 +92,7 @@ impl Start {
         };
         Self {
             logs: logs.into_iter().map(report).collect(),
+            seals: parts.iter().flat_map(|p| p.seals.clone()).collect(),
             finished: parts.into_iter().flat_map(|p| p.finished).collect(),
         }
     }
@@ -243,6 +245,7 @@ impl<S: Store, T> Replica<S, T> {
                 .filter(|((cohort, _), _)| *cohort == pull.cohort)
                 .map(|((_, member), f)| (*member, f.clone()))
                 .collect(),
+            seals: self.seals_of(pull.cohort),
             promise: self.promises.given(),
             forgotten: Vec::new(),
             busy: self.busy,
@@ -307,6 +310,7 @@ impl<S: Store, T> Replica<S, T> {
         let start = fetch.first.get_or_insert(Start {
             logs: chunk.logs,
             finished: chunk.finished,
+            seals: chunk.seals,
         });
         // What was written for other cohorts it may lack.
         let home = Home::Cohort(fetch.cohort);
@@ -424,6 +428,9 @@ impl<S: Store, T> Replica<S, T> {
             log.progress_us = self.now.mono_us;
             log.pull = None;
             log.dirty = true;
+        }
+        for (log, seal) in start.seals {
+            self.learn_seal(log, seal);
         }
         self.stalled.any_may_go();
         self.adopted(cohort);

@@ -109,6 +109,11 @@ impl<S: Store, T> Replica<S, T> {
     /// Sends writes up to a seq.
     fn pump(&mut self, to: MemberId, upto: u64) {
         let (now, limits) = (self.now, self.limits);
+        let begins = self.peers.get(&to).is_some_and(|p| p.stream.begins());
+        let seals = match begins {
+            true => self.seals_for(self.log),
+            false => Vec::new(),
+        };
         let Some(own) = self.logs.get(&self.log).copied() else {
             return;
         };
@@ -151,6 +156,10 @@ impl<S: Store, T> Replica<S, T> {
                 first,
                 versions,
                 stable: own.stable,
+                seals: match first {
+                    1 => seals.clone(),
+                    _ => Vec::new(),
+                },
             }));
         }
         for message in messages {
@@ -229,6 +238,10 @@ impl<S: Store, T> Replica<S, T> {
             self.send(from, Message::Ack(ack));
             return Ok(());
         }
+        // What goes before it is pulled; then the stream comes again.
+        if received == 0 && !self.is_begun_right(id, &append.seals) {
+            return Ok(());
+        }
         for (seq, version) in (append.first..).zip(append.versions) {
             if seq <= received {
                 continue;
@@ -274,6 +287,11 @@ impl<S: Store, T> Replica<S, T> {
 }
 
 impl Stream {
+    /// Whether the log's first write may be sent next, or again.
+    fn begins(&self) -> bool {
+        self.acked == 0
+    }
+
     fn go_back(&mut self, to: u64, mono_us: u64) {
         self.sent = to;
         self.inflight_bytes = 0;
