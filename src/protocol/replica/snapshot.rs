@@ -398,6 +398,8 @@ impl<S: Store, T> Replica<S, T> {
             for id in over {
                 self.forget_log(id)?;
                 self.logs.remove(&id);
+                // Of several senders another one may have told how far it was.
+                logs.retain(|report| report.log != id);
             }
             let place = (cohort, member);
             let finished = Arc::make_mut(&mut self.finished);
