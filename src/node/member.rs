@@ -34,7 +34,7 @@ use crate::storage::{Committer, CommitterStats, Disk};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,10 @@ use tokio_util::sync::CancellationToken;
 pub(super) const MIN_FREE_BYTES: u64 = 128 << 20;
 /// Time between looks at the room on disk.
 const ROOM_CHECK: Duration = Duration::from_millis(200);
+/// A write waits this long for the node's clock to be compared with the others'.
+const CLOCK_WITHIN: Duration = Duration::from_millis(500);
+/// Time between looks at whether that has happened.
+const CLOCK_LOOK: Duration = Duration::from_millis(10);
 /// Reports for the council that may wait.
 const REPORTS: usize = 64;
 /// Where in the data directory the council keeps its log.
@@ -417,7 +421,7 @@ impl Member {
         context: Context,
     ) -> Result<Wrote, Failed> {
         let context = self.admit(context)?;
-        if let Err(refusal) = self.check_clock() {
+        if let Err(refusal) = self.checked_clock().await {
             return Err(Failed { refusal, context });
         }
         let stamp = self.stamp(context.clock);
@@ -442,7 +446,21 @@ impl Member {
         }
     }
 
-    /// Whether this node may stamp writes.
+    /// Whether this node may stamp writes. Just after a start that is not known before another member's clock has
+    /// been heard, mostly within 100 ms: a write waits for it that long rather than being refused.
+    async fn checked_clock(&self) -> Result<(), Refusal> {
+        let began = Instant::now();
+        loop {
+            match self.check_clock() {
+                Err(Refusal::Recovering(_)) if began.elapsed() < CLOCK_WITHIN => {
+                    tokio::time::sleep(CLOCK_LOOK).await;
+                }
+                checked => return checked,
+            }
+        }
+    }
+
+    /// Whether this node may stamp writes now.
     fn check_clock(&self) -> Result<(), Refusal> {
         let checked = self.shared.clock.check(self.shared.clocks.now());
         checked.map_err(|doubt| match doubt {

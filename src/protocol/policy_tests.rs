@@ -3,7 +3,7 @@
 use super::super::council::Outcome;
 use super::super::view::View;
 use super::*;
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 const SECOND: u64 = 1_000_000;
 
