@@ -68,7 +68,7 @@ fn many<S: Strategy>(
     while asked() == StatusCode::SERVICE_UNAVAILABLE {
         assert!(began.elapsed() < PATIENCE, "there is no leader");
         // A refusal at once gives the node's tasks, which run on this thread, no time.
-        system.block_on(tokio::time::sleep(LOOK));
+        system.block_on(async { tokio::time::sleep(LOOK).await });
     }
     TestRunner::new(Config::with_cases(cases))
         .run(&inputs, |input| case(&call, input))
