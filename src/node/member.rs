@@ -447,7 +447,7 @@ impl Member {
     }
 
     /// Whether this node may stamp writes. Just after a start that is not known before another member's clock has
-    /// been heard, mostly within 100 ms: a write waits for it that long rather than being refused.
+    /// been heard, mostly within 100 ms. A write waits for that, for [`CLOCK_WITHIN`] at most, and is refused then.
     async fn checked_clock(&self) -> Result<(), Refusal> {
         let began = Instant::now();
         loop {

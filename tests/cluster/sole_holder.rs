@@ -2,11 +2,12 @@
 //! lost, and what it has comes back with it, whatever happens to it meanwhile.
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
-use crate::session::{Session, send};
+use crate::session::{Reply, Session, send};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// Keys of the whole cluster. Their offer takes longer than the changes of the view that come
 /// between.
@@ -39,6 +40,24 @@ impl Cluster {
         })
         .await;
     }
+}
+
+/// Asks the first node to remove the sole holder, and waits until the node `via` says that this
+/// runs. The reply comes later.
+async fn removal_that_runs(cluster: &Cluster, via: usize) -> JoinHandle<Reply> {
+    let url = format!("http://{}/kvs/view_update", cluster.at(0));
+    let form = [
+        ("ip_port", cluster.at(SOLE).to_string()),
+        ("type", "remove".to_owned()),
+    ];
+    let reply = tokio::spawn(send(HTTP.request(Method::PUT, url).form(&form)));
+    eventually("the removal runs", PATIENCE, async || {
+        let state = cluster.view(via, "/view").await;
+        let runs = state["change"]["phase"] == "moving data";
+        runs.then_some(()).ok_or(state["change"].to_string())
+    })
+    .await;
+    reply
 }
 
 /// Three nodes that hold a third each, and so many keys.
@@ -154,20 +173,7 @@ async fn a_sole_holder_that_dies_during_its_removal_is_waited_for() {
             session.put(at[i % 2], "busy", &i.to_string()).await;
         }
     });
-    let removal = {
-        let url = format!("http://{}/kvs/view_update", cluster.at(0));
-        let form = [
-            ("ip_port", cluster.at(SOLE).to_string()),
-            ("type", "remove".to_owned()),
-        ];
-        tokio::spawn(send(HTTP.request(Method::PUT, url).form(&form)))
-    };
-    eventually("the removal runs", PATIENCE, async || {
-        let state = cluster.view(1, "/view").await;
-        let runs = state["change"]["phase"] == "moving data";
-        runs.then_some(()).ok_or(state["change"].to_string())
-    })
-    .await;
+    let removal = removal_that_runs(&cluster, 1).await;
     cluster.kill(SOLE);
     load.abort();
     eventually("it says what it waits for", PATIENCE, async || {
@@ -199,23 +205,18 @@ async fn a_removal_that_waits_for_a_sole_holder_goes_on_when_its_data_may_be_los
     let mut session = Session::default();
     let key = cluster.keys(SOLE as u32, "own").next().unwrap();
     assert!(session.put(cluster.at(SOLE), &key, "1").await.written());
+    // A leader that stands still could not decide the removal: its followers elect another one.
+    let second = cluster.at(1).to_string();
+    while cluster.view(0, "/view").await["council"]["leader"] == second.as_str() {
+        cluster.freeze(1);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.thaw(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     // The one that is to copy stands still, so the removal cannot be done before the holder is
     // dead.
     cluster.freeze(1);
-    let removal = {
-        let url = format!("http://{}/kvs/view_update", cluster.at(0));
-        let form = [
-            ("ip_port", cluster.at(SOLE).to_string()),
-            ("type", "remove".to_owned()),
-        ];
-        tokio::spawn(send(HTTP.request(Method::PUT, url).form(&form)))
-    };
-    eventually("the removal runs", PATIENCE, async || {
-        let state = cluster.view(0, "/view").await;
-        let runs = state["change"]["phase"] == "moving data";
-        runs.then_some(()).ok_or(state["change"].to_string())
-    })
-    .await;
+    let removal = removal_that_runs(&cluster, 0).await;
     cluster.kill(SOLE);
     cluster.thaw(1);
     let reply = removal.await.unwrap();
