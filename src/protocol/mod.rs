@@ -34,6 +34,7 @@ pub mod slots;
 mod spread;
 pub mod store;
 pub mod teeth;
+pub mod toll;
 pub mod version;
 pub mod view;
 pub mod views;

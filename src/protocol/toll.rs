@@ -1,0 +1,110 @@
+//! What a change of the view would need of members that are dead.
+//!
+//! A partition is *dead* when none of its members answers. Nobody can copy its slots, nor fill it with others, so a change
+//! that does either waits until it is back, which may be never. An operator can give it up, by the removal of one of its
+//! members: then it takes no part in placement, and is to be removed member by member.
+
+use super::council::{Command, Council, Outcome, Refusal};
+use super::ids::MemberId;
+use super::placement::Change;
+use super::view::PartitionId;
+use std::collections::BTreeSet;
+
+/// What has to be done about dead members before a change can come to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Toll {
+    /// They are to be [given up](Command::Dead) first: all members of the removed one's partition, which is dead, and of
+    /// other dead partitions that its removal changes.
+    pub gives_up: BTreeSet<MemberId>,
+    /// The change would wait for these.
+    pub needs: Vec<Needed>,
+}
+
+/// Dead members that a change would wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    pub partition: PartitionId,
+    /// All of its members that are not given up.
+    pub members: BTreeSet<MemberId>,
+    /// It is a dead partition of the view in force; else one of the view to come that would have none but dead members.
+    pub is_dead: bool,
+}
+
+impl Toll {
+    /// The members that it is about.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        let needed = self.needs.iter().flat_map(|n| &n.members);
+        self.gives_up.iter().chain(needed).copied()
+    }
+}
+
+impl Council {
+    /// What has to be done first if a change is to begin now, and these members are dead.
+    ///
+    /// # Errors
+    /// When the change makes no sense, or may not begin now.
+    pub fn toll(&self, change: &Change, dead: &BTreeSet<MemberId>) -> Result<Toll, Refusal> {
+        let view = &self.views().view;
+        let partition = match *change {
+            Change::Remove(member) => view.partition_of(member),
+            Change::Add(_) | Change::SetK(_) => None,
+        };
+        let lost = partition.filter(|p| self.is_dead(view.replicas(*p), dead));
+        let lost = lost.map(|p| self.not_given_up(view.replicas(p)));
+        let mut gives_up = lost.clone().unwrap_or_default();
+        loop {
+            let mut then = self.clone();
+            if !gives_up.is_empty() {
+                let members = gives_up.clone();
+                if let Outcome::Refused(refusal) = then.apply(Command::Dead { members }) {
+                    return Err(refusal);
+                }
+            }
+            let needs = then.needs(change, dead)?;
+            let goes_on = lost.is_some() && !needs.is_empty() && needs.iter().all(|n| n.is_dead);
+            if !goes_on {
+                return Ok(Toll { gives_up, needs });
+            }
+            gives_up.extend(needs.into_iter().flat_map(|n| n.members));
+        }
+    }
+
+    /// The dead members that a change would wait for.
+    fn needs(&self, change: &Change, dead: &BTreeSet<MemberId>) -> Result<Vec<Needed>, Refusal> {
+        let (now, next) = (&self.views().view, self.plan(change)?);
+        let changes = |p: PartitionId| next.since(p) != now.since(p);
+        let needed = |partition, replicas: &[MemberId], is_dead| Needed {
+            partition,
+            members: self.not_given_up(replicas),
+            is_dead,
+        };
+        let left = now.partitions();
+        let left = left.filter(|(p, replicas)| changes(*p) && self.is_dead(replicas, dead));
+        let left = left.map(|(p, replicas)| needed(p, replicas, true));
+        let left: Vec<Needed> = left.filter(|n| !n.members.is_empty()).collect();
+        let known: BTreeSet<PartitionId> = left.iter().map(|n| n.partition).collect();
+        let made = next.partitions();
+        let made = made.filter(|(p, replicas)| changes(*p) && self.is_dead(replicas, dead));
+        let made = made.map(|(p, replicas)| needed(p, replicas, false));
+        let made = made.filter(|n| !n.members.is_empty() && !known.contains(&n.partition));
+        let made: Vec<Needed> = made.collect();
+        Ok(left.into_iter().chain(made).collect())
+    }
+
+    /// Whether none of these is there.
+    fn is_dead(&self, replicas: &[MemberId], dead: &BTreeSet<MemberId>) -> bool {
+        let given_up = &self.views().given_up;
+        let is_dead = |m: &MemberId| dead.contains(m) || given_up.contains(m);
+        replicas.iter().all(is_dead)
+    }
+
+    fn not_given_up(&self, replicas: &[MemberId]) -> BTreeSet<MemberId> {
+        let given_up = &self.views().given_up;
+        let replicas = replicas.iter().copied();
+        replicas.filter(|m| !given_up.contains(m)).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "toll_tests.rs"]
+mod tests;
