@@ -15,6 +15,8 @@ mod views;
 mod backup;
 #[path = "cluster/calm.rs"]
 mod calm;
+#[path = "cluster/dead_partition.rs"]
+mod dead_partition;
 #[path = "cluster/failing.rs"]
 mod failing;
 #[path = "cluster/faults.rs"]

@@ -67,7 +67,8 @@ pub struct ErrorReply {
     pub stale: bool,
     /// Names an error that a program can do something about. `foreign_payload`: this cluster did not make the
     /// request's causal_payload; begin a new session without one. `data_loss`: the removal would lose
-    /// data, and was not allowed it.
+    /// data, and was not allowed it. `dead_partition`: the change would wait for nodes that do not answer: they are to be
+    /// started again, or removed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Cow<'static, str>>,
 }

@@ -3,6 +3,7 @@
 use super::Surface;
 use super::reply::{ErrorReply, Problem, RefusedReply, json};
 use super::request::{self, Kind};
+use crate::council::CouncilError;
 use crate::node::view::{Plan, ViewState};
 use crate::node::{Asked, ChangeFailed, Changed, Member, Unheld};
 use actix_web::http::StatusCode;
@@ -85,7 +86,7 @@ fn yes() -> bool {
         (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
-        (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds"),
+        (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds, or (`dead_partition`) it needs nodes that do not answer"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
         (status = 421, body = ErrorReply, description = "This node was removed"),
@@ -151,7 +152,7 @@ pub async fn state(
         (status = 400, body = ErrorReply, description = "The request makes no sense"),
         (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
-        (status = 409, body = ErrorReply, description = "Another change is running"),
+        (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `dead_partition`) it needs nodes that do not answer"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
         (status = 421, body = ErrorReply, description = "This node was removed"),
@@ -187,7 +188,7 @@ pub async fn set(
         (status = 200, body = Plan),
         (status = 400, body = ErrorReply, description = "The change makes no sense"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
-        (status = 409, body = ErrorReply, description = "The node is still handing over what it has"),
+        (status = 409, body = ErrorReply, description = "The node is still handing over what it has, or (`code` is `dead_partition`) the change would need nodes that do not answer"),
         (status = 421, body = ErrorReply, description = "This node was removed"),
         (status = 503, body = ErrorReply, description = "This node is in no view"),
     )
@@ -312,9 +313,21 @@ pub(super) fn problem(failed: ChangeFailed) -> Problem {
             );
             return Problem::new(StatusCode::CONFLICT, error).coded("data_loss");
         }
+        ChangeFailed::NeedsDead(_) => {
+            let error = format!(
+                "{failed}: nothing was changed; start these nodes again on their disks, or remove them first, with \
+                 allow_data_loss=true (view remove --lose-data) if what only they have may be lost"
+            );
+            return Problem::new(StatusCode::CONFLICT, error).coded("dead_partition");
+        }
         ChangeFailed::Cancelled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "a node that was to hold data did not answer, or somebody asked for it; the view before is in force",
+        ),
+        ChangeFailed::Council(CouncilError::NoQuorum { .. }) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing was changed, reads and writes go on in the view in force; try again when more nodes are up, or, if \
+             most of those that vote are gone for good, have one decide alone (view force, on a stopped node)",
         ),
         ChangeFailed::Council(_) | ChangeFailed::NotFormed => (
             StatusCode::SERVICE_UNAVAILABLE,

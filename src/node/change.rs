@@ -1,5 +1,6 @@
 //! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
 
+use super::dead;
 use super::decided::{Command, Outcome};
 use super::follow;
 use super::holders::{Unheld, in_words};
@@ -13,6 +14,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::placement::{Change, ChangeError};
 use crate::protocol::view::View;
 use crate::protocol::views::Views;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,6 +75,9 @@ pub enum ChangeFailed {
     /// The removal would lose what no live node holds.
     #[error("no live node holds {}", in_words(.0))]
     LosesData(Vec<Unheld>),
+    /// It would wait for nodes that are dead.
+    #[error("the change needs nodes that do not answer: {}", dead::in_words(.0))]
+    NeedsDead(Vec<dead::Silent>),
     #[error("the change was cancelled")]
     Cancelled,
     /// There is nothing to cancel.
@@ -122,9 +127,14 @@ impl Member {
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let data_loss = self.at_stake(&council, change).await;
+        let dead = self.gives_up(&council, (change, asked), false).await?;
+        let data_loss = self.at_stake(&council, change, &dead).await;
         if !data_loss.is_empty() && !lose_data && council.running().is_none() {
             return Err(ChangeFailed::LosesData(data_loss));
+        }
+        // Told that their data may be lost: the change must not wait for any of them.
+        if lose_data && !data_loss.is_empty() && !dead.is_empty() {
+            self.give_up(dead, asked).await?;
         }
         let command = council::Command::Change {
             change,
@@ -143,6 +153,17 @@ impl Member {
             data_loss,
             ..changed
         })
+    }
+
+    /// Has members given up that are dead.
+    async fn give_up(&self, dead: BTreeSet<MemberId>, asked: Asked) -> Result<(), ChangeFailed> {
+        let names = self.names(&dead).join(", ");
+        log::warn!("told that what only they have may be lost, this node has given up: {names}");
+        let command = council::Command::Dead { members: dead };
+        match self.propose(command).await? {
+            council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            _ => Ok(()),
+        }
     }
 
     /// Drops the running change.

@@ -136,18 +136,32 @@ impl Member {
     }
 
     /// The data that a removal would lose if no dead member ever came back: the slots of the node's
-    /// partition, if no live node holds them.
-    pub(super) async fn at_stake(&self, council: &Council, change: Change) -> Vec<Unheld> {
+    /// partition, and of those of members that it gives up, if no live node holds them. Where nobody is left to be
+    /// given up nothing more is lost.
+    pub(super) async fn at_stake(
+        &self,
+        council: &Council,
+        change: Change,
+        gives_up: &BTreeSet<MemberId>,
+    ) -> Vec<Unheld> {
         let Change::Remove(member) = change else {
             return Vec::new();
         };
-        let Some(partition) = council.views().view.partition_of(member) else {
-            return Vec::new();
+        let views = council.views();
+        let lost = |p: &PartitionId| {
+            let mut replicas = views.view.replicas(*p).iter();
+            replicas.all(|m| views.given_up.contains(m))
         };
+        let members = gives_up.iter().copied().chain([member]);
+        let partitions = members.filter_map(|m| views.view.partition_of(m));
+        let partitions: BTreeSet<u32> = partitions.filter(|p| !lost(p)).map(|p| p.0).collect();
+        if partitions.is_empty() {
+            return Vec::new();
+        }
         let began = Instant::now();
         loop {
             let mut unheld = self.unheld(council, None).await;
-            unheld.retain(|u| u.partition_id == partition.0);
+            unheld.retain(|u| partitions.contains(&u.partition_id));
             if unheld.is_empty() || began.elapsed() > SURE_AFTER {
                 return unheld;
             }

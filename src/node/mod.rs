@@ -9,6 +9,7 @@
 //! follow.rs    newer views: heard of, stored, gone over to
 //! birth.rs     how the cluster comes about, at its first start
 //! steer.rs     what a member does for the council
+//! dead.rs      whether a change would need nodes that are dead
 //! absent.rs    whether somebody else hears who does not answer the leader
 //! seal.rs      what writes and reads payloads
 //! change.rs    changes of the view that an operator asks for
@@ -25,6 +26,7 @@ mod birth;
 mod change;
 pub mod config;
 mod core;
+mod dead;
 mod decided;
 mod explain;
 mod fault;

@@ -99,8 +99,8 @@ pub enum Refusal {
     #[error("{0} is in the view: remove it first")]
     InView(MemberId),
     #[error(
-        "{address} ({member}) was given up, and is in the view all the same because its removal was \
-         cancelled: remove it again before anything else is changed"
+        "{address} ({member}) was given up, and is in the view all the same, because its removal was cancelled or it was \
+         given up together with others: remove it before anything else is changed"
     )]
     GivenUp {
         address: SocketAddr,
@@ -399,7 +399,7 @@ impl Council {
     }
 
     /// One process cannot be two members at a time, nor be removed twice. A member that is given up and still in the
-    /// view, because its removal was cancelled, holds slots that nobody serves: it goes first.
+    /// view holds slots that nobody serves: it goes first.
     fn is_free_to(&self, change: &Change) -> Result<(), Refusal> {
         let given_up = &self.views.given_up;
         let removes = |m: &MemberId| *change == Change::Remove(*m);

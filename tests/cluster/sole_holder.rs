@@ -18,7 +18,8 @@ const OFFERED_WITHIN: Duration = Duration::from_secs(60);
 const SOLE: usize = 2;
 
 impl Cluster {
-    async fn view(&self, via: usize, path: &str) -> Value {
+    /// What a node answers that is asked about views.
+    pub async fn view(&self, via: usize, path: &str) -> Value {
         let url = format!("http://{}{path}", self.at(via));
         let reply = send(HTTP.request(Method::GET, url)).await;
         assert_eq!(reply.status, 200, "{reply:?}");

@@ -21,6 +21,7 @@ use crate::protocol::council::{Council, End, Finished, Running};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
+use crate::protocol::view::PartitionId;
 use crate::protocol::views::Cohort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -291,6 +292,7 @@ impl Words<'_> {
         let names = awaited.iter().filter(|m| !running.ready.contains(m));
         waits.extend(names.map(|m| format!("{} {}", self.member.name(*m), self.state(*m))));
         waits.extend(self.waits_for_agreement(running));
+        waits.extend(self.waits_for_dead(running));
         if waits.is_empty() {
             waits.push("the council is about to put the view in force".to_owned());
         }
@@ -311,6 +313,33 @@ impl Words<'_> {
                 "no live node holds {}: bring it back, cancel the change, or ask for the removal again with \
                  allow_data_loss=true (view remove --lose-data)",
                 in_words(&unheld)
+            )
+        })
+    }
+
+    /// Partitions that the change takes slots from or gives slots to, and that have died since it began.
+    fn waits_for_dead(&self, running: &Running) -> Option<String> {
+        let views = self.council.views();
+        let next = views.next.as_ref()?;
+        let removed = match running.change {
+            Change::Remove(member) => views.view.partition_of(member),
+            Change::Add(_) | Change::SetK(_) => None,
+        };
+        let died = |u: &&Unheld| {
+            let partition = PartitionId(u.partition_id);
+            let mut left = views.view.replicas(partition).iter();
+            let left = left.any(|m| !views.given_up.contains(m));
+            let mut replicas = views.view.replicas(partition).iter();
+            let silent = replicas.all(|m| self.silence(*m).is_some());
+            let changes = next.since(partition) != views.view.since(partition);
+            silent && left && changes && removed != Some(partition)
+        };
+        let died: Vec<Unheld> = self.unheld.iter().filter(died).cloned().collect();
+        (!died.is_empty()).then(|| {
+            format!(
+                "no live node holds {}: bring it back, or cancel the change and remove these nodes first, with \
+                 allow_data_loss=true (view remove --lose-data)",
+                in_words(&died)
             )
         })
     }

@@ -3,6 +3,7 @@
 use super::{Move, Plan, PlannedGain, PlannedPartition, Progress};
 use crate::node::change::{Asked, ChangeFailed, refused};
 use crate::node::member::Member;
+use crate::protocol::council::{Command, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::{Slot, SlotSet};
@@ -28,11 +29,17 @@ impl Member {
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let next = council.plan(&change);
+        let dead = self.gives_up(&council, (change, asked), true).await?;
+        let mut then = Council::clone(&council);
+        if !dead.is_empty() {
+            let members = dead.clone();
+            then.apply(Command::Dead { members });
+        }
+        let next = then.plan(&change);
         let next = next.map_err(|refusal| refused(refusal, asked))?;
         let progress = self.ask_progress(now.members().map(|(m, _)| m)).await;
         let keys = Density::of(now, &progress);
-        let gaining = council.gaining_in(&next);
+        let gaining = then.gaining_in(&next);
         let gain = |(member, slots): (MemberId, SlotSet)| {
             Some(PlannedGain {
                 node: next.address(member)?.to_string(),
@@ -46,7 +53,7 @@ impl Member {
             Asked::Remove(address) => (Some(address), Some(address)),
             Asked::SetK(_) => (None, None),
         };
-        let data_loss = self.at_stake(&council, change).await;
+        let data_loss = self.at_stake(&council, change, &dead).await;
         let data = self.change_data(change, node);
         let running = council.running();
         Ok(Plan {
