@@ -53,6 +53,9 @@ pub struct Limits {
     /// Requests of one peer that may be in work here; at this number its connection is no longer read. Keep it at
     /// or above `pending`: then only answers that a peer no longer waits for can ever hold up its messages.
     pub in_flight: usize,
+    /// Time for a request in work here. Longer than any caller waits: what takes longer is dropped without an answer, so that
+    /// it does not stand in the way of others for ever.
+    pub work: Duration,
     /// Bytes of answers that may wait on one accepted connection before it is no longer read.
     pub answer_bytes: usize,
     /// Accepted connections that may be in their hello at the same time; more are closed at once.
@@ -89,6 +92,7 @@ impl Default for Limits {
             queue_frames: 65_536,
             pending: 16_384,
             in_flight: 16_384,
+            work: Duration::from_secs(15),
             answer_bytes: 8 << 20,
             hellos: 128,
             strangers: 64,

@@ -2,7 +2,8 @@
 //!
 //! Everything happens in one task. Frames are handed over in the order in which they came: the next message only when
 //! the handler is done with the one before, requests without waiting for those before them. A request whose handler
-//! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready.
+//! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready. One
+//! that takes longer than any caller waits is dropped: requests that hang must not add up to the limit.
 //! Answers that are ready together leave in one write. A dialler that takes no more answers may have sent messages before
 //! it went: they are still handed over.
 //!
@@ -26,7 +27,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{
     codec::{Decoder, Encoder},
@@ -124,11 +125,11 @@ where
                 }
                 Ok(Some(Frame::Request(id, request))) => {
                     let mut work = Box::pin(async move {
-                        let answer = handler.request(from, request).await;
-                        (id, answer)
+                        let answer = timeout(limits.work, handler.request(from, request)).await;
+                        (id, answer.ok())
                     });
                     match poll_now(work.as_mut()).await {
-                        Poll::Ready((id, answer)) => answers.put(id, &answer),
+                        Poll::Ready((id, answer)) => answers.done(from, id, answer.as_ref()),
                         Poll::Pending => in_work.push(work),
                     }
                 }
@@ -142,7 +143,7 @@ where
         while answers.out.len() < limits.answer_bytes
             && let Poll::Ready(Some((id, answer))) = poll_now(pin!(in_work.next())).await
         {
-            answers.put(id, &answer);
+            answers.done(from, id, answer.as_ref());
         }
         if stopping && !delivering && in_work.is_empty() && answers.out.is_empty() {
             return Ended::Stopped;
@@ -153,7 +154,7 @@ where
             () = &mut stopped, if !stopping => stopping = true,
             () = &mut delivery, if delivering => delivering = false,
             Some((id, answer)) = in_work.next(), if answers.out.len() < limits.answer_bytes => {
-                answers.put(id, &answer);
+                answers.done(from, id, answer.as_ref());
             }
             written = writer.write(answers.out.front()), if !answers.out.is_empty() => {
                 match written {
@@ -205,6 +206,17 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
+    /// A request is done with, or has taken so long that nobody waits for its answer any more.
+    fn done<R: Payload>(&mut self, from: Peer, id: u64, answer: Option<&R>) {
+        match answer {
+            Some(answer) => self.put(id, answer),
+            None => log::warn!(
+                "a request of {} took so long that it was dropped: nobody waits for its answer",
+                from.member
+            ),
+        }
+    }
+
     fn put<R: Payload>(&mut self, id: u64, answer: &R) {
         if !self.taken {
             return;

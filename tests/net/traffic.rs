@@ -122,6 +122,27 @@ async fn more_requests_than_may_be_in_work_are_answered_in_turn() {
 }
 
 #[tokio::test]
+async fn requests_that_hang_do_not_keep_a_connection_from_being_read_for_ever() {
+    let limits = Limits {
+        in_flight: 3,
+        work: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let (a, mut b) = Node::pair_with(limits).await;
+    let hanging: Vec<_> = (0..3)
+        .map(|_| a.net.request(b.member, &Request::Never, SOON))
+        .collect();
+    a.net.send(b.member, &Bytes::from("message")).unwrap();
+    let answer = a
+        .net
+        .request(b.member, &echo("quick"), Duration::from_secs(10));
+    assert_eq!(answer.await.unwrap(), "quick");
+    assert_eq!(b.message().await.1, "message");
+    drop(hanging);
+    assert_eq!(a.net.peers()[0].pending, 0);
+}
+
+#[tokio::test]
 async fn a_broadcast_reaches_whoever_is_connected() {
     let mut nodes = Vec::new();
     for member in 1..=3 {
