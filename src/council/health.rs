@@ -41,11 +41,11 @@ impl<M: Machine, T: Transport> Council<M, T> {
         }
     }
 
-    /// Whether the disk has room for the log.
+    /// Whether the disk has room for the log, as far as storing has shown.
     ///
     /// # Errors
     /// `Full`.
-    pub(super) fn has_room(&self) -> Result<(), CouncilError> {
+    pub fn has_room(&self) -> Result<(), CouncilError> {
         let room = self.inner.durable.room();
         room.map_err(|error| CouncilError::Full(error.to_string()))
     }

@@ -51,6 +51,10 @@ fn lines(status: &RaftStatus) -> String {
         ),
         ("term", status.term.to_string()),
         ("has_quorum", status.has_quorum.to_string()),
+        (
+            "full",
+            status.full.clone().unwrap_or_else(|| "no".to_owned()),
+        ),
         ("log_len", status.log_len.to_string()),
         ("last_applied", number(status.last_applied)),
         ("commit_idx", number(status.commit_idx)),

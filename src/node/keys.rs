@@ -121,6 +121,7 @@ impl Member {
             leader: status.leader.map(|leader| self.name(leader)),
             term: status.term,
             has_quorum: status.has_quorum,
+            full: council.has_room().err().map(|full| full.to_string()),
             log_len: status.log_len,
             last_applied: status.last_applied,
             commit_idx: status.committed,

@@ -354,11 +354,22 @@ impl Member {
             return Err(reason.clone());
         }
         self.check_clock().map_err(|refusal| refusal.to_string())?;
-        // It serves all the same, as a node that is cut off does.
+        // It serves all the same, as far as it can: reads, and where it is only the council's, writes.
+        self.has_room()?;
+        // As a node that is cut off does.
         match self.refused() {
             None => Ok(()),
             Some(why) => Err(format!("no other node talks to this one ({why})")),
         }
+    }
+
+    /// Whether what this node is to store finds room.
+    fn has_room(&self) -> Result<(), String> {
+        if let Some(full) = self.full() {
+            return Err(format!("writes are refused, the disk is full: {full}"));
+        }
+        let council = self.council().map_or(Ok(()), Council::has_room);
+        council.map_err(|full| format!("the council stores nothing here, {full}"))
     }
 
     /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second. Says which replica

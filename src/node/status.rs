@@ -175,6 +175,9 @@ pub struct RaftStatus {
     pub term: u64,
     /// Whether changes can be decided, as far as the node can tell.
     pub has_quorum: bool,
+    /// Why this node's council stores nothing, while its disk is full.
+    #[serde(default)]
+    pub full: Option<String>,
     /// Entries in the log, those not counted that a snapshot has taken the place of.
     pub log_len: u64,
     /// Positions in the log, from 0.

@@ -6,6 +6,7 @@ use crate::session::{Reply, Session, here};
 use causeway::protocol::context::decode_unverified;
 use serde_json::{Value, json};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,8 +137,15 @@ async fn a_client_is_never_shown_less_than_it_has_seen() {
 /// A command that runs `causeway` with its data on a disk of `size` of its own: a file system in
 /// memory, in a namespace of the process's, so that it needs no privileges and leaves nothing.
 fn on_a_small_disk(node: &Command, size: &str) -> Command {
+    small_disk_at("$DATA_DIR", node, size)
+}
+
+/// The same with a directory of its own.
+fn small_disk_at(dir: &str, node: &Command, size: &str) -> Command {
     let mut command = Command::new("unshare");
-    let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$DATA_DIR\" && exec \"$0\"");
+    let mount = format!(
+        "mkdir -p \"{dir}\" && mount -t tmpfs -o size={size} tmpfs \"{dir}\" && exec \"$0\""
+    );
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount])
         .arg(node.get_program())
@@ -149,6 +157,10 @@ fn on_a_small_disk(node: &Command, size: &str) -> Command {
 
 /// Starts the first node with a small disk, if the system lets a process mount one, and waits until it serves.
 async fn start_on_a_small_disk(cluster: &Cluster, size: &str) -> Option<Process> {
+    start_with_small_disk_at(cluster, "$DATA_DIR", size).await
+}
+
+async fn start_with_small_disk_at(cluster: &Cluster, mount: &str, size: &str) -> Option<Process> {
     let mut probe = on_a_small_disk(&Command::new("true"), "1m");
     let dir = tempfile::tempdir().unwrap();
     probe.env("DATA_DIR", dir.path()).stderr(Stdio::null());
@@ -157,7 +169,7 @@ async fn start_on_a_small_disk(cluster: &Cluster, size: &str) -> Option<Process>
         return None;
     }
     let at = cluster.at(0);
-    let process = Process::spawn(on_a_small_disk(&cluster.command(0), size));
+    let process = Process::spawn(small_disk_at(mount, &cluster.command(0), size));
     eventually("it serves", PATIENCE, async || {
         let ready = HTTP.get(format!("http://{at}/ready")).send().await;
         let ready = ready.and_then(reqwest::Response::error_for_status);
@@ -274,6 +286,72 @@ async fn the_council_goes_on_when_a_full_disk_has_room_again() {
     .await;
     let list: Value = get(at, "/keys/list").await.json().await.unwrap();
     assert_eq!(list.as_array().and_then(|l| l.last()), Some(&json!("more")));
+    process.end().await;
+    cluster.end().await;
+}
+
+/// What a node says of itself as lines of text, or why it is not ready.
+async fn text(at: SocketAddr, path: &str) -> (u16, String) {
+    let response = HTTP.get(format!("http://{at}{path}")).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_council_has_no_room_is_not_ready_and_says_so() {
+    let mut cluster = Cluster::new(3, 3).apart();
+    cluster.up(1).await;
+    cluster.up(2).await;
+    let dir = "$DATA_DIR/council";
+    let Some(process) = start_with_small_disk_at(&cluster, dir, "512m").await else {
+        return;
+    };
+    let [at, other] = [0, 1].map(|node| cluster.at(node));
+    led(at).await;
+    let (_, lines) = text(at, "/admin/status").await;
+    assert!(lines.contains("\nfull: no\n"), "{lines}");
+    // The disk as the process sees it.
+    let pid = process.pid().as_raw_nonzero();
+    let filler = cluster.dir(0).join("council/filler");
+    let filler = format!("/proc/{pid}/root{}", filler.display());
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let piece = vec![0; 64 << 10];
+    let large = json!({"type": "PUT", "value": ["x".repeat(1_000_000)]});
+    eventually("its council stores nothing", 3 * PATIENCE, async || {
+        while file.write(&piece).is_ok_and(|n| n > 0) {}
+        post(other, "large", &large, &[]).await;
+        let said = HTTP.get(format!("http://{at}/admin/status"));
+        let said = said.header("accept", "application/json").send();
+        let said: Value = said.await.unwrap().json().await.unwrap();
+        let full = said["full"].as_str().is_some();
+        full.then_some(()).ok_or(said.to_string())
+    })
+    .await;
+    let (status, why) = text(at, "/ready").await;
+    assert_eq!(status, 503, "{why}");
+    assert!(
+        why.contains("council") && why.contains("disk is full"),
+        "{why}"
+    );
+    let (_, lines) = text(at, "/admin/status").await;
+    assert!(
+        lines.contains("\nfull: ") && !lines.contains("\nfull: no\n"),
+        "{lines}"
+    );
+    // Its own disk has room.
+    let mut session = Session::default();
+    assert_eq!(session.put(at, "k", "v").await.status, 201);
+    assert_eq!(text(other, "/ready").await.0, 200);
+
+    std::fs::remove_file(&filler).unwrap();
+    drop(file);
+    eventually("it is ready again", PATIENCE, async || {
+        let (status, why) = text(at, "/ready").await;
+        (status == 200).then_some(()).ok_or(why)
+    })
+    .await;
+    let (_, lines) = text(at, "/admin/status").await;
+    assert!(lines.contains("\nfull: no\n"), "{lines}");
     process.end().await;
     cluster.end().await;
 }
