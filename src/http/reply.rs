@@ -281,7 +281,10 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; try again later or with fewer requests at a time",
         ),
-        Refusal::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "ask another node"),
+        Refusal::ShuttingDown => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing was done; ask another node",
+        ),
         Refusal::DiskFull(_) => (
             StatusCode::INSUFFICIENT_STORAGE,
             "nothing was done; make room on the node's disk, reads go on",

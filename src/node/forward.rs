@@ -156,6 +156,9 @@ impl<'a> Forwarder<'a> {
             },
             Op::Write { .. } => 0,
         };
+        if node.stop.is_cancelled() {
+            return Outcome::Answered(Answer::Refused(Refusal::ShuttingDown));
+        }
         // Most reads end above: only what the replica has to answer costs a ticket.
         let (ticket, answer) = reply::ticket();
         let event = match op {

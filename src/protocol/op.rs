@@ -166,7 +166,7 @@ pub enum Refusal {
     /// Too much is waiting already. Certain not to have been done.
     #[error("the node has too many requests waiting")]
     Overloaded,
-    /// The node is ending.
+    /// The node is ending. Certain not to have been done.
     #[error("the node is shutting down")]
     ShuttingDown,
 }
@@ -183,6 +183,7 @@ impl Refusal {
                 | Refusal::DiskFull(_)
                 | Refusal::GoingOver
                 | Refusal::Overloaded
+                | Refusal::ShuttingDown
         )
     }
 }

@@ -257,3 +257,30 @@ async fn a_node_that_is_dropped_lets_go_of_its_disk() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_ending_sends_clients_to_another_one() {
+    let cluster = Cluster::new(1, 1);
+    let running = cluster.try_up(0).await.unwrap();
+    let at = cluster.at(0);
+    let mut session = Session::default();
+    eventually("it serves", PATIENCE, async || {
+        let put = session.put(at, "k", "v").await;
+        put.written().then_some(()).ok_or(format!("{put:?}"))
+    })
+    .await;
+    // Its surface is there a little longer, for what is under way.
+    running.node.shutdown().await.unwrap();
+    for refused in [
+        session.put(at, "k", "w").await,
+        session.delete(at, "k").await,
+    ] {
+        let refused = refused.in_time();
+        assert!(refused.status == 503 && refused.retry_after, "{refused:?}");
+        let error = refused.body["error"].as_str().unwrap();
+        for part in ["shutting down", "nothing was done", "ask another node"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    running.stop().await.unwrap();
+}
