@@ -46,6 +46,7 @@ impl Member {
                     node: self.name(*m),
                     member: m.0,
                     alive: self.is_alive(*m, &marks),
+                    given_up: marks.views.given_up.contains(m),
                 })
                 .collect(),
         });

@@ -112,6 +112,10 @@ pub struct MemberStatus {
     pub member: u16,
     /// Whether this node hears from it.
     pub alive: bool,
+    /// `true`, and only there, for a member that was given up and is in the view until it is removed: it serves nothing,
+    /// whether it is back or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
 }
 
 /// How far a replica of the same partition and this node are apart.

@@ -1,7 +1,7 @@
 //! Partitions that are dead for good: every node died, with its disk.
 
-use crate::harness::Cluster;
-use crate::session::{Reply, Session};
+use crate::harness::{Cluster, HTTP};
+use crate::session::{Reply, Session, send};
 use crate::views::CHANGED_WITHIN;
 use serde_json::Value;
 use std::time::Duration;
@@ -98,7 +98,16 @@ async fn a_dead_partition_is_given_up_and_its_nodes_are_removed_one_after_the_ot
     let reply = cluster.remove_losing_data(0, 2).await;
     cluster.assert_removed_to(&reply, 2);
     assert_eq!(reply.body["data_loss"][0], lost, "{reply:?}");
-    // It goes before anything else.
+    // It is shown as what it is, and goes before anything else.
+    for path in ["/view", "/status"] {
+        let url = format!("http://{}{path}", cluster.at(1));
+        let state = send(HTTP.get(url)).await.body;
+        let members = state["view"]["partitions"][1]["members"].clone();
+        assert_eq!(members[0]["node"], cluster.at(3).to_string(), "{members}");
+        assert_eq!(members[0]["given_up"], true, "{path}: {members}");
+        let other = &state["view"]["partitions"][0]["members"][0];
+        assert_eq!(other["given_up"], Value::Null, "{path}: {other}");
+    }
     let refused = cluster.add(0, 4).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     let error = refused.body["error"].as_str().unwrap();

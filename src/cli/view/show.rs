@@ -94,9 +94,10 @@ pub fn offer(offer: &OfferState) -> String {
 }
 
 fn member(member: &MemberStatus) -> String {
-    match member.alive {
-        true => member.node.clone(),
-        false => format!("{} (no answer)", member.node),
+    match (member.given_up, member.alive) {
+        (true, _) => format!("{} (given up: remove it)", member.node),
+        (false, true) => member.node.clone(),
+        (false, false) => format!("{} (no answer)", member.node),
     }
 }
 

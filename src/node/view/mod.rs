@@ -134,6 +134,7 @@ impl Member {
             node: self.name(*m),
             member: m.0,
             alive: self.is_alive(*m, &marks),
+            given_up: council.views().given_up.contains(m),
         };
         let partitions = view.partitions().map(|(id, replicas)| PlacedPartition {
             partition_id: id.0,
