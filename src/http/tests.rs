@@ -62,11 +62,11 @@ fn many<S: Strategy>(
             (status, body.to_vec())
         })
     };
-    // A node that has just started has no leader yet, not even itself.
-    let asked = || call(TestRequest::get().uri("/keys/none")).0;
+    // A node that has just started has no leader yet, not even itself, and its cluster is not born.
+    let waits = |path| call(TestRequest::get().uri(path)).0 == StatusCode::SERVICE_UNAVAILABLE;
     let began = Instant::now();
-    while asked() == StatusCode::SERVICE_UNAVAILABLE {
-        assert!(began.elapsed() < PATIENCE, "there is no leader");
+    while waits("/keys/none") || waits("/ready") {
+        assert!(began.elapsed() < PATIENCE, "it is not ready");
         // A refusal at once gives the node's tasks, which run on this thread, no time.
         system.block_on(async { tokio::time::sleep(LOOK).await });
     }
