@@ -31,6 +31,9 @@ pub struct OfferState {
     pub declined: u64,
     /// Why the offer cannot go on, when it cannot. It is tried again every 10 s.
     pub failed: Option<String>,
+    /// Why the offer has ended before all was offered, when it has. What is left is in the directory, and nowhere else.
+    #[serde(default)]
+    pub ended: Option<String>,
 }
 
 impl OfferState {
@@ -44,6 +47,7 @@ impl OfferState {
             there: 0,
             declined: 0,
             failed: None,
+            ended: None,
         }
     }
 
@@ -53,8 +57,11 @@ impl OfferState {
         self.declined += offered.deleted;
     }
 
-    /// Writes that were not offered yet.
+    /// Writes that are still to be offered.
     pub fn left(&self) -> u64 {
+        if self.ended.is_some() {
+            return 0;
+        }
         let offered = self.taken + self.there + self.declined;
         self.writes.saturating_sub(offered)
     }
@@ -87,6 +94,13 @@ impl Offers {
 
     pub(super) fn over(&self, dir: &Path) {
         self.known().own.remove(&dir.display().to_string());
+    }
+
+    /// Whether an offer has ended before all was offered.
+    pub(super) fn has_ended(&self, dir: &Path) -> bool {
+        let known = self.known();
+        let state = known.own.get(&dir.display().to_string());
+        state.is_some_and(|state| state.ended.is_some())
     }
 
     /// The directories may be other ones from now on.

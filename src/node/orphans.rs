@@ -15,7 +15,7 @@ use super::offers::{OfferState, Offers};
 use super::peers::{belongs, identity};
 use super::place::{self, OFFERED, Place};
 use super::wire::{Offer, Offered, Orphan, Request, Response};
-use crate::net;
+use crate::net::{self, CallError, HelloError};
 use crate::protocol::context::Context;
 use crate::protocol::op::{Answer, Declined, Op};
 use crate::protocol::record;
@@ -23,6 +23,7 @@ use crate::protocol::store::{Store, StoreError};
 use crate::protocol::version::Stamp;
 use crate::storage::Disk;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -42,6 +43,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The pause before a directory is tried again that could not be read.
 const RETRY: Duration = Duration::from_secs(10);
+/// Why an offer ends that nobody takes.
+const ANOTHER_CLUSTER: &str = "the cluster has gone on as another cluster since (view renew, view force), and takes \
+                               nothing of what was before";
 /// Time between looks at whether the data is still in use.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -113,13 +117,13 @@ impl Offerer {
                 return false;
             }
         };
+        dirs.extend(in_use.map(|_| self.config.data_dir.clone()));
+        dirs.retain(|dir| !self.offers.has_ended(dir));
         let unfinished = dirs.iter().filter(|dir| !dir.join(OFFERED).exists());
         unfinished.for_each(|dir| self.offers.under_way(&OfferState::of(&self.config, dir, 0)));
-        let put_aside = dirs.len();
-        dirs.extend(in_use.map(|_| self.config.data_dir.clone()));
         let mut done = true;
-        for (at, dir) in dirs.into_iter().enumerate() {
-            let in_use = in_use.filter(|_| at == put_aside);
+        for dir in dirs {
+            let in_use = in_use.filter(|_| dir == self.config.data_dir);
             while in_use.is_some_and(|disk| disk.strong_count() > 0) && !self.stop.is_cancelled() {
                 tokio::time::sleep(LOOK).await;
             }
@@ -144,6 +148,7 @@ impl Offerer {
         let (from, stopped) = (dir.to_owned(), self.stop.clone());
         let found = tokio::task::spawn_blocking(move || Orphans::load(&from, &stopped)).await;
         let Some(orphans) = found.map_err(|error| failed("reading", dir, &error))?? else {
+            self.offers.over(dir);
             return Ok(());
         };
         if orphans.order.is_empty() {
@@ -157,22 +162,47 @@ impl Offerer {
         let mut state = OfferState::of(&self.config, dir, orphans.order.len());
         self.offers.under_way(&state);
         let (mut context, mut at, mut turn) = (Context::default(), 0, 0);
+        let mut foreign: BTreeSet<SocketAddr> = BTreeSet::new();
         while at < orphans.order.len() {
             let offer = Offer {
                 context: context.clone(),
                 writes: orphans.batch(at)?,
                 state: state.clone(),
             };
-            let asked = self.ask(&orphans.cluster, turn, offer);
-            let Some(offered) = self.stop.run_until_cancelled(asked).await else {
+            let members = self.members();
+            let to = members.get(turn % members.len().max(1));
+            let asked = ask(&self.config, &orphans.cluster, to.copied(), offer);
+            let Some(asked) = self.stop.run_until_cancelled(asked).await else {
                 return Ok(());
             };
-            let done = offered.as_ref().map_or(0, Offered::count);
-            if let Some(offered) = offered {
-                state.add(&offered);
-                self.offers.under_way(&state);
-                context = offered.context;
-                at += usize::try_from(done).unwrap_or(usize::MAX);
+            let mut done = 0;
+            match asked {
+                Asked::Took(offered) => {
+                    foreign.clear();
+                    done = offered.count();
+                    state.add(&offered);
+                    self.offers.under_way(&state);
+                    context = offered.context;
+                    at += usize::try_from(done).unwrap_or(usize::MAX);
+                }
+                Asked::Foreign => {
+                    foreign.extend(to);
+                    if members.iter().all(|member| foreign.contains(member)) {
+                        state.ended = Some(ANOTHER_CLUSTER.to_owned());
+                        self.offers.under_way(&state);
+                        log::error!(
+                            "the offer of what is in {} has ended, {} of {} writes were not offered: {ANOTHER_CLUSTER}; they are \
+                             there and nowhere else, and the directory may be removed when nobody needs them",
+                            dir.display(),
+                            orphans.order.len() - at,
+                            orphans.order.len()
+                        );
+                        return Ok(());
+                    }
+                }
+                Asked::Nothing => {
+                    to.map(|to| foreign.remove(to));
+                }
             }
             if done == 0 {
                 turn += 1;
@@ -194,17 +224,15 @@ impl Offerer {
         Ok(())
     }
 
-    /// Asks one of the members that this node knows of now to take some writes; itself, when it is
-    /// the only one.
-    async fn ask(&self, cluster: &net::Belongs, turn: usize, offer: Offer) -> Option<Offered> {
-        let place = Place::load(&self.config.data_dir).ok().flatten()?;
-        let own = self.config.address;
-        let mut members: Vec<SocketAddr> = place.views.members().into_values().collect();
+    /// The members that this node knows of now; itself, when it is the only one.
+    fn members(&self) -> Vec<SocketAddr> {
+        let place = Place::load(&self.config.data_dir).ok().flatten();
+        let members = place.map(|place| place.views.members().into_values().collect());
+        let mut members: Vec<SocketAddr> = members.unwrap_or_default();
         if members.len() > 1 {
-            members.retain(|address| *address != own);
+            members.retain(|address| *address != self.config.address);
         }
-        let to = members.get(turn.checked_rem(members.len())?)?;
-        ask(&self.config, cluster, *to, offer).await
+        members
     }
 }
 
@@ -274,19 +302,33 @@ impl Orphans {
     }
 }
 
+/// What came of asking a member to take some writes.
+enum Asked {
+    Took(Offered),
+    /// It is of another cluster than the writes.
+    Foreign,
+    Nothing,
+}
+
 async fn ask(
     config: &Config,
     cluster: &net::Belongs,
-    to: SocketAddr,
+    to: Option<SocketAddr>,
     offer: Offer,
-) -> Option<Offered> {
-    let address = config.peer_address(to)?;
+) -> Asked {
+    let Some(address) = to.and_then(|to| config.peer_address(to)) else {
+        return Asked::Nothing;
+    };
     let me = identity(config, cluster);
     let limits = net::Limits::default();
     let request = Request::Offer(offer);
     match net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await {
-        Ok((_, Response::Offered(offered))) => Some(offered),
-        _ => None,
+        Ok((_, Response::Offered(offered))) => Asked::Took(offered),
+        Err(CallError::Hello(
+            HelloError::Refused(net::Refusal::Foreign)
+            | HelloError::Refusing(net::Refusal::Foreign),
+        )) => Asked::Foreign,
+        _ => Asked::Nothing,
     }
 }
 

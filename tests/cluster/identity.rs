@@ -1,7 +1,7 @@
 //! Which cluster a node belongs to: its birth, other clusters at its members' addresses, and its earlier lives.
 
 use crate::common;
-use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
+use crate::harness::{Cluster, HTTP, PATIENCE, eventually, status};
 use crate::session::{Reply, Session, here, send};
 use causeway::node::{self, Running};
 use reqwest::Method;
@@ -132,6 +132,52 @@ async fn a_cluster_that_was_renewed_goes_on_and_takes_no_payload_from_before() {
     assert_eq!(reply.status, 200, "{reply:?}");
     cluster.level().await;
     assert_eq!(cluster.cluster(0).former, Some(before));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_no_cluster_takes_any_more_ends_and_its_data_is_kept() {
+    let mut cluster = Cluster::new(3, 1).apart().all_up().await;
+    cluster.formed().await;
+    for key in cluster.keys(2, "own").take(3).collect::<Vec<_>>() {
+        let put = Session::default().put(cluster.at(2), &key, "v").await;
+        assert_eq!(put.status, 201, "{put:?}");
+    }
+    cluster.kill(2);
+    let removed = cluster.remove_losing_data(0, 2).await;
+    assert_eq!(removed.status, 200, "{removed:?}");
+    cluster.up(2).await;
+    cluster.until_removed(2).await;
+    let dir = cluster.config(2).data_dir;
+    eventually("all was offered", PATIENCE, async || {
+        let done = std::fs::read_to_string(dir.join("offered"));
+        done.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+    let removed = cluster.remove(0, 1).await;
+    assert_eq!(removed.status, 200, "{removed:?}");
+    // As if it had ended before that, and the cluster was put back to an earlier state twice since.
+    cluster.down(2).await;
+    std::fs::remove_file(dir.join("offered")).unwrap();
+    cluster.down(0).await;
+    for _ in 0..2 {
+        let survivor = node::Survivor::find(&cluster.config(0).data_dir).unwrap();
+        survivor.renew().unwrap();
+    }
+    cluster.up(0).await;
+    cluster.serving().await;
+    cluster.up(2).await;
+    eventually("it says that the offer has ended", PATIENCE, async || {
+        let offers = status(cluster.at(2)).await?.offers;
+        let ended = offers.iter().any(|offer| {
+            let why = offer.ended.as_deref();
+            why.is_some_and(|why| why.contains("another cluster")) && offer.left() == 0
+        });
+        ended.then_some(()).ok_or(format!("{offers:?}"))
+    })
+    .await;
+    assert!(cluster.log(2).contains("has ended"), "{}", cluster.log(2));
+    assert!(!dir.join("offered").exists(), "nobody has it but this node");
     cluster.end().await;
 }
 

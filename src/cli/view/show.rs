@@ -84,6 +84,14 @@ pub fn offer(offer: &OfferState) -> String {
     if let Some(why) = &offer.failed {
         return format!("OFFER FAILS: {node} cannot offer what is in {dir}: {why}; {hands_off}");
     }
+    if let Some(why) = &offer.ended {
+        return format!(
+            "OFFER ENDED: {node} offers no more of what is in {dir}: {why}; {} of {} writes were taken, what else is there \
+             nobody has; look at it with `causeway inspect`, and remove the directory when nobody needs it",
+            HumanCount(offer.taken),
+            HumanCount(offer.writes)
+        );
+    }
     let (done, all) = (offer.writes - offer.left(), offer.writes);
     format!(
         "offer: {node} offers what it had as a member that was given up, in {dir}: {} of {} writes, {} taken; {hands_off}",
