@@ -1,6 +1,6 @@
 //! Partitions that are dead for good: every node died, with its disk.
 
-use crate::harness::{Cluster, HTTP};
+use crate::harness::{Cluster, HTTP, PATIENCE, eventually, status};
 use crate::session::{Reply, Session, send};
 use crate::views::CHANGED_WITHIN;
 use serde_json::Value;
@@ -125,6 +125,59 @@ async fn a_dead_partition_is_given_up_and_its_nodes_are_removed_one_after_the_ot
     let reply = cluster.add(1, 4).await;
     cluster.assert_changed(&reply, &[0, 1, 4], 2).await;
     cluster.assert_serves(&[0, 1, 4], 2).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_nodes_of_a_partition_had_that_was_given_up_comes_back_with_them() {
+    const OWN: usize = 20;
+    let mut cluster = Cluster::new(4, 2).apart().all_up().await;
+    cluster.formed().await;
+    let keys: Vec<String> = cluster.keys(1, "own").take(OWN).collect();
+    let mut session = Session::default();
+    for key in &keys {
+        let put = session.put(cluster.at(2), key, "kept").await;
+        assert!(put.written(), "{put:?}");
+    }
+    cluster.level().await;
+    let dead = [2, 3];
+    dead.iter().for_each(|node| cluster.kill(*node));
+    let reply = cluster.remove_losing_data(0, 2).await;
+    cluster.assert_removed_to(&reply, 2);
+    // One is out, the other one is still in the view.
+    cluster.up(3).await;
+    cluster.until_state(3, "given up").await;
+    cluster.up(2).await;
+    cluster.until_removed(2).await;
+    // It goes through more than one round of what replicas clear away.
+    let began = cluster.status(3).await.uptime_seconds;
+    eventually("it has been back for a while", PATIENCE, async || {
+        let status = status(cluster.at(3)).await?;
+        assert_eq!(status.state, "given up");
+        let long = status.uptime_seconds >= began + 2;
+        long.then_some(()).ok_or(status.state)
+    })
+    .await;
+    let reply = cluster.remove(0, 3).await;
+    cluster.assert_removed_to(&reply, 1);
+    cluster.until_removed(3).await;
+    for node in dead {
+        let said = cluster.config(node).data_dir.join("offered");
+        eventually("all was offered", PATIENCE, async || {
+            let said = std::fs::read_to_string(&said).map_err(|e| e.to_string())?;
+            println!("node {node}: {said}");
+            Ok(())
+        })
+        .await;
+        // Each has all of it.
+        let said = std::fs::read_to_string(&said).unwrap();
+        assert!(!said.contains("nothing that others"), "{node}: {said}");
+    }
+    cluster.until_keys(&[0, 1], OWN as u64).await;
+    for key in &keys {
+        let read = Session::default().get(cluster.at(1), key).await;
+        assert_eq!(read.value(), Some("kept"), "{read:?}");
+    }
     cluster.end().await;
 }
 

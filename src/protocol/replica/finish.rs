@@ -23,7 +23,13 @@ impl<S: Store, T> Replica<S, T> {
     /// A log is closed for a member that has met a later incarnation of its writer: it takes
     /// nothing from the earlier one any more. When all say that it is closed and that they
     /// are equally far, nobody can ever get more of it.
+    ///
+    /// Who is given up shares its logs with nobody, so all would be level at once. It keeps them, and offers what is in them
+    /// when it is out: a node without logs has nothing to offer.
     pub(super) fn finish_logs(&mut self) {
+        if self.is_given_up() {
+            return;
+        }
         let indexed = !self.is_alone();
         let finished: Vec<(LogId, u64)> = self
             .logs

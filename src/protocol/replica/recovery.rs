@@ -102,11 +102,16 @@ impl<S: Store, T> Replica<S, T> {
             .put(record::IDENTITY, record::encode(&identity));
     }
 
+    /// Whether the others go on without this replica.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.views.given_up.contains(&self.me)
+    }
+
     /// Why clients are not served, if they are not. Writes are not taken either: only who knows what the partition
     /// has promised may open a log, and on an old copy of a disk this incarnation may be one of the past.
     pub(super) fn recovery_reason(&self) -> Option<String> {
         // The others go on without it, so it may lack what they have shown to clients.
-        if self.views.given_up.contains(&self.me) {
+        if self.is_given_up() {
             return Some(GIVEN_UP.into());
         }
         if self.recovery.serving {
