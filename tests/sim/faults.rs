@@ -161,7 +161,7 @@ impl World {
         self.reset(a, b);
     }
 
-    fn crash(&mut self, node: usize, down_us: u64) -> Result<(), Failed> {
+    pub fn crash(&mut self, node: usize, down_us: u64) -> Result<(), Failed> {
         if self.nodes[node].process.is_none() || self.is_shielded(node, node) {
             return Ok(());
         }

@@ -374,6 +374,7 @@ enum Extra {
     RestartAll,
     BadReads,
     HungDisk,
+    GiveUp,
 }
 
 /// Draws faults one after the other.
@@ -439,6 +440,12 @@ fn widen(seed: u64, nodes: usize, k: usize, end_us: u64, faults: Vec<Planned>) -
             let at_us = draw.rng.below(end_us);
             draw.extra(extra, at_us);
         }
+    }
+    // Only where the view changes anyway.
+    let changes = |planned: &Planned| matches!(planned.fault, Fault::Ask(_));
+    if draw.faults.iter().any(changes) && draw.rng.percent(30) {
+        let at_us = draw.rng.below(end_us);
+        draw.extra(Extra::GiveUp, at_us);
     }
     draw.faults.retain(|planned| planned.at_us <= end_us);
     draw.faults.sort_by_key(|planned| planned.at_us);
@@ -570,6 +577,7 @@ impl Draw<'_> {
                 down_us: duration(self.rng, 1_000_000),
                 lost: self.rng.percent(50).then_some(node),
             },
+            Extra::GiveUp => Fault::Ask(Asked::GiveUp { node, down_us: us }),
             Extra::InTurn => return self.in_turn(node, at_us),
         };
         self.push(at_us, fault);

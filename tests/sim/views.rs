@@ -101,6 +101,10 @@ impl World {
                 (Change::Remove(member), down && node % 4 != 0)
             }
             Asked::SetK { k } => (Change::SetK(k), false),
+            Asked::GiveUp { node, down_us } => {
+                let member = members[node % members.len()];
+                return self.give_partition_up(member, down_us);
+            }
         };
         let outcome = self.decide(Command::Change {
             change,
@@ -135,6 +139,33 @@ impl World {
         for write in 0..self.oracle.writes.len() {
             if self.has_now(node, write) {
                 self.note_gone(write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All nodes of a member's partition die, and the operator says that they do not come back. They do.
+    fn give_partition_up(&mut self, member: MemberId, down_us: u64) -> Result<(), Failed> {
+        let view = self.view();
+        let replicas = view.partition_of(member).map(|p| view.replicas(p));
+        let members: BTreeSet<MemberId> = replicas.unwrap_or_default().iter().copied().collect();
+        for member in &members {
+            self.crash(usize::from(member.0), down_us)?;
+        }
+        let down = |m: &MemberId| {
+            let it = &self.nodes[usize::from(m.0)];
+            it.process.is_none() && !it.comparing
+        };
+        if !members.iter().all(down) {
+            return Ok(());
+        }
+        let said = Command::Dead {
+            members: members.clone(),
+        };
+        if self.decide(said)? == Outcome::Changed {
+            self.oracle.given_up.extend(&members);
+            for member in members {
+                self.give_up(member)?;
             }
         }
         Ok(())
@@ -402,8 +433,17 @@ impl World {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Add,
-    Remove { node: usize },
-    SetK { k: usize },
+    Remove {
+        node: usize,
+    },
+    SetK {
+        k: usize,
+    },
+    /// That all nodes of this one's partition are dead for good, at the moment when they die.
+    GiveUp {
+        node: usize,
+        down_us: u64,
+    },
 }
 
 fn change_of(change: &Change) -> Asked {
