@@ -17,6 +17,7 @@ use super::disk::{Durable, Snapshots, fatal};
 use super::group::Proposal;
 use super::machine::Machine;
 use super::network::entry_size;
+use super::runtime;
 use super::sessions::{Known, Sessions};
 use super::types::{Answer, Encoded, Entry, LogId, Membership, SnapshotMeta, Types};
 
@@ -252,7 +253,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let data = Bytes::from(snapshot.into_inner());
         // Away from the runtime's workers: it may take long.
         let (of, read) = (meta.clone(), data.clone());
-        let decoded = tokio::task::spawn_blocking(move || decode(&of, &read)).await;
+        let decoded = runtime::blocking(move || decode(&of, &read)).await;
         let (machine, at) = decoded.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let bytes = data.len();
         self.snapshots
@@ -298,7 +299,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
         let room = self.growth.room();
         let encode =
             move || postcard::to_extend(&(&machine, &*at.sessions), Vec::with_capacity(room));
-        let data = tokio::task::spawn_blocking(encode).await;
+        let data = runtime::blocking(encode).await;
         let data = data.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let data = Bytes::from(data);
         let saved = self.snapshots.save(&meta, data.clone()).await;

@@ -71,6 +71,7 @@ pub async fn keep_short(raft: Raft, growth: Growth) {
             return;
         }
         let made = tokio::select! {
+            biased;
             made = metrics.wait_for(|now| now.snapshot > before) => made.is_ok(),
             // None came of it, as when one was received just before; now there is enough for another.
             () = growth.0.reached.notified() => {

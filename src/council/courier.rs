@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::group::Group;
 use super::leader::{GROUP, GROUP_BYTES};
 use super::network::{self, CallError, Refusal, Reply, Request};
+use super::runtime;
 use super::transport::{Transport, TransportError};
 use super::types::Answer;
 use crate::protocol::ids::MemberId;
@@ -54,7 +55,7 @@ impl Courier {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let sending = send(transport, timeout, waiting, tasks.clone());
-        tasks.spawn(async move {
+        runtime::spawn(tasks, async move {
             stop.run_until_cancelled(sending).await;
         });
         Self(queue)
@@ -92,6 +93,7 @@ async fn send<T: Transport>(
         }
         // Who stopped waiting, for there is another leader, must not keep the others.
         let call = tokio::select! {
+            biased;
             call = Arc::clone(&leader.1).acquire_owned() => call,
             () = first.back.closed() => continue,
         };
@@ -118,7 +120,7 @@ async fn send<T: Transport>(
             back.push(parcel.back);
         }
         let transport = transport.clone();
-        tasks.spawn(async move {
+        runtime::spawn(&tasks, async move {
             let request = Request::Propose(Group::join(&proposals));
             let reply = network::call(&transport, to, &request, timeout).await;
             drop(call);

@@ -12,11 +12,15 @@ use std::sync::Arc;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload};
 
+#[cfg(feature = "teeth")]
+use super::disk::Engine;
 use super::disk::{CouncilDisk, LogStore};
 use super::error::OpenError;
+use super::runtime;
 use super::standing::Standing;
 use super::types::{Entry, LogId, Vote, node_id};
 use crate::protocol::ids::MemberId;
+use crate::protocol::store::StoreError;
 
 /// Makes `me` the only voter of the council in `dir`, which must not be open. To be called on one node only, by decision of
 /// an operator who has made sure that
@@ -29,9 +33,25 @@ use crate::protocol::ids::MemberId;
 /// # Errors
 /// When the directory cannot be used, or holds no council.
 pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
-    let path = dir.to_owned();
-    let open = tokio::task::spawn_blocking(move || {
-        let disk = Arc::new(CouncilDisk::open(&path)?);
+    let dir = dir.to_owned();
+    force_on(me, move || CouncilDisk::open(&dir)).await
+}
+
+/// As [`force`], on a disk that a simulator has.
+///
+/// # Errors
+/// As [`force`].
+#[cfg(feature = "teeth")]
+pub async fn force_simulated(me: MemberId, disk: Arc<dyn Engine>) -> Result<(), OpenError> {
+    force_on(me, || CouncilDisk::on(disk)).await
+}
+
+async fn force_on(
+    me: MemberId,
+    open: impl FnOnce() -> Result<CouncilDisk, StoreError> + Send + 'static,
+) -> Result<(), OpenError> {
+    let open = runtime::blocking(move || {
+        let disk = Arc::new(open()?);
         let log = LogStore::open(Arc::clone(&disk), node_id(me))?;
         Ok::<_, OpenError>((disk, log))
     });
@@ -42,7 +62,7 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
     if result.is_ok() {
         result = may_vote(Arc::clone(&disk)).await;
     }
-    let closed = tokio::task::spawn_blocking(move || disk.close()).await;
+    let closed = runtime::blocking(move || disk.close()).await;
     result?;
     closed.map_err(|e| cannot(&e))??;
     Ok(())
@@ -50,7 +70,7 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
 
 /// A node that came without its log votes when it has caught up with a leader. There will be none but itself.
 async fn may_vote(disk: Arc<CouncilDisk>) -> Result<(), OpenError> {
-    let standing = tokio::task::spawn_blocking(move || Standing::open(disk)).await;
+    let standing = runtime::blocking(move || Standing::open(disk)).await;
     let standing = standing.map_err(|e| OpenError::Start(e.to_string()))??;
     Ok(standing.gain().await?)
 }

@@ -20,6 +20,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let mut changes = inner.raft.server_metrics();
         let ended = async { while changes.changed().await.is_ok() {} };
         let failed = tokio::select! {
+            biased;
             error = inner.durable.failure() => error,
             () = ended => self.end_of_library(),
         };

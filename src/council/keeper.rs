@@ -9,6 +9,7 @@ use openraft::ChangeMembers;
 use super::apply::Shown;
 use super::machine::Machine;
 use super::network::{self, Reply, Request};
+use super::runtime;
 use super::seats::{self, Picture, Step};
 use super::status;
 use super::transport::Transport;
@@ -37,15 +38,14 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
     /// Keeps until it is dropped.
     pub async fn keep(self) {
         let mut heard = BTreeMap::new();
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            let began = runtime::now();
             self.leave_if_removed().await;
             let picture = self.picture(&mut heard);
             if let Some(step) = self.next_step(picture).await {
                 self.change(step).await;
             }
+            runtime::sleep(EVERY.saturating_sub(runtime::now() - began)).await;
         }
     }
 
@@ -131,7 +131,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
         heard: &mut BTreeMap<MemberId, Instant>,
     ) -> BTreeSet<MemberId> {
         heard.retain(|member, _| nodes.contains(member));
-        let now = Instant::now();
+        let now = runtime::now();
         for node in nodes {
             let at = heard.entry(*node).or_insert(now);
             if *node == self.me || self.transport.alive(*node) {
@@ -151,7 +151,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
         };
         // Voters that lose their vote are kept as learners, so that they get to know it.
         let change = self.raft.change_membership(change, true);
-        match tokio::time::timeout(CHANGE, change).await {
+        match runtime::timeout(CHANGE, change).await {
             Ok(Ok(_)) => log::info!("the council's membership has changed: {step:?}"),
             Ok(Err(error)) => log::debug!("not now: {step:?}: {error}"),
             Err(_) => log::warn!("the council's membership is slow to change: {step:?}"),

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::group::Group;
 use super::network::{Refusal, Reply};
+use super::runtime;
 use super::status;
 use super::types::{Answer, Raft, ServerMetrics};
 
@@ -73,7 +74,7 @@ impl Leader {
         stop: CancellationToken,
     ) -> Self {
         let gathering = gather(raft.clone(), gathering.0);
-        tasks.spawn(async move {
+        runtime::spawn(tasks, async move {
             stop.run_until_cancelled(gathering).await;
         });
         Self { raft, queue }

@@ -21,6 +21,7 @@ use super::config::{ELECTION_MIN, HEARTBEAT};
 use super::disk::Durable;
 use super::leader::Queue;
 use super::network::{self, CallError, Reply, Request};
+use super::runtime;
 use super::transport::{Transport, TransportError};
 use super::types::{LogId, Types, Vote, member};
 
@@ -63,7 +64,7 @@ impl Confirmed {
             && rpc.prev_log_id == Some(self.last)
             && rpc.leader_commit > self.decided
             // From then on it counts as an answer of now.
-            && self.when.elapsed() < HEARTBEAT
+            && runtime::now() - self.when < HEARTBEAT
     }
 }
 
@@ -112,7 +113,7 @@ impl<T: Transport> Line<T> {
             return;
         };
         let (transport, timeout) = (self.network.transport.clone(), option.hard_ttl());
-        self.network.tasks.spawn(async move {
+        runtime::spawn(&self.network.tasks, async move {
             let _ = network::call(&transport, to, &Request::Append(rpc), timeout).await;
         });
     }
@@ -156,7 +157,7 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
                 vote,
                 last,
                 decided,
-                when: Instant::now(),
+                when: runtime::now(),
             });
         }
         Ok(reply)

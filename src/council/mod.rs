@@ -28,6 +28,7 @@ mod machine;
 mod network;
 mod propose;
 mod reads;
+mod runtime;
 mod seats;
 mod serve;
 mod sessions;
@@ -47,10 +48,17 @@ pub use seats::{first_voters, missing_without};
 pub use status::{Role, Status};
 pub use transport::{Rpc, RpcReply, Transport, TransportError};
 
+#[cfg(feature = "teeth")]
+pub use {
+    disk::{Engine, StoreQueue, Stored},
+    force::force_simulated,
+    runtime::simulated,
+};
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use openraft::error::{Fatal, InitializeError, RaftError};
@@ -59,6 +67,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::protocol::ids::MemberId;
+use crate::protocol::store::StoreError;
 use apply::{Applier, Shown};
 use compact::Growth;
 use courier::Courier;
@@ -126,8 +135,31 @@ impl<M: Machine, T: Transport> Council<M, T> {
         dir: &Path,
     ) -> Result<Self, OpenError> {
         let dir = dir.to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
-            let disk = Arc::new(CouncilDisk::open(&dir)?);
+        Self::open_on(config, me, transport, move || CouncilDisk::open(&dir)).await
+    }
+
+    /// As [`Council::open`], on a disk that a simulator has.
+    ///
+    /// # Errors
+    /// As [`Council::open`].
+    #[cfg(feature = "teeth")]
+    pub async fn open_simulated(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        disk: Arc<dyn Engine>,
+    ) -> Result<Self, OpenError> {
+        Self::open_on(config, me, transport, || CouncilDisk::on(disk)).await
+    }
+
+    async fn open_on(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        open: impl FnOnce() -> Result<CouncilDisk, StoreError> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let opened = runtime::blocking(move || {
+            let disk = Arc::new(open()?);
             let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
             let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
@@ -138,7 +170,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Whatever else is there to wait for the disk: it goes on when there is room.
         let (stopped, storing) = (stop.clone(), Arc::clone(&disk).keep_storing());
-        tasks.spawn(async move { stopped.run_until_cancelled(storing).await });
+        runtime::spawn(
+            &tasks,
+            async move { stopped.run_until_cancelled(storing).await },
+        );
         // An error below ends it.
         let unless_opened = stop.clone().drop_guard();
         let growth = Growth::new(config.snapshot_after);
@@ -172,13 +207,20 @@ impl<M: Machine, T: Transport> Council<M, T> {
             dead_after: config.dead_after,
         };
         let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled(keeper.keep()).await });
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(keeper.keep()).await
+        });
         let abstaining =
             health::abstain_while_full(raft.clone(), durable.clone(), Arc::clone(&standing));
         let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled(abstaining).await });
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(abstaining).await
+        });
         let (stopped, cutting) = (stop.clone(), compact::keep_short(raft.clone(), growth));
-        tasks.spawn(async move { stopped.run_until_cancelled(cutting).await });
+        runtime::spawn(
+            &tasks,
+            async move { stopped.run_until_cancelled(cutting).await },
+        );
         let (reads, rounds) = Rounds::new(
             me,
             raft.clone(),
@@ -188,8 +230,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
             config.patience,
         );
         let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled(rounds.run()).await });
-        let run = rand::random();
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(rounds.run()).await
+        });
+        let run = runtime::random();
         let inner = Inner {
             me,
             config,
@@ -301,13 +345,13 @@ impl<M: Machine, T: Transport> Council<M, T> {
         look: impl FnOnce(&M) -> R,
     ) -> Result<R, CouncilError> {
         self.has_room()?;
-        let began = Instant::now();
+        let began = runtime::now();
         let needed = self.inner.reads.index(patience).await?;
         let mut next = self.inner.shown.next();
         if *next.borrow() < needed {
-            let waited = patience.saturating_sub(began.elapsed());
+            let waited = patience.saturating_sub(runtime::now() - began);
             let reached = next.wait_for(|next| *next >= needed);
-            match tokio::time::timeout(waited, reached).await {
+            match runtime::timeout(waited, reached).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(CouncilError::Stopped),
                 Err(_) => return Err(CouncilError::Behind { waited: patience }),
@@ -345,7 +389,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let led = inner
             .raft
             .with_raft_state(|state| state.vote_ref().is_committed());
-        match tokio::time::timeout(config::HEARTBEAT, led).await {
+        match runtime::timeout(config::HEARTBEAT, led).await {
             Err(_) | Ok(Err(_)) => Past::Unknown,
             // The first entry only says who votes, and is the same wherever a council is formed.
             Ok(Ok(led)) if led || inner.durable.next() > 1 => Past::Met,
@@ -359,7 +403,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         let raft = &self.inner.raft;
         let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
         // A disk that hangs can stop the library's task; all else is known without it.
-        let committed = tokio::time::timeout(STATUS_WITHIN, committed).await;
+        let committed = runtime::timeout(STATUS_WITHIN, committed).await;
         let committed = committed.ok().and_then(Result::ok).flatten();
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
@@ -380,7 +424,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
         inner.tasks.close();
         inner.tasks.wait().await;
         let disk = Arc::clone(&inner.disk);
-        match tokio::task::spawn_blocking(move || disk.close()).await {
+        match runtime::blocking(move || disk.close()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(CouncilError::Storage(error.to_string())),
             Err(error) => Err(CouncilError::Storage(error.to_string())),

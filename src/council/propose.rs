@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -11,6 +11,7 @@ use super::error::CouncilError;
 use super::group::{Group, Header, SessionId};
 use super::leader::Leader;
 use super::network::{self, CallError, Refusal, Reply, Request};
+use super::runtime;
 use super::sessions::WINDOW;
 use super::transport::{Transport, TransportError};
 use super::types::{Answer, Raft, ServerMetrics, member};
@@ -131,7 +132,7 @@ impl<T: Transport> Asker<'_, T> {
     /// # Errors
     /// As they are.
     pub async fn ask(self, question: Question) -> Result<Said, CouncilError> {
-        let end = Instant::now() + self.patience;
+        let end = runtime::now() + self.patience;
         // Unlike all metrics these stand still while proposals are decided: nobody is woken up for nothing.
         let mut changes = self.raft.server_metrics();
         // A read leaves nothing behind that could be in doubt.
@@ -140,7 +141,7 @@ impl<T: Transport> Asker<'_, T> {
         loop {
             let leader = self.leader_now(&mut changes)?;
             known = leader.or(known);
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(runtime::now());
             if left.is_zero() {
                 return Err(self.out_of_time(unsure, known));
             }
@@ -150,8 +151,9 @@ impl<T: Transport> Asker<'_, T> {
             };
             let attempt = self.attempt(leader, question.clone(), left.min(ATTEMPT));
             let attempt = tokio::select! {
+                biased;
                 attempt = attempt => attempt,
-                () = tokio::time::sleep(left) => Attempt::Unsure,
+                () = runtime::sleep(left) => Attempt::Unsure,
                 () = other_leader(&mut changes, Some(leader)) => Attempt::Unsure,
             };
             match attempt {
@@ -232,7 +234,7 @@ async fn new_leader(
     time: Duration,
 ) {
     // Time that is up is found by the caller.
-    let _ = tokio::time::timeout(time, other_leader(changes, old)).await;
+    let _ = runtime::timeout(time, other_leader(changes, old)).await;
 }
 
 async fn other_leader(changes: &mut watch::Receiver<ServerMetrics>, old: Option<MemberId>) {

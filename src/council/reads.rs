@@ -10,6 +10,7 @@ use super::courier::Courier;
 use super::error::CouncilError;
 use super::leader::Leader;
 use super::propose::{Asker, Question, Said};
+use super::runtime;
 use super::transport::Transport;
 use super::types::Raft;
 use crate::protocol::ids::MemberId;
@@ -47,7 +48,7 @@ impl Reads {
             mpsc::error::TrySendError::Full(_) => CouncilError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => CouncilError::Stopped,
         })?;
-        match tokio::time::timeout(patience, answer).await {
+        match runtime::timeout(patience, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(CouncilError::Stopped),
             Err(_) => Err(CouncilError::NoQuorum {

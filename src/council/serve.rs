@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::network::{self, Reply, Request};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{LeaderId, LogId, Vote};
-use super::{Council, comeback, config, propose};
+use super::{Council, comeback, config, propose, runtime};
 
 impl<M: Machine, T: Transport> Council<M, T> {
     /// Answers another node's call.
@@ -64,7 +64,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             Request::Propose(proposals) => {
                 let decided = self.inner.leader.decide(proposals);
                 // The other node waits no longer than that.
-                match tokio::time::timeout(propose::ATTEMPT, decided).await {
+                match runtime::timeout(propose::ATTEMPT, decided).await {
                     Ok(Ok(answers)) => Reply::Proposed(answers),
                     Ok(Err(reply)) => reply,
                     Err(_) => Reply::Unsure,
@@ -83,7 +83,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
     async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
         let confirmed = network::confirmed(&reply, last);
         // The leader waits no longer than that.
-        let stored = tokio::time::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
+        let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
         match stored.await {
             Ok(Ok(())) => Reply::Append(reply),
             Ok(Err(error)) => Reply::Failed(error.to_string()),

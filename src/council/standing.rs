@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::CouncilDisk;
+use super::runtime;
 use super::types::LeaderId;
 use crate::protocol::store::{Batch, StoreError};
 
@@ -45,7 +46,7 @@ impl Standing {
         let votes = disk.get(KEY)?.is_some();
         Ok(Self {
             disk,
-            opened: Instant::now(),
+            opened: runtime::now(),
             votes: AtomicBool::new(votes),
             from: AtomicU64::new(if votes { 0 } else { NONE }),
         })
@@ -67,7 +68,7 @@ impl Standing {
 
     /// Whether it could gain the right, once it is level.
     pub fn waited(&self) -> bool {
-        !self.votes() && self.opened.elapsed() >= ABSTAIN
+        !self.votes() && runtime::now() - self.opened >= ABSTAIN
     }
 
     /// Gains the right, for good.

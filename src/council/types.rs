@@ -15,6 +15,7 @@ openraft::declare_raft_types!(
         R = Vec<Answer>,
         NodeId = u64,
         Node = (),
+        AsyncRuntime = super::runtime::Library,
 );
 
 pub type Entry = openraft::Entry<Types>;

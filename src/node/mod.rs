@@ -27,7 +27,7 @@ mod change;
 pub mod config;
 mod core;
 mod dead;
-mod decided;
+pub mod decided;
 mod explain;
 mod fault;
 mod follow;

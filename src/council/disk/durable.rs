@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::council::runtime;
 use crate::protocol::store::StoreError;
 
 /// Clones share it.
@@ -43,7 +44,7 @@ impl Durable {
     /// Entries were queued.
     pub fn queued(&self) {
         self.0.send_if_modified(|state| {
-            state.owes.get_or_insert_with(Instant::now);
+            state.owes.get_or_insert_with(runtime::now);
             false
         });
     }
@@ -52,7 +53,7 @@ impl Durable {
     pub fn reached(&self, next: u64, owed: bool) {
         self.0.send_modify(|state| {
             state.next = state.next.max(next);
-            state.owes = owed.then(Instant::now);
+            state.owes = owed.then(runtime::now);
         });
     }
 
@@ -118,7 +119,10 @@ impl Durable {
     /// Whether the disk has stored nothing for this long, though it should, or has no room to.
     pub fn hangs(&self, time: Duration) -> bool {
         let state = self.0.borrow();
-        state.full.is_some() || state.owes.is_some_and(|since| since.elapsed() > time)
+        state.full.is_some()
+            || state
+                .owes
+                .is_some_and(|since| runtime::now() - since > time)
     }
 
     /// Returns when entries below `next` are durable. An entry that is cut off counts when another one has taken its place:

@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
-use super::{CouncilDisk, Durable, decode, encode, fatal, no_encoding};
+use super::{CouncilDisk, Durable, Engine, decode, encode, fatal, no_encoding};
 use crate::council::network;
 use crate::council::types::{Entry, LogId, Types, Vote};
-use crate::protocol::store::{Batch, Store, StoreError};
-use crate::storage::{Commit, Disk};
+use crate::protocol::store::{Batch, StoreError};
 
 /// Bytes of durable entries kept in memory.
 const TAIL_BYTES: usize = 8 << 20;
@@ -51,7 +50,7 @@ impl LogStore {
     /// `Corrupt` when it has a gap or cannot be decoded, and as reading fails.
     pub fn open(disk: Arc<CouncilDisk>, me: u64) -> Result<Self, StoreError> {
         let store = disk.disk()?;
-        let purged: Option<LogId> = load(&store, b"p", "the council's purged mark")?;
+        let purged: Option<LogId> = load(&*store, b"p", "the council's purged mark")?;
         let mut last = purged;
         let mut damage = None;
         store.scan(&key(next(purged)), &key(u64::MAX), &mut |_, value| {
@@ -65,18 +64,18 @@ impl LogStore {
         if let Some(damage) = damage {
             return Err(damage);
         }
-        let mut vote: Option<Vote> = load(&store, b"v", "the council's vote")?;
+        let mut vote: Option<Vote> = load(&*store, b"v", "the council's vote")?;
         let led = !disk.was_closed() && vote.as_ref().is_some_and(|vote| leads(vote, me));
         if let Some(vote) = vote.as_mut().filter(|_| led) {
             vote.committed = false;
             // On the disk too: this time it may be closed in order.
             let mut batch = Batch::default();
             batch.put(&b"v"[..], encode("a vote", vote)?);
-            store.commit(&[batch])?;
+            store.commit_now(batch)?;
         }
         let index = Index {
             vote,
-            committed: load(&store, b"c", "the council's commit mark")?,
+            committed: load(&*store, b"c", "the council's commit mark")?,
             purged,
             last,
             tail: VecDeque::new(),
@@ -132,7 +131,7 @@ impl LogStore {
         let mut found = Vec::new();
         if !older.is_empty() {
             let read = older.clone();
-            let scan = move |disk: &Disk| scan(disk, read.clone(), room);
+            let scan = move |disk: &dyn Engine| scan(disk, read.clone(), room);
             (found, room) = self.disk.read(scan).await?;
         }
         let nowhere = older.end.max(range.start);
@@ -415,7 +414,7 @@ fn next(id: Option<LogId>) -> u64 {
 }
 
 fn load<T: serde::de::DeserializeOwned>(
-    disk: &Disk,
+    disk: &dyn Engine,
     key: &[u8],
     what: &str,
 ) -> Result<Option<T>, StoreError> {
@@ -424,7 +423,7 @@ fn load<T: serde::de::DeserializeOwned>(
 
 /// Entries from disk as long as there is room, at least one, and the room that is left.
 fn scan(
-    disk: &Disk,
+    disk: &dyn Engine,
     range: Range<u64>,
     mut room: usize,
 ) -> Result<(Vec<Entry>, usize), StoreError> {

@@ -1,14 +1,18 @@
-//! The council's own directory: vote, log and snapshot in one store, written by one thread.
+//! The council's own store: vote, log and snapshot, written in one order.
 //!
 //! Keys: `f` format, `q` that it was closed in order, `e` that this node may vote, `v` vote, `c` committed, `p` purged,
 //! `l` + index a log entry, `s` the current snapshot's manifest, `d` + generation + part a part of a snapshot.
 
 mod durable;
+mod engine;
 mod log;
 mod snapshots;
 mod writer;
 
 pub use durable::Durable;
+#[cfg(feature = "teeth")]
+pub use engine::Stored;
+pub use engine::{Engine, StoreQueue};
 pub use log::LogStore;
 pub use snapshots::Snapshots;
 
@@ -21,8 +25,9 @@ use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageError, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::protocol::store::{Batch, Store, StoreError};
-use crate::storage::{Commit, Disk};
+use crate::council::runtime;
+use crate::protocol::store::{Batch, StoreError};
+use crate::storage::Disk;
 use writer::{Done, Writer};
 
 /// Version of the keys and values described above.
@@ -41,7 +46,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// The store and its writer, shared by the log and the snapshots.
 pub struct CouncilDisk {
     /// `None` once it is closed.
-    disk: Mutex<Option<Arc<Disk>>>,
+    disk: Mutex<Option<Arc<dyn Engine>>>,
     writer: Writer,
     durable: Durable,
     late: Mutex<Late>,
@@ -60,19 +65,26 @@ impl CouncilDisk {
     /// Opens the directory, and creates it when there is none. Blocks.
     ///
     /// # Errors
-    /// As [`Disk::open`]; `Format` also when the council's own format is not the known one.
+    /// As [`Disk::open`], and as [`CouncilDisk::on`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let disk = Arc::new(Disk::open_with_cache(dir, CACHE_BYTES)?);
+        Self::on(Arc::new(Disk::open_with_cache(dir, CACHE_BYTES)?))
+    }
+
+    /// Takes a store that is open. Blocks.
+    ///
+    /// # Errors
+    /// As storing fails; `Format` when the council's own format is not the known one.
+    pub fn on(disk: Arc<dyn Engine>) -> Result<Self, StoreError> {
         match disk.get(b"f")?.as_deref() {
             None => {
                 let mut batch = Batch::default();
                 batch.put(&b"f"[..], vec![FORMAT]);
-                disk.commit(&[batch])?;
+                disk.commit_now(batch)?;
             }
             Some([FORMAT]) => {}
             Some(found) => {
                 return Err(StoreError::Format {
-                    what: dir.display().to_string(),
+                    what: "the council's store".to_owned(),
                     found: format!("{found:?}"),
                     known: FORMAT.to_string(),
                 });
@@ -82,10 +94,11 @@ impl CouncilDisk {
         if was_closed {
             let mut batch = Batch::default();
             batch.delete(CLOSED);
-            disk.commit(&[batch])?;
+            disk.commit_now(batch)?;
         }
         let durable = Durable::new(0);
-        let writer = Writer::start(Arc::clone(&disk), durable.clone())?;
+        let queue = |stored| Arc::clone(&disk).queue(stored);
+        let writer = Writer::start(queue, durable.clone())?;
         Ok(Self {
             disk: Mutex::new(Some(disk)),
             writer,
@@ -113,7 +126,7 @@ impl CouncilDisk {
                 ::log::error!("the council stores nothing until there is room: {error}");
             }
             while self.durable.room().is_err() {
-                tokio::time::sleep(FULL_RETRY).await;
+                runtime::sleep(FULL_RETRY).await;
                 if self
                     .disk()
                     .is_ok_and(|disk| disk.is_nearly_full(FULL_ROOM) == Ok(false))
@@ -154,8 +167,8 @@ impl CouncilDisk {
             return;
         }
         let disk = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(LATE).await;
+        runtime::spawn_alone(async move {
+            runtime::sleep(LATE).await;
             if let Some(disk) = disk.upgrade() {
                 disk.store_late();
             }
@@ -191,12 +204,12 @@ impl CouncilDisk {
     /// Those of `read`, and `Io` after closing.
     pub async fn read<R: Send + 'static>(
         &self,
-        read: impl Fn(&Disk) -> Result<R, StoreError> + Clone + Send + 'static,
+        read: impl Fn(&dyn Engine) -> Result<R, StoreError> + Clone + Send + 'static,
     ) -> Result<R, StoreError> {
         loop {
             let (disk, read) = (self.disk()?, read.clone());
             let had_room = self.durable.room().is_ok();
-            let found = tokio::task::spawn_blocking(move || read(&disk)).await;
+            let found = runtime::blocking(move || read(&*disk)).await;
             let found = found.unwrap_or_else(|_| Err(closed()));
             if found.is_ok() || had_room && self.durable.room().is_ok() {
                 return found;
@@ -213,7 +226,7 @@ impl CouncilDisk {
         self.disk()?.get(key)
     }
 
-    fn disk(&self) -> Result<Arc<Disk>, StoreError> {
+    fn disk(&self) -> Result<Arc<dyn Engine>, StoreError> {
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         disk.clone().ok_or_else(closed)
     }
@@ -233,7 +246,7 @@ impl CouncilDisk {
         if let (Ok(()), Some(disk)) = (&result, &disk) {
             let mut batch = Batch::default();
             batch.put(CLOSED, &b"1"[..]);
-            if let Err(error) = disk.commit(&[batch]) {
+            if let Err(error) = disk.commit_now(batch) {
                 ::log::warn!("the council's next start will be as after a crash: {error}");
             }
         }

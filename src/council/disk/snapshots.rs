@@ -7,10 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::{CouncilDisk, decode, encode};
+use super::{CouncilDisk, Engine, decode, encode};
 use crate::council::types::SnapshotMeta;
-use crate::protocol::store::{Batch, Store, StoreError};
-use crate::storage::Disk;
+use crate::protocol::store::{Batch, StoreError};
 
 /// Bytes of a part: as many as the log's writes may have to wait for.
 const PART_BYTES: usize = 1 << 20;
@@ -104,13 +103,13 @@ impl Snapshots {
             return Ok(None);
         };
         let meta = manifest.meta.clone();
-        let read = move |disk: &Disk| read(disk, &manifest);
+        let read = move |disk: &dyn Engine| read(disk, &manifest);
         let data = self.disk.read(read).await?;
         Ok(Some((meta, data)))
     }
 }
 
-fn read(disk: &Disk, manifest: &Manifest) -> Result<Vec<u8>, StoreError> {
+fn read(disk: &dyn Engine, manifest: &Manifest) -> Result<Vec<u8>, StoreError> {
     let mut data = Vec::new();
     for part in 0..manifest.parts {
         if let Some(bytes) = disk.get(&part_key(manifest.generation, part))? {

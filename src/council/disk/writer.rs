@@ -1,4 +1,4 @@
-//! The writing thread: batches become durable in the order in which they were queued, as many as wait with one sync.
+//! The writing side: batches become durable in the order in which they were queued, as many as wait with one sync.
 //!
 //! While the disk is full they wait, and the Raft library does not hear of it: it would stop for good. Any other error ends
 //! all storing.
@@ -7,21 +7,22 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Durable;
+use super::engine::{StoreQueue, Stored};
 use crate::protocol::store::{Batch, StoreError};
-use crate::storage::{Commit, Committer, Numbered};
+use crate::storage::Numbered;
 
-/// Called when a batch is durable, or never will be acknowledged.
+/// Called when a batch is durable, or never will be acknowledged: on whatever thread stores, so it must not block.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Queues batches for the committer's thread.
+/// Queues batches for what stores them.
 pub struct Writer {
-    queue: Mutex<Queue>,
+    queue: Mutex<Numbering>,
     waiting: Arc<Mutex<Waiting>>,
 }
 
-struct Queue {
+struct Numbering {
     /// `None` once it is stopped.
-    committer: Option<Committer>,
+    queue: Option<Box<dyn StoreQueue>>,
     last: u64,
 }
 
@@ -35,11 +36,14 @@ struct Waiting {
 }
 
 impl Writer {
-    /// Starts the thread. `durable` hears when the disk is full, when it has room again, and of a failure.
+    /// Starts what stores. `durable` hears when the disk is full, when it has room again, and of a failure.
     ///
     /// # Errors
-    /// When the operating system refuses one.
-    pub fn start<D: Commit>(disk: Arc<D>, durable: Durable) -> Result<Self, StoreError> {
+    /// That of `queue`.
+    pub fn start(
+        queue: impl FnOnce(Stored) -> Result<Box<dyn StoreQueue>, StoreError>,
+        durable: Durable,
+    ) -> Result<Self, StoreError> {
         let waiting = Arc::new(Mutex::new(Waiting {
             done: VecDeque::new(),
             failed: None,
@@ -47,9 +51,9 @@ impl Writer {
             durable,
         }));
         let told = Arc::clone(&waiting);
-        let committer = Committer::start(disk, move |result| settle(&told, result))?;
-        let queue = Mutex::new(Queue {
-            committer: Some(committer),
+        let queue = queue(Box::new(move |result| settle(&told, result)))?;
+        let queue = Mutex::new(Numbering {
+            queue: Some(queue),
             last: 0,
         });
         Ok(Self { queue, waiting })
@@ -59,18 +63,18 @@ impl Writer {
     pub fn submit(&self, batch: Batch, done: Done) {
         let refused = {
             // Held until the batch is queued: numbers and callbacks must keep the same order.
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = queue.last + 1;
-            match (&queue.committer, lock(&self.waiting)) {
+            let mut numbering = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = numbering.last + 1;
+            match (&numbering.queue, lock(&self.waiting)) {
                 (None, _) => Some((super::closed(), done)),
                 (Some(_), waiting) if waiting.failed.is_some() => {
                     waiting.failed.clone().map(|error| (error, done))
                 }
-                (Some(committer), mut waiting) => {
+                (Some(queue), mut waiting) => {
                     waiting.done.push_back((number, done));
                     drop(waiting);
-                    committer.submit(Numbered { no: number, batch });
-                    queue.last = number;
+                    queue.submit(Numbered { no: number, batch });
+                    numbering.last = number;
                     None
                 }
             }
@@ -82,9 +86,9 @@ impl Writer {
 
     /// Tries again to store what waits, if the disk was full.
     pub fn retry(&self) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(committer) = &queue.committer {
-            committer.resume();
+        let numbering = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = &numbering.queue {
+            queue.resume();
         }
     }
 
@@ -100,16 +104,16 @@ impl Writer {
         }
     }
 
-    /// Stores what is queued, and ends the thread. Blocks.
+    /// Stores what is queued, and ends what stores. Blocks.
     ///
     /// # Errors
-    /// The error that stopped the thread before.
+    /// The error that stopped it before.
     pub fn stop(&self) -> Result<(), StoreError> {
-        let committer = {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.committer.take()
+        let queue = {
+            let mut numbering = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            numbering.queue.take()
         };
-        let result = committer.map_or(Ok(()), Committer::shutdown);
+        let result = queue.map_or(Ok(()), StoreQueue::stop);
         settle(&self.waiting, Err(super::closed()));
         result
     }
@@ -149,7 +153,7 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::storage::Memory;
+    use crate::storage::{Commit, Committer, Memory};
 
     /// Stores nothing as long as it has an error to give.
     #[derive(Default)]
@@ -175,6 +179,14 @@ mod tests {
         }
     }
 
+    fn start(disk: &Arc<Failing>, durable: &Durable) -> Writer {
+        let queue = |stored| {
+            let committer = Committer::start(Arc::clone(disk), stored)?;
+            Ok(Box::new(committer) as Box<dyn StoreQueue>)
+        };
+        Writer::start(queue, durable.clone()).unwrap()
+    }
+
     fn full() -> StoreError {
         StoreError::Full {
             what: "a test".to_owned(),
@@ -198,7 +210,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_waits_and_is_stored_in_order_when_there_is_some() {
         let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
-        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let writer = start(&disk, &durable);
         let (done, results) = channel();
         let submit = |no| {
             let done = done.clone();
@@ -224,7 +236,7 @@ mod tests {
     #[test]
     fn whoever_waits_for_room_is_told_when_it_ends() {
         let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
-        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let writer = start(&disk, &durable);
         let (done, results) = channel();
         disk.fail(Some(full()));
         writer.submit(Batch::default(), Box::new(move |r| drop(done.send(r))));
@@ -237,7 +249,7 @@ mod tests {
     #[test]
     fn any_other_error_is_the_end() {
         let (disk, durable) = (Arc::new(Failing::default()), Durable::new(0));
-        let writer = Writer::start(Arc::clone(&disk), durable.clone()).unwrap();
+        let writer = start(&disk, &durable);
         let (done, results) = channel();
         disk.fail(Some(broken()));
         writer.submit(Batch::default(), Box::new(move |r| drop(done.send(r))));
