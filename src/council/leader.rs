@@ -11,6 +11,7 @@ use super::group::Group;
 use super::network::{Refusal, Reply};
 use super::runtime;
 use super::status;
+use super::teeth::{Rule, broken};
 use super::types::{Answer, Raft, ServerMetrics};
 
 /// Proposals in one log entry, at most.
@@ -109,6 +110,13 @@ impl Leader {
     pub async fn read_index(&self) -> Reply {
         if let Some(refusal) = self.refusal() {
             return Reply::Refused(refusal);
+        }
+        if broken(Rule::ReadUnconfirmed) {
+            let decided = self.raft.with_raft_state(|state| state.committed).await;
+            return match decided {
+                Ok(id) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),
+                Err(fatal) => Reply::Failed(fatal.to_string()),
+            };
         }
         match self.raft.get_read_log_id().await {
             Ok((id, _)) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use openraft::error::Fatal;
 use tokio::sync::watch;
 
 use super::courier::{Courier, Delivery};
@@ -13,6 +14,7 @@ use super::leader::Leader;
 use super::network::{self, CallError, Refusal, Reply, Request};
 use super::runtime;
 use super::sessions::WINDOW;
+use super::teeth::{Rule, broken};
 use super::transport::{Transport, TransportError};
 use super::types::{Answer, Raft, ServerMetrics, member};
 use crate::protocol::ids::MemberId;
@@ -208,6 +210,8 @@ impl<T: Transport> Asker<'_, T> {
         changes: &mut watch::Receiver<ServerMetrics>,
     ) -> Result<Option<MemberId>, CouncilError> {
         match &self.raft.metrics().borrow().running_state {
+            // It leaves no word behind when it panics, and nothing that could be waited for.
+            Ok(()) if changes.has_changed().is_err() => Err(super::ended(&Fatal::Panicked)),
             Ok(()) => Ok(leader(&changes.borrow_and_update())),
             Err(fatal) => Err(super::ended(fatal)),
         }
@@ -215,7 +219,7 @@ impl<T: Transport> Asker<'_, T> {
 
     fn out_of_time(&self, unsure: bool, leader: Option<MemberId>) -> CouncilError {
         let waited = self.patience;
-        if unsure {
+        if unsure && !broken(Rule::DenyUnsure) {
             CouncilError::Undecided { waited }
         } else {
             CouncilError::NoQuorum { waited, leader }

@@ -7,6 +7,7 @@ use openraft::raft::AppendEntriesResponse;
 
 use super::machine::Machine;
 use super::network::{self, Reply, Request};
+use super::teeth::{Rule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{LeaderId, LogId, Vote};
 use super::{Council, comeback, config, propose, runtime};
@@ -81,6 +82,9 @@ impl<M: Machine, T: Transport> Council<M, T> {
 
     /// The answer to a leader: that this node has its entries up to `last` only when it has them on its disk.
     async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
+        if broken(Rule::ConfirmBeforeDurable) {
+            return Reply::Append(reply);
+        }
         let confirmed = network::confirmed(&reply, last);
         // The leader waits no longer than that.
         let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
@@ -95,7 +99,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
 
     async fn may_follow(&self, leader: Vote) -> bool {
         let inner = &self.inner;
-        if inner.standing.follows(&leader.leader_id) {
+        if inner.standing.follows(&leader.leader_id) || broken(Rule::FollowAnyLeader) {
             return true;
         }
         let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(

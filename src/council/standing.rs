@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::disk::CouncilDisk;
 use super::runtime;
+use super::teeth::{Rule, broken};
 use super::types::LeaderId;
 use crate::protocol::store::{Batch, StoreError};
 
@@ -43,7 +44,7 @@ impl Standing {
     /// # Errors
     /// When reading fails.
     pub fn open(disk: Arc<CouncilDisk>) -> Result<Self, StoreError> {
-        let votes = disk.get(KEY)?.is_some();
+        let votes = disk.get(KEY)?.is_some() || broken(Rule::VoteWithoutLog);
         Ok(Self {
             disk,
             opened: runtime::now(),

@@ -1,9 +1,9 @@
 //! First starts, restarts, and what every node can be asked.
 
-use super::cluster::{Cluster, Command, m, patient, set};
+use super::cluster::{Cluster, Command, LONG, m, patient, set};
 use causeway::council::{Config, CouncilError, Role};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 async fn proposals_through_every_node(n: u16) {
     let cluster = Cluster::of(n).await;
@@ -126,4 +126,28 @@ async fn a_long_command_is_refused_and_a_stopped_council_says_so() {
     assert_eq!(refused, Err(CouncilError::Stopped));
     assert_eq!(node.read().await.map(drop), Err(CouncilError::Stopped));
     assert_eq!(node.status().await.role, Role::Stopped);
+}
+
+/// As after a panic of the library's task, which leaves no word behind.
+#[test]
+fn who_asks_a_council_whose_tasks_are_gone_is_told_so_at_once() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (cluster, node) = runtime.block_on(async {
+        let cluster = Cluster::of(1).await;
+        let node = cluster.node(1);
+        (cluster, node)
+    });
+    drop(runtime);
+    let other = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    let refused = other.block_on(node.propose(Command::Push("a".to_owned(), 1)));
+    assert!(
+        matches!(refused, Err(CouncilError::Storage(_))),
+        "{refused:?}"
+    );
+    assert!(began.elapsed() < LONG / 4);
+    drop(cluster);
 }

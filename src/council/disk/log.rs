@@ -13,6 +13,7 @@ use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
 use super::{CouncilDisk, Durable, Engine, decode, encode, fatal, no_encoding};
 use crate::council::network;
+use crate::council::teeth::{Rule, broken};
 use crate::council::types::{Entry, LogId, Types, Vote};
 use crate::protocol::store::{Batch, StoreError};
 
@@ -65,7 +66,9 @@ impl LogStore {
             return Err(damage);
         }
         let mut vote: Option<Vote> = load(&*store, b"v", "the council's vote")?;
-        let led = !disk.was_closed() && vote.as_ref().is_some_and(|vote| leads(vote, me));
+        let led = !disk.was_closed()
+            && !broken(Rule::LeadOnAfterCrash)
+            && vote.as_ref().is_some_and(|vote| leads(vote, me));
         if let Some(vote) = vote.as_mut().filter(|_| led) {
             vote.committed = false;
             // On the disk too: this time it may be closed in order.
@@ -268,7 +271,9 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), Failure> {
         let failed = |error| fatal(ErrorSubject::Vote, ErrorVerb::Write, &error);
         let mut batch = Batch::default();
-        batch.put(&b"v"[..], encode("a vote", vote).map_err(failed)?);
+        if !broken(Rule::ForgetVote) {
+            batch.put(&b"v"[..], encode("a vote", vote).map_err(failed)?);
+        }
         self.disk.write(batch).await.map_err(failed)?;
         self.lock().vote = Some(*vote);
         Ok(())

@@ -1,0 +1,134 @@
+//! The council, with Raft inside, in a simulation: the real code of `src/council` and of the Raft library, whose time, chance,
+//! disks and network are drawn from one seed.
+//!
+//! ```text
+//! SIM_SEEDS=n cargo test --test raft_sim     runs n seeds, from SIM_FROM on
+//! SIM_SEED=x cargo test --test raft_sim      replays one; with
+//!     SIM_FAULTS=3,7                         only these faults of its schedule,
+//!     SIM_TRACE=info                         and what happens, or debug
+//! ```
+
+#[path = "raft_sim/clients.rs"]
+mod clients;
+#[path = "raft_sim/disk.rs"]
+mod disk;
+#[path = "raft_sim/exec.rs"]
+mod exec;
+#[path = "raft_sim/faults.rs"]
+mod faults;
+#[path = "raft_sim/history.rs"]
+mod history;
+#[path = "raft_sim/machine.rs"]
+mod machine;
+#[path = "raft_sim/net.rs"]
+mod net;
+#[path = "raft_sim/nodes.rs"]
+mod nodes;
+#[path = "raft_sim/plan.rs"]
+mod plan;
+#[path = "sim/rng.rs"]
+mod rng;
+#[path = "raft_sim/run.rs"]
+mod run;
+#[path = "raft_sim/teeth.rs"]
+mod teeth;
+#[path = "raft_sim/trace.rs"]
+mod trace;
+#[path = "raft_sim/views.rs"]
+mod views;
+
+use plan::Plan;
+use run::run;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 50;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn councils_keep_every_promise() {
+    if let Some(seed) = number("SIM_SEED") {
+        return replay(seed);
+    }
+    let from = number("SIM_FROM").unwrap_or(0);
+    let end = from + number("SIM_SEEDS").unwrap_or(SEEDS);
+    let seeds: Vec<u64> = (from..end).collect();
+    let failures = Mutex::new(Vec::new());
+    let began = Instant::now();
+    let total = Mutex::new((0, 0, 0, 0));
+    on_all_cores(&seeds, |seed| match run(Plan::of(*seed)) {
+        Ok(done) => {
+            let mut total = total.lock().unwrap();
+            total.0 += done.changes;
+            total.1 += done.reads;
+            total.2 += done.views;
+            total.3 += done.term;
+        }
+        Err(why) => {
+            println!(
+                "seed {seed}: {why}\nreplay: SIM_SEED={seed} cargo test --test raft_sim promise -- --nocapture"
+            );
+            failures.lock().unwrap().push(*seed);
+        }
+    });
+    let (changes, reads, views, terms) = *total.lock().unwrap();
+    println!(
+        "{} seeds in {:?}: {changes} changes and {reads} reads of lists, {views} decisions about views, {terms} terms",
+        end - from,
+        began.elapsed()
+    );
+    let failures = failures.into_inner().unwrap();
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed: {failures:?}",
+        failures.len()
+    );
+}
+
+/// Does something with each item, on as many threads as there are cores.
+fn on_all_cores<T: Sync>(items: &[T], each: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|threads| {
+        for _ in 0..cores {
+            threads.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    each(item);
+                }
+            });
+        }
+    });
+}
+
+/// Runs one seed, or what is asked for of it, and shows how it ended.
+fn replay(seed: u64) {
+    let mut plan = Plan::of(seed);
+    if let Ok(kept) = std::env::var("SIM_FAULTS") {
+        let kept: Vec<usize> = kept.split(',').filter_map(|i| i.parse().ok()).collect();
+        let mut i = 0;
+        plan.faults.retain(|_| {
+            i += 1;
+            kept.contains(&(i - 1))
+        });
+    }
+    println!("{plan:#?}");
+    if let Ok(level) = std::env::var("SIM_TRACE") {
+        trace::show(level.parse().unwrap());
+    }
+    match run(plan) {
+        Ok(done) => println!("seed {seed}: {done:?}"),
+        Err(why) => panic!("seed {seed}: {why}"),
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in [3, 14] {
+        assert_eq!(run(Plan::of(seed)), run(Plan::of(seed)));
+    }
+}

@@ -1,0 +1,121 @@
+//! What goes wrong, done to the nodes.
+
+use super::nodes::Nodes;
+use super::plan::{Fault, Target};
+use super::views;
+use causeway::protocol::ids::MemberId;
+use std::time::Duration;
+
+impl Nodes {
+    async fn target(&self, target: Target) -> Option<MemberId> {
+        let all = self.all();
+        let any = |n: usize| all.get(n % all.len().max(1)).copied();
+        match target {
+            Target::Leader => match self.leader().await {
+                Some((leader, _)) => Some(leader),
+                None => any(0),
+            },
+            Target::Node(n) => any(n),
+        }
+    }
+
+    /// Lets something go wrong, until it is over.
+    pub async fn suffer(self, number: usize, fault: Fault) {
+        log::info!("fault {number}: {fault:?}");
+        let for_ms = Duration::from_millis;
+        match fault {
+            Fault::Kill(target, ms) => {
+                if let Some(node) = self.target(target).await {
+                    self.kill(node);
+                    self.start_after(node, for_ms(ms));
+                }
+            }
+            Fault::Shutdown(target, ms) => {
+                if let Some(node) = self.target(target).await
+                    && self.device(node).trouble().is_none()
+                {
+                    self.shutdown(node).await;
+                    self.start_after(node, for_ms(ms));
+                }
+            }
+            Fault::Lose(target, ms) => {
+                if let Some(node) = self.target(target).await
+                    && self.may_lose(node).await
+                {
+                    self.kill(node);
+                    self.wipe(node);
+                    self.start_after(node, for_ms(ms));
+                }
+            }
+            Fault::Freeze(target, ms) => {
+                if let Some(node) = self.target(target).await {
+                    self.freeze(node, true);
+                    self.exec.sleep(for_ms(ms)).await;
+                    self.freeze(node, false);
+                }
+            }
+            Fault::Split(target, mask, one_way, ms) => {
+                let Some(node) = self.target(target).await else {
+                    return;
+                };
+                let all = self.all();
+                let inside = |m: &MemberId| *m == node || mask >> (m.0 % 64) & 1 == 1;
+                let (inside, outside): (Vec<_>, Vec<_>) = all.into_iter().partition(inside);
+                let pairs = inside.iter().flat_map(|a| outside.iter().map(|b| (*a, *b)));
+                let pairs: Vec<_> = pairs.collect();
+                log::info!("{inside:?} cannot talk to {outside:?}");
+                for (a, b) in &pairs {
+                    self.net.cut(*b, *a);
+                    if !one_way {
+                        self.net.cut(*a, *b);
+                    }
+                }
+                self.exec.sleep(for_ms(ms)).await;
+                for (a, b) in &pairs {
+                    self.net.join(*a, *b);
+                    self.net.join(*b, *a);
+                }
+            }
+            Fault::Weather { loss, late, ms } => {
+                self.net.set_weather(loss, late);
+                self.exec.sleep(for_ms(ms)).await;
+                self.net.set_weather(0, 0);
+            }
+            Fault::Disk(target, trouble, ms) => {
+                if let Some(node) = self.target(target).await {
+                    self.set_trouble(node, Some(trouble));
+                    self.exec.sleep(for_ms(ms)).await;
+                    self.set_trouble(node, None);
+                }
+            }
+            Fault::View(asked) => {
+                let up = self.net.all_up();
+                let able = up
+                    .into_iter()
+                    .filter_map(|(_, up)| Some((up.process, up.council?)));
+                let able: Vec<_> = able.collect();
+                if !able.is_empty() {
+                    let (process, council) =
+                        able[self.exec.draw(|rng| rng.index(able.len()))].clone();
+                    let ask = views::ask(self.clone(), council, asked, number as u16);
+                    self.exec.spawn(process, ask);
+                }
+            }
+        }
+    }
+
+    /// Whether the rules allow that this node loses its disk now.
+    async fn may_lose(&self, node: MemberId) -> bool {
+        let Some((_, status)) = self.leader().await else {
+            return false;
+        };
+        let others: Vec<MemberId> = status
+            .voters
+            .iter()
+            .copied()
+            .filter(|m| *m != node)
+            .collect();
+        let votes = |m: &MemberId| self.device(*m).has(b"e");
+        self.is_born(node) && !others.is_empty() && others.iter().all(votes)
+    }
+}
