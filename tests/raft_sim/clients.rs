@@ -10,6 +10,7 @@ use causeway::node::decided::{Command, Outcome};
 use causeway::protocol::hashed::Hashed;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::keys::{self, Change, Condition, List, What};
+use futures_util::future::{Either, select};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -108,16 +109,18 @@ impl Clients {
         let served = serve(council);
         exec.spawn(up.process, async move { drop(back.send(served.await)) });
         let end = Box::pin(exec.sleep(WAITS));
-        match futures_util::future::select(answer, end).await {
-            futures_util::future::Either::Left((Ok(Ok(done)), _)) => Told::Done(done),
-            futures_util::future::Either::Left((Ok(Err(error)), _)) => match error {
-                CouncilError::NoQuorum { .. }
-                | CouncilError::Behind { .. }
-                | CouncilError::Overloaded
-                | CouncilError::TooLong { .. }
-                | CouncilError::Full(_) => Told::NotDone,
-                _ => Told::Unknown,
-            },
+        match select(answer, end).await {
+            Either::Left((Ok(Ok(done)), _)) => Told::Done(done),
+            Either::Left((
+                Ok(Err(
+                    CouncilError::NoQuorum { .. }
+                    | CouncilError::Behind { .. }
+                    | CouncilError::Overloaded
+                    | CouncilError::TooLong { .. }
+                    | CouncilError::Full(_),
+                )),
+                _,
+            )) => Told::NotDone,
             _ => Told::Unknown,
         }
     }

@@ -1,8 +1,10 @@
 //! What goes wrong, done to the nodes.
 
+use super::disk::Trouble;
 use super::nodes::Nodes;
 use super::plan::{Fault, Target};
 use super::views;
+use causeway::council::teeth::{Rule, broken};
 use causeway::protocol::ids::MemberId;
 use std::time::Duration;
 
@@ -88,6 +90,35 @@ impl Nodes {
                     self.set_trouble(node, None);
                 }
             }
+            Fault::Power(ms) => {
+                let leader = self.leader().await.map(|(leader, _)| leader);
+                let all = self.all();
+                for node in all.iter().filter(|m| Some(**m) != leader) {
+                    self.set_trouble(*node, Some(Trouble::Slow(200)));
+                }
+                self.exec.sleep(for_ms(400)).await;
+                for node in all {
+                    self.kill(node);
+                    self.set_trouble(node, None);
+                    let late = Some(node) == leader && self.exec.draw(|rng| rng.percent(60));
+                    let after = self.exec.draw(|rng| rng.below(ms)) + 3_000 * u64::from(late);
+                    self.start_after(node, for_ms(after));
+                }
+            }
+            Fault::Stumble(ms) => {
+                if let Some((leader, _)) = self.leader().await {
+                    self.set_trouble(leader, Some(Trouble::Slow(200)));
+                    self.exec.sleep(for_ms(300)).await;
+                    self.kill(leader);
+                    self.set_trouble(leader, None);
+                    self.start_after(leader, for_ms(ms));
+                }
+            }
+            Fault::Trap {
+                with_leader,
+                behind_ms,
+                gone_ms,
+            } => self.trap(with_leader, for_ms(behind_ms), gone_ms).await,
             Fault::View(asked) => {
                 let up = self.net.all_up();
                 let able = up
@@ -104,6 +135,53 @@ impl Nodes {
         }
     }
 
+    async fn trap(&self, with_leader: bool, behind: Duration, gone_ms: u64) {
+        let mut found = self.leader().await;
+        for _ in 0..40 {
+            if found.is_none() {
+                self.exec.sleep(Duration::from_millis(100)).await;
+                found = self.leader().await;
+            }
+        }
+        let Some((leader, status)) = found else {
+            return;
+        };
+        let (voters, all) = (status.voters, self.all());
+        let minority = (voters.len() - 1) / 2;
+        let mut order: Vec<MemberId> = voters.into_iter().filter(|m| *m != leader).collect();
+        let turn = self.exec.draw(|rng| rng.index(order.len().max(1)));
+        order.rotate_left(turn);
+        order.insert(if with_leader { 0 } else { order.len() }, leader);
+        let (cut, rest) = order.split_at(minority);
+        let apart = |a: &MemberId, b: &MemberId| cut.contains(a) && !cut.contains(b);
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+            if apart(&a, &b) || apart(&b, &a) {
+                self.net.cut(a, b);
+            }
+        }
+        log::info!("{cut:?} are cut off");
+        self.exec.sleep(behind).await;
+        let now = self.leader().await.map(|(leader, _)| leader);
+        let lost = rest
+            .iter()
+            .copied()
+            .find(|m| Some(*m) != now && *m != leader);
+        if let Some(lost) = lost
+            && self.may_lose(lost).await
+        {
+            for node in all.iter().filter(|m| **m != lost && !cut.contains(m)) {
+                self.kill(*node);
+                self.start_after(*node, Duration::from_millis(gone_ms));
+            }
+            self.kill(lost);
+            self.wipe(lost);
+            self.start_after(lost, Duration::from_millis(20));
+        }
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+            self.net.join(a, b);
+        }
+    }
+
     /// Whether the rules allow that this node loses its disk now.
     async fn may_lose(&self, node: MemberId) -> bool {
         let Some((_, status)) = self.leader().await else {
@@ -115,7 +193,8 @@ impl Nodes {
             .copied()
             .filter(|m| *m != node)
             .collect();
-        let votes = |m: &MemberId| self.device(*m).has(b"e");
+        let all_vote = broken(Rule::VoteWithoutLog);
+        let votes = |m: &MemberId| self.device(*m).has(b"e") || all_vote;
         self.is_born(node) && !others.is_empty() && others.iter().all(votes)
     }
 }

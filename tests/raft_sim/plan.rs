@@ -32,6 +32,18 @@ pub enum Fault {
         ms: u64,
     },
     Disk(Target, Trouble, u64),
+    /// The power fails while all disks but the leader's are slow: all nodes are killed at one moment, and come back one after the
+    /// other within this time, the leader often later.
+    Power(u64),
+    /// A leader whose disk is slow is killed, and is back this soon.
+    Stumble(u64),
+    /// What only harms in this order: a minority is cut off for a while, the leader among it or not; then of the others one loses its
+    /// disk, the rest goes away for some seconds, and the minority is back.
+    Trap {
+        with_leader: bool,
+        behind_ms: u64,
+        gone_ms: u64,
+    },
     View(Asked),
 }
 
@@ -55,7 +67,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
-        let rng = &mut Rng::new(seed ^ 0x5eed_0f_12af7);
+        let rng = &mut Rng::new(seed ^ 0x05ee_d0f1_2af7);
         let founders = match rng.below(20) {
             0 => 1,
             1..4 => 2,
@@ -103,7 +115,15 @@ fn time(rng: &mut Rng) -> u64 {
 
 fn fault(rng: &mut Rng) -> Fault {
     let (at, ms) = (target(rng), time(rng));
-    match rng.below(100) {
+    match rng.below(115) {
+        100..103 => Fault::Power(rng.within(50, 2_500)),
+        103..106 => Fault::Stumble(rng.within(20, 500)),
+        106..111 => Fault::Trap {
+            with_leader: rng.percent(60),
+            behind_ms: rng.within(2_000, 4_500),
+            gone_ms: rng.within(2_500, 6_000),
+        },
+        111..115 => Fault::Freeze(Target::Leader, rng.within(2_000, 5_000)),
         0..20 => Fault::Kill(at, ms),
         20..27 => Fault::Shutdown(at, ms),
         27..39 => Fault::Lose(at, ms),
