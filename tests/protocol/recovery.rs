@@ -502,3 +502,51 @@ fn what_comes_back_of_an_earlier_log_of_ones_own_is_shown() {
     assert!(matches!(found, Ok(Lookup::Answer(_))), "{found:?}");
     assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
 }
+
+#[test]
+fn a_log_that_ended_long_ago_at_the_sender_of_a_snapshot_ends_with_it() {
+    let mut c = Cluster::stopped(3, 3);
+    c.limits.finished = 1;
+    for node in 0..3 {
+        c.start(node);
+    }
+    c.run_ms(200);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    let log = c.nodes[0].replica().log_id();
+    c.run_ms(300);
+    // Node 1 hears of two later starts, and then of nothing more, so that two logs end for the others alone.
+    c.cut(2, 0);
+    c.cut(2, 1);
+    for value in ["2", "3"] {
+        c.stop(0);
+        c.start(0);
+        c.run_ms(1_500);
+        c.put(0, &key, Some(value), &none);
+    }
+    c.run_ms(300);
+    c.heal();
+    c.mute(0, 1);
+    c.mute(2, 1);
+    c.run_ms(2_000);
+    assert!(!c.marks(0).logs.contains_key(&log), "it has ended there");
+    assert_eq!(c.marks(1).logs[&log].stable, 1);
+    // From node 1 the empty disk hears of the log, from node 0 it gets the data.
+    c.stop(2);
+    c.nodes[2].disk.wipe();
+    c.cut(2, 0);
+    c.start(2);
+    c.run_ms(300);
+    assert_eq!(c.marks(2).logs[&log].stable, 1);
+    c.heal();
+    c.cut(1, 0);
+    c.cut(1, 2);
+    for _ in 0..3_000 {
+        c.run_ms(1);
+        let claims = |m: &Mark| m.stable > m.applied;
+        let left = c.marks(2).logs.into_iter().find(|(_, m)| claims(m));
+        assert!(!c.serves(2) || left.is_none(), "{left:?}");
+    }
+    assert!(c.serves(2));
+    assert_eq!(c.value(2, &key, &none).as_deref(), Some("3"));
+}

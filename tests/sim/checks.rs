@@ -171,6 +171,10 @@ impl World {
                 continue;
             }
             if !self.holds(node, &key, stamp)? && self.keeps_of(node, &key, Some(log)) {
+                if self.ended_with_writers(write)? {
+                    self.oracle.writes[write].gone = true;
+                    continue;
+                }
                 return Err(format!(
                     "I2: node {node} moves past {dot} (write {write} of {key:?}) without it"
                 ));
@@ -187,6 +191,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a write ended with each process that took it: it was durable nowhere yet. A replica that does not keep
+    /// its key may have moved past it all the same.
+    fn ended_with_writers(&self, write: WriteId) -> Result<bool, Failed> {
+        let w = &self.oracle.writes[write];
+        let over = w.dots.iter().zip(&w.taken_us).all(|(dot, taken_us)| {
+            let writer = &self.nodes[usize::from(dot.log.member.0)];
+            writer.process.is_none() || *taken_us < writer.up_us
+        });
+        Ok(over && w.copies < 2 && !self.is_kept_anywhere(write)?)
     }
 
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of its key. Who is

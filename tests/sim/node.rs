@@ -118,6 +118,8 @@ pub struct Node {
     pub out: bool,
     /// Since when its process is down.
     pub down_us: u64,
+    /// Since when its process is up.
+    pub up_us: u64,
     /// A copy of the disk, with how far it was.
     pub copy: Option<(Content, Applied)>,
 }
@@ -143,6 +145,7 @@ impl Node {
             known,
             out: false,
             down_us: 0,
+            up_us: 0,
             member,
             disk,
             process: None,
@@ -219,6 +222,7 @@ impl World {
         });
         self.oracle.started(log)?;
         self.note(|| format!("m{node} starts as {log}"));
+        self.nodes[node].up_us = self.now;
         let delay = self.rng.below(TICK_US);
         self.later(node, delay, Input::Tick);
         let busy = self.rng.percent(self.plan.weather.busy);

@@ -134,14 +134,18 @@ impl Oracle {
         Ok(write)
     }
 
-    /// The write of a client that has this stamp; deletes with one stamp are alike.
+    /// The write of a client that has this stamp. Deletes with one stamp are alike: one that is gone with a node's disk
+    /// does not stand for one that the node has stamped since.
     pub fn of_stamp(&self, key: &Key, stamp: Stamp, value: Option<&[u8]>) -> Option<WriteId> {
         let mut of_stamp = self
             .of_key(key, stamp)
             .take_while(|w| self.writes[*w].stamp == stamp);
         match value {
             Some(value) => of_stamp.find(|w| write_of(value) == Some(*w)),
-            None => of_stamp.find(|w| !self.writes[*w].live),
+            None => {
+                let deletes = of_stamp.filter(|w| !self.writes[*w].live);
+                deletes.max_by_key(|w| (!self.writes[*w].gone, *w))
+            }
         }
     }
 

@@ -388,12 +388,18 @@ impl<S: Store, T> Replica<S, T> {
         let mut logs = start.logs;
         logs.retain(|report| !self.is_finished(report.log));
         for (member, theirs) in start.finished {
+            // Of those that ended long ago the sender knows no more than that it tracks them no longer.
+            let told = |id: LogId| logs.iter().any(|report| report.log == id);
+            let is_over = |id: LogId| match theirs.last_seq(id.incarnation) {
+                Some(_) => true,
+                None => theirs.contains(id.incarnation) && !told(id),
+            };
             let over: Vec<LogId> = self
                 .logs
                 .iter()
                 .filter(|(id, log)| id.member == member && log.cohort == cohort)
                 .map(|(id, _)| *id)
-                .filter(|id| *id != self.log && theirs.last_seq(id.incarnation).is_some())
+                .filter(|id| *id != self.log && is_over(*id))
                 .collect();
             for id in over {
                 self.forget_log(id)?;
