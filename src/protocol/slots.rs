@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Number of equal arcs of the hash ring (Dynamo, SOSP 2007, section 6.2, strategy 3).
@@ -108,9 +109,50 @@ impl SlotSet {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
     }
 
+    /// The slots of an owner, from the owners of all slots.
+    pub(super) fn of_owner<T: PartialEq>(owners: &[T], owner: &T) -> Self {
+        let mut set = Self::default();
+        for (word, owners) in set.0.iter_mut().zip(owners.chunks(64)) {
+            *word = match only_owner(owners) {
+                Some(only) if only == owner => u64::MAX,
+                Some(_) => 0,
+                None => {
+                    let bits = owners.iter().enumerate();
+                    bits.fold(0, |word, (bit, o)| word | u64::from(o == owner) << bit)
+                }
+            };
+        }
+        set
+    }
+
+    /// Who owns any of these slots, from the owners of all slots.
+    pub(super) fn owners<T: Ord + Copy>(&self, owners: &[T]) -> BTreeSet<T> {
+        let mut found = BTreeSet::new();
+        for (word, owners) in self.0.iter().zip(owners.chunks(64)) {
+            match only_owner(owners) {
+                _ if *word == 0 => {}
+                Some(only) => {
+                    found.insert(*only);
+                }
+                None => {
+                    let bits = owners.iter().enumerate();
+                    found.extend(
+                        bits.filter(|(bit, _)| word >> bit & 1 == 1)
+                            .map(|(_, o)| *o),
+                    );
+                }
+            }
+        }
+        found
+    }
+
     /// The slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        Slot::all().filter(|slot| self.contains(*slot))
+        let words = (0u16..).zip(self.0.iter()).filter(|(_, word)| **word != 0);
+        words.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| Slot(at * 64 + bit))
+        })
     }
 
     /// Runs of neighbouring slots, ascending: the first of each and the one after its last, 16,384 at the end.
@@ -125,6 +167,16 @@ impl SlotSet {
         }
         runs
     }
+}
+
+/// Who owns all of a word's slots, when one does. Neighbours mostly have one owner, and to compare all of them without a
+/// branch is quicker than to look at each.
+fn only_owner<T: PartialEq>(owners: &[T]) -> Option<&T> {
+    let first = owners.first()?;
+    let same = owners
+        .iter()
+        .fold(true, |same, owner| same & (owner == first));
+    same.then_some(first)
 }
 
 impl FromIterator<Slot> for SlotSet {
@@ -162,7 +214,6 @@ impl<'de> Deserialize<'de> for SlotSet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn set(slots: &BTreeSet<u16>) -> SlotSet {
         slots.iter().copied().map(Slot).collect()
@@ -181,7 +232,7 @@ mod tests {
         ) {
             let (one, other) = (set(&a), set(&b));
             prop_assert_eq!(one.len(), a.len());
-            prop_assert_eq!(one.iter().map(|s| s.0).collect::<BTreeSet<_>>(), a.clone());
+            prop_assert!(one.iter().map(|s| s.0).eq(a.iter().copied()));
             prop_assert_eq!(one.common(&other), set(&(&a & &b)));
             prop_assert_eq!(one.meets(&other), !a.is_disjoint(&b));
             prop_assert_eq!(one.without(&other), set(&(&a - &b)));
@@ -191,6 +242,23 @@ mod tests {
             prop_assert_eq!(joined, set(&(&a | &b)));
             let bytes = postcard::to_allocvec(&one).unwrap();
             prop_assert_eq!(postcard::from_bytes::<SlotSet>(&bytes).unwrap(), one);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_slots_of_an_owner_are_those_that_name_it(
+            cuts in proptest::collection::vec(0..usize::from(SLOTS), 0..8),
+            asked in proptest::collection::btree_set(0..SLOTS, 0..20),
+        ) {
+            let before = |slot: &u16| cuts.iter().filter(|cut| **cut <= usize::from(*slot)).count() % 3;
+            let owners: Vec<usize> = (0..SLOTS).map(|slot| before(&slot)).collect();
+            for owner in 0..3 {
+                let named: SlotSet = Slot::all().filter(|s| before(&s.0) == owner).collect();
+                prop_assert_eq!(SlotSet::of_owner(&owners, &owner), named);
+            }
+            let found: BTreeSet<usize> = asked.iter().map(before).collect();
+            prop_assert_eq!(set(&asked).owners(&owners), found);
         }
     }
 

@@ -153,8 +153,13 @@ impl View {
     /// The slots of a partition.
     #[must_use]
     pub fn slots_of(&self, partition: PartitionId) -> SlotSet {
-        let owned = |slot: &Slot| self.partition(*slot) == partition;
-        Slot::all().filter(owned).collect()
+        SlotSet::of_owner(&self.slots, &partition)
+    }
+
+    /// The partitions that hold any of these slots.
+    #[must_use]
+    pub fn owners(&self, slots: &SlotSet) -> BTreeSet<PartitionId> {
+        slots.owners(&self.slots)
     }
 
     /// The replicas of a partition; empty when there is no such partition.

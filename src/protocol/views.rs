@@ -240,8 +240,8 @@ impl Views {
         let replicas = cohort.replicas.iter().chain(later).copied();
         let mut members: BTreeSet<_> = replicas.filter(|m| self.is_present(*m)).collect();
         for view in [Some(&self.view), self.next.as_ref()].into_iter().flatten() {
-            let owners: BTreeSet<_> = cohort.slots.iter().map(|s| view.partition(s)).collect();
-            let owners = owners.into_iter().flat_map(|p| view.replicas(p));
+            let owners = view.owners(&cohort.slots).into_iter();
+            let owners = owners.flat_map(|p| view.replicas(p));
             members.extend(owners.filter(|m| !self.given_up.contains(m)));
         }
         members
@@ -257,8 +257,7 @@ impl Views {
             ids.insert(id);
             owned = owned.without(&self.view.slots_of(id.partition));
         }
-        let others: BTreeSet<_> = owned.iter().map(|s| self.view.partition(s)).collect();
-        for partition in others {
+        for partition in self.view.owners(&owned) {
             let since = self.view.since(partition);
             ids.extend(since.map(|since| CohortId { partition, since }));
         }

@@ -10,7 +10,7 @@ use crate::protocol::slots::{Slot, SlotSet};
 use crate::protocol::views::CohortId;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Time for other members to say how far they are.
@@ -121,7 +121,7 @@ fn missing(marks: &Marks) -> SlotSet {
         return missing;
     };
     let wanted = view.slots_of(partition);
-    let now: BTreeSet<_> = wanted.iter().map(|s| views.view.partition(s)).collect();
+    let now = views.view.owners(&wanted);
     let now = now.into_iter().filter_map(|partition| {
         let since = views.view.since(partition)?;
         Some(CohortId { partition, since })
