@@ -42,6 +42,8 @@ mod runs;
 mod teeth;
 #[path = "sim/views.rs"]
 mod views;
+#[path = "sim/widen.rs"]
+mod widen;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -56,7 +58,7 @@ const SEEDS: u64 = 300;
 const MET_BY_RULE_TESTS: &[Bound] = &[Bound::Handed];
 
 /// Seeds that once found a defect, in the order in which they did.
-const REGRESSIONS: &[u64] = &[1005, 1141, 434, 900_088, 900_203, 900_210];
+const REGRESSIONS: &[u64] = &[1005, 1141, 434, 900_088, 900_203, 900_210, 910_234];
 
 #[test]
 fn simulated_clusters_keep_every_promise() {

@@ -443,6 +443,27 @@ fn who_was_given_up_and_was_only_frozen_stays_so_when_the_change_is_cancelled() 
 }
 
 #[test]
+fn who_was_given_up_and_shares_logs_with_nobody_goes_on_with_its_own_when_the_change_is_cancelled()
+{
+    let mut c = Cluster::new(2, 1);
+    c.cut(0, 1);
+    let member = MemberId(1);
+    let number = c.change(Change::Remove(member));
+    c.tell_all();
+    c.run_ms(600);
+    c.decide(Command::GiveUp { member });
+    let outcome = c.decide(Command::Cancel { number });
+    assert_eq!(outcome, Outcome::Cancelled { number });
+    c.tell_all();
+    c.run_ms(1_000);
+    c.heal();
+    c.run_ms(1_000);
+    let log = c.nodes[1].replica().log_id();
+    assert!(c.marks(1).logs.contains_key(&log), "{:?}", c.marks(1).logs);
+    assert!(!c.serves(1));
+}
+
+#[test]
 fn a_write_is_not_shown_by_marks_from_before_its_log() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

@@ -444,7 +444,13 @@ impl World {
                 };
                 let process = self.nodes[node].process.as_ref();
                 let marks = process.map(|p| p.driver.replica().marks());
-                let holders = marks.map_or(Vec::new(), |m| self.replicas_at(&m));
+                let dots = &self.oracle.writes[write].dots;
+                let mut holders = BTreeSet::new();
+                if let Some(marks) = marks {
+                    holders.extend(self.replicas_at(&marks));
+                    // It may be the last word under the views before.
+                    holders.extend(dots.iter().flat_map(|d| replicas_of(&marks, d.log)));
+                }
                 // One that was lost after it confirmed the write is the one loss allowed for. It may serve again before its
                 // word from before has come here.
                 let confirmed = |n: usize| {
@@ -638,6 +644,14 @@ fn sharing(marks: &Marks, log: LogId) -> Vec<usize> {
     let cohort = marks.views.cohort(id);
     let members = cohort.map(|c| marks.views.sharing(&c));
     nodes(&members.into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// The nodes that are the replicas of a log's cohort, as a node knows it.
+fn replicas_of(marks: &Marks, log: LogId) -> Vec<usize> {
+    match marks.views.home(log) {
+        Home::Cohort(id) => nodes(&marks.views.cohort(id).map_or(Vec::new(), |c| c.replicas)),
+        Home::Over | Home::Ahead => Vec::new(),
+    }
 }
 
 /// The logs whose marks a batch takes off the disk.

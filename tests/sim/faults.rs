@@ -83,6 +83,19 @@ impl World {
             Fault::HungDisk { node, us } => self.nodes[node].hung_until = now + us,
             Fault::BadReads { node, us } => self.nodes[node].failing_until = now + us,
             Fault::RestartAll { down_us, lost } => return self.restart_all(down_us, lost),
+            Fault::FirstStart {
+                die,
+                wiped,
+                down_us,
+            } => return self.first_start(die, wiped, down_us),
+            Fault::CutOff { node, us } => {
+                for other in 0..self.nodes.len() {
+                    if other != node && !self.is_shielded(node, other) {
+                        self.net.cut(node, other, now + us, false);
+                        self.net.cut(other, node, now + us, false);
+                    }
+                }
+            }
             Fault::FullDisk { node, us } => {
                 self.nodes[node].full_until = now + us;
                 self.tell_room(node);
@@ -180,6 +193,26 @@ impl World {
         for node in 0..self.nodes.len() {
             let later = self.rng.below(200_000);
             self.crash(node, down_us + later)?;
+        }
+        Ok(())
+    }
+
+    /// Ends some processes, and wipes the disks of some of these, while nothing that was written can be lost by that.
+    fn first_start(&mut self, die: u64, wiped: u64, down_us: u64) -> Result<(), Failed> {
+        let written = self.oracle.writes.iter().any(|w| !w.dots.is_empty());
+        if written || !self.decisions.is_first() {
+            return Ok(());
+        }
+        for node in (0..self.nodes.len()).filter(|n| die >> n & 1 == 1) {
+            let later = self.rng.below(300_000);
+            if wiped >> node & 1 == 1 && self.nodes[node].process.is_some() {
+                self.stop_node(node, 0)?;
+                self.nodes[node].disk.wipe();
+                self.oracle.set_applied(node, Vec::new());
+                self.after(down_us + later, What::Restart(node));
+            } else {
+                self.crash(node, down_us + later)?;
+            }
         }
         Ok(())
     }

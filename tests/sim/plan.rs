@@ -128,6 +128,17 @@ pub enum Fault {
         down_us: u64,
         lost: Option<usize>,
     },
+    /// Before anything was written some processes die, and the disks of some of these are wiped.
+    FirstStart {
+        die: u64,
+        wiped: u64,
+        down_us: u64,
+    },
+    /// No other node hears a node, nor does it hear them.
+    CutOff {
+        node: usize,
+        us: u64,
+    },
     /// The operator asks for another view.
     Ask(Asked),
 }
@@ -225,8 +236,7 @@ impl Plan {
             false => small(also, &load),
         };
         let faults = schedule(rng, nodes, k, faults_us, every_us);
-        let faults = widen(seed, nodes, k, faults_us, faults);
-        Self {
+        let mut plan = Self {
             seed,
             nodes,
             k,
@@ -235,7 +245,9 @@ impl Plan {
             limits,
             faults_us,
             faults,
-        }
+        };
+        plan.widen(long);
+        plan
     }
 
     /// When the faults are over and every node has been started again.
@@ -269,7 +281,7 @@ impl Load {
     }
 }
 
-fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+pub(super) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.index(from.len())]
 }
 
@@ -367,22 +379,12 @@ const KINDS: [Kind; 20] = [
     Kind::SetK,
 ];
 
-/// What only some runs have.
-#[derive(Clone, Copy)]
-enum Extra {
-    InTurn,
-    RestartAll,
-    BadReads,
-    HungDisk,
-    GiveUp,
-}
-
 /// Draws faults one after the other.
-struct Draw<'a> {
-    rng: &'a mut Rng,
-    nodes: usize,
-    k: usize,
-    faults: Vec<Planned>,
+pub(super) struct Draw<'a> {
+    pub(super) rng: &'a mut Rng,
+    pub(super) nodes: usize,
+    pub(super) k: usize,
+    pub(super) faults: Vec<Planned>,
 }
 
 fn schedule(rng: &mut Rng, nodes: usize, k: usize, end_us: u64, every_us: u64) -> Vec<Planned> {
@@ -419,48 +421,15 @@ fn schedule(rng: &mut Rng, nodes: usize, k: usize, end_us: u64, every_us: u64) -
     draw.faults
 }
 
-/// Adds what only some runs have, from a source of chance of its own: so that what else a seed decides stays what it
-/// was when something is added here.
-fn widen(seed: u64, nodes: usize, k: usize, end_us: u64, faults: Vec<Planned>) -> Vec<Planned> {
-    let rng = &mut Rng::new(seed ^ 0x77de_4e5e_ed5a_0011);
-    let mut draw = Draw {
-        rng,
-        nodes,
-        k,
-        faults,
-    };
-    for extra in [
-        Extra::InTurn,
-        Extra::RestartAll,
-        Extra::BadReads,
-        Extra::HungDisk,
-    ] {
-        let times = pick(draw.rng, &[0, 0, 0, 1, 3]);
-        for _ in 0..times {
-            let at_us = draw.rng.below(end_us);
-            draw.extra(extra, at_us);
-        }
-    }
-    // Only where the view changes anyway.
-    let changes = |planned: &Planned| matches!(planned.fault, Fault::Ask(_));
-    if draw.faults.iter().any(changes) && draw.rng.percent(30) {
-        let at_us = draw.rng.below(end_us);
-        draw.extra(Extra::GiveUp, at_us);
-    }
-    draw.faults.retain(|planned| planned.at_us <= end_us);
-    draw.faults.sort_by_key(|planned| planned.at_us);
-    draw.faults
-}
-
 /// Up to `most`, and as likely between 20 and 40 ms as between 1 and 2 s.
-fn duration(rng: &mut Rng, most: u64) -> u64 {
+pub(super) fn duration(rng: &mut Rng, most: u64) -> u64 {
     let most = most.max(10_000);
     let doublings = most.ilog2() - 10_000u64.ilog2();
     (10_000 << rng.below(u64::from(doublings) + 1)).min(most) * rng.within(50, 100) / 100
 }
 
 impl Draw<'_> {
-    fn push(&mut self, at_us: u64, fault: Fault) {
+    pub(super) fn push(&mut self, at_us: u64, fault: Fault) {
         self.faults.push(Planned { at_us, fault });
     }
 
@@ -565,34 +534,6 @@ impl Draw<'_> {
             Kind::Refill => return self.refill(at_us),
         };
         self.push(at_us, fault);
-    }
-
-    fn extra(&mut self, extra: Extra, at_us: u64) {
-        let node = self.rng.index(self.nodes);
-        let us = duration(self.rng, 3_000_000);
-        let fault = match extra {
-            Extra::BadReads => Fault::BadReads { node, us },
-            Extra::HungDisk => Fault::HungDisk { node, us },
-            Extra::RestartAll => Fault::RestartAll {
-                down_us: duration(self.rng, 1_000_000),
-                lost: self.rng.percent(50).then_some(node),
-            },
-            Extra::GiveUp => Fault::Ask(Asked::GiveUp { node, down_us: us }),
-            Extra::InTurn => return self.in_turn(node, at_us),
-        };
-        self.push(at_us, fault);
-    }
-
-    /// The replicas of a partition lose their disks one after the other, each time after the one before may have been
-    /// filled again.
-    fn in_turn(&mut self, node: usize, at_us: u64) {
-        let first = node / self.k * self.k;
-        let mut at_us = at_us;
-        for node in first..self.nodes.min(first + self.k) {
-            let down_us = duration(self.rng, 300_000);
-            self.push(at_us, Fault::LoseDisk { node, down_us });
-            at_us += down_us + 50_000 + duration(self.rng, 2_000_000);
-        }
     }
 
     fn apart(&mut self, at_us: u64, a: usize, b: usize, us: u64) {

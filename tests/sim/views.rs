@@ -53,6 +53,11 @@ impl Decisions {
     pub fn latest(&self) -> Arc<Views> {
         Arc::clone(&self.decided[self.decided.len() - 1])
     }
+
+    /// Whether nothing has been decided yet: all know the views that they start with.
+    pub fn is_first(&self) -> bool {
+        self.decided.len() == 1
+    }
 }
 
 pub fn address(i: usize) -> SocketAddr {

@@ -44,7 +44,12 @@ impl<S: Store, T> Replica<S, T> {
             assert_eq!(self.views.home(*id), Home::Cohort(log.cohort), "{id}");
         }
         if self.own.is_some() {
-            assert!(self.logs.contains_key(&self.log), "the own log is tracked");
+            let home = self.views.home(self.log);
+            assert!(
+                self.logs.contains_key(&self.log),
+                "{}, of {home:?}, is not tracked",
+                self.log
+            );
         }
     }
 
