@@ -259,6 +259,40 @@ fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
 }
 
 #[test]
+fn who_can_be_filled_by_nobody_hears_which_logs_have_ended() {
+    let mut c = Cluster::new(3, 1);
+    let (key, none) = (c.key(2, 0), Context::default());
+    c.put(2, &key, Some("1"), &none);
+    let log = c.nodes[2].replica().log_id();
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.stop(2);
+    c.start(2);
+    c.run_ms(2_000);
+    assert!(!c.marks(1).logs.contains_key(&log), "it has ended");
+    // Two share what node 2 had. It ends for good, and one of the two loses its disk.
+    c.enact(number);
+    c.stop(2);
+    c.tell(0);
+    c.tell(1);
+    c.run_ms(600);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    let member = MemberId(2);
+    c.decide(Command::GiveUp { member });
+    c.tell(0);
+    c.tell(1);
+    c.start(0);
+    c.run_ms(3_000);
+    for _ in 0..1_000 {
+        c.run_ms(1);
+        assert!(c.serves(0), "{:?}", c.marks(0).recovering);
+    }
+    assert!(c.views_settle());
+}
+
+#[test]
 pub fn who_was_given_up_and_comes_back_pushes_nothing() {
     let mut c = Cluster::new(3, 3);
     let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());

@@ -167,7 +167,7 @@ impl<S: Store, T> Replica<S, T> {
         state.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
     }
 
-    /// The peers that have parts of a cohort that is to be kept here; `None` while one of them alone, or somebody
+    /// The peers that have parts of a cohort of which some is to be kept here; `None` while one of them alone, or somebody
     /// else, may supply all of it.
     fn joint_suppliers(&self, id: CohortId, tie: &Tie) -> Option<Vec<MemberId>> {
         let mut replicas = tie.cohort.replicas.iter();
@@ -182,8 +182,9 @@ impl<S: Store, T> Replica<S, T> {
         if filled.iter().any(|m| tie.suppliers.contains(m)) {
             return None;
         }
-        let meets = |m: &MemberId| self.views.part(&tie.cohort, *m).meets(&tie.part);
-        Some(filled.into_iter().filter(meets).collect())
+        // Whoever keeps none of the slots that are kept here tells all the same which logs have ended: a replica that did
+        // not know would seem to lack them.
+        Some(filled)
     }
 
     /// The next peer to fetch a part of a cohort from.
