@@ -30,6 +30,8 @@ mod measure;
 mod net;
 #[path = "sim/node.rs"]
 mod node;
+#[path = "sim/offers.rs"]
+mod offers;
 #[path = "sim/oracle.rs"]
 mod oracle;
 #[path = "sim/plan.rs"]

@@ -23,6 +23,7 @@ impl World {
         self.busy = false;
         self.run_until(self.now + LEVEL_US)?;
         self.check_views()?;
+        self.check_offers()?;
         self.check_level()?;
         self.check_kept()?;
         self.everyone_asks_everything()?;
@@ -115,7 +116,7 @@ impl World {
     fn check_kept(&mut self) -> Result<(), Failed> {
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
-            if w.copies == 0 || w.gone {
+            if w.copies == 0 || w.is_lost() {
                 continue;
             }
             for node in self.holders(&w.key) {

@@ -167,12 +167,12 @@ impl World {
                 self.oracle.writes[write].stamp,
             );
             // What nobody has any more is passed over.
-            if self.oracle.writes[write].gone {
+            if self.oracle.writes[write].is_lost() {
                 continue;
             }
             if !self.holds(node, &key, stamp)? && self.keeps_of(node, &key, Some(log)) {
                 if self.ended_with_writers(write)? {
-                    self.oracle.writes[write].gone = true;
+                    self.oracle.lose(write);
                     continue;
                 }
                 return Err(format!(

@@ -111,6 +111,8 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
 /// An operation of a client.
 pub struct Operation {
     pub session: usize,
+    /// The offer that it is part of, instead of a session's.
+    pub offer: Option<usize>,
     pub entry: usize,
     /// The life of the entry node in which it took the operation up.
     life: u32,
@@ -133,6 +135,28 @@ pub struct Operation {
 }
 
 impl Operation {
+    pub fn new(entry: usize, life: u32, what: Op, context: Context, now: u64) -> Self {
+        Self {
+            session: 0,
+            offer: None,
+            entry,
+            life,
+            key: what.key().clone(),
+            what,
+            context,
+            past: Past::default(),
+            write: None,
+            tombstone: None,
+            asked_us: now,
+            started_us: now,
+            route: None,
+            attempt: 0,
+            target: MemberId(entry as u16),
+            answer: None,
+            must: false,
+        }
+    }
+
     /// Frees what an operation that is over needs no more: a long run has very many.
     fn shrink(&mut self) {
         self.past = Past::default();
@@ -240,23 +264,12 @@ impl World {
         let context = self.codec.decode(&payload).expect("its own payload");
         let op = self.ops.len();
         client.op = Some(op);
+        let asked = Operation::new(entry, self.nodes[entry].life, what, context, self.now);
         self.ops.push(Operation {
             session,
-            entry,
-            life: self.nodes[entry].life,
-            key: what.key().clone(),
-            what,
-            context,
             past,
-            write: None,
-            tombstone: None,
-            asked_us: self.now,
-            started_us: self.now,
-            route: None,
-            attempt: 0,
-            target: MemberId(entry as u16),
-            answer: None,
             must,
+            ..asked
         });
         if self.nodes[entry].process.is_some() {
             self.later(entry, 100, Input::Begin(op));
@@ -275,9 +288,14 @@ impl World {
             return Ok(());
         };
         let context = self.ops[op].context.clone();
-        if process.clock.too_far_ahead(clocks, context.clock) {
+        // A clock that nobody can follow must not get in with an offer either.
+        let stamped = match self.ops[op].what {
+            Op::Write { stamp, .. } => stamp.ts.max(context.clock),
+            Op::Get { .. } => context.clock,
+        };
+        if process.clock.too_far_ahead(clocks, stamped) {
             let wall_ms = process.clock.wall_ms(clocks);
-            let ahead_ms = context.clock.ms().saturating_sub(wall_ms);
+            let ahead_ms = stamped.ms().saturating_sub(wall_ms);
             return self.finish(op, Answer::Refused(Refusal::ClockAhead { ahead_ms }));
         }
         let writes = matches!(self.ops[op].what, Op::Write { .. });
@@ -293,7 +311,9 @@ impl World {
         let partition = marks.view().partition_of_key(&self.ops[op].key);
         let route = Route::new(marks, partition, &context, health, now, spread);
         self.ops[op].route = Some(route);
-        self.stamp(op)?;
+        if self.ops[op].offer.is_none() {
+            self.stamp(op)?;
+        }
         self.note_op(op);
         self.drive(op)
     }
@@ -470,7 +490,10 @@ impl World {
                 self.reply(node, ticket, answer)
             }
             Op::Write {
-                key, value, stamp, ..
+                key,
+                value,
+                stamp,
+                orphan,
             } => {
                 let until_us = self.now + HELD_US + TICK_US + GIVE_UP_US;
                 let event = Event::Write {
@@ -479,7 +502,7 @@ impl World {
                     value,
                     stamp,
                     context,
-                    orphan: None,
+                    orphan,
                 };
                 self.step(node, event)
             }
@@ -549,6 +572,11 @@ impl World {
     fn finish(&mut self, op: usize, answer: Answer) -> Result<(), Failed> {
         self.note(|| format!("op {op} ends: {answer:?}"));
         self.check_answer(op, &answer)?;
+        if let Some(offer) = self.ops[op].offer {
+            self.offered(offer, op, Some(&answer));
+            self.ops[op].answer = Some(answer);
+            return Ok(());
+        }
         self.record(op, Some(&answer))?;
         self.measured(op, &answer);
         self.ops[op].answer = Some(answer);
@@ -584,6 +612,7 @@ impl World {
 
     /// The operations that a node was busy with when its process ended: their clients go on.
     pub fn lose_ops_of(&mut self, node: usize) -> Result<(), Failed> {
+        self.lose_offers_of(node);
         for session in 0..self.sessions.len() {
             if let Some(op) = self.sessions[session].op
                 && self.ops[op].entry == node

@@ -285,7 +285,7 @@ impl World {
         let (mut gone, mut lost) = (Vec::new(), Vec::new());
         for write in 0..self.oracle.writes.len() {
             let w = &self.oracle.writes[write];
-            if w.gone || w.dots.is_empty() || !self.oracle.has(node, write) {
+            if w.is_lost() || w.dots.is_empty() || !self.oracle.has(node, write) {
                 continue;
             }
             let copied = copy.is_some_and(|c| self.oracle.is_in(write, c));
@@ -304,7 +304,7 @@ impl World {
         }
         self.note(|| format!("m{node} loses its disk, and writes {gone:?} with it"));
         for write in gone {
-            self.oracle.writes[write].gone = true;
+            self.oracle.lose(write);
         }
         self.oracle.lost.extend(lost);
         true

@@ -183,7 +183,7 @@ impl World {
         };
         if !views.members().contains_key(&self.nodes[node].member) {
             self.nodes[node].out = true;
-            return Ok(());
+            return self.begin_offer(node);
         }
         if self.nodes[node].comparing && !self.may_compare(node) {
             self.after(50_000, What::Restart(node));

@@ -60,6 +60,15 @@ pub struct Write {
     pub copies: u8,
     /// It was on a lost disk only.
     pub gone: bool,
+    /// An offer brought it back after that: it lasts again, though who had seen it before need not see it.
+    back: bool,
+}
+
+impl Write {
+    /// Whether nothing keeps it that lasts.
+    pub fn is_lost(&self) -> bool {
+        self.gone && !self.back
+    }
 }
 
 /// All writes, and what has become of them.
@@ -130,6 +139,7 @@ impl Oracle {
             taken_us: Vec::new(),
             copies: 0,
             gone: false,
+            back: false,
         });
         Ok(write)
     }
@@ -176,6 +186,20 @@ impl Oracle {
             ));
         }
         Ok(())
+    }
+
+    /// A write is on no disk any more that counts.
+    pub fn lose(&mut self, write: WriteId) {
+        let w = &mut self.writes[write];
+        (w.gone, w.back) = (true, false);
+    }
+
+    /// An offer of a write was taken: what is lost counts from now on as it was acknowledged now.
+    pub fn came_back(&mut self, write: WriteId, copies: u8) {
+        let w = &mut self.writes[write];
+        if w.is_lost() {
+            (w.back, w.copies) = (true, copies);
+        }
     }
 
     /// The writes of a key from a stamp on, the oldest first.

@@ -179,8 +179,8 @@ impl World {
     /// A write that a node has which is given up: it is gone when nobody else keeps it.
     pub fn note_gone(&mut self, write: usize) -> Result<(), Failed> {
         let w = &self.oracle.writes[write];
-        if !w.gone && !w.dots.is_empty() && !self.is_kept_anywhere(write)? {
-            self.oracle.writes[write].gone = true;
+        if !w.is_lost() && !w.dots.is_empty() && !self.is_kept_anywhere(write)? {
+            self.oracle.lose(write);
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl World {
             self.note(|| format!("m{node} is out"));
             self.stop_node(node, usize::MAX)?;
             self.nodes[node].out = true;
-            return Ok(());
+            return self.begin_offer(node);
         }
         process.driver.learn(views);
         match process.driver.is_closing() {

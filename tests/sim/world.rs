@@ -5,6 +5,7 @@ use super::disk::Disk;
 use super::measure::Measure;
 use super::net::{Frame, Net};
 use super::node::{Input, Node};
+use super::offers::Offer;
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan};
 use super::rng::Rng;
@@ -51,6 +52,8 @@ pub enum What {
     Restart(usize),
     /// A session issues its next operation.
     Client(usize),
+    /// An offer goes on.
+    Offer(usize),
     /// A fault of the plan, by its place there.
     Fault(usize),
     /// A flapping link goes for a moment.
@@ -104,6 +107,8 @@ pub struct World {
     pub net: Net,
     pub sessions: Vec<Session>,
     pub ops: Vec<Operation>,
+    /// What nodes offer that were given up.
+    pub offers: Vec<Offer>,
     pub oracle: Oracle,
     /// What clients saw.
     pub history: History,
@@ -155,6 +160,7 @@ impl World {
             codec: codec(CLUSTER),
             sessions,
             ops: Vec::new(),
+            offers: Vec::new(),
             busy: true,
             healed: false,
             queue: BinaryHeap::new(),
@@ -262,6 +268,7 @@ impl World {
             } => self.synced(node, life, batches),
             What::Restart(node) => self.start_node(node),
             What::Client(session) => self.issue(session),
+            What::Offer(offer) => self.offer_next(offer),
             What::Fault(i) => self.fault(i),
             What::Flap { a, b, us } => {
                 self.flap_once(a, b, us);
