@@ -60,7 +60,9 @@ const SEEDS: u64 = 300;
 const MET_BY_RULE_TESTS: &[Bound] = &[Bound::Handed];
 
 /// Seeds that once found a defect, in the order in which they did.
-const REGRESSIONS: &[u64] = &[1005, 1141, 434, 900_088, 900_203, 900_210, 910_234, 910_129];
+const REGRESSIONS: &[u64] = &[
+    1005, 1141, 434, 900_088, 900_203, 900_210, 910_234, 910_129, 960_669, 960_432,
+];
 
 #[test]
 fn simulated_clusters_keep_every_promise() {

@@ -293,6 +293,31 @@ fn who_can_be_filled_by_nobody_hears_which_logs_have_ended() {
 }
 
 #[test]
+fn who_leaves_with_all_that_there_is_does_not_say_that_its_disk_is_empty() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.run_ms(300);
+    c.cut(0, 1);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(100);
+    let number = c.change(Change::Remove(MemberId(0)));
+    c.enact(number);
+    c.tell_all();
+    c.run_ms(100);
+    c.heal();
+    for _ in 0..1_000 {
+        c.run_ms(1);
+        let kept = record::load(&c.nodes[1].disk, &key).unwrap();
+        assert!(!c.serves(1) || kept.is_some(), "it serves without its data");
+    }
+    assert!(c.views_settle());
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
 pub fn who_was_given_up_and_comes_back_pushes_nothing() {
     let mut c = Cluster::new(3, 3);
     let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());

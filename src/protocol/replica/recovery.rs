@@ -157,7 +157,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether nothing on this disk can be counted on.
     pub(super) fn is_empty(&self) -> bool {
-        !self.recovery.intact && !self.recovery.serving && !self.recovery.fetched
+        match self.own {
+            Some(_) => !self.recovery.intact && !self.recovery.serving && !self.recovery.fetched,
+            // It leaves, and hands over what it has of the cohorts before.
+            None => self.ties.values().all(|tie| tie.filled.is_none()),
+        }
     }
 
     /// Whether there is nobody left to fetch from: all other replicas have told that they have nothing either.
