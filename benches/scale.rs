@@ -25,6 +25,8 @@ mod measure;
 mod net;
 #[path = "../tests/sim/node.rs"]
 mod node;
+#[path = "../tests/sim/offers.rs"]
+mod offers;
 #[path = "../tests/sim/oracle.rs"]
 mod oracle;
 #[path = "../tests/sim/plan.rs"]
@@ -33,6 +35,8 @@ mod plan;
 mod rng;
 #[path = "../tests/sim/views.rs"]
 mod views;
+#[path = "../tests/sim/widen.rs"]
+mod widen;
 #[path = "../tests/sim/world.rs"]
 mod world;
 
