@@ -169,6 +169,15 @@ impl World {
         };
         if self.decide(said)? == Outcome::Changed {
             self.oracle.given_up.extend(&members);
+            // What the partition's slots have may be lost. Nodes that held them before drop it as if these had it still.
+            let view = self.decisions.council.views().view.clone();
+            for write in 0..self.oracle.writes.len() {
+                let partition = view.partition_of_key(&self.oracle.writes[write].key);
+                let holders = view.replicas(partition);
+                if holders.iter().all(|m| members.contains(m)) {
+                    self.oracle.lose(write);
+                }
+            }
             for member in members {
                 self.give_up(member)?;
             }
