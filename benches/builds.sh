@@ -16,7 +16,7 @@ usage: benches/builds.sh [options] OLD NEW
   --warmup S        before each measurement, not counted       (1)
   --keys N          number of keys                             (100000)
   --dir DIR         where the data goes; give a real disk      (${TMPDIR:-/var/tmp})
-Needs bash, curl and awk. Starts everything on free ports of 127.0.0.1 and stops it again. About eight minutes.
+Needs bash, curl and awk. Starts everything on free ports of 127.0.0.1 and stops it again. About five minutes.
 USAGE
 }
 rounds=7 seconds=3 warmup=1 keys=100000 parent=${TMPDIR:-/var/tmp}

@@ -302,7 +302,7 @@ impl Orphans {
     }
 }
 
-/// What came of asking a member to take some writes.
+/// The outcome of asking a member to take some writes.
 enum Asked {
     Took(Offered),
     /// It is of another cluster than the writes.

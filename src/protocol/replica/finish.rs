@@ -24,7 +24,7 @@ impl<S: Store, T> Replica<S, T> {
     /// nothing from the earlier one any more. When all say that it is closed and that they
     /// are equally far, nobody can ever get more of it.
     ///
-    /// Who is given up shares its logs with nobody, so all would be level at once. It keeps them, and offers what is in them
+    /// A node that is given up shares its logs with nobody, so all would be level at once. It keeps them, and offers what is in them
     /// when it is out: a node without logs has nothing to offer.
     pub(super) fn finish_logs(&mut self) {
         if self.is_given_up() {

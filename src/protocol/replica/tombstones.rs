@@ -145,7 +145,7 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Drops tombstones that nobody needs any more. Who is given up does not know that, and offers its deletes when it is out.
+    /// Drops tombstones that nobody needs any more. A node that is given up does not know that, and offers its deletes when it is out.
     pub(super) fn collect_tombstones(&mut self) -> Result<(), StoreError> {
         if self.counts.tombstones == 0 || self.is_given_up() {
             return Ok(());
