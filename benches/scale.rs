@@ -1,5 +1,5 @@
 //! What a large cluster costs: the simulator of `tests/sim.rs`, with K = 3, some load, and one node that goes and comes
-//! back, for several numbers of nodes. Prints the table of ARCHITECTURE.md, "Scale".
+//! back, for several numbers of nodes. Prints the table of docs/scale.md.
 //!
 //! Run with `cargo bench --bench scale`, or with other numbers of nodes: `cargo bench --bench scale -- 12 300`, and with
 //! `SCALE_SESSIONS=10` clients for each node, where otherwise there is one, who makes 10 operations a second. The same

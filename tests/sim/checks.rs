@@ -1,4 +1,4 @@
-//! The invariants, checked as things happen. Names I1 to I13 are those of ARCHITECTURE.md.
+//! The invariants, checked as things happen. Names I1 to I13 are those of docs/testing.md.
 
 use super::oracle::{WriteId, write_of};
 use super::world::{Failed, World};
