@@ -56,7 +56,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Change the view: add and remove nodes, set K; plan it, watch it, cancel it
     View(view::View),
-    /// Choose from a menu of all that an operator can do. Lines from a pipe are taken as well
+    /// Choose from a menu: strategy, plain keys, faults on demand. Lines from a pipe are taken as well
     Shell(operator::Shell),
     /// Plain writes, reads and deletes, without a session
     #[command(after_help = CODES_HELP)]

@@ -1,4 +1,4 @@
-//! `shell`: a menu of all that an operator can have done.
+//! `shell`: a menu of what the operator's store offers: strategy, plain keys, faults on demand.
 
 use super::action::{Action, Client};
 use super::asker::{Asker, good, wrong};
