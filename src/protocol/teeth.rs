@@ -89,6 +89,8 @@ rules! {
     BelieveGivenUp,
     /// What is stable without a member that was given up counts for who has not heard of that.
     StableAheadOfViews,
+    /// Members are told how logs are that they do not share any more.
+    TellOfAllCohorts,
     /// A view comes into force though nobody has what a partition of it is to hold.
     EnactWithoutAll,
     /// A replica says that it has what the next view asks of it when it has not.

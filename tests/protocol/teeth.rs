@@ -82,6 +82,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
     ),
     (
+        Rule::TellOfAllCohorts,
+        views::who_was_turned_away_is_not_told_what_is_stable_without_it,
+    ),
+    (
         Rule::ForgetHeldWrites,
         views::a_write_that_comes_while_the_replica_goes_over_is_held_and_done,
     ),

@@ -788,6 +788,38 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
 }
 
 #[test]
+pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
+    let mut c = Cluster::new(2, 2);
+    let (all, none) = (BTreeSet::new, Context::default());
+    // Both share a cohort that is closing, whatever comes.
+    let number = c.change(Change::SetK(1));
+    c.tell_all();
+    c.run_ms(300);
+    c.enact(number);
+    c.tell_all();
+    c.run_ms(300);
+    // Each is to hold what the other one holds, and follows it. Then the change is cancelled, and node 0 does not hear of that.
+    let number = c.change(Change::SetK(2));
+    c.tell_all();
+    c.run_ms(500);
+    assert_eq!(c.council.awaited(&all()), all());
+    let outcome = c.decide(Command::Cancel { number });
+    assert_eq!(outcome, Outcome::Cancelled { number });
+    c.tell(1);
+    let key = c.key(1, 0);
+    c.put(1, &key, Some("1"), &none);
+    for _ in 0..500 {
+        c.run_ms(1);
+        let marks = c.marks(0);
+        assert!(c.serves(0), "{:?}", marks.recovering);
+        assert!(marks.cohorts.values().all(|filled| *filled));
+        assert!(marks.logs.values().all(|log| log.stable <= log.applied));
+    }
+    assert!(c.views_settle());
+    assert!(c.serves(0) && c.serves(1));
+}
+
+#[test]
 fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     let mut c = Cluster::new(1, 2);
     let (key, none) = (c.key(0, 0), Context::default());

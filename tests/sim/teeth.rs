@@ -56,6 +56,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::GiveUpTooSoon,
     Rule::BelieveGivenUp,
     Rule::StableAheadOfViews,
+    Rule::TellOfAllCohorts,
     Rule::ForgetHeldWrites,
 ];
 

@@ -7,11 +7,12 @@
 use super::super::clock::Timestamp;
 use super::super::ids::{LogId, MemberId};
 use super::super::limits::{Bound, met};
-use super::super::message::{Beacon, Gossip, Message};
+use super::super::message::{Beacon, Gossip, LogReport, Message};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::stream::Stream;
+use super::ties::Tie;
 use super::{Effect, Log, Now, Replica, TICK_US, cannot_be};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +77,17 @@ impl Peer {
     pub(super) fn alive(&self, now: Now) -> bool {
         self.heard_us
             .is_some_and(|at| now.mono_us.saturating_sub(at) < DEAD_US)
+    }
+}
+
+impl Log {
+    /// How far it is, for others.
+    pub(super) fn report(&self, log: LogId) -> LogReport {
+        LogReport {
+            log,
+            applied: self.applied,
+            stable: self.stable,
+        }
     }
 }
 
@@ -187,11 +199,6 @@ impl<S: Store, T> Replica<S, T> {
         peers.fold(own, u64::wrapping_add)
     }
 
-    /// All for whom a cohort is known here.
-    fn all_met(&self) -> Vec<(CohortId, u64)> {
-        self.ties.keys().map(|id| (*id, self.met(*id))).collect()
-    }
-
     /// The others who share the logs of a cohort.
     pub(super) fn peers_of(&self, id: CohortId) -> impl Iterator<Item = (MemberId, &Peer)> {
         let members = self.ties.get(&id).map_or(&[][..], |tie| &tie.peers);
@@ -251,39 +258,60 @@ impl<S: Store, T> Replica<S, T> {
         self.send_beacons();
     }
 
+    /// Tells members of the cohorts that each of them shares.
+    ///
+    /// Of no others: by older views, under which a follower was not turned away yet, a member may take itself for one
+    /// of those who share a cohort. What is stable there, or over, without it would be what it ought to have: it would
+    /// take its good disk for an old one, and prune contexts that others like it still need.
     pub(super) fn send_gossip_to(&mut self, to: Vec<MemberId>, reply: bool) {
-        if to.is_empty() {
-            return;
+        let mut alike: BTreeMap<Vec<CohortId>, Vec<MemberId>> = BTreeMap::new();
+        for member in to {
+            let cohorts = self.shared_with(member);
+            alike.entry(cohorts).or_default().push(member);
         }
-        let gossip = Gossip {
+        for (cohorts, to) in alike {
+            let gossip = self.gossip_about(&cohorts, reply);
+            self.effects.push(Effect::Send {
+                to,
+                message: Message::Gossip(gossip),
+            });
+        }
+    }
+
+    /// The cohorts whose logs are shared with a member.
+    fn shared_with(&self, member: MemberId) -> Vec<CohortId> {
+        let all = broken(Rule::TellOfAllCohorts);
+        let shared = |tie: &Tie| all || tie.peers.contains(&member);
+        let ties = self.ties.iter().filter(|(_, tie)| shared(tie));
+        ties.map(|(id, _)| *id).collect()
+    }
+
+    fn gossip_about(&self, cohorts: &[CohortId], reply: bool) -> Gossip {
+        let told = |id: &CohortId| cohorts.contains(id);
+        let finished = self.finished.iter().filter(|((id, _), _)| told(id));
+        let logs = self.logs.iter().filter(|(_, log)| told(&log.cohort));
+        Gossip {
             clock: self.clock.observe_wall(self.now),
             wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
             empty: self.is_empty(),
             open: self.open_logs(),
-            met: self.all_met(),
-            filled: self
-                .ties
-                .keys()
+            met: cohorts.iter().map(|id| (*id, self.met(*id))).collect(),
+            filled: cohorts
+                .iter()
                 .copied()
                 .filter(|id| self.is_filled(*id))
                 .collect(),
-            logs: self.reports(),
-            finished: self
-                .finished
-                .iter()
+            logs: logs.map(|(id, log)| log.report(*id)).collect(),
+            finished: finished
                 .map(|((cohort, member), f)| (*cohort, *member, f.clone()))
                 .collect(),
             head: self.logs.get(&self.log).map_or(0, |l| l.received),
             promise: self.promises.told(),
             floor: self.floor(),
             reply,
-        };
-        self.effects.push(Effect::Send {
-            to,
-            message: Message::Gossip(gossip),
-        });
+        }
     }
 
     /// The open log of each replica, as far as is known here. A closed one that is still on its way

@@ -208,15 +208,6 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    pub(super) fn reports(&self) -> Vec<LogReport> {
-        let report = |(id, log): (&LogId, &Log)| LogReport {
-            log: *id,
-            applied: log.applied,
-            stable: log.stable,
-        };
-        self.logs.iter().map(report).collect()
-    }
-
     /// Sends the chunk after a store key.
     pub(super) fn snapshot_pulled(
         &mut self,
@@ -233,14 +224,17 @@ impl<S: Store, T> Replica<S, T> {
             return Ok(());
         }
         self.index.pinned_us = Some(self.now.mono_us);
-        let reports = self.reports().into_iter();
+        let logs = self.logs.iter();
         let finished = self.finished.iter();
         let mut chunk = SnapshotChunk {
             id: pull.id,
             after: pull.after.clone(),
             upto: None,
             versions: Vec::new(),
-            logs: reports.filter(|r| tie.cohort.wrote(r.log)).collect(),
+            logs: logs
+                .filter(|(_, log)| log.cohort == pull.cohort)
+                .map(|(id, log)| log.report(*id))
+                .collect(),
             finished: finished
                 .filter(|((cohort, _), _)| *cohort == pull.cohort)
                 .map(|((_, member), f)| (*member, f.clone()))
