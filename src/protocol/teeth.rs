@@ -91,6 +91,8 @@ rules! {
     StableAheadOfViews,
     /// Members are told how logs are that they do not share any more.
     TellOfAllCohorts,
+    /// A slot counts as here when what an earlier cohort wrote there is, whatever a later one wrote.
+    InheritFromEarlier,
     /// A view comes into force though nobody has what a partition of it is to hold.
     EnactWithoutAll,
     /// A replica says that it has what the next view asks of it when it has not.

@@ -86,6 +86,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_was_turned_away_is_not_told_what_is_stable_without_it,
     ),
     (
+        Rule::InheritFromEarlier,
+        views::who_held_a_slot_earlier_does_not_have_what_was_written_there_since,
+    ),
+    (
         Rule::ForgetHeldWrites,
         views::a_write_that_comes_while_the_replica_goes_over_is_held_and_done,
     ),

@@ -820,6 +820,47 @@ pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
 }
 
 #[test]
+pub fn who_held_a_slot_earlier_does_not_have_what_was_written_there_since() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    // Node 2 takes some slots over, and writes there. Their first cohort is not over.
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    c.run_ms(500);
+    let key = keys.iter().find(|k| c.view().partition_of_key(k).0 == 1);
+    let key = key.unwrap().clone();
+    let mut seen = c.put(node, &key, Some("2"), &none);
+    c.marks(node).prune(&mut seen);
+    assert!(seen.is_empty(), "nobody shares the log: {seen:?}");
+    // All are to hold the slot. Node 0 hears of that only when it is so.
+    let number = c.change(Change::SetK(3));
+    c.tell(1);
+    c.tell(node);
+    c.run_ms(500);
+    let without = BTreeSet::from([MemberId(0)]);
+    let outcome = c.decide(Command::Enact { number, without });
+    assert_eq!(outcome, Outcome::InForce { number });
+    c.cut(0, 1);
+    c.cut(0, node);
+    c.tell(0);
+    for _ in 0..200 {
+        c.run_ms(10);
+        let read = c.get(0, &key, &seen);
+        assert!(read.is_err(), "node 0 has only the first: {read:?}");
+    }
+    c.heal();
+    assert!(c.views_settle());
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("2"));
+}
+
+#[test]
 fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     let mut c = Cluster::new(1, 2);
     let (key, none) = (c.key(0, 0), Context::default());

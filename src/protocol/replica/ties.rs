@@ -7,6 +7,7 @@ use super::super::ids::{LogId, MemberId};
 use super::super::record::Identity;
 use super::super::slots::{Slot, SlotSet};
 use super::super::store::Store;
+use super::super::teeth::{Rule, broken};
 use super::super::views::{Cohort, CohortId, Home, Views};
 use super::Replica;
 use super::snapshot::Start;
@@ -80,11 +81,19 @@ pub(super) fn ties(
         return ties;
     };
     // A new cohort starts with what its replicas have of the ones before, be it not all that is kept of those now. Of
-    // a cohort that was its own a replica may have that alone, without what the others wrote.
+    // a cohort that was its own a replica may have that alone, without what the others wrote. But of slots that it held
+    // earlier it has nothing that was written for a later cohort of others. That may be stable among those, and then no
+    // context names it.
     let mut here = SlotSet::default();
     for (id, tie) in ties.iter().filter(|(id, _)| **id != own) {
         if tie.filled.is_some() || !tie.cohort.replicas.contains(&me) {
-            filled(id).into_iter().for_each(|slots| here.join(slots));
+            let of_others = |(later, tie): &(&CohortId, &Tie)| {
+                let since = later.since > id.since && !broken(Rule::InheritFromEarlier);
+                since && tie.filled.is_none() && !tie.cohort.replicas.contains(&me)
+            };
+            let slots = filled(id).cloned().unwrap_or_default();
+            let lacking = ties.iter().filter(of_others);
+            here.join(&lacking.fold(slots, |slots, (_, tie)| slots.without(&tie.cohort.slots)));
         }
     }
     let inherited = disk.and_then(|d| d.inherited.as_ref());
