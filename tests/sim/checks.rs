@@ -175,6 +175,9 @@ impl World {
                     self.oracle.lose(write);
                     continue;
                 }
+                if self.is_helped_no_more(node, write, log)? {
+                    continue;
+                }
                 return Err(format!(
                     "I2: node {node} moves past {dot} (write {write} of {key:?}) without it"
                 ));
@@ -202,6 +205,33 @@ impl World {
             writer.process.is_none() || *taken_us < writer.up_us
         });
         Ok(over && w.copies < 2 && !self.is_kept_anywhere(write)?)
+    }
+
+    /// Whether a node only helps with a key that it has lost, and those have it who hold it now.
+    ///
+    /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any more. When it has
+    /// lost its disk, and no disk is left that has all of the cohort, it gathers what is left and what the later
+    /// cohorts have of the slots that it holds. With those of the other slots it shares nothing, so it passes over what
+    /// these have. Nobody lacks it: whoever holds such a slot, or is to hold it next, fetches it from them.
+    fn is_helped_no_more(&self, node: usize, write: WriteId, log: LogId) -> Result<bool, Failed> {
+        let w = &self.oracle.writes[write];
+        let process = self.nodes[node].process.as_ref();
+        let settles = process.is_some_and(|p| !is_filled(&p.marks, log));
+        let slots = self
+            .views_at(node)
+            .map(|v| v.slots_of(self.nodes[node].member));
+        let helps = slots.is_some_and(|slots| !slots.contains(Slot::of(&w.key)));
+        let mut holders = self.holders(&w.key);
+        holders.retain(|n| !self.nodes[*n].lost && !self.is_given_up(*n));
+        if !settles || !helps || holders.is_empty() {
+            return Ok(false);
+        }
+        for holder in holders {
+            if !self.holds(holder, &w.key, w.stamp)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of its key. Who is
