@@ -69,6 +69,8 @@ rules! {
     SnapshotKeepsRemoved,
     /// A version that came ahead of its log, and whose log then ended, is not passed on.
     ForgetEarly,
+    /// A version that came ahead of its log keeps others from going on with that log, though they have it.
+    WaitForGathered,
     /// A log ends though a replica has not said how far it is.
     FinishUntold,
     /// Which logs are finished is forgotten.

@@ -82,6 +82,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
     ),
     (
+        Rule::WaitForGathered,
+        views::two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other,
+    ),
+    (
         Rule::TellOfAllCohorts,
         views::who_was_turned_away_is_not_told_what_is_stable_without_it,
     ),

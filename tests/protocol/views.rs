@@ -224,6 +224,55 @@ fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
 }
 
 #[test]
+pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // As before: only node 2 has the writes, as far as it keeps their slots.
+    c.step(1, Event::DiskFull(Some("full".into())));
+    let log = c.nodes[0].replica().log_id();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    let at_follower = |key| record::load(&c.nodes[node].disk, key).unwrap();
+    let version = keys.iter().rev().find_map(at_follower).unwrap();
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.step(1, Event::DiskFull(None));
+    c.cut(0, node);
+    c.cut(1, node);
+    c.start(0);
+    c.run_ms(500);
+    // Both others get the last one of them ahead of its log, in an answer to a pull.
+    for (to, from) in [(0, 1), (1, 0)] {
+        let range = Range {
+            log,
+            after: 0,
+            keys: Vec::new(),
+            versions: vec![version.clone()],
+            too_old: false,
+            seals: Vec::new(),
+        };
+        let incarnation = c.nodes[from].replica().log_id().incarnation;
+        c.step(
+            to,
+            Event::Message {
+                from: MemberId(from as u16),
+                incarnation,
+                message: Message::Range(range),
+            },
+        );
+    }
+    c.run_ms(50);
+    c.heal();
+    assert!(c.views_settle(), "{:?}", c.council.views().closing);
+    assert_eq!(c.value(node, &version.key, &none).as_deref(), Some("1"));
+}
+
+#[test]
 fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
     let mut c = Cluster::new(5, 1);
     let keys: Vec<Key> = (0..30).map(|n| c.key(4, n)).collect();

@@ -57,6 +57,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::BelieveGivenUp,
     Rule::StableAheadOfViews,
     Rule::TellOfAllCohorts,
+    Rule::WaitForGathered,
     Rule::InheritFromEarlier,
     Rule::ForgetHeldWrites,
 ];

@@ -44,6 +44,14 @@ impl<S: Store, T> Replica<S, T> {
         self.early.range(dots).next().is_some()
     }
 
+    /// Whether versions of a log are here ahead of it that nobody else is known to have. What has been gathered from
+    /// others is no such version: two who have some of it would wait for each other before they go on with the log.
+    pub(super) fn has_early_alone(&self, log: LogId) -> bool {
+        let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
+        let mut early = self.early.range(dots);
+        early.any(|(dot, _)| !self.is_gathered(*dot) || broken(Rule::WaitForGathered))
+    }
+
     /// Lets go of what the logs have caught up with, or what is stable by another name; logs again what
     /// nobody can supply.
     pub(super) fn settle_early(&mut self) -> Result<(), StoreError> {

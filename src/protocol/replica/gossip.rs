@@ -314,15 +314,15 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The open log of each replica, as far as is known here. A closed one that is still on its way
-    /// to the disk, or that versions came ahead of, is named instead: it must not end yet.
+    /// The open log of each replica, as far as is known here. A closed one that is still on its way to the disk, or that
+    /// versions came ahead of which others may lack, is named instead: it must not end yet.
     fn open_logs(&self) -> Vec<LogId> {
         let newest = self.peers.iter();
         let newest = newest.filter_map(|(member, peer)| Some((*member, peer.incarnation?)));
         let own = [(self.me, self.log.incarnation)];
         let mut open: BTreeMap<MemberId, u64> = newest.chain(own).collect();
         for (id, log) in self.logs.iter().filter(|(id, _)| **id != self.log) {
-            if log.received > log.applied || self.has_early(*id) {
+            if log.received > log.applied || self.has_early_alone(*id) {
                 let named = open.entry(id.member).or_insert(id.incarnation);
                 *named = id.incarnation.min(*named);
             }

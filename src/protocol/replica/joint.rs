@@ -161,6 +161,12 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
+    /// Whether a write is among those that others have, of a part of its log of which all that is left has come.
+    pub(super) fn is_gathered(&self, dot: Dot) -> bool {
+        let state = self.joint.get(&dot.log);
+        state.is_some_and(|s| s.end >= Some(dot.seq) && s.keys.contains_key(&dot.seq))
+    }
+
     /// Whether a write that came ahead of its log is among those that nobody else has.
     pub(super) fn is_lost(&self, dot: Dot) -> bool {
         let state = self.joint.get(&dot.log);
