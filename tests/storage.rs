@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use causeway::protocol::store::{Batch, Pair, Store, StoreError};
-use causeway::storage::{Commit, Disk, Memory};
+use causeway::storage::{Commit, Disk, Memory, read_format, set_cluster};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -221,7 +221,7 @@ mod opening {
         let format = dir.path().join("FORMAT");
         let newer = std::fs::read_to_string(&format)
             .unwrap()
-            .replace("format 1", "format 2");
+            .replace("format 2", "format 3");
         std::fs::write(&format, newer).unwrap();
         std::fs::remove_file(dir.path().join("LOCK")).unwrap();
         let before = contents(dir.path());
@@ -229,10 +229,37 @@ mod opening {
         assert!(matches!(error, StoreError::Format { .. }));
         let text = error.to_string();
         assert!(
-            text.contains("format 2") && text.contains("reads 1"),
+            text.contains("format 3") && text.contains("reads 2"),
             "{text}"
         );
         assert_eq!(contents(dir.path()), before);
+    }
+
+    #[test]
+    fn the_cluster_of_a_directory_is_written_down_and_found_again() {
+        let dir = directory();
+        // Nobody has opened it: there is nothing to say it of.
+        set_cluster(dir.path(), [7; 16]).unwrap();
+        assert_eq!(read_format(dir.path()), Ok(None));
+        drop(Disk::open(dir.path()).unwrap());
+        let new = read_format(dir.path()).unwrap().unwrap();
+        assert_eq!(new.cluster, None);
+        for id in [[7; 16], [8; 16]] {
+            let disk = Disk::open(dir.path()).unwrap();
+            set_cluster(dir.path(), id).unwrap();
+            disk.commit(&[batch(&[("a", Some("1"))])]).unwrap();
+            drop(disk);
+            let disk = Disk::open(dir.path()).unwrap();
+            assert_eq!(everything(&disk).unwrap().len(), 1);
+            let found = read_format(dir.path()).unwrap().unwrap();
+            assert_eq!((found.identity, found.cluster), (new.identity, Some(id)));
+        }
+        std::fs::write(dir.path().join("FORMAT"), "causeway data format 2\n").unwrap();
+        let error = set_cluster(dir.path(), [9; 16]);
+        assert!(
+            matches!(error, Err(StoreError::Corrupt { .. })),
+            "{error:?}"
+        );
     }
 
     #[test]

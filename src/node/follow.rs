@@ -7,7 +7,7 @@ use super::decided::Agreed;
 use super::inbox::Input;
 use super::member::Member;
 use super::peers::identity;
-use super::place::Place;
+use super::place::{self, Place};
 use super::wire::{Request, Response, Standing};
 use crate::net;
 use crate::protocol::ids::MemberId;
@@ -149,7 +149,11 @@ async fn save(member: &Arc<Member>, views: &Arc<Views>) -> Result<(), String> {
         views: Arc::clone(views),
     };
     let dir = member.config.data_dir.clone();
-    let saved = tokio::task::spawn_blocking(move || place.save(&dir)).await;
+    let saved = tokio::task::spawn_blocking(move || {
+        place.save(&dir)?;
+        place::mark_cluster(&dir, &place.views)
+    })
+    .await;
     match saved {
         Ok(saved) => saved.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

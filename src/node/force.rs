@@ -6,7 +6,7 @@
 
 use super::birth;
 use super::member::COUNCIL_DIR;
-use super::place::Place;
+use super::place::{self, OtherCluster, Place};
 use crate::council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
@@ -29,6 +29,8 @@ pub enum ForceError {
     Removed { dir: PathBuf, view: u64 },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    OtherCluster(#[from] OtherCluster),
     #[error("{0}")]
     Council(#[from] council::OpenError),
 }
@@ -58,6 +60,7 @@ impl Survivor {
             Err(StoreError::Locked { .. }) => return Err(ForceError::Running(dir.to_owned())),
             held => held?,
         };
+        place::check_cluster::<ForceError>(dir, Some(&views))?;
         let view = views.view.number;
         let mut members = views.members();
         let removed = || ForceError::Removed {
@@ -97,6 +100,8 @@ impl Survivor {
         let Self {
             member, views, dir, ..
         } = self;
+        // The data may still name the cluster before this one, which the next one does not go on from.
+        place::mark_cluster(&dir, &views)?;
         let mut views = Views::clone(&views);
         // Before its birth a cluster has answered nobody.
         let Some(former) = views.cluster else {
@@ -105,6 +110,8 @@ impl Survivor {
         views.cluster = Some(birth::draw(Some(former.id)));
         views.version += 1;
         let views = Arc::new(views);
-        Ok(Place { member, views }.save(&dir)?)
+        let place = Place { member, views };
+        place.save(&dir)?;
+        Ok(place::mark_cluster(&dir, &place.views)?)
     }
 }

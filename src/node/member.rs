@@ -11,7 +11,7 @@ use super::holders::{self, Counts};
 use super::inbox::{Inbox, Input};
 use super::offers::Offers;
 use super::peers::{Links, Peers, belongs};
-use super::place::Place;
+use super::place::{self, Place};
 use super::presence::Presence;
 use super::seal::Seal;
 use super::{StartError, birth, follow, standby, steer};
@@ -181,6 +181,7 @@ impl Member {
         let links = forward::connect(&member, incarnation).await?;
         let _ = member.links.set(links.clone());
         let reports = member.join_council().await?;
+        place::mark_cluster(&member.config.data_dir, &views)?;
         let send: core::Sender = Arc::new(move |to, envelope| {
             // What cannot be queued is dropped and counted: the protocol sends it again.
             links.broadcast(to, &envelope);

@@ -73,7 +73,7 @@ use config::Config;
 use fault::{Ear, Switch};
 use offers::Offers;
 use orphans::Offering;
-use place::Place;
+use place::{OtherCluster, Place};
 use seal::Seal;
 use standby::Standby;
 use status::Status;
@@ -97,6 +97,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Council(#[from] council::OpenError),
+    #[error("{0}")]
+    OtherCluster(#[from] OtherCluster),
     #[error("cannot listen for other nodes on {address}: {error}")]
     Listen {
         address: std::net::SocketAddr,
@@ -261,6 +263,7 @@ async fn begin(
     if let Some(place) = &place {
         check(config, place)?;
     }
+    place::check_cluster::<StartError>(&config.data_dir, place.as_ref().map(|p| &*p.views))?;
     let known = place.as_ref().map(|p| Arc::clone(&p.views));
     // Others may be starting as well, and ask this node what it asks them.
     let standby = Standby::start(Arc::clone(config), known).await?;

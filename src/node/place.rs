@@ -3,9 +3,12 @@
 //! It names the cluster, once that is born. It is on disk before anything is done under newer views. A node that starts again knows by it who it is and whom to
 //! ask what was decided meanwhile, whatever `VIEW` says.
 
+use super::member::COUNCIL_DIR;
+use crate::protocol::cluster::ClusterId;
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
+use crate::storage;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -84,6 +87,54 @@ impl Place {
         bytes.extend_from_slice(&body);
         replace(&path, &bytes).map_err(|error| failed("writing", &path, &error))
     }
+}
+
+/// Data of another cluster lies beside a node's place: somebody has put together what does not belong together.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} holds data of cluster {found}, and the node belongs to {}: put back the data and the file `place` that go \
+     together, or empty the data directory so that the node fetches everything from its peers",
+    dir.display(),
+    known.map_or_else(|| "one that is not born yet".to_owned(), |id| format!("cluster {id}"))
+)]
+pub struct OtherCluster {
+    dir: PathBuf,
+    found: ClusterId,
+    known: Option<ClusterId>,
+}
+
+/// Refuses a data directory of which a part is another cluster's. To be asked before anything in it is opened.
+///
+/// # Errors
+/// When a part is another cluster's, or a `FORMAT` file cannot be read.
+pub(super) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
+    dir: &Path,
+    views: Option<&Views>,
+) -> Result<(), E> {
+    let cluster = views.and_then(|views| views.cluster);
+    for dir in [dir.to_owned(), dir.join(COUNCIL_DIR)] {
+        let format = storage::read_format(&dir)?;
+        let Some(found) = format.and_then(|f| f.cluster).map(ClusterId) else {
+            continue;
+        };
+        if !cluster.is_some_and(|c| c.goes_on_from(found)) {
+            let known = cluster.map(|c| c.id);
+            return Err(OtherCluster { dir, found, known }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Writes down beside the data which cluster it belongs to, once that is born and the place says so.
+///
+/// # Errors
+/// When a `FORMAT` file cannot be read or written.
+pub(super) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
+    let Some(cluster) = views.cluster else {
+        return Ok(());
+    };
+    storage::set_cluster(dir, cluster.id.0)?;
+    storage::set_cluster(&dir.join(COUNCIL_DIR), cluster.id.0)
 }
 
 /// Puts aside what a node has from its time as another member, beside what was put aside before;

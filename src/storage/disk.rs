@@ -93,14 +93,14 @@ impl Disk {
         let lock = lock(dir)?;
         // Again under the lock: another process may just have created it.
         let identity = match known.map_or_else(|| format::read(dir), |found| Ok(Some(found)))? {
-            Some(identity) => identity,
+            Some(format) => format.identity,
             None if data_dir(dir).exists() => {
                 return Err(StoreError::Corrupt {
                     what: dir.display().to_string(),
                     detail: "there is data without a FORMAT file".to_owned(),
                 });
             }
-            None => format::create(dir)?,
+            None => format::create(dir)?.identity,
         };
         let (engine, committed) = open_engine(dir, &identity, cache_bytes)?;
         Ok(Self {

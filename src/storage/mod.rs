@@ -22,4 +22,5 @@ mod record_cache;
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
 pub use disk::{DEFAULT_CACHE_BYTES, Disk, Held};
+pub use format::{Format, read as read_format, set_cluster};
 pub use memory::Memory;

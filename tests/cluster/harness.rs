@@ -197,6 +197,22 @@ impl Process {
     }
 }
 
+/// Starts a node in this process. One that was told to end gives up waiting for its disk after a while, and goes on
+/// in the background: the end of a process would take it along.
+pub async fn launched(config: Config) -> Running {
+    let began = Instant::now();
+    loop {
+        match node::launch(config.clone(), 1).await {
+            Ok(running) => return running,
+            Err(error) => {
+                let waits = is_held(&error) && began.elapsed() < PATIENCE;
+                assert!(waits, "{error}");
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Whether somebody else has the disk.
 fn is_held(error: &RunError) -> bool {
     let RunError::Start { error, .. } = error else {
@@ -331,25 +347,9 @@ impl Cluster {
         let life = if self.apart {
             Life::Apart(Process::spawn(self.command(node)))
         } else {
-            Life::Here(self.here(node).await)
+            Life::Here(launched(self.config(node)).await)
         };
         self.spots[node].running = Some(life);
-    }
-
-    /// Starts a node in this process. One that was told to end gives up waiting for its disk after a while, and goes on
-    /// in the background: the end of a process would take it along.
-    async fn here(&self, node: usize) -> Running {
-        let began = Instant::now();
-        loop {
-            match self.try_up(node).await {
-                Ok(running) => return running,
-                Err(error) => {
-                    let waits = is_held(&error) && began.elapsed() < PATIENCE;
-                    assert!(waits, "{error}");
-                }
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// Starts a node in this process, which may be refused.

@@ -1,7 +1,7 @@
 //! Which cluster a node belongs to: its birth, other clusters at its members' addresses, and its earlier lives.
 
 use crate::common;
-use crate::harness::{Cluster, HTTP, PATIENCE, eventually, status};
+use crate::harness::{Cluster, HTTP, PATIENCE, eventually, launched, status};
 use crate::session::{Reply, Session, here, send};
 use causeway::node::{self, Running};
 use reqwest::Method;
@@ -330,6 +330,59 @@ async fn a_node_that_was_started_alone_is_a_cluster_of_its_own_and_the_other_say
     ready(b).await;
     alone.stop().await.unwrap();
     other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_of_an_earlier_life_is_refused_beside_the_place_of_a_later_one() {
+    let spots = Cluster::new(1, 1);
+    let at = spots.at(0);
+    let mut lives = Vec::new();
+    for value in ["first", "second"] {
+        let (node, dir) = launch(at, &[at], "1").await;
+        ready(at).await;
+        let put = Session::default().put(at, "k", value).await;
+        assert_eq!(put.status, 201, "{put:?}");
+        node.stop().await.unwrap();
+        lives.push(dir);
+    }
+    let [first, second] = [0, 1].map(|life| lives[life].path());
+    let mixed = async |names: &[&str]| {
+        let swap = || {
+            for name in names {
+                let [a, b] = [first, second].map(|dir| dir.join(name));
+                let aside = first.join("aside");
+                std::fs::rename(&a, &aside).unwrap();
+                std::fs::rename(&b, &a).unwrap();
+                std::fs::rename(&aside, &b).unwrap();
+            }
+        };
+        swap();
+        let config = common::config(at, &[at], second, &[("K", "1")]);
+        let refused = node::launch(config, 1).await.err();
+        swap();
+        refused.map(|error| error.to_string())
+    };
+    for names in [
+        &["FORMAT", "data"][..],
+        &["council"],
+        &["FORMAT", "data", "council"],
+        &["place"],
+    ] {
+        let refused = mixed(names).await.expect("it starts");
+        assert!(refused.contains("of cluster"), "{refused}");
+        assert!(refused.contains("empty the data directory"), "{refused}");
+    }
+    // Nothing of it was touched.
+    let config = common::config(at, &[at], second, &[("K", "1")]);
+    let node = launched(config.clone()).await;
+    ready(at).await;
+    let read = Session::default().get(at, "k").await;
+    assert_eq!((read.status, read.value()), (200, Some("second")));
+    node.stop().await.unwrap();
+    // Without its place the data is nobody's.
+    std::fs::remove_file(second.join("place")).unwrap();
+    let refused = node::launch(config, 1).await.err().unwrap().to_string();
+    assert!(refused.contains("not born yet"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
