@@ -37,7 +37,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of a hello.
-pub const HELLO: usize = 8 + 2 + 2 + (16 + FORMER + FINGERPRINT) + 2 + 8 + 32 + 1;
+pub const HELLO: usize = 8 + 2 + 2 + (16 + FORMER + FINGERPRINT) + 2 + 8 + 32 + 1 + RESERVED;
 /// Bytes of a verdict.
 pub const VERDICT: usize = 5;
 /// Bytes of a proof.
@@ -47,6 +47,8 @@ const MAGIC: [u8; 8] = *b"CAUSEWAY";
 /// random ones apart.
 const FORMER: usize = 8;
 const FINGERPRINT: usize = 8;
+/// Bytes at the end, zeros: the place for a node's own random id, which a later version may send. Nobody reads them.
+const RESERVED: usize = 16;
 
 /// The number that a node gives in its hello when it has no member number. No member has it.
 pub const STRANGER: MemberId = MemberId(u16::MAX);

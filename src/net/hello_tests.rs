@@ -418,7 +418,8 @@ fn the_layout_is_frozen() {
     assert_eq!(bytes[36..44], [3; 8]);
     assert_eq!(bytes[44..54], [4, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[54..86], [6; 32]);
-    assert_eq!(bytes[86..], [1]);
+    assert_eq!(bytes[86], 1);
+    assert_eq!(bytes[87..], [0; RESERVED]);
     assert_eq!(Hello::from_bytes(&bytes), Some(hello));
 
     let bytes = Hello::of(&stranger(None)).to_bytes();

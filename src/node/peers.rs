@@ -14,7 +14,7 @@ use std::time::Duration;
 pub type Links = Net<Envelope, Request, Response>;
 
 /// Versions of the wire format that this program speaks.
-const WIRE_VERSIONS: (u16, u16) = (6, 6);
+const WIRE_VERSIONS: (u16, u16) = (7, 7);
 
 /// Who a node is to others as long as it is no member.
 pub fn identity(config: &Config, cluster: &net::Belongs) -> net::Identity {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
-const MAGIC: &[u8; 8] = b"CWPLACE2";
+const MAGIC: &[u8; 8] = b"CWPLACE3";
 /// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
 const FORMER: &str = "former";
 /// The same while it is being put aside.
@@ -38,6 +38,8 @@ pub struct Place {
 struct Content<T> {
     member: MemberId,
     views: T,
+    /// The place for a random id of the node's own; none has one yet, and nobody reads it.
+    id: Option<[u8; 16]>,
 }
 
 impl Place {
@@ -58,7 +60,7 @@ impl Place {
             let content = postcard::from_bytes::<Content<Views>>(body).ok();
             content.filter(|_| whole)
         };
-        let Content { member, views } = content().ok_or_else(|| StoreError::Corrupt {
+        let Content { member, views, .. } = content().ok_or_else(|| StoreError::Corrupt {
             what: path.display().to_string(),
             detail: "it is not as this program wrote it; take it from a backup, or empty the data directory \
                      so that the node fetches everything from its peers"
@@ -76,6 +78,7 @@ impl Place {
         let content = Content {
             member: self.member,
             views: &*self.views,
+            id: None,
         };
         let path = dir.join(NAME);
         let body = postcard::to_stdvec(&content).map_err(|error| StoreError::Corrupt {

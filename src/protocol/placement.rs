@@ -158,6 +158,7 @@ impl View {
                     Member {
                         address,
                         partition: id,
+                        id: self.members.get(member).and_then(|m| m.id),
                     },
                 ))
             });

@@ -35,6 +35,8 @@ pub enum ViewError {
 pub(super) struct Member {
     pub(super) address: SocketAddr,
     pub(super) partition: PartitionId,
+    /// The place for a random id of its own, by which a member is known when its address changes. None has one yet.
+    pub(super) id: Option<[u8; 16]>,
 }
 
 /// A partition's place in a view.
@@ -93,6 +95,7 @@ impl View {
             let member = move |address: &SocketAddr| Member {
                 address: *address,
                 partition,
+                id: None,
             };
             group.iter().map(member)
         });

@@ -31,7 +31,7 @@ use crate::storage::Disk;
 use writer::{Done, Writer};
 
 /// Version of the keys and values described above.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 const CLOSED: &[u8] = b"q";
 /// Memory for blocks read from disk: what is read again and again is kept as entries.
 const CACHE_BYTES: u64 = 4 << 20;
