@@ -71,6 +71,8 @@ rules! {
     ForgetEarly,
     /// A version that came ahead of its log keeps others from going on with that log, though they have it.
     WaitForGathered,
+    /// A version that came ahead of its log is logged again by who does not know yet which logs are over.
+    LogAgainUnfilled,
     /// A log ends though a replica has not said how far it is.
     FinishUntold,
     /// Which logs are finished is forgotten.

@@ -86,6 +86,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other,
     ),
     (
+        Rule::LogAgainUnfilled,
+        views::what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort,
+    ),
+    (
         Rule::TellOfAllCohorts,
         views::who_was_turned_away_is_not_told_what_is_stable_without_it,
     ),

@@ -273,6 +273,47 @@ pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
 }
 
 #[test]
+pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
+    let mut c = Cluster::stopped(2, 2);
+    c.limits.busy_chunk_bytes = 1;
+    (0..2).for_each(|node| c.start(node));
+    c.run_ms(200);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..10).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(1, key, Some("1"), &none);
+    }
+    // The log of these writes is over. Its cohort is closing.
+    c.stop(1);
+    c.start(1);
+    c.run_ms(1_000);
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    c.run_ms(500);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    // First it fetches what it is to serve, and then, slowly, what there is of the closing cohort.
+    c.step(1, Event::Busy(true));
+    c.step(node, Event::Busy(true));
+    c.start(0);
+    c.run_ms(2_000);
+    assert!(c.serves(0) && c.marks(0).cohorts.values().all(|filled| *filled));
+    assert_eq!(
+        c.nodes[0].replica().head(),
+        0,
+        "it has logged nothing again"
+    );
+    for key in &keys {
+        let versions = [0, 1].map(|node| record::load(&c.nodes[node].disk, key).unwrap());
+        assert_eq!(versions[0], versions[1]);
+    }
+    assert!(c.views_settle());
+}
+
+#[test]
 fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
     let mut c = Cluster::new(5, 1);
     let keys: Vec<Key> = (0..30).map(|n| c.key(4, n)).collect();

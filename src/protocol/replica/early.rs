@@ -80,7 +80,7 @@ impl<S: Store, T> Replica<S, T> {
                 continue;
             }
             if Some(self.views.view.partition(slot)) == self.partition {
-                if version.dot == dot {
+                if version.dot == dot && self.knows_ends(dot.log) {
                     self.log_again(version);
                 }
             } else if let Some(holder) = self.holder_of(slot) {
@@ -168,6 +168,13 @@ impl<S: Store, T> Replica<S, T> {
             Some(log) => log.stable >= dot.seq,
             None => self.is_finished(dot.log),
         }
+    }
+
+    /// Whether it is known here which logs of a log's cohort are over. Of a cohort that has yet to be fetched it is not:
+    /// peers do not report a log that is over, so that it looks as if nobody had anything of it.
+    fn knows_ends(&self, log: LogId) -> bool {
+        let tie = self.tie_of(log);
+        tie.is_some_and(|t| self.is_filled(t.cohort.id)) || broken(Rule::LogAgainUnfilled)
     }
 
     /// Whether nobody can supply a write: its writer has started again, and every replica has said, since
