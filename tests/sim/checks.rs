@@ -411,6 +411,10 @@ impl World {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
+            // What a member that is given up had alone may be lost, be it stable: it shared its log with nobody then.
+            if self.is_given_up(other) {
+                continue;
+            }
             for (log, mark) in &process.marks.logs {
                 if !sharing(&process.marks, *log).contains(&node) {
                     continue;
