@@ -10,6 +10,7 @@
 //! f <partition u32> <since u64> <member u16> logs of a member for a cohort that are finished
 //! g <slot u16>                           no delete in the slot has been forgotten that is newer than this
 //! i                                      whose disk this is
+//! v                                      the next view when the disk was last used, if its member is in that
 //! p                                      the timestamp behind which no write is taken
 //! n                                      numbers of live keys and tombstones
 //! ```
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 const RECORD: u8 = 1;
 
 pub const IDENTITY: &[u8] = b"i";
+pub const NEXT_VIEW: &[u8] = b"v";
 pub const PROMISED: &[u8] = b"p";
 pub const CLOCK: &[u8] = b"c";
 pub const COUNTS: &[u8] = b"n";

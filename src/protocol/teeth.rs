@@ -97,6 +97,10 @@ rules! {
     TellOfAllCohorts,
     /// A slot counts as here when what an earlier cohort wrote there is, whatever a later one wrote.
     InheritFromEarlier,
+    /// A follower that lacks something takes its whole disk for an old one.
+    FollowersDiskIsOld,
+    /// What was copied for a view that was cancelled counts for another one.
+    KeepCopyForCancelled,
     /// A view comes into force though nobody has what a partition of it is to hold.
     EnactWithoutAll,
     /// A replica says that it has what the next view asks of it when it has not.

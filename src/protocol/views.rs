@@ -247,6 +247,18 @@ impl Views {
         members
     }
 
+    /// Whether a member shares a cohort's logs for what it holds or held in this view or an earlier one, whatever became of
+    /// those that were to come next.
+    #[must_use]
+    pub fn has_shared(&self, cohort: &Cohort, member: MemberId, view: u64) -> bool {
+        let current = self.current(member).filter(|id| id.since <= view);
+        let owns = current.and_then(|id| self.cohort(id));
+        let mut later = self.successors(cohort).filter(|c| c.id.since <= view);
+        cohort.replicas.contains(&member)
+            || later.any(|c| c.replicas.contains(&member))
+            || owns.is_some_and(|own| own.slots.meets(&cohort.slots))
+    }
+
     /// The cohorts whose logs a member has to do with.
     #[must_use]
     pub fn cohorts_of(&self, member: MemberId) -> Vec<Cohort> {
@@ -267,14 +279,26 @@ impl Views {
         current.chain(closing).collect()
     }
 
+    /// The number of the next view, if a member is in that.
+    #[must_use]
+    pub fn coming(&self, member: MemberId) -> Option<u64> {
+        let next = self.next.as_ref();
+        let next = next.filter(|v| v.address(member).is_some());
+        next.map(|v| v.number)
+    }
+
+    /// Whether it can be seen that a view came into force: a cohort began or ended with it.
+    #[must_use]
+    pub fn shows(&self, number: u64) -> bool {
+        let mut partitions = self.view.partitions();
+        let mut closing = self.closing.iter();
+        partitions.any(|(p, _)| self.view.since(p) == Some(number))
+            || closing.any(|c| c.id.since == number || c.until == Some(number))
+    }
+
     /// Whether newer views ask of a member, and tell it of those it shares logs with, just what these do.
     #[must_use]
     pub fn is_same_for(&self, newer: &Self, member: MemberId) -> bool {
-        let coming = |views: &Self| {
-            let next = views.next.as_ref();
-            let next = next.filter(|v| v.address(member).is_some());
-            next.map(|v| v.number)
-        };
         let (before, after) = (self.cohorts_of(member), newer.cohorts_of(member));
         let same = |cohort: &Cohort| {
             let sharing = self.sharing(cohort);
@@ -282,7 +306,7 @@ impl Views {
             sharing == newer.sharing(cohort) && sharing.iter().all(part)
         };
         self.current(member) == newer.current(member)
-            && coming(self) == coming(newer)
+            && self.coming(member) == newer.coming(member)
             && before == after
             && before.iter().all(same)
     }

@@ -94,6 +94,14 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_was_turned_away_is_not_told_what_is_stable_without_it,
     ),
     (
+        Rule::KeepCopyForCancelled,
+        views::who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold,
+    ),
+    (
+        Rule::FollowersDiskIsOld,
+        views::who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old,
+    ),
+    (
         Rule::InheritFromEarlier,
         views::who_held_a_slot_earlier_does_not_have_what_was_written_there_since,
     ),

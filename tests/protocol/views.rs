@@ -877,36 +877,82 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     assert!(take_met().contains_key(&Bound::Handed));
 }
 
-#[test]
-pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
+/// Two nodes that are alone in their partitions, and share a cohort that is closing, whatever comes. Each is to hold what
+/// the other one holds, and has it. Then the change is cancelled; node 0 does not hear of that, and node 1 takes a write.
+fn a_change_cancelled_unheard() -> (Cluster, Key) {
     let mut c = Cluster::new(2, 2);
-    let (all, none) = (BTreeSet::new, Context::default());
-    // Both share a cohort that is closing, whatever comes.
     let number = c.change(Change::SetK(1));
     c.tell_all();
     c.run_ms(300);
     c.enact(number);
     c.tell_all();
     c.run_ms(300);
-    // Each is to hold what the other one holds, and follows it. Then the change is cancelled, and node 0 does not hear of that.
     let number = c.change(Change::SetK(2));
     c.tell_all();
     c.run_ms(500);
-    assert_eq!(c.council.awaited(&all()), all());
+    assert_eq!(c.council.awaited(&BTreeSet::new()), BTreeSet::new());
     let outcome = c.decide(Command::Cancel { number });
     assert_eq!(outcome, Outcome::Cancelled { number });
     c.tell(1);
     let key = c.key(1, 0);
-    c.put(1, &key, Some("1"), &none);
+    c.put(1, &key, Some("1"), &Context::default());
+    (c, key)
+}
+
+/// For half a second node 0 does not take its disk for an old one.
+fn goes_on_with_its_disk(c: &mut Cluster) {
     for _ in 0..500 {
         c.run_ms(1);
         let marks = c.marks(0);
         assert!(c.serves(0), "{:?}", marks.recovering);
-        assert!(marks.cohorts.values().all(|filled| *filled));
-        assert!(marks.logs.values().all(|log| log.stable <= log.applied));
+        let filled = |log| match marks.views.home(log) {
+            Home::Cohort(id) => marks.cohorts.get(&id) == Some(&true),
+            Home::Over | Home::Ahead => false,
+        };
+        for (log, mark) in &marks.logs {
+            assert!(mark.stable <= mark.applied || !filled(*log), "{mark:?}");
+        }
     }
+}
+
+#[test]
+pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
+    let (mut c, _) = a_change_cancelled_unheard();
+    goes_on_with_its_disk(&mut c);
+    assert!(c.marks(0).cohorts.values().all(|filled| *filled));
     assert!(c.views_settle());
     assert!(c.serves(0) && c.serves(1));
+}
+
+#[test]
+pub fn who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old() {
+    let (mut c, key) = a_change_cancelled_unheard();
+    // It is to hold the same once more, and is told what is stable before it hears of that.
+    c.change(Change::SetK(2));
+    c.tell(1);
+    goes_on_with_its_disk(&mut c);
+    c.tell(0);
+    goes_on_with_its_disk(&mut c);
+    assert!(c.views_settle());
+    let value = c.value(0, &key, &Context::default());
+    assert_eq!(value.as_deref(), Some("1"));
+}
+
+#[test]
+pub fn who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
+    let (mut c, key) = a_change_cancelled_unheard();
+    // It is to hold the same once more, and hears nothing of what has been written meanwhile.
+    c.cut(0, 1);
+    let number = c.change(Change::SetK(2));
+    c.tell(0);
+    c.tell(1);
+    c.run_ms(500);
+    let awaited = c.council.awaited(&BTreeSet::new());
+    assert!(awaited.contains(&MemberId(0)), "it has not all: {number}");
+    c.heal();
+    assert!(c.views_settle());
+    let value = c.value(0, &key, &Context::default());
+    assert_eq!(value.as_deref(), Some("1"));
 }
 
 #[test]

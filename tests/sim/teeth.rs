@@ -58,6 +58,8 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::StableAheadOfViews,
     Rule::TellOfAllCohorts,
     Rule::WaitForGathered,
+    Rule::FollowersDiskIsOld,
+    Rule::KeepCopyForCancelled,
     Rule::LogAgainUnfilled,
     Rule::InheritFromEarlier,
     Rule::ForgetHeldWrites,

@@ -76,6 +76,25 @@ impl Recovery {
     }
 }
 
+/// The writes that a peer knows to be everywhere: for each log the last of them.
+fn counted_on(gossip: &Gossip) -> impl Iterator<Item = (LogId, u64)> {
+    let finished = gossip.finished.iter().flat_map(|(_, member, finished)| {
+        let log = |incarnation| LogId {
+            member: *member,
+            incarnation,
+        };
+        finished
+            .recent
+            .iter()
+            .map(move |&(incarnation, last)| (log(incarnation), last))
+    });
+    gossip
+        .logs
+        .iter()
+        .map(|r| (r.log, r.stable))
+        .chain(finished)
+}
+
 impl<S: Store, T> Replica<S, T> {
     /// Writes down who uses the disk now. When that is durable the peers are asked where they are.
     pub(super) fn start(&mut self) {
@@ -97,9 +116,10 @@ impl<S: Store, T> Replica<S, T> {
             filled: filled.map(|(id, t)| (*id, t.part.clone())).collect(),
             inherited: own.map(|t| (t.cohort.id, t.inherited.clone())),
         };
-        self.staged
-            .records
-            .put(record::IDENTITY, record::encode(&identity));
+        let next: Option<u64> = self.views.coming(self.me);
+        let records = &mut self.staged.records;
+        records.put(record::IDENTITY, record::encode(&identity));
+        records.put(record::NEXT_VIEW, record::encode(&next));
     }
 
     /// Whether the others go on without this replica.
@@ -172,6 +192,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Learns from gossip how this disk compares.
     pub(super) fn compare(&mut self, from: MemberId, gossip: &Gossip) {
+        self.copy_again(gossip);
         let old = self.is_older_than(gossip);
         let believed = self.recovery.intact || self.ties.values().any(|t| t.filled.is_some());
         if old && believed {
@@ -231,26 +252,39 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether the peer counts on something that is not here: it knows a write to be at every
     /// replica, and this one lacks it.
     fn is_older_than(&self, gossip: &Gossip) -> bool {
-        let behind = |log: LogId, seq: u64| {
-            // Of what is still to be fetched nothing is missed.
-            let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
-            match self.logs.get(&log) {
-                _ if !claimed || broken(Rule::TrustOldDisk) => false,
-                // What a snapshot has just brought is on its way to the disk.
-                Some(l) => l.received < seq,
-                None => seq > 0 && !self.is_finished(log),
+        counted_on(gossip).any(|(log, seq)| self.lacks(log, seq))
+    }
+
+    /// Whether a write that is everywhere is missing here, though everything of its cohort is said to be here.
+    fn lacks(&self, log: LogId, seq: u64) -> bool {
+        // Of what is still to be fetched nothing is missed.
+        let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
+        match self.logs.get(&log) {
+            _ if !claimed || broken(Rule::TrustOldDisk) => false,
+            // What a snapshot has just brought is on its way to the disk.
+            Some(l) => l.received < seq,
+            None => seq > 0 && !self.is_finished(log),
+        }
+    }
+
+    /// Copies what is followed for the next view again where something is missing that the peer counts on. That is no
+    /// sign of an old disk: this replica may not have heard that its view was cancelled, and that it is to follow once
+    /// more for another one. Meanwhile nobody counted on it.
+    fn copy_again(&mut self, gossip: &Gossip) {
+        let lacking = counted_on(gossip).filter(|(log, seq)| self.lacks(*log, *seq));
+        let ties = lacking.filter_map(|(log, _)| self.tie_of(log));
+        let followed = ties.filter(|t| t.followed && self.own != Some(t.cohort.id));
+        let again: Vec<CohortId> = followed.map(|t| t.cohort.id).collect();
+        if again.is_empty() || broken(Rule::FollowersDiskIsOld) {
+            return;
+        }
+        for id in again {
+            if let Some(tie) = self.ties.get_mut(&id) {
+                tie.filled = None;
             }
-        };
-        gossip.logs.iter().any(|r| behind(r.log, r.stable))
-            || gossip.finished.iter().any(|(_, member, finished)| {
-                finished.recent.iter().any(|&(incarnation, last)| {
-                    let log = LogId {
-                        member: *member,
-                        incarnation,
-                    };
-                    behind(log, last)
-                })
-            })
+        }
+        self.stage_identity(self.recovery.intact);
+        self.marks_changed = true;
     }
 
     /// Whether everything of a cohort is said to be on this disk.

@@ -32,6 +32,8 @@ pub(super) struct Tie {
     pub(super) gathered: BTreeMap<MemberId, Start>,
     /// Slots of it are to be served here, now or next.
     pub(super) holder: bool,
+    /// Its logs are shared here for the sake of the next view alone.
+    pub(super) followed: bool,
 }
 
 impl Tie {
@@ -48,6 +50,7 @@ impl Tie {
             suppliers: peers.iter().copied().filter(supplies).collect(),
             helpers: peers.iter().copied().filter(|m| !holds(*m)).collect(),
             holder: holds(me),
+            followed: !views.has_shared(&cohort, me, u64::MAX),
             filled: filled.filter(|f| part.is_within(f)).map(|_| 0),
             inherited: SlotSet::default(),
             gathered: BTreeMap::new(),
@@ -66,13 +69,37 @@ impl Tie {
     }
 }
 
-/// The ties of a member, from what its disk says.
+/// Whether what a member fetched of a cohort for the sake of a next view may lack something, since that view was
+/// cancelled and another one asks for the same: meanwhile nobody counted on the member. A view of which nothing can be
+/// seen any more may have been cancelled.
+fn has_lapsed(
+    views: &Views,
+    cohort: &Cohort,
+    me: MemberId,
+    disk: &Identity,
+    next: Option<u64>,
+) -> bool {
+    let Some(next) = next.filter(|_| !broken(Rule::KeepCopyForCancelled)) else {
+        return false;
+    };
+    let shared = views.has_shared(cohort, me, disk.view);
+    !shared && views.coming(me) != Some(next) && !views.shows(next)
+}
+
+/// The ties of a member, from what its disk says. `next` is the next view that it was in then.
 pub(super) fn ties(
     views: &Views,
     me: MemberId,
     disk: Option<&Identity>,
+    next: Option<u64>,
 ) -> BTreeMap<CohortId, Tie> {
-    let filled = |id: &CohortId| disk.and_then(|d| d.filled.get(id));
+    let filled = |id: &CohortId| {
+        let lapsed = |d: &&Identity| {
+            let cohort = views.cohort(*id);
+            cohort.is_some_and(|c| has_lapsed(views, &c, me, d, next))
+        };
+        disk.filter(|d| !lapsed(d)).and_then(|d| d.filled.get(id))
+    };
     let cohorts = views.cohorts_of(me).into_iter();
     let mut ties: BTreeMap<CohortId, Tie> = cohorts
         .map(|c| (c.id, Tie::new(views, c.clone(), me, filled(&c.id))))
