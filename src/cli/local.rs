@@ -90,7 +90,9 @@ fn addresses(args: &Local) -> Result<Vec<SocketAddr>, Failure> {
 /// Settings as each node alone would read them.
 fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>, Failure> {
     let shared = |name: &str| match name {
-        "CLUSTER_SECRET" | "API_TOKEN" | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
+        "CLUSTER_SECRET" | "CLUSTER_SECRET_ALSO" | "API_TOKEN" | "MAX_VALUE_BYTES" => {
+            std::env::var(name).ok()
+        }
         _ => None,
     };
     all.iter()

@@ -9,6 +9,7 @@
 //! | `PEER_PORT` | where it listens for other nodes | port of `ip_port` + 10000 |
 //! | `DATA_DIR` | where its data lies | `./data/<ip_port>` |
 //! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
+//! | `CLUSTER_SECRET_ALSO` | taken of other nodes beside it, while secrets are rotated; `none`: no secret | none |
 //! | `API_TOKEN` | what clients have to show for calls that change the cluster, and for the operator's store | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //!
