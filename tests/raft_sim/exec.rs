@@ -412,8 +412,11 @@ pub fn run<R: Send + 'static, F: Future<Output = R> + Send + 'static>(
         }
         drop(task);
     }
+    // What is to happen holds the world that it is to happen in, also where it waits for a frozen process.
     let events = std::mem::take(&mut exec.lock().events);
     drop(events);
+    let held = std::mem::take(&mut exec.lock().frozen);
+    drop(held);
     drop(entered);
     let tasks = TASKS.with_borrow_mut(Option::take);
     drop(tasks);

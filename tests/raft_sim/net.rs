@@ -74,6 +74,12 @@ impl Net {
         drop(before);
     }
 
+    /// Lets go of all nodes: they and their links hold each other.
+    pub fn clear(&self) {
+        let up = std::mem::take(&mut self.lock().up);
+        drop(up);
+    }
+
     pub fn set_frozen(&self, node: MemberId, frozen: bool) {
         if let Some(up) = self.lock().up.get_mut(&node) {
             up.frozen = frozen;

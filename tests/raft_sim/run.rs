@@ -5,6 +5,7 @@ use super::clients::Clients;
 use super::exec::{self, Exec};
 use super::history::History;
 use super::machine;
+use super::net::Net;
 use super::nodes::{Nodes, address};
 use super::plan::Plan;
 use causeway::council::{Config, Machine, first_voters};
@@ -50,6 +51,15 @@ pub fn run(plan: Plan) -> Result<Done, String> {
     }
 }
 
+/// However a run ends, its nodes go.
+struct Clear(Net);
+
+impl Drop for Clear {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
 async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
     super::trace::follow(&exec);
     let addresses: Vec<_> = (0..plan.founders).map(|i| address(MemberId(i))).collect();
@@ -60,6 +70,7 @@ async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
         ..Config::default()
     };
     let nodes = Nodes::new(exec.clone(), config, first);
+    let _clear = Clear(nodes.net.clone());
     for (node, at) in nodes.founders().into_iter().zip(&plan.starts_ms) {
         nodes.start_after(node, Duration::from_millis(*at));
     }
