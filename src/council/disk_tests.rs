@@ -429,3 +429,47 @@ async fn a_leader_that_crashed_has_to_be_elected_again() {
         assert_eq!(read, decided);
     }
 }
+
+/// The voter that lost its disk has an entry that the leader had only sent when it crashed. It may not stand, and no other than
+/// the leader can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_voters_the_one_without_its_vote_elects_the_one_that_lost_an_entry() {
+    let cluster = Cluster::of(2).await;
+    let wiped = cluster.leader().await;
+    let leader = cluster.others(wiped)[0];
+    let before = cluster.node(wiped);
+    until(async || items(&cluster.node(leader)) == [0]).await;
+    cluster.mesh.lock().unwrap().nodes.remove(&wiped);
+    before.shutdown().await.unwrap();
+    cluster.start(wiped, "another disk").await;
+    until(async || cluster.leader().await == leader).await;
+    let node = cluster.node(wiped);
+    until(async || items(&node) == [0]).await;
+
+    let old = cluster.node(leader);
+    let last = old.status().await.last_log;
+    let release = hang(&old).await;
+    let lost = tokio::spawn({
+        let old = old.clone();
+        async move { old.propose(1).await }
+    });
+    until(async || node.status().await.last_log > last).await;
+    // The crash, as above.
+    cluster.mesh.lock().unwrap().nodes.remove(&leader);
+    let dir = |name: &str| cluster.dir.path().join(name);
+    copy(&dir(&leader.0.to_string()), &dir("left"));
+    drop(release);
+    old.shutdown().await.unwrap();
+    assert!(lost.await.unwrap().is_err());
+    // Else a busy machine took so long that it votes already, and may lead itself.
+    let told = !node.status().await.may_vote;
+
+    cluster.start(leader, "left").await;
+    cluster.node(wiped).propose(2).await.unwrap();
+    let decided = cluster.node(leader).read().await.unwrap().0;
+    assert!(
+        decided == [0, 2] || (!told && decided == [0, 1, 2]),
+        "{decided:?}"
+    );
+    assert_eq!(node.read().await.unwrap().0, decided);
+}

@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::error::RaftError;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 
 use super::machine::Machine;
-use super::network::{self, Reply, Request};
+use super::network::{self, Promised, Reply, Request};
 use super::teeth::{Rule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{LeaderId, LogId, Vote};
 use super::{Council, comeback, config, propose, runtime};
+
+type Elected = Result<VoteResponse<u64>, RaftError<u64>>;
 
 impl<M: Machine, T: Transport> Council<M, T> {
     /// Answers another node's call.
@@ -52,10 +54,10 @@ impl<M: Machine, T: Transport> Council<M, T> {
                     Err(error) => failed(&error),
                 }
             }
-            Request::Vote(rpc) if !self.may_elect(rpc.vote).await => unsafe_yet(),
-            Request::Vote(rpc) => match raft.vote(rpc).await {
-                Ok(reply) => Reply::Vote(reply),
-                Err(error) => failed(&error),
+            Request::Vote(rpc) => match self.elect(rpc).await {
+                Some(Ok(reply)) => Reply::Vote(reply),
+                Some(Err(error)) => failed(&error),
+                None => unsafe_yet(),
             },
             Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
                 Ok(reply) => Reply::Snapshot(Ok(reply)),
@@ -73,7 +75,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             }
             Request::ReadIndex => self.inner.leader.read_index().await,
             Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
-            Request::Promised => match comeback::promised(raft, &self.inner.standing).await {
+            Request::Promised => match self.promised().await {
                 Some(promised) => Reply::Promised(promised),
                 None => unsafe_yet(),
             },
@@ -111,13 +113,37 @@ impl<M: Machine, T: Transport> Council<M, T> {
         asked.await
     }
 
-    async fn may_elect(&self, candidate: Vote) -> bool {
+    /// The answer to a candidate. None when this node may not elect it yet.
+    async fn elect(&self, mut rpc: VoteRequest<u64>) -> Option<Elected> {
         let inner = &self.inner;
-        if inner.standing.votes() {
+        if !inner.standing.votes() {
+            if !self.may_elect(rpc.vote).await {
+                return None;
+            }
+            // The candidate has everything that was ever decided. What this node has beyond that was only sent to it, by a leader
+            // that lost it, and may be all that keeps the only possible candidate from being elected.
+            rpc.last_log_id = rpc.last_log_id.max(inner.log.last());
+        }
+        Some(inner.raft.vote(rpc).await)
+    }
+
+    async fn may_elect(&self, candidate: Vote) -> bool {
+        if broken(Rule::ElectAnybody) {
             return true;
         }
-        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(&inner.transport, candidate));
+        let inner = &self.inner;
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(
+            inner.me,
+            &inner.transport,
+            &inner.standing,
+            candidate,
+        ));
         asked.await
+    }
+
+    async fn promised(&self) -> Option<Promised> {
+        let inner = &self.inner;
+        comeback::promised(&inner.raft, &inner.standing, &inner.log).await
     }
 
     /// Gains the right to vote, if there is nothing left that this node could lack. What a leader knows to be decided is all

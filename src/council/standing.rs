@@ -5,9 +5,12 @@
 //! help, the two would be a majority for entries that contradict decided ones. So a node with a new directory
 //!
 //! 1. follows no leader until so many of the other voters have promised nothing later that no later leader can have been
-//!    elected, with this node's former vote or without ([`is_enough`]); from then on it goes by votes as every node does;
-//! 2. grants no vote until it has, from such a leader, everything that was decided before it came back. Only a candidate
-//!    without whom there is no majority may have it before: of two voters, the other one.
+//!    elected, with this node's former vote or without ([`is_enough`]); while one of them does not answer, who may be about to
+//!    be elected with that vote, it waits first, as in 2; from then on it goes by votes as every node does;
+//! 2. grants no vote until it has, from such a leader, everything that was decided before it came back. Before that it only
+//!    joins others: it elects a candidate that so many of them have elected that every majority has one of them. Of two
+//!    voters that is the other one alone; while the voters change from three to two it may be the two others of the three.
+//!    Such a candidate has everything that was ever decided, also when this node's log is longer ([`comeback`](super::comeback)).
 //!
 //! Who forms the council at the first start of a cluster has nothing to forget, and votes at once.
 
@@ -51,6 +54,13 @@ impl Standing {
             votes: AtomicBool::new(votes),
             from: AtomicU64::new(if votes { 0 } else { NONE }),
         })
+    }
+
+    /// As if it had been opened so long ago that it could gain the right.
+    #[cfg(test)]
+    pub fn has_waited(mut self) -> Self {
+        self.opened -= ABSTAIN;
+        self
     }
 
     pub fn votes(&self) -> bool {

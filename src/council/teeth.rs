@@ -9,6 +9,8 @@ pub enum Rule {
     VoteWithoutLog,
     /// A node that came without its log follows any leader.
     FollowAnyLeader,
+    /// A node that came without its log elects any candidate, whatever others have.
+    ElectAnybody,
     /// What is promised in an election is not stored.
     ForgetVote,
     /// A follower confirms entries that are not on its disk yet.
@@ -33,6 +35,7 @@ impl Rule {
     pub const ALL: &[Self] = &[
         Self::VoteWithoutLog,
         Self::FollowAnyLeader,
+        Self::ElectAnybody,
         Self::ForgetVote,
         Self::ConfirmBeforeDurable,
         Self::CountBeforeDurable,

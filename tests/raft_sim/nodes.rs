@@ -372,8 +372,8 @@ impl Nodes {
         }
     }
 
-    /// Whether what is decided has named it at some time: who is to come is not a member yet.
-    fn is_known(&self, me: MemberId) -> bool {
+    /// Whether what is decided has named it at some time, as far as it has heard: who is to come is not a member yet.
+    pub fn is_known(&self, me: MemberId) -> bool {
         self.founders().contains(&me) || self.is_born(me)
     }
 

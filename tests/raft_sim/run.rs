@@ -99,20 +99,21 @@ async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
     nodes.heal();
     log::info!("all is healed");
     let healed = exec.now_us();
-    loop {
+    let members = loop {
         exec.sleep(Duration::from_millis(200)).await;
         nodes.wrong().map_or(Ok(()), Err)?;
-        let Err(why) = nodes.is_well().await else {
-            break;
+        let why = match nodes.is_well().await {
+            Ok(members) => break members,
+            Err(why) => why,
         };
         if exec.now_us() > healed + CALM.as_micros() as u64 {
             return Err(format!("all is healed, and {CALM:?} later not well: {why}"));
         }
-    }
+    };
     log::info!("all is well");
     clients.stop.store(true, Ordering::Relaxed);
     exec.sleep(Duration::from_secs(3)).await;
-    for node in nodes.all() {
+    for node in members {
         for key in 0..3 {
             for key in [format!("list{key}"), format!("free{key}")] {
                 if !clients.read_at(node, &key, exec.now_us()).await {
@@ -145,8 +146,8 @@ async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
 }
 
 impl Nodes {
-    /// Whether all nodes run, have applied the same, and those vote that are to.
-    async fn is_well(&self) -> Result<(), String> {
+    /// The members, if all of them run and have applied the same, and those vote that are to.
+    async fn is_well(&self) -> Result<Vec<MemberId>, String> {
         let looks = self.looks().await;
         let told = || -> String {
             let all = looks.iter().map(|(_, state, status)| {
@@ -166,9 +167,12 @@ impl Nodes {
         let Some(views) = &state.decided.views else {
             return Err(format!("the cluster is not born: {}", told()));
         };
-        let here = self.all();
         let members: Vec<MemberId> = views.members().into_keys().collect();
-        if here != members || looks.len() != members.len() {
+        // Who was to come is still there when that was cancelled before it heard of it. It waits to be added, as a standby does.
+        let is_here = |node: &MemberId| members.contains(node) || self.is_known(*node);
+        let here: Vec<MemberId> = self.all().into_iter().filter(is_here).collect();
+        let running = looks.iter().filter(|(node, ..)| is_here(node)).count();
+        if here != members || running != members.len() {
             return Err(format!(
                 "members are {members:?}, nodes {here:?}: {}",
                 told()
@@ -178,7 +182,8 @@ impl Nodes {
             return Err(format!("a change of the view is not done: {}", told()));
         }
         // Clients go on.
-        let least = looks.iter().map(|(_, other, _)| other.count).min();
+        let counts = looks.iter().filter(|(node, ..)| is_here(node));
+        let least = counts.map(|(_, other, _)| other.count).min();
         if least.is_none_or(|least| least + 50 < state.count) {
             return Err(format!("not all have applied the same: {}", told()));
         }
@@ -189,7 +194,7 @@ impl Nodes {
         if status.voters.len() != votes || voting.count() != votes {
             return Err(format!("{votes} votes are to be used: {}", told()));
         }
-        Ok(())
+        Ok(members)
     }
 
     /// Ends all that goes wrong.

@@ -14,7 +14,7 @@ use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 use super::{CouncilDisk, Durable, Engine, decode, encode, fatal, no_encoding};
 use crate::council::network;
 use crate::council::teeth::{Rule, broken};
-use crate::council::types::{Entry, LogId, Types, Vote};
+use crate::council::types::{Entry, LeaderId, LogId, Types, Vote};
 use crate::protocol::store::{Batch, StoreError};
 
 /// Bytes of durable entries kept in memory.
@@ -103,6 +103,17 @@ impl LogStore {
     /// How far the log is on the disk.
     pub fn durable(&self) -> &Durable {
         &self.durable
+    }
+
+    /// The last entry, stored or not.
+    pub fn last(&self) -> Option<LogId> {
+        self.lock().last
+    }
+
+    /// The leader or candidate whom this node has promised itself to, as its disk has it.
+    pub fn promised(&self) -> LeaderId {
+        let vote = self.lock().vote;
+        vote.map(|vote| vote.leader_id).unwrap_or_default()
     }
 
     /// The last entry that this node knows to be decided, unless it has promised another vote that is later than this one.
