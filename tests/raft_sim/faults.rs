@@ -4,6 +4,7 @@ use super::disk::Trouble;
 use super::nodes::Nodes;
 use super::plan::{Fault, Target};
 use super::views;
+use causeway::council::first_voters;
 use causeway::council::teeth::{Rule, broken};
 use causeway::protocol::ids::MemberId;
 use std::time::Duration;
@@ -195,6 +196,11 @@ impl Nodes {
             .collect();
         let all_vote = broken(Rule::VoteWithoutLog);
         let votes = |m: &MemberId| self.device(*m).has(b"e") || all_vote;
-        self.is_born(node) && !others.is_empty() && others.iter().all(votes)
+        // A majority of the first voters with empty disks takes itself for a first start, and forms a council of its own
+        // (`council/forming.rs`), also when none of them votes any more.
+        let first = first_voters(&self.founders());
+        let empty = first.iter().filter(|m| **m == node || !self.is_born(**m));
+        let forms = empty.count() > first.len() / 2;
+        self.is_born(node) && !others.is_empty() && others.iter().all(votes) && !forms
     }
 }
