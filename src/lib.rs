@@ -8,4 +8,5 @@ pub mod http;
 pub mod net;
 pub mod node;
 pub mod protocol;
+pub mod server;
 pub mod storage;

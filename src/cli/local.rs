@@ -4,7 +4,8 @@
 //! is shared. Its data stays, so that the next `local` of the same shape goes on where this one ended.
 
 use super::failure::{Failure, Outcome, note, print};
-use crate::node::{self, RunError, config::Config};
+use crate::node::config::Config;
+use crate::server::{self, RunError};
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -55,7 +56,7 @@ pub async fn local(args: Local) -> Outcome {
 
     let mut nodes: FuturesUnordered<Running> = configs
         .into_iter()
-        .map(|c| Box::pin(async move { (c.address, node::run(c).await) }) as Running)
+        .map(|c| Box::pin(async move { (c.address, server::run(c).await) }) as Running)
         .collect();
     let outcome = tokio::select! {
         // The nodes get the signal as well: one that ended by it has not ended early.

@@ -29,7 +29,7 @@ pub async fn node(config: Config) -> Outcome {
             "CLUSTER_SECRET is not set: whoever reaches this node can forge contexts and speak as a node"
         );
     }
-    crate::node::run(config).await.map_err(Failure::not_done)
+    crate::server::run(config).await.map_err(Failure::not_done)
 }
 
 /// Serves the empty handler, with as many threads as there are processors.

@@ -1,7 +1,7 @@
 //! What a node tells about itself and about a context, in words.
 
-use super::member::{Absence, Member};
-use super::status::{
+use crate::node::member::{Absence, Member};
+use crate::node::status::{
     EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
 };
 use crate::protocol::context::Context;

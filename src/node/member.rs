@@ -1,22 +1,23 @@
 //! A node while it is a member of a cluster: the replica's thread, the committer, the connections to other nodes, its
 //! part in the council, and the facade that HTTP handlers use.
 
-use super::birth::Forming;
-use super::config::Config;
-use super::core::{self, Clocks, Core, Driver, Report, Shared};
-use super::decided::Decided;
-use super::fault::Switch;
-use super::forward::{self, Forwarder};
-use super::holders::{self, Counts};
-use super::inbox::{Inbox, Input};
-use super::offers::Offers;
-use super::peers::{Links, Peers, belongs};
-use super::place::{self, Place};
-use super::presence::Presence;
-use super::seal::Seal;
-use super::{StartError, birth, follow, standby, steer};
 use crate::council::Council;
 use crate::net;
+use crate::node::config::Config;
+use crate::node::error::StartError;
+use crate::node::membership::birth::Forming;
+use crate::node::membership::fault::Switch;
+use crate::node::membership::holders::{self, Counts};
+use crate::node::membership::identity::{self, Place};
+use crate::node::membership::liveness::Presence;
+use crate::node::membership::state_machine::Decided;
+use crate::node::membership::{birth, driver, follow, standby};
+use crate::node::replica::core::{self, Clocks, Core, Driver, Report, Shared};
+use crate::node::replica::inbox::{Inbox, Input};
+use crate::node::requests::offers::Offers;
+use crate::node::requests::router::{self, Forwarder};
+use crate::node::seal::Seal;
+use crate::node::wire::links::{Links, Peers, belongs};
 use crate::protocol::clock::{Clock, Doubt, MAX_AHEAD_MS, Timestamp};
 use crate::protocol::context::Context;
 use crate::protocol::health::Health;
@@ -178,10 +179,10 @@ impl Member {
             config,
         });
         let incarnation = driver.log_id().incarnation;
-        let links = forward::connect(&member, incarnation).await?;
+        let links = router::connect(&member, incarnation).await?;
         let _ = member.links.set(links.clone());
         let reports = member.join_council().await?;
-        place::mark_cluster(&member.config.data_dir, &views)?;
+        identity::mark_cluster(&member.config.data_dir, &views)?;
         let send: core::Sender = Arc::new(move |to, envelope| {
             // What cannot be queued is dropped and counted: the protocol sends it again.
             links.broadcast(to, &envelope);
@@ -214,9 +215,9 @@ impl Member {
         self.spawn(follow::take_over(weak.clone(), self.known.subscribe()));
         self.spawn(follow::listen(weak.clone(), council.followed()));
         self.spawn(follow::ask(weak.clone()));
-        self.spawn(steer::report(weak.clone(), heard));
+        self.spawn(driver::report(weak.clone(), heard));
         self.spawn(birth::attend(weak.clone()));
-        self.spawn(steer::steer(weak));
+        self.spawn(driver::steer(weak));
         Ok(reports)
     }
 

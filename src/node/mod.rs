@@ -1,68 +1,40 @@
 //! The running node: waiting to be a member of a cluster, at work as one, or removed.
 //!
 //! ```text
-//! standby.rs   no member: it can be invited, and asks others what it is
 //! member.rs    a member at work
-//! core.rs      what runs the replica: events in, effects out
-//! inbox.rs     the way into the core: at once, or through its queue
-//! forward.rs   operations on their way to a replica, and what other nodes ask
-//! follow.rs    newer views: heard of, stored, gone over to
-//! birth.rs     how the cluster comes about, at its first start
-//! steer.rs     what a member does for the council
-//! dead.rs      whether a change would need nodes that are dead
-//! absent.rs    whether somebody else hears who does not answer the leader
+//! replica      the thread that runs the replica: events in, effects out
+//! requests     what clients ask for, and how it gets to a replica
+//! membership   which cluster the node is in, by which views, and how these change
+//! wire         what nodes say to each other, and the connections
 //! seal.rs      what writes and reads payloads
-//! change.rs    changes of the view that an operator asks for
-//! keys.rs      the linearizable lists
-//! fault.rs     nodes that act as dead ones, on purpose
-//! decided.rs   the machine that the council runs
 //! view         what can be asked about views, and dry runs
-//! inspect.rs   a look into the data of a node that is stopped
-//! force.rs     disaster recovery on a node that is stopped
+//! offline      work on the data of a node that is stopped
 //! ```
 
-mod absent;
-mod birth;
-mod change;
 pub mod config;
-mod core;
-mod dead;
-pub mod decided;
+mod error;
 mod explain;
-mod fault;
-mod follow;
-mod force;
-mod forward;
-mod holders;
-mod inbox;
-mod inspect;
-mod keys;
 mod member;
-mod offers;
-mod orphans;
-mod peers;
-mod place;
-mod presence;
-mod reply;
-mod run;
+mod membership;
+mod offline;
+mod replica;
+mod requests;
 mod seal;
-mod standby;
 pub mod status;
-mod steer;
 pub mod view;
 mod wire;
 
-pub use change::{Asked, ChangeFailed, Changed};
-pub use fault::{Condition, Found, NotObeyed, Order};
-pub use force::{ForceError, Survivor};
-pub use holders::{Unheld, in_words};
-pub use inspect::{InspectError, Inspection};
-pub use keys::Freshness;
+pub use error::StartError;
 pub use member::{Absence, Failed, Member, Wrote};
-pub use offers::OfferState;
-pub use run::{RunError, Running, launch, run};
+pub use membership::change::{Asked, ChangeFailed, Changed};
+pub use membership::fault::{Condition, Found, NotObeyed, Order};
+pub use membership::holders::{Unheld, in_words};
+pub use membership::state_machine;
+pub use offline::force::{ForceError, Survivor};
+pub use offline::inspect::{InspectError, Inspection};
+pub use requests::lists::Freshness;
+pub use requests::offers::OfferState;
 
-use crate::council;
 use crate::protocol::context::Codec;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
@@ -70,12 +42,12 @@ use crate::protocol::views::Views;
 use crate::storage::Disk;
 use arc_swap::{ArcSwap, Guard};
 use config::Config;
-use fault::{Ear, Switch};
-use offers::Offers;
-use orphans::Offering;
-use place::{OtherCluster, Place};
+use membership::fault::{Ear, Switch};
+use membership::identity::{self, Place};
+use membership::standby::{self, Standby};
+use requests::offers::Offers;
+use requests::orphans::Offering;
 use seal::Seal;
-use standby::Standby;
 use status::Status;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -87,24 +59,6 @@ const LET_GO_LOOK: Duration = Duration::from_millis(10);
 
 /// Time between attempts to open a disk that somebody else holds.
 const LOCKED_LOOK: Duration = Duration::from_millis(200);
-
-/// Why a node cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{0}")]
-    Open(#[from] OpenError),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    Council(#[from] council::OpenError),
-    #[error("{0}")]
-    OtherCluster(#[from] OtherCluster),
-    #[error("cannot listen for other nodes on {address}: {error}")]
-    Listen {
-        address: std::net::SocketAddr,
-        error: std::io::Error,
-    },
-}
 
 /// What a node is at the moment.
 #[derive(Clone)]
@@ -258,12 +212,12 @@ async fn begin(
     seal: &Arc<Seal>,
     offers: &Arc<Offers>,
 ) -> Result<(Phase, Role), StartError> {
-    place::finish_putting_aside(&config.data_dir)?;
+    identity::finish_putting_aside(&config.data_dir)?;
     let place = Place::load(&config.data_dir)?;
     if let Some(place) = &place {
         check(config, place)?;
     }
-    place::check_cluster::<StartError>(&config.data_dir, place.as_ref().map(|p| &*p.views))?;
+    identity::check_cluster::<StartError>(&config.data_dir, place.as_ref().map(|p| &*p.views))?;
     let known = place.as_ref().map(|p| Arc::clone(&p.views));
     // Others may be starting as well, and ask this node what it asks them.
     let standby = Standby::start(Arc::clone(config), known).await?;
@@ -466,7 +420,7 @@ impl State {
             return Err(OpenError::NotInView(crate::net::STRANGER).into());
         };
         if Place::load(dir)?.is_some() {
-            place::put_aside(dir)?;
+            identity::put_aside(dir)?;
         }
         let place = Place { member, views };
         let (config, switch) = (Arc::clone(&self.config), Arc::clone(&self.switch));

@@ -1,7 +1,7 @@
 //! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so that there is none
 //! before the node has heard of the cluster's birth.
 
-use super::config::{AlsoSecret, Config};
+use crate::node::config::{AlsoSecret, Config};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::context::Codec;
 use arc_swap::{ArcSwap, Guard};

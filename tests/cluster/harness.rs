@@ -3,12 +3,13 @@
 
 use crate::common;
 use causeway::council;
+use causeway::node::StartError;
 use causeway::node::config::Config;
 use causeway::node::status::Status;
-use causeway::node::{self, RunError, Running, StartError};
 use causeway::protocol::replica::OpenError;
 use causeway::protocol::store::StoreError;
 use causeway::protocol::view::View;
+use causeway::server::{self, RunError, Running};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -202,7 +203,7 @@ impl Process {
 pub async fn launched(config: Config) -> Running {
     let began = Instant::now();
     loop {
-        match node::launch(config.clone(), 1).await {
+        match server::launch(config.clone(), 1).await {
             Ok(running) => return running,
             Err(error) => {
                 let waits = is_held(&error) && began.elapsed() < PATIENCE;
@@ -354,7 +355,7 @@ impl Cluster {
 
     /// Starts a node in this process, which may be refused.
     pub async fn try_up(&self, node: usize) -> Result<Running, RunError> {
-        node::launch(self.config(node), 1).await
+        server::launch(self.config(node), 1).await
     }
 
     /// What starts a node in a process of its own.

@@ -3,7 +3,8 @@
 use crate::common;
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually, launched, status};
 use crate::session::{Reply, Session, here, send};
-use causeway::node::{self, Running};
+use causeway::node;
+use causeway::server::{self, Running};
 use reqwest::Method;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 async fn launch(at: SocketAddr, view: &[SocketAddr], k: &str) -> (Running, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let config = common::config(at, view, dir.path(), &[("K", k)]);
-    (node::launch(config, 1).await.unwrap(), dir)
+    (server::launch(config, 1).await.unwrap(), dir)
 }
 
 async fn change(at: SocketAddr, kind: &str, node: SocketAddr) -> Reply {
@@ -307,7 +308,7 @@ async fn before_the_birth_a_node_is_not_started_with_another_view_on_the_same_di
     assert_forming(a, "1 of 2 nodes of VIEW are up").await;
     one.stop().await.unwrap();
     let config = common::config(a, &[a], dir.path(), &[("K", "1")]);
-    let refused = node::launch(config, 1).await.err().unwrap().to_string();
+    let refused = server::launch(config, 1).await.err().unwrap().to_string();
     assert!(refused.contains("another VIEW or K"), "{refused}");
     assert!(refused.contains("empty the data directory"), "{refused}");
 }
@@ -358,7 +359,7 @@ async fn data_of_an_earlier_life_is_refused_beside_the_place_of_a_later_one() {
         };
         swap();
         let config = common::config(at, &[at], second, &[("K", "1")]);
-        let refused = node::launch(config, 1).await.err();
+        let refused = server::launch(config, 1).await.err();
         swap();
         refused.map(|error| error.to_string())
     };
@@ -381,7 +382,7 @@ async fn data_of_an_earlier_life_is_refused_beside_the_place_of_a_later_one() {
     node.stop().await.unwrap();
     // Without its place the data is nobody's.
     std::fs::remove_file(second.join("place")).unwrap();
-    let refused = node::launch(config, 1).await.err().unwrap().to_string();
+    let refused = server::launch(config, 1).await.err().unwrap().to_string();
     assert!(refused.contains("not born yet"), "{refused}");
 }
 

@@ -6,7 +6,7 @@ use super::net::Node;
 use super::nodes::Nodes;
 use bytes::Bytes;
 use causeway::council::CouncilError;
-use causeway::node::decided::{Command, Outcome};
+use causeway::node::state_machine::{Command, Outcome};
 use causeway::protocol::hashed::Hashed;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::keys::{self, Change, Condition, List, What};

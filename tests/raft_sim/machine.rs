@@ -2,7 +2,7 @@
 //! applied as many commands, and not the same ones.
 
 use causeway::council::Machine;
-use causeway::node::decided::{Agreed, Command, Decided, Outcome};
+use causeway::node::state_machine::{Agreed, Command, Decided, Outcome};
 use causeway::protocol::ids::MemberId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -6,7 +6,7 @@ use super::exec::{Exec, NOBODY, Process};
 use super::machine::Watched;
 use super::net::{Link, Net, Node, Served, Up};
 use causeway::council::{Config, Council, Past, Step, first_voters, next_step};
-use causeway::node::decided::{Agreed, Command};
+use causeway::node::state_machine::{Agreed, Command};
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
@@ -275,7 +275,7 @@ impl Nodes {
         });
     }
 
-    /// Takes part in the birth of the cluster, as `node/birth.rs` has it.
+    /// Takes part in the birth of the cluster, as `node/membership/birth.rs` has it.
     async fn attend(self, me: MemberId, council: Node, link: Link) {
         let founders = self.founders();
         let voters = first_voters(&founders);

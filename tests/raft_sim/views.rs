@@ -7,7 +7,7 @@ use super::exec::Process;
 use super::net::Node;
 use super::nodes::{Nodes, address};
 use causeway::council::Role;
-use causeway::node::decided::Command;
+use causeway::node::state_machine::Command;
 use causeway::protocol::council;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
@@ -83,7 +83,7 @@ async fn report(nodes: Nodes, me: MemberId, council: Node) {
     }
 }
 
-/// Looks after the running change while this node leads, as `node/steer.rs` has it.
+/// Looks after the running change while this node leads, as `node/membership/driver.rs` has it.
 async fn steer(nodes: Nodes, me: MemberId, council: Node) {
     let mut leading = None;
     let mut away_since: BTreeMap<MemberId, u64> = BTreeMap::new();

@@ -3,20 +3,19 @@
 //! Every member answers from what it knows itself, and asks those that copy data how far they are.
 
 mod plan;
-mod progress;
 mod status;
 
-pub(super) use progress::Progress;
+use crate::node::membership::progress::Progress;
 pub use status::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, Strategy, ViewState,
 };
 
-use super::holders::{Unheld, in_words};
-use super::member::Member;
-use super::offers::OfferState;
-use super::status::MemberStatus;
 use crate::council::{Role, Status};
+use crate::node::member::Member;
+use crate::node::membership::holders::{Unheld, in_words};
+use crate::node::requests::offers::OfferState;
+use crate::node::status::MemberStatus;
 use crate::protocol::council::{Council, End, Finished, Running};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -123,7 +122,10 @@ impl Member {
         agreed.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
     }
 
-    pub(super) fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
+    pub(in crate::node) fn names<'a>(
+        &self,
+        members: impl IntoIterator<Item = &'a MemberId>,
+    ) -> Vec<String> {
         members.into_iter().map(|m| self.name(*m)).collect()
     }
 

@@ -1,8 +1,9 @@
 //! What a change would do: a dry run.
 
-use super::{Move, Plan, PlannedGain, PlannedPartition, Progress};
-use crate::node::change::{Asked, ChangeFailed, refused};
+use super::{Move, Plan, PlannedGain, PlannedPartition};
 use crate::node::member::Member;
+use crate::node::membership::change::{Asked, ChangeFailed, refused};
+use crate::node::membership::progress::Progress;
 use crate::protocol::council::{Command, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;

@@ -1,7 +1,7 @@
 //! What can be asked about views, as data: the state of things, and a plan.
 
-use crate::node::holders::Unheld;
-use crate::node::offers::OfferState;
+use crate::node::membership::holders::Unheld;
+use crate::node::requests::offers::OfferState;
 use crate::node::status::MemberStatus;
 use crate::protocol::view::{FULL, View};
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,7 @@
 //! It names the cluster, once that is born. It is on disk before anything is done under newer views. A node that starts again knows by it who it is and whom to
 //! ask what was decided meanwhile, whatever `VIEW` says.
 
-use super::member::COUNCIL_DIR;
-use crate::protocol::cluster::ClusterId;
+use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
@@ -18,6 +17,8 @@ use std::sync::Arc;
 const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE3";
+/// Where in the data directory the council keeps its log.
+pub(in crate::node) const COUNCIL_DIR: &str = "council";
 /// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
 const FORMER: &str = "former";
 /// The same while it is being put aside.
@@ -25,7 +26,7 @@ const UNFINISHED: &str = "former.new";
 /// One of them that is being removed.
 const GONE: &str = "former.gone";
 /// Says in a data directory that what only it had was offered, and what became of it.
-pub(super) const OFFERED: &str = "offered";
+pub(in crate::node) const OFFERED: &str = "offered";
 
 /// Who a node is, and under which views.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ pub struct OtherCluster {
 ///
 /// # Errors
 /// When a part is another cluster's, or a `FORMAT` file cannot be read.
-pub(super) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
+pub(in crate::node) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
     dir: &Path,
     views: Option<&Views>,
 ) -> Result<(), E> {
@@ -132,7 +133,7 @@ pub(super) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
 ///
 /// # Errors
 /// When a `FORMAT` file cannot be read or written.
-pub(super) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
+pub(in crate::node) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
     let Some(cluster) = views.cluster else {
         return Ok(());
     };
@@ -148,7 +149,7 @@ pub(super) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> 
 ///
 /// # Errors
 /// When the directory cannot be changed.
-pub(super) fn put_aside(dir: &Path) -> Result<(), StoreError> {
+pub(in crate::node) fn put_aside(dir: &Path) -> Result<(), StoreError> {
     aside(dir, &mut |_| Ok(())).map_err(|error| failed("putting aside what is in", dir, &error))
 }
 
@@ -157,7 +158,7 @@ pub(super) fn put_aside(dir: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the directory cannot be changed.
-pub(super) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
+pub(in crate::node) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
     match dir.join(UNFINISHED).exists() {
         true => put_aside(dir),
         false => Ok(()),
@@ -168,7 +169,7 @@ pub(super) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub(super) fn formers(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(in crate::node) fn formers(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let numbers = numbers(dir).map_err(|error| failed("reading", dir, &error))?;
     Ok(numbers.into_iter().map(|n| former(dir, n)).collect())
 }
@@ -262,6 +263,15 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Io {
         what: format!("{doing} {}", path.display()),
         detail: error.to_string(),
+    }
+}
+
+/// A new cluster, which goes on from `former`.
+pub(in crate::node) fn draw(former: Option<ClusterId>) -> Cluster {
+    Cluster {
+        id: ClusterId(rand::random()),
+        key: PayloadKey(rand::random()),
+        former,
     }
 }
 

@@ -1,10 +1,10 @@
 //! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
 //! node for, calls of the council, and questions about views.
 
-use super::fault::{Condition, Order};
-use super::offers::OfferState;
-use super::view::Progress;
 use crate::council::{Past, Rpc, RpcReply};
+use crate::node::membership::fault::{Condition, Order};
+use crate::node::membership::progress::Progress;
+use crate::node::requests::offers::OfferState;
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};

@@ -4,10 +4,9 @@
 //! Either way there were things that clients may have seen and that are gone now. So it becomes another cluster, which
 //! goes on from the one before: the other nodes follow it, and no payload that was made before is taken.
 
-use super::birth;
-use super::member::COUNCIL_DIR;
-use super::place::{self, OtherCluster, Place};
 use crate::council;
+
+use crate::node::membership::identity::{self, COUNCIL_DIR, OtherCluster, Place};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
@@ -60,7 +59,7 @@ impl Survivor {
             Err(StoreError::Locked { .. }) => return Err(ForceError::Running(dir.to_owned())),
             held => held?,
         };
-        place::check_cluster::<ForceError>(dir, Some(&views))?;
+        identity::check_cluster::<ForceError>(dir, Some(&views))?;
         let view = views.view.number;
         let mut members = views.members();
         let removed = || ForceError::Removed {
@@ -101,17 +100,17 @@ impl Survivor {
             member, views, dir, ..
         } = self;
         // The data may still name the cluster before this one, which the next one does not go on from.
-        place::mark_cluster(&dir, &views)?;
+        identity::mark_cluster(&dir, &views)?;
         let mut views = Views::clone(&views);
         // Before its birth a cluster has answered nobody.
         let Some(former) = views.cluster else {
             return Ok(());
         };
-        views.cluster = Some(birth::draw(Some(former.id)));
+        views.cluster = Some(identity::draw(Some(former.id)));
         views.version += 1;
         let views = Arc::new(views);
         let place = Place { member, views };
         place.save(&dir)?;
-        Ok(place::mark_cluster(&dir, &place.views)?)
+        Ok(identity::mark_cluster(&dir, &place.views)?)
     }
 }

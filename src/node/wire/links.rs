@@ -1,10 +1,10 @@
 //! The connections to other nodes, as the council and the rest of the node use them.
 
-use super::config::{AlsoSecret, Config};
-use super::member::Member;
-use super::wire::{Envelope, Request, Response};
 use crate::council::{Rpc, RpcReply, Transport, TransportError};
 use crate::net::{self, Net};
+use crate::node::config::{AlsoSecret, Config};
+use crate::node::member::Member;
+use crate::node::wire::messages::{Envelope, Request, Response};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use std::sync::Weak;

@@ -9,13 +9,13 @@
 //! The data is kept until its offer is over, however often the node is added, removed or started
 //! again meanwhile.
 
-use super::config::Config;
-use super::member::Member;
-use super::offers::{OfferState, Offers};
-use super::peers::{belongs, identity};
-use super::place::{self, OFFERED, Place};
-use super::wire::{Offer, Offered, Orphan, Request, Response};
 use crate::net::{self, CallError, HelloError};
+use crate::node::config::Config;
+use crate::node::member::Member;
+use crate::node::membership::identity::{self, OFFERED, Place};
+use crate::node::requests::offers::{OfferState, Offers};
+use crate::node::wire::links::{belongs, identity};
+use crate::node::wire::messages::{Offer, Offered, Orphan, Request, Response};
 use crate::protocol::context::Context;
 use crate::protocol::op::{Answer, Declined, Op};
 use crate::protocol::record;
@@ -59,7 +59,7 @@ struct Orphans {
 
 /// What is offered: all that a node has from its time as earlier members, one directory after the
 /// other.
-pub(super) struct Offering {
+pub(in crate::node) struct Offering {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Offering {
 impl Offering {
     /// Offers what was put aside, and then what is in the data directory itself if it is given as
     /// `in_use`, once nobody uses that any more.
-    pub(super) fn start(
+    pub(in crate::node) fn start(
         config: Arc<Config>,
         offers: Arc<Offers>,
         in_use: Option<Weak<Disk>>,
@@ -93,7 +93,7 @@ impl Offering {
 
     /// Stops it, and waits until the directories are free. What was not offered is offered the next
     /// time.
-    pub(super) async fn end(self) {
+    pub(in crate::node) async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
             log::error!("offering failed: {error}");
@@ -110,7 +110,7 @@ struct Offerer {
 impl Offerer {
     /// Whether all was offered, or the offer was stopped.
     async fn all(&self, in_use: Option<&Weak<Disk>>) -> bool {
-        let mut dirs = match place::formers(&self.config.data_dir) {
+        let mut dirs = match identity::formers(&self.config.data_dir) {
             Ok(dirs) => dirs,
             Err(error) => {
                 log::error!("what was put aside cannot be offered: {error}");
@@ -334,7 +334,7 @@ async fn ask(
 
 impl Member {
     /// Takes orphaned writes to their owners, one after the other, as far as it gets in [`WORK`].
-    pub(super) async fn adopt(&self, offer: Offer) -> Offered {
+    pub(in crate::node) async fn adopt(&self, offer: Offer) -> Offered {
         let began = Instant::now();
         let mut offered = Offered {
             context: offer.context,

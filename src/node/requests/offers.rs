@@ -1,8 +1,8 @@
 //! How far the offers are of what nodes had when they were given up, for operators: the offers that
 //! this node makes, and those that it takes in.
 
-use super::config::Config;
-use super::wire::Offered;
+use crate::node::config::Config;
+use crate::node::wire::messages::Offered;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub struct OfferState {
 
 impl OfferState {
     /// One that begins.
-    pub(super) fn of(config: &Config, dir: &Path, writes: usize) -> Self {
+    pub(in crate::node) fn of(config: &Config, dir: &Path, writes: usize) -> Self {
         Self {
             node: config.address.to_string(),
             directory: dir.display().to_string(),
@@ -51,7 +51,7 @@ impl OfferState {
         }
     }
 
-    pub(super) fn add(&mut self, offered: &Offered) {
+    pub(in crate::node) fn add(&mut self, offered: &Offered) {
         self.taken += offered.taken;
         self.there += offered.newer;
         self.declined += offered.deleted;
@@ -69,7 +69,7 @@ impl OfferState {
 
 /// The offers that a node knows of.
 #[derive(Debug, Default)]
-pub(super) struct Offers(Mutex<Known>);
+pub(in crate::node) struct Offers(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -80,47 +80,47 @@ struct Known {
 }
 
 impl Offers {
-    pub(super) fn under_way(&self, state: &OfferState) {
+    pub(in crate::node) fn under_way(&self, state: &OfferState) {
         let key = state.directory.clone();
         self.known().own.insert(key, state.clone());
     }
 
-    pub(super) fn failed(&self, config: &Config, dir: &Path, why: &dyn std::fmt::Display) {
+    pub(in crate::node) fn failed(&self, config: &Config, dir: &Path, why: &dyn std::fmt::Display) {
         let mut known = self.known();
         let state = known.own.entry(dir.display().to_string());
         let state = state.or_insert_with(|| OfferState::of(config, dir, 0));
         state.failed = Some(why.to_string());
     }
 
-    pub(super) fn over(&self, dir: &Path) {
+    pub(in crate::node) fn over(&self, dir: &Path) {
         self.known().own.remove(&dir.display().to_string());
     }
 
     /// Whether an offer has ended before all was offered.
-    pub(super) fn has_ended(&self, dir: &Path) -> bool {
+    pub(in crate::node) fn has_ended(&self, dir: &Path) -> bool {
         let known = self.known();
         let state = known.own.get(&dir.display().to_string());
         state.is_some_and(|state| state.ended.is_some())
     }
 
     /// The directories may be other ones from now on.
-    pub(super) fn forget_own(&self) {
+    pub(in crate::node) fn forget_own(&self) {
         self.known().own.clear();
     }
 
     /// Another node offers.
-    pub(super) fn heard(&self, state: &OfferState) {
+    pub(in crate::node) fn heard(&self, state: &OfferState) {
         let heard = (Instant::now(), state.clone());
         self.known().heard.insert(state.node.clone(), heard);
     }
 
     /// Those of this node that are not over.
-    pub(super) fn own(&self) -> Vec<OfferState> {
+    pub(in crate::node) fn own(&self) -> Vec<OfferState> {
         self.known().own.values().cloned().collect()
     }
 
     /// All that are not over, as far as this node knows.
-    pub(super) fn all(&self) -> Vec<OfferState> {
+    pub(in crate::node) fn all(&self) -> Vec<OfferState> {
         let mut known = self.known();
         known.heard.retain(|_, (at, _)| at.elapsed() < HEARD);
         let heard = known.heard.values().map(|(_, state)| state.clone());

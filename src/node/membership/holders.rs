@@ -4,8 +4,8 @@
 //! A live holder is a member that answers now and serves with all of its data in place, or one that
 //! has copied all that it is to hold in the next view. A name in the view is none.
 
-use super::member::Member;
-use super::view::Progress;
+use crate::node::member::Member;
+use crate::node::membership::progress::Progress;
 use crate::protocol::council::Council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -40,7 +40,7 @@ pub struct Count {
 
 /// The newest count of each member that this one has heard of, itself left out.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<BTreeMap<MemberId, Count>>);
+pub(in crate::node) struct Counts(Mutex<BTreeMap<MemberId, Count>>);
 
 /// Slots of a partition that no live node holds the data of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -55,7 +55,7 @@ pub struct Unheld {
 
 impl Counts {
     /// Takes note of what members say of themselves, and of what they remember of others.
-    pub(super) fn note(&self, said: &BTreeMap<MemberId, Progress>) {
+    pub(in crate::node) fn note(&self, said: &BTreeMap<MemberId, Progress>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for progress in said.values() {
             for (member, count) in &progress.remembers {
@@ -68,7 +68,7 @@ impl Counts {
         counts.extend(said.iter().map(|(member, p)| (*member, p.count())));
     }
 
-    pub(super) fn all(&self) -> BTreeMap<MemberId, Count> {
+    pub(in crate::node) fn all(&self) -> BTreeMap<MemberId, Count> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.clone()
     }
@@ -76,7 +76,7 @@ impl Counts {
 
 /// Asks one of the other members after the other how many keys it has, so that somebody knows when
 /// it is dead.
-pub(super) async fn count(member: Weak<Member>) {
+pub(in crate::node) async fn count(member: Weak<Member>) {
     let mut turn = 0;
     loop {
         sleep(COUNT_EVERY).await;
@@ -103,7 +103,7 @@ impl Member {
 
     /// The same, to be shown, by what members have last said: a member that is connected and has
     /// not said that it lacks data holds it.
-    pub(super) fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
+    pub(in crate::node) fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
         let (views, known) = (council.views(), self.counts.all());
         let here = |m: &MemberId| *m == self.me || self.presence.is_up(*m);
         let count = |member| {
@@ -138,7 +138,7 @@ impl Member {
     /// The data that a removal would lose if no dead member ever came back: the slots of the node's
     /// partition, and of those of members that it gives up, if no live node holds them. Where nobody is left to be
     /// given up nothing more is lost.
-    pub(super) async fn at_stake(
+    pub(in crate::node) async fn at_stake(
         &self,
         council: &Council,
         change: Change,
@@ -170,7 +170,11 @@ impl Member {
     }
 
     /// Whether slots of a dead member have no live holder, so that to do without it may lose data.
-    pub(super) async fn is_only_holder(&self, council: &Council, member: MemberId) -> bool {
+    pub(in crate::node) async fn is_only_holder(
+        &self,
+        council: &Council,
+        member: MemberId,
+    ) -> bool {
         let partition = council.views().view.partition_of(member);
         let unheld = self.unheld(council, Some(member)).await;
         unheld

@@ -1,9 +1,9 @@
 //! The linearizable lists, through any member: changes and reads go to the council's leader, wherever it is.
 
-use super::decided::{Command, Decided, Outcome};
-use super::member::{Failed, Member};
-use super::status::{RaftPeer, RaftStatus};
 use crate::council::{CouncilError, Role};
+use crate::node::member::{Failed, Member};
+use crate::node::membership::state_machine::{Command, Decided, Outcome};
+use crate::node::status::{RaftPeer, RaftStatus};
 use crate::protocol::context::Context;
 use crate::protocol::hashed::Hashed;
 use crate::protocol::keys::{self, Change, List, What};

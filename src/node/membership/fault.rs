@@ -8,13 +8,14 @@
 //! Nothing of this is on disk: a restart of the process ends it. A fault that was made on purpose must not outlast what
 //! an operator does to get rid of one.
 
-use super::config::Config;
-use super::forward::listen;
-use super::member::{Absence, Member};
-use super::peers::{Links, belongs, identity};
-use super::wire::{Envelope, Request, Response};
-use super::{Node, Role, StartError};
 use crate::net::{self, Net};
+use crate::node::config::Config;
+use crate::node::error::StartError;
+use crate::node::member::{Absence, Member};
+use crate::node::requests::router::listen;
+use crate::node::wire::links::{Links, belongs, identity};
+use crate::node::wire::messages::{Envelope, Request, Response};
+use crate::node::{Node, Role};
 use crate::protocol::ids::MemberId;
 use crate::protocol::replica::GIVEN_UP;
 use crate::protocol::view::PartitionId;
@@ -76,7 +77,7 @@ pub enum NotObeyed {
 
 /// Whether a node is to act as a dead one.
 #[derive(Debug)]
-pub(super) struct Switch(watch::Sender<bool>);
+pub(in crate::node) struct Switch(watch::Sender<bool>);
 
 impl Switch {
     pub fn new() -> Arc<Self> {
@@ -113,7 +114,7 @@ impl Switch {
 }
 
 /// What is left of a failed node: an ear for orders.
-pub(super) struct Ear(Links);
+pub(in crate::node) struct Ear(Links);
 
 impl Ear {
     /// Listens where the member did.
@@ -161,7 +162,7 @@ impl net::Handler<Envelope, Request, Response> for Deaf {
 
 impl Member {
     /// Takes an order from another node.
-    pub(super) fn obey(&self, order: Order) -> Condition {
+    pub(in crate::node) fn obey(&self, order: Order) -> Condition {
         self.switch.take(order);
         self.condition()
     }

@@ -1,7 +1,7 @@
 //! Whether members that the leader of the council does not hear are heard by others.
 
-use super::peers::Links;
-use super::wire::{Request, Response};
+use crate::node::wire::links::Links;
+use crate::node::wire::messages::{Request, Response};
 use crate::protocol::ids::MemberId;
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::time::Duration;
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 
 /// Those of `doubted` whom another node hears: it may be no more than the leader's own way to them.
-pub(super) async fn heard_by_others(
+pub(in crate::node) async fn heard_by_others(
     links: &Links,
     doubted: BTreeSet<MemberId>,
 ) -> BTreeSet<MemberId> {
@@ -33,9 +33,9 @@ pub(super) async fn heard_by_others(
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::Envelope;
     use super::*;
     use crate::net::{self, Net};
+    use crate::node::wire::messages::Envelope;
     use std::net::SocketAddr;
     use tokio::net::TcpListener;
 

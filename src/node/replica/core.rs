@@ -5,10 +5,10 @@
 //! and messages. It never waits for the disk or the network. What comes while nothing is queued is done at
 //! once, on the thread that brings it.
 
-use super::inbox::{Input, Intake};
-use super::member::MIN_FREE_BYTES;
-use super::reply::{Outbox, Ticket};
-use super::wire::Envelope;
+use crate::node::member::MIN_FREE_BYTES;
+use crate::node::replica::inbox::{Input, Intake};
+use crate::node::replica::reply::{Outbox, Ticket};
+use crate::node::wire::messages::Envelope;
 use crate::protocol::clock::Clock;
 use crate::protocol::driver::{self, Reopened};
 use crate::protocol::ids::MemberId;
@@ -177,7 +177,7 @@ impl Core {
     ///
     /// # Errors
     /// What made the storage fail for good.
-    pub(super) fn round(
+    pub(in crate::node) fn round(
         &mut self,
         tick: bool,
         inputs: &mut Vec<Input>,
@@ -207,7 +207,7 @@ impl Core {
 
     /// Takes an event with nothing queued before it; gives it back when it has to be queued as well: it takes long, or
     /// there is more to be seen to than the replica.
-    pub(super) fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
+    pub(in crate::node) fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
         let plain = !self.driver.is_closing() && self.full.is_none();
         let light = match &event {
             Event::Write { value, .. } => value.as_ref().is_none_or(|v| v.len() <= LIGHT_BYTES),

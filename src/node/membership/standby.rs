@@ -1,13 +1,13 @@
 //! A node that is no member: it answers questions about views, waits to be invited, and asks others what it is.
 
-use super::StartError;
-use super::config::Config;
-use super::follow::ANSWER_WITHIN;
-use super::forward::listen;
-use super::peers::{Links, belongs, identity};
-use super::wire::{Envelope, Request, Response, Standing};
 use crate::council::Past;
 use crate::net::{self, Net};
+use crate::node::config::Config;
+use crate::node::error::StartError;
+use crate::node::membership::follow::ANSWER_WITHIN;
+use crate::node::requests::router::listen;
+use crate::node::wire::links::{Links, belongs, identity};
+use crate::node::wire::messages::{Envelope, Request, Response, Standing};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use futures_util::StreamExt;

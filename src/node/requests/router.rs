@@ -1,12 +1,12 @@
 //! Operations on their way to a replica: driving a [`Route`], serving what other nodes send on,
 //! and the connections that carry both.
 
-use super::StartError;
-use super::member::{Failed, Member};
-use super::peers::{Links, identity};
-use super::reply;
-use super::wire::{Envelope, Forward, Forwarded, Request, Response, Standing};
 use crate::net::{self, Net};
+use crate::node::error::StartError;
+use crate::node::member::{Failed, Member};
+use crate::node::replica::reply;
+use crate::node::wire::links::{Links, identity};
+use crate::node::wire::messages::{Envelope, Forward, Forwarded, Request, Response, Standing};
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
 use crate::protocol::message::{Beacon, Message};
@@ -27,18 +27,18 @@ use tokio::net::TcpListener;
 const BYTES_PER_US: usize = 16;
 
 /// Drives operations for one node.
-pub(super) struct Forwarder<'a> {
+pub(in crate::node) struct Forwarder<'a> {
     node: &'a Member,
 }
 
 impl<'a> Forwarder<'a> {
-    pub(super) fn new(node: &'a Member) -> Self {
+    pub(in crate::node) fn new(node: &'a Member) -> Self {
         Self { node }
     }
 
     /// Makes attempts until one is answered or the time is up. The context that comes back is
     /// the request's own; the member is the one that answered.
-    pub(super) async fn drive(
+    pub(in crate::node) async fn drive(
         &self,
         mut op: Op,
         partition: PartitionId,
@@ -138,7 +138,7 @@ impl<'a> Forwarder<'a> {
     }
 
     /// Does an operation on this replica, within `timeout_us`.
-    pub(super) async fn here(
+    pub(in crate::node) async fn here(
         &self,
         op: &Op,
         context: &Context,
@@ -389,7 +389,10 @@ impl Member {
 }
 
 /// Opens the connections to and from the other nodes.
-pub(super) async fn connect(node: &Arc<Member>, incarnation: u64) -> Result<Links, StartError> {
+pub(in crate::node) async fn connect(
+    node: &Arc<Member>,
+    incarnation: u64,
+) -> Result<Links, StartError> {
     let config = &node.config;
     let listener = listen(config.peer_bind).await?;
     let weak = Arc::downgrade(node);
@@ -432,7 +435,7 @@ pub(super) async fn connect(node: &Arc<Member>, incarnation: u64) -> Result<Link
 }
 
 /// Listens for other nodes.
-pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+pub(in crate::node) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| StartError::Listen { address, error })
 }

@@ -1,9 +1,9 @@
 //! How far a member is on its way to holding all that it is to hold, and asking others for it.
 
-use crate::node::holders::Count;
 use crate::node::member::Member;
-use crate::node::offers::OfferState;
-use crate::node::wire::{Request, Response};
+use crate::node::membership::holders::Count;
+use crate::node::requests::offers::OfferState;
+use crate::node::wire::messages::{Request, Response};
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::slots::{Slot, SlotSet};
@@ -86,7 +86,7 @@ impl Member {
     }
 
     /// Slots that this member is to hold and does not have in full.
-    pub(super) fn slots_to_come(&self) -> usize {
+    pub(in crate::node) fn slots_to_come(&self) -> usize {
         missing(&self.shared.marks.load()).len()
     }
 

@@ -7,8 +7,8 @@
 //!
 //! Nothing is done at once while anything is queued, so what one sender brings is taken in its order.
 
-use super::core::Core;
-use super::reply::Ticket;
+use crate::node::replica::core::Core;
+use crate::node::replica::reply::Ticket;
 use crate::protocol::replica::{Event, TICK_US};
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
@@ -211,9 +211,9 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use super::super::core::{Clocks, Driver, Shared, new_start};
-    use super::super::reply;
     use super::*;
+    use crate::node::replica::core::{Clocks, Driver, Shared, new_start};
+    use crate::node::replica::reply;
     use crate::protocol::clock::{Clock, Timestamp};
     use crate::protocol::context::Context;
     use crate::protocol::council::{Command, Council};

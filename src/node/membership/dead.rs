@@ -1,8 +1,8 @@
 //! Members that are dead, and what a change of the view would need of them.
 
-use super::absent;
-use super::change::{Asked, ChangeFailed, refused};
-use super::member::Member;
+use crate::node::member::Member;
+use crate::node::membership::absent;
+use crate::node::membership::change::{Asked, ChangeFailed, refused};
 use crate::protocol::council::Council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -34,7 +34,7 @@ impl Member {
     ///
     /// # Errors
     /// When the change makes no sense, or would wait for members that are dead.
-    pub(super) async fn gives_up(
+    pub(in crate::node) async fn gives_up(
         &self,
         council: &Council,
         (change, asked): (Change, Asked),
@@ -100,7 +100,7 @@ impl fmt::Display for Silent {
 }
 
 /// All of them in a sentence.
-pub(super) fn in_words(silent: &[Silent]) -> String {
+pub(in crate::node) fn in_words(silent: &[Silent]) -> String {
     let each: Vec<String> = silent.iter().map(Silent::to_string).collect();
     each.join("; ")
 }

@@ -1,8 +1,8 @@
 //! A node from start to end: its disk and connections, its HTTP surface, its signals.
 
-use super::config::Config;
-use super::{Node, StartError};
 use crate::http;
+use crate::node::config::Config;
+use crate::node::{Node, StartError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

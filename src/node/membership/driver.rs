@@ -1,14 +1,14 @@
 //! What a member does for the council: it reports what its replica has come to, and, while it leads, looks after the
 //! running change.
 
-use super::absent;
-use super::core::Report;
-use super::decided::Command;
-use super::member::Member;
-use super::peers::identity;
-use super::wire::{Request, Response};
 use crate::council::{CouncilError, Past, Role};
 use crate::net;
+use crate::node::member::Member;
+use crate::node::membership::absent;
+use crate::node::membership::state_machine::Command;
+use crate::node::replica::core::Report;
+use crate::node::wire::links::identity;
+use crate::node::wire::messages::{Request, Response};
 use crate::protocol::council::{self, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
@@ -26,7 +26,7 @@ const INVITE_WITHIN: Duration = Duration::from_millis(800);
 const SAID: Duration = Duration::from_millis(300);
 
 /// Tells the council what the replica says, until it knows.
-pub(super) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
+pub(in crate::node) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
     let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
     while let Some(report) = heard.recv().await {
         said.retain(|_, at| at.elapsed() < SAID);
@@ -73,7 +73,7 @@ fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
 
 /// Looks after the running change and after members that are away, while this node leads. Without a leader all look after
 /// those that are away.
-pub(super) async fn steer(member: Weak<Member>) {
+pub(in crate::node) async fn steer(member: Weak<Member>) {
     let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
     let mut leading: Option<Instant> = None;
     loop {
@@ -183,7 +183,7 @@ fn invite(
 
 impl Member {
     /// What this node knows of councils of the past.
-    pub(super) async fn past_councils(&self) -> Past {
+    pub(in crate::node) async fn past_councils(&self) -> Past {
         match self.council() {
             Some(council) => council.past().await,
             // It is being opened.

@@ -2,12 +2,13 @@
 //! entry gives the cluster its id and its key. Before a node has heard of that it serves no client, for what it answered
 //! could belong to no cluster. Later starts know from the disk which cluster it is, and wait for nobody.
 
-use super::decided::{Command, Decided};
-use super::member::Member;
-use super::peers::Peers;
-use super::wire::{Request, Response, Standing};
 use crate::council::{self as raft, Council, Past, Step};
-use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
+use crate::node::member::Member;
+use crate::node::membership::identity;
+use crate::node::membership::state_machine::{Command, Decided};
+use crate::node::wire::links::Peers;
+use crate::node::wire::messages::{Request, Response, Standing};
+use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use futures_util::future::join_all;
@@ -68,7 +69,7 @@ impl fmt::Display for Forming {
 
 /// Takes part in the birth, until the cluster is born: a first voter forms the council with the others. Then it sees to
 /// it that the council knows the same cluster.
-pub(super) async fn attend(member: Weak<Member>) {
+pub(in crate::node) async fn attend(member: Weak<Member>) {
     let (mut soon, mut formed) = (None::<Instant>, false);
     loop {
         let Some(it) = member.upgrade() else {
@@ -156,7 +157,7 @@ async fn look_around(
 async fn propose(council: &Council<Decided, Peers>, known: &Views) {
     let command = Command::Begin {
         view: known.view.clone(),
-        cluster: draw(None),
+        cluster: identity::draw(None),
     };
     if let Err(error) = council.propose_within(command, DECIDED_WITHIN).await {
         log::debug!("the birth of the cluster is not decided yet: {error}");
@@ -185,14 +186,5 @@ async fn confirm(council: &Council<Decided, Peers>, cluster: Cluster) {
                 tokio::time::sleep(LOOK).await;
             }
         }
-    }
-}
-
-/// A new cluster, which goes on from `former`.
-pub(super) fn draw(former: Option<ClusterId>) -> Cluster {
-    Cluster {
-        id: ClusterId(rand::random()),
-        key: PayloadKey(rand::random()),
-        former,
     }
 }

@@ -1,14 +1,14 @@
 //! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
 
-use super::dead;
-use super::decided::{Command, Outcome};
-use super::follow;
-use super::holders::{Unheld, in_words};
-use super::member::Member;
-use super::peers::identity;
-use super::wire::{Request, Response};
 use crate::council::{CouncilError, missing_without};
 use crate::net;
+use crate::node::member::Member;
+use crate::node::membership::dead;
+use crate::node::membership::follow;
+use crate::node::membership::holders::{Unheld, in_words};
+use crate::node::membership::state_machine::{Command, Outcome};
+use crate::node::wire::links::identity;
+use crate::node::wire::messages::{Request, Response};
 use crate::protocol::council::{self, Council, End, Refusal};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::{Change, ChangeError};
@@ -343,7 +343,7 @@ fn end_of(council: Option<&Council>, number: u64) -> Option<(End, Views)> {
     Some((end, council.views().clone()))
 }
 
-pub(super) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
+pub(in crate::node) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
     match (refusal, asked) {
         (
             refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. } | Refusal::GivenUp { .. }),

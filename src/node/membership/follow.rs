@@ -3,13 +3,13 @@
 //!
 //! The council tells its members. Whom it does not reach, such as a node that was removed while it was away, asks.
 
-use super::decided::Agreed;
-use super::inbox::Input;
-use super::member::Member;
-use super::peers::identity;
-use super::place::{self, Place};
-use super::wire::{Request, Response, Standing};
 use crate::net;
+use crate::node::member::Member;
+use crate::node::membership::identity::{self as place, Place};
+use crate::node::membership::state_machine::Agreed;
+use crate::node::replica::inbox::Input;
+use crate::node::wire::links::identity;
+use crate::node::wire::messages::{Request, Response, Standing};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use tokio::sync::watch;
 /// Time between questions for newer views.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Time for an answer to that.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(400);
+pub(in crate::node) const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 /// After a failure of the disk it is tried again this often.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// Takes over what the council decides.
-pub(super) async fn listen(member: Weak<Member>, mut agreed: watch::Receiver<Agreed>) {
+pub(in crate::node) async fn listen(member: Weak<Member>, mut agreed: watch::Receiver<Agreed>) {
     loop {
         let views = {
             let agreed = agreed.borrow_and_update();
@@ -43,7 +43,7 @@ pub(super) async fn listen(member: Weak<Member>, mut agreed: watch::Receiver<Agr
 }
 
 /// Asks one of the other nodes after the other whether it knows newer views.
-pub(super) async fn ask(member: Weak<Member>) {
+pub(in crate::node) async fn ask(member: Weak<Member>) {
     let mut turn = 0;
     loop {
         let Some(it) = member.upgrade() else {
@@ -70,7 +70,7 @@ pub(super) async fn ask(member: Weak<Member>) {
 }
 
 /// Asks a member what it knows of views, if that is newer than `version`.
-pub(super) async fn standing(
+pub(in crate::node) async fn standing(
     member: &Member,
     other: MemberId,
     address: SocketAddr,
@@ -102,7 +102,10 @@ async fn as_a_stranger(member: &Member, address: SocketAddr, version: u64) -> Op
 }
 
 /// Goes over to newer views, one after the other.
-pub(super) async fn take_over(member: Weak<Member>, mut known: watch::Receiver<Arc<Views>>) {
+pub(in crate::node) async fn take_over(
+    member: Weak<Member>,
+    mut known: watch::Receiver<Arc<Views>>,
+) {
     while known.changed().await.is_ok() {
         let views = Arc::clone(&known.borrow_and_update());
         let Some(member) = member.upgrade() else {

@@ -1,0 +1,32 @@
+//! Why a node cannot start, or cannot go on.
+
+use crate::council;
+use crate::node::membership::identity::OtherCluster;
+use crate::protocol::replica::OpenError;
+use crate::protocol::store::StoreError;
+use std::net::SocketAddr;
+
+/// Why a node cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The replica cannot be opened.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The disk cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The council's log cannot be used.
+    #[error("{0}")]
+    Council(#[from] council::OpenError),
+    /// A part of the data is another cluster's.
+    #[error("{0}")]
+    OtherCluster(#[from] OtherCluster),
+    /// The address for other nodes is taken.
+    #[error("cannot listen for other nodes on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+}

@@ -1,0 +1,4 @@
+//! Work on the data directory of a node that is stopped.
+
+pub mod force;
+pub mod inspect;
