@@ -78,7 +78,7 @@ pub async fn get(
         Err(refused) => return Ok(bad(&refused)),
     };
     let local = freshness == Freshness::Local;
-    let (reply, past) = match member.list(key, freshness).await {
+    let (reply, past) = match member.lists().get(key, freshness).await {
         Ok((Some(list), past)) => (found(req.headers(), &list, local), past),
         Ok((None, past)) => (
             mark(plain(StatusCode::NOT_FOUND, "no such key"), local),
@@ -210,7 +210,7 @@ fn what(body: &[u8]) -> Result<What, Refused> {
 /// Makes a change. The reply has what its writer had seen.
 async fn changed(member: &Member, change: Change, codec: &Codec) -> HttpResponse {
     let seen = change.past.as_ref().map(|past| past.seen.clone());
-    with_past(done(member.change_list(change).await), seen, None, codec)
+    with_past(done(member.lists().change(change).await), seen, None, codec)
 }
 
 /// What the client says it has seen of `/kvs`.
@@ -225,6 +225,7 @@ fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Co
         .decode(text)
         .map_err(|why| Problem::foreign_payload(&why.to_string()))?;
     let seen = member
+        .lists()
         .past(seen)
         .map_err(|failed| Problem::refused_past(&failed.refusal))?;
     Ok((!text.is_empty()).then_some(seen))

@@ -52,8 +52,9 @@ pub async fn get(
     let asked = Fields::form(req.query_string().as_bytes()).understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
-    let partition = member.partition_of_key(&key);
+    let partition = member.router().partition_of_key(&key);
     let (read, _) = member
+        .router()
         .get(key, partition, asked.context, consistency)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
@@ -138,8 +139,8 @@ async fn write(
     context: Context,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let partition = member.partition_of_key(&key);
-    match member.write(key, partition, value, context).await {
+    let partition = member.router().partition_of_key(&key);
+    match member.router().write(key, partition, value, context).await {
         Ok(Wrote::Written(written)) => {
             surface
                 .handles

@@ -247,7 +247,7 @@ async fn try_set_strategy(
     let asked: StrategyBody = Kind::Json.read(&body)?;
     let k = replicas(&asked)?;
     let member = surface.member()?;
-    let changed = member.change(Asked::SetK(k), false).await;
+    let changed = member.membership().change(Asked::SetK(k), false).await;
     let changed = changed.map_err(view::problem)?;
     let (nodes, factor) = (
         changed.view.members().count(),

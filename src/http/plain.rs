@@ -169,10 +169,11 @@ async fn try_write(
     let asked = fields.understood(&surface.node.codec())?;
     let (key, value) = (asked.key()?, asked.value(max)?);
     let member = surface.serving()?;
-    let partition = member.partition_of_key(&key);
-    let fresh = (key.clone(), partition, Context::default());
+    let partition = member.router().partition_of_key(&key);
+    let nothing_seen = Context::default();
     let (read, _) = member
-        .get(fresh.0, fresh.1, fresh.2, Consistency::Causal)
+        .router()
+        .get(key.clone(), partition, nothing_seen, Consistency::Causal)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
     if read.found.is_some() {
@@ -211,9 +212,10 @@ pub async fn read(
 async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, Refused> {
     let key = key_in_path(req)?;
     let member = surface.serving()?;
-    let partition = member.partition_of_key(&key);
+    let partition = member.router().partition_of_key(&key);
     let consistency = Consistency::Causal;
     let (read, by) = member
+        .router()
         .get(key.clone(), partition, Context::default(), consistency)
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
@@ -272,12 +274,15 @@ async fn store(
     value: Option<Bytes>,
     context: Context,
 ) -> Result<HttpResponse, Refused> {
-    let partition = member.partition_of_key(&key);
+    let partition = member.router().partition_of_key(&key);
     let did = match value {
         Some(_) => "written",
         None => "deleted",
     };
-    let wrote = member.write(key.clone(), partition, value, context).await;
+    let wrote = member
+        .router()
+        .write(key.clone(), partition, value, context)
+        .await;
     match wrote.map_err(|failed| Problem::refused(failed, partition))? {
         Wrote::Written(written) => {
             let copies = written.copies;

@@ -235,7 +235,7 @@ pub async fn cancel(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    let cancelled = member.cancel().await.map_err(problem)?;
+    let cancelled = member.membership().cancel().await.map_err(problem)?;
     Ok(json(StatusCode::OK, &reply(&cancelled, None)))
 }
 
@@ -263,7 +263,11 @@ fn replicas(text: Option<&str>) -> Result<usize, Problem> {
 
 /// Has a change made, and says what came of it.
 async fn change(member: &Member, asked: Asked, lose_data: bool) -> Result<HttpResponse, Problem> {
-    let changed = member.change(asked, lose_data).await.map_err(problem)?;
+    let changed = member
+        .membership()
+        .change(asked, lose_data)
+        .await
+        .map_err(problem)?;
     let added = match asked {
         Asked::Add(address) => Some(address),
         Asked::Remove(_) | Asked::SetK(_) => None,

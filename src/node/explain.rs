@@ -1,13 +1,15 @@
 //! What a node tells about itself and about a context, in words.
 
-use crate::node::member::{Absence, Member};
+use crate::council::Role;
+use crate::node::member::Member;
+use crate::node::readiness::Absence;
 use crate::node::status::{
-    EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
+    EntryState, Explained, MemberStatus, PartitionStatus, PeerStatus, RaftPeer, RaftStatus, Status,
+    ViewStatus,
 };
 use crate::protocol::context::Context;
 use crate::protocol::ids::{self, LogId, MemberId};
 use crate::protocol::marks::Marks;
-use std::net::SocketAddr;
 
 /// A member of another partition that was not heard of for this long counts as dead, in
 /// microseconds. Beacons come ten times a second in clusters of up to 64 nodes.
@@ -15,28 +17,23 @@ const ELSEWHERE_DEAD_US: u64 = 2_000_000;
 
 impl Member {
     pub(super) fn name(&self, member: MemberId) -> String {
-        let members = self.known.borrow().members();
-        let address = members.get(&member);
-        address.map_or_else(|| member.to_string(), SocketAddr::to_string)
+        self.membership().knowledge().name(member)
     }
 
     pub(super) fn is_alive(&self, member: MemberId, marks: &Marks) -> bool {
-        if member == self.me {
+        if member == self.me() {
             return true;
         }
         match marks.peers.iter().find(|p| p.member == member) {
             Some(peer) => peer.alive,
-            None => {
-                let now = self.shared.clocks.mono_us();
-                self.health().alive(member, now, ELSEWHERE_DEAD_US)
-            }
+            None => self.router().is_alive(member, ELSEWHERE_DEAD_US),
         }
     }
 
     /// The node at this moment.
     pub fn status(&self) -> Status {
         let forming = self.forming();
-        let marks = self.shared.marks.load();
+        let marks = self.marks();
         let view = marks.view();
         let partitions = view.partitions().map(|(id, replicas)| PartitionStatus {
             partition_id: id.0,
@@ -51,8 +48,8 @@ impl Member {
                 .collect(),
         });
         Status {
-            node: self.config.address.to_string(),
-            member: Some(self.me.0),
+            node: self.config().address.to_string(),
+            member: Some(self.me().0),
             incarnation: self.incarnation(&marks),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: match self.absence() {
@@ -78,19 +75,15 @@ impl Member {
             stalled_reads: marks.gauges.stalled_reads,
             peers: self.peers(&marks),
             offers: Vec::new(),
-            storage_bytes: self.shared.disk.size_bytes().unwrap_or(0),
-            free_bytes: self.shared.disk.free_bytes().unwrap_or(0),
-            uptime_seconds: self.shared.clocks.mono_us() / 1_000_000,
-            clock_ms: self
-                .shared
-                .clock
-                .observe_wall(self.shared.clocks.now())
-                .ms(),
+            storage_bytes: self.disk_bytes().0,
+            free_bytes: self.disk_bytes().1,
+            uptime_seconds: self.uptime().as_secs(),
+            clock_ms: self.clock_ms(),
         }
     }
 
     fn incarnation(&self, marks: &Marks) -> u64 {
-        let own = marks.logs.keys().filter(|log| log.member == self.me);
+        let own = marks.logs.keys().filter(|log| log.member == self.me());
         own.map(|log| log.incarnation).max().unwrap_or(0)
     }
 
@@ -121,9 +114,51 @@ impl Member {
             .collect()
     }
 
+    /// How the council stands, as this node sees it.
+    pub async fn raft_status(&self) -> Option<RaftStatus> {
+        let council = self.membership().council()?;
+        let status = council.status().await;
+        let state = match status.role {
+            Role::Learner => "learner",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+            Role::Stopped => "stopped",
+        };
+        let others = status
+            .voters
+            .union(&status.learners)
+            .filter(|m| **m != self.me());
+        let peers = others.map(|member| {
+            let matched = status.matched.get(member).copied().flatten();
+            RaftPeer {
+                node: self.name(*member),
+                votes: status.voters.contains(member),
+                alive: self.membership().peers().is_up(*member),
+                match_index: matched,
+                next_index: matched.map(|index| index + 1),
+            }
+        });
+        Some(RaftStatus {
+            node: self.config().address.to_string(),
+            state: state.to_owned(),
+            leader: status.leader.map(|leader| self.name(leader)),
+            term: status.term,
+            has_quorum: status.has_quorum,
+            full: council.has_room().err().map(|full| full.to_string()),
+            log_len: status.log_len,
+            last_applied: status.last_applied,
+            commit_idx: status.committed,
+            peers: peers.collect(),
+            keys: council.look(|decided| decided.keys.len()),
+            uptime_seconds: self.uptime().as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
     /// Says of each entry of a context what it stands for and who has it.
     pub fn explain(&self, context: &Context) -> Vec<Explained> {
-        let marks = self.shared.marks.load();
+        let marks = self.marks();
         context
             .iter()
             .map(|(log, seq)| self.explain_entry(&marks, log, seq))
@@ -140,7 +175,7 @@ impl Member {
             .collect();
         let here = marks.logs.get(&log).is_some_and(|m| m.applied >= seq);
         if here {
-            holders.insert(0, self.config.address.to_string());
+            holders.insert(0, self.config().address.to_string());
         }
         let first = format!("the first {seq} writes that {writer} took since its start");
         let first = format!("{first} {:x}", ids::start_of(log.incarnation));

@@ -1,439 +1,55 @@
 //! The running node: waiting to be a member of a cluster, at work as one, or removed.
 //!
 //! ```text
-//! member.rs    a member at work
-//! replica      the thread that runs the replica: events in, effects out
-//! requests     what clients ask for, and how it gets to a replica
-//! membership   which cluster the node is in, by which views, and how these change
-//! wire         what nodes say to each other, and the connections
-//! seal.rs      what writes and reads payloads
-//! view         what can be asked about views, and dry runs
-//! offline      work on the data of a node that is stopped
+//! orders.rs     faults on demand, asked for at any node
+//! life.rs       what the node is in turn, and how it goes from one to the other
+//! start.rs      puts a member together
+//! serve.rs      what other nodes ask, and who answers it
+//! readiness.rs  whether a member serves, and why not
+//! member.rs     a member at work, of all that it has
+//!
+//! offline       work on the data of a node that is stopped
+//! requests      what clients ask for, and how it gets to whoever does it
+//! membership    which cluster the node is in, by which views, and how these change
+//! replica       the thread that runs the replica: events in, effects out
+//! wire          what nodes say to each other, and the connections
+//!
+//! seal.rs       what writes and reads payloads
+//! error.rs      why a node cannot start
+//! config.rs     what the environment says
 //! ```
+//!
+//! Each line imports from lines below it only.
 
 pub mod config;
 mod error;
 mod explain;
+mod life;
 mod member;
 mod membership;
 mod offline;
+mod orders;
+mod readiness;
 mod replica;
 mod requests;
 mod seal;
+mod serve;
+mod start;
 pub mod status;
 pub mod view;
 mod wire;
 
 pub use error::StartError;
-pub use member::{Absence, Failed, Member, Wrote};
-pub use membership::change::{Asked, ChangeFailed, Changed};
-pub use membership::fault::{Condition, Found, NotObeyed, Order};
+pub use life::{Node, Role};
+pub use member::Member;
+pub use membership::asked::{Asked, ChangeFailed, Changed};
 pub use membership::holders::{Unheld, in_words};
 pub use membership::state_machine;
 pub use offline::force::{ForceError, Survivor};
 pub use offline::inspect::{InspectError, Inspection};
+pub use orders::{Found, NotObeyed};
+pub use readiness::Absence;
+pub use requests::admission::Failed;
 pub use requests::lists::Freshness;
-pub use requests::offers::OfferState;
-
-use crate::protocol::context::Codec;
-use crate::protocol::replica::OpenError;
-use crate::protocol::store::StoreError;
-use crate::protocol::views::Views;
-use crate::storage::Disk;
-use arc_swap::{ArcSwap, Guard};
-use config::Config;
-use membership::fault::{Ear, Switch};
-use membership::identity::{self, Place};
-use membership::standby::{self, Standby};
-use requests::offers::Offers;
-use requests::orphans::Offering;
-use seal::Seal;
-use status::Status;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-/// Time between looks at whether the data of a member that was removed is still in use.
-const LET_GO_LOOK: Duration = Duration::from_millis(10);
-
-/// Time between attempts to open a disk that somebody else holds.
-const LOCKED_LOOK: Duration = Duration::from_millis(200);
-
-/// What a node is at the moment.
-#[derive(Clone)]
-pub enum Role {
-    /// In no view yet.
-    Standby,
-    Member(Arc<Member>),
-    /// In the view no more, since this one or an earlier one.
-    Removed {
-        view: u64,
-    },
-    /// It acts as a dead member, until it is told to recover.
-    Failed {
-        /// The newest that it knew.
-        views: Arc<Views>,
-        /// The member has ended.
-        silent: bool,
-    },
-}
-
-/// A node, whatever it is at the moment.
-pub struct Node {
-    state: Arc<State>,
-    stop: CancellationToken,
-    ended: watch::Receiver<Option<Result<(), Arc<StartError>>>>,
-}
-
-struct State {
-    config: Arc<Config>,
-    seal: Arc<Seal>,
-    role: ArcSwap<Role>,
-    switch: Arc<Switch>,
-    offers: Arc<Offers>,
-    started: Instant,
-}
-
-/// What a node does between two changes of its role.
-enum Phase {
-    /// Requests under way may still hold on to the disk that the node had as an earlier member.
-    Waiting(Standby, Weak<Disk>),
-    Working(Arc<Member>),
-    /// The same for the disk of a member that failed.
-    Failed(Ear, Weak<Disk>),
-}
-
-impl Node {
-    /// Starts a node: as a member if its disk or `VIEW` says so, else as a standby.
-    ///
-    /// # Errors
-    /// When the disk cannot be used, or the address for other nodes is taken.
-    pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        let (config, switch) = (Arc::new(config), Switch::new());
-        let (seal, offers) = (Seal::new(), Arc::default());
-        let (phase, role) = begin(&config, &switch, &seal, &offers).await?;
-        let state = Arc::new(State {
-            seal,
-            config,
-            role: ArcSwap::from_pointee(role),
-            switch,
-            offers,
-            started: Instant::now(),
-        });
-        let (end, ended) = watch::channel(None);
-        let (stop, life) = (CancellationToken::new(), Arc::clone(&state));
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            let result = life.go_on(phase, stopped).await;
-            if let Err(error) = &result {
-                log::error!("the node cannot go on: {error}");
-            }
-            let _ = end.send(Some(result.map_err(Arc::new)));
-        });
-        Ok(Arc::new(Self { state, stop, ended }))
-    }
-
-    /// The node's settings.
-    pub fn config(&self) -> &Config {
-        &self.state.config
-    }
-
-    /// Writes and reads the text form of contexts, once the node knows of its cluster.
-    pub fn codec(&self) -> Guard<Arc<Codec>> {
-        self.state.seal.codec()
-    }
-
-    /// What the node is now.
-    pub fn role(&self) -> Arc<Role> {
-        self.state.role.load_full()
-    }
-
-    /// The node at this moment.
-    pub fn status(&self) -> Status {
-        let config = self.config();
-        let (state, reason, number) = match &*self.role() {
-            Role::Member(member) => {
-                let offers = self.state.offers.own();
-                return Status {
-                    offers,
-                    ..member.status()
-                };
-            }
-            Role::Standby => ("standby", "it is in no view", 0),
-            Role::Removed { view } => ("removed", "it is in no view", *view),
-            Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),
-        };
-        let uptime = self.state.started.elapsed();
-        Status {
-            offers: self.state.offers.own(),
-            ..Status::outside(config.address, state, reason, number, uptime)
-        }
-    }
-
-    /// The longest value that is taken, in bytes of JSON text.
-    pub fn max_value_bytes(&self) -> usize {
-        self.state.config.max_value_bytes
-    }
-
-    /// Resolves when the node has ended, by a failure or a shutdown.
-    ///
-    /// # Errors
-    /// Why it could not go on.
-    pub async fn ended(&self) -> Result<(), Arc<StartError>> {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or(Ok(())),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Makes everything durable that was taken, and ends.
-    ///
-    /// # Errors
-    /// Why it could not.
-    pub async fn shutdown(&self) -> Result<(), Arc<StartError>> {
-        self.stop.cancel();
-        self.ended().await
-    }
-}
-
-impl Drop for Node {
-    /// Without a shutdown it ends all the same, a little later.
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-/// Finds out what the node is, and begins as that.
-async fn begin(
-    config: &Arc<Config>,
-    switch: &Arc<Switch>,
-    seal: &Arc<Seal>,
-    offers: &Arc<Offers>,
-) -> Result<(Phase, Role), StartError> {
-    identity::finish_putting_aside(&config.data_dir)?;
-    let place = Place::load(&config.data_dir)?;
-    if let Some(place) = &place {
-        check(config, place)?;
-    }
-    identity::check_cluster::<StartError>(&config.data_dir, place.as_ref().map(|p| &*p.views))?;
-    let known = place.as_ref().map(|p| Arc::clone(&p.views));
-    // Others may be starting as well, and ask this node what it asks them.
-    let standby = Standby::start(Arc::clone(config), known).await?;
-    let first = || {
-        let view = config.view.clone()?;
-        view.member_at(config.address)?;
-        Some(Arc::new(Views::first(view)))
-    };
-    let had = place.as_ref().map(|p| p.member);
-    let Some(known) = place.map(|p| p.views).or_else(first) else {
-        log::info!("{} is in no view: standing by", config.address);
-        return Ok((Phase::Waiting(standby, Weak::new()), Role::Standby));
-    };
-    let members = known.members().into_values();
-    let others: Vec<_> = members.filter(|a| *a != config.address).collect();
-    let newer = standby.seek(&others, &known, had.is_none()).await;
-    let views = newer.unwrap_or(known);
-    let named = match had {
-        Some(member) => Some(member).filter(|m| views.members().contains_key(m)),
-        None => standby::member_at(&views, config.address),
-    };
-    match named {
-        Some(member) => {
-            standby.stop().await;
-            let place = Place { member, views };
-            let (config, switch) = (Arc::clone(config), Arc::clone(switch));
-            let (seal, offers) = (Arc::clone(seal), Arc::clone(offers));
-            let member = Member::start(config, place, switch, seal, offers).await?;
-            Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
-        }
-        None => {
-            let view = views.view.number;
-            // Who asks it all the same keeps what it has seen.
-            if let Some(cluster) = &views.cluster {
-                seal.learn(cluster, config);
-            }
-            if let Some(member) = had {
-                // The next start knows it, whether anybody answers then or not.
-                Place { member, views }.save(&config.data_dir)?;
-            }
-            log::warn!(
-                "{} was removed (it is view {view} now): standing by",
-                config.address
-            );
-            Ok((Phase::Waiting(standby, Weak::new()), Role::Removed { view }))
-        }
-    }
-}
-
-/// Whether the data is this node's, and of the cluster that `VIEW` describes.
-fn check(config: &Config, place: &Place) -> Result<(), StartError> {
-    let Place { member, views } = place;
-    let address = views.members().get(member).copied();
-    if address.is_some_and(|a| a != config.address) {
-        let me = standby::member_at(views, config.address).unwrap_or(crate::net::STRANGER);
-        let found = *member;
-        return Err(OpenError::OtherNode { found, me }.into());
-    }
-    let other = |view: &crate::protocol::view::View| view.fingerprint() != views.view.fingerprint();
-    if config.view.as_ref().is_some_and(other) {
-        if !views.is_born() {
-            return Err(OpenError::OtherView.into());
-        }
-        // Who has lived through changes may well be started with the nodes that there are now.
-        log::warn!(
-            "VIEW and K are not those of the first view; what is on disk counts: view {}",
-            views.view.number
-        );
-    }
-    Ok(())
-}
-
-/// Why a member ends.
-enum End {
-    Stopped(Result<(), StoreError>),
-    /// It was removed.
-    Out,
-    /// It is to act as a dead node.
-    Failed,
-}
-
-impl State {
-    async fn go_on(&self, mut phase: Phase, stop: CancellationToken) -> Result<(), StartError> {
-        loop {
-            phase = match phase {
-                Phase::Working(member) => {
-                    let offering = self.offer(None);
-                    let end = tokio::select! {
-                        () = stop.cancelled() => End::Stopped(member.shutdown().await),
-                        ended = member.ended() => End::Stopped(ended),
-                        () = member.out.cancelled() => End::Out,
-                        () = self.switch.turns(true) => End::Failed,
-                    };
-                    offering.end().await;
-                    match end {
-                        End::Stopped(result) => return Ok(result?),
-                        End::Failed => self.fall(member).await?,
-                        End::Out => self.retire(member).await?,
-                    }
-                }
-                Phase::Failed(ear, former) => {
-                    let back = async {
-                        self.switch.turns(false).await;
-                        let_go(&former).await;
-                    };
-                    tokio::select! {
-                        () = stop.cancelled() => {
-                            ear.stop().await;
-                            return Ok(());
-                        }
-                        () = back => {}
-                    }
-                    ear.stop().await;
-                    log::warn!("{} recovers", self.config.address);
-                    let begun = tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        begun = self.begin_again() => begun,
-                    };
-                    let (phase, role) = begun?;
-                    self.role.store(Arc::new(role));
-                    phase
-                }
-                Phase::Waiting(mut standby, former) => {
-                    let offering = self.offer(Some(Weak::clone(&former)));
-                    let invited = async {
-                        let views = standby.invited().await;
-                        let_go(&former).await;
-                        views
-                    };
-                    let views = tokio::select! {
-                        () = stop.cancelled() => None,
-                        views = invited => Some(views),
-                    };
-                    offering.end().await;
-                    standby.stop().await;
-                    let Some(views) = views else {
-                        return Ok(());
-                    };
-                    Phase::Working(self.join(views).await?)
-                }
-            };
-        }
-    }
-
-    /// Offers what the node had as earlier members; of the last one, whose disk is given, too.
-    fn offer(&self, in_use: Option<Weak<Disk>>) -> Offering {
-        Offering::start(Arc::clone(&self.config), Arc::clone(&self.offers), in_use)
-    }
-
-    /// Ends a member that was removed.
-    async fn retire(&self, member: Arc<Member>) -> Result<Phase, StartError> {
-        let views = Arc::clone(&member.known.borrow());
-        let view = views.view.number;
-        self.role.store(Arc::new(Role::Removed { view }));
-        let former = Arc::downgrade(&member.shared.disk);
-        member.shutdown().await?;
-        drop(member);
-        let standby = Standby::start(Arc::clone(&self.config), Some(views)).await?;
-        Ok(Phase::Waiting(standby, former))
-    }
-
-    /// Ends a member that is to act as a dead one.
-    async fn fall(&self, member: Arc<Member>) -> Result<Phase, StartError> {
-        log::warn!(
-            "{} fails, as it was told to: POST /recover or a restart brings it back",
-            self.config.address
-        );
-        let views = member.known();
-        let failed = |silent| {
-            let views = Arc::clone(&views);
-            self.role.store(Arc::new(Role::Failed { views, silent }));
-        };
-        failed(false);
-        let former = Arc::downgrade(&member.shared.disk);
-        member.shutdown().await?;
-        drop(member);
-        let ear = Ear::start(&self.config, &views, Arc::clone(&self.switch)).await?;
-        failed(true);
-        Ok(Phase::Failed(ear, former))
-    }
-
-    /// Begins anew, when nobody else looks at the disk.
-    async fn begin_again(&self) -> Result<(Phase, Role), StartError> {
-        loop {
-            match begin(&self.config, &self.switch, &self.seal, &self.offers).await {
-                Err(StartError::Open(OpenError::Store(StoreError::Locked { what, detail })))
-                | Err(StartError::Store(StoreError::Locked { what, detail })) => {
-                    log::warn!("{what} is held by somebody ({detail}): waiting for it");
-                    tokio::time::sleep(LOCKED_LOOK).await;
-                }
-                begun => return begun,
-            }
-        }
-    }
-
-    /// Begins as a new member.
-    async fn join(&self, views: Arc<Views>) -> Result<Arc<Member>, StartError> {
-        let dir = &self.config.data_dir;
-        let Some(member) = standby::member_at(&views, self.config.address) else {
-            return Err(OpenError::NotInView(crate::net::STRANGER).into());
-        };
-        if Place::load(dir)?.is_some() {
-            identity::put_aside(dir)?;
-        }
-        let place = Place { member, views };
-        let (config, switch) = (Arc::clone(&self.config), Arc::clone(&self.switch));
-        let (seal, offers) = (Arc::clone(&self.seal), Arc::clone(&self.offers));
-        let member = Member::start(config, place, switch, seal, offers).await?;
-        self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
-        Ok(member)
-    }
-}
-
-/// Waits until nobody uses a disk any more. Every request ends.
-async fn let_go(disk: &Weak<Disk>) {
-    while disk.strong_count() > 0 {
-        tokio::time::sleep(LET_GO_LOOK).await;
-    }
-}
+pub use requests::operations::Wrote;
+pub use wire::messages::{Condition, OfferState, Order};

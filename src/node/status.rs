@@ -1,7 +1,7 @@
 //! What a node tells about itself: to operators (`/status`, the page, metrics) and to the person
 //! who wants a `causal_payload` explained.
 
-use crate::node::requests::offers::OfferState;
+use crate::node::wire::messages::OfferState;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;

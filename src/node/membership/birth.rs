@@ -2,20 +2,18 @@
 //! entry gives the cluster its id and its key. Before a node has heard of that it serves no client, for what it answered
 //! could belong to no cluster. Later starts know from the disk which cluster it is, and wait for nobody.
 
-use crate::council::{self as raft, Council, Past, Step};
-use crate::node::member::Member;
-use crate::node::membership::identity;
-use crate::node::membership::state_machine::{Command, Decided};
-use crate::node::wire::links::Peers;
+use super::forming::Forming;
+use super::identity;
+use super::part::{Council, Membership};
+use super::state_machine::Command;
+use crate::council::{self as raft, Past, Step};
 use crate::node::wire::messages::{Request, Response, Standing};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time between looks at who is there.
@@ -25,73 +23,26 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// Time for the council to decide the birth; it is proposed again after that.
 const DECIDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Nodes that are missing and named, at most.
-const NAMED: usize = 5;
-
-/// How far the birth is, as one node sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Forming {
-    /// Nodes of `VIEW` that are up and started with the same `VIEW`, this one included.
-    up: usize,
-    of: usize,
-    /// Where the others are to be, and no such node answers.
-    missing: Vec<SocketAddr>,
-    /// Why another one does not talk to this one.
-    refused: Option<String>,
-}
-
-impl fmt::Display for Forming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { up, of, .. } = self;
-        write!(
-            f,
-            "the cluster is being formed: {up} of {of} nodes of VIEW are up"
-        )?;
-        let named = self.missing.iter().take(NAMED).map(SocketAddr::to_string);
-        let named: Vec<String> = named.collect();
-        if !named.is_empty() {
-            let rest = match self.missing.len() - named.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named = named.join(", ");
-            write!(
-                f,
-                "; no answer, as started with this VIEW and K, from {named}{rest}"
-            )?;
-        }
-        match &self.refused {
-            Some(why) => write!(f, " ({why})"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Takes part in the birth, until the cluster is born: a first voter forms the council with the others. Then it sees to
 /// it that the council knows the same cluster.
-pub(in crate::node) async fn attend(member: Weak<Member>) {
+pub async fn attend(membership: Arc<Membership>) {
     let (mut soon, mut formed) = (None::<Instant>, false);
     loop {
-        let Some(it) = member.upgrade() else {
-            return;
-        };
-        let known = it.known();
-        let Some(council) = it.council().cloned() else {
+        let known = membership.knowledge().views();
+        let Some(council) = membership.council() else {
             return;
         };
         if let Some(cluster) = known.cluster {
-            drop(it);
-            return confirm(&council, cluster).await;
+            return confirm(council, cluster).await;
         }
         let members: BTreeSet<MemberId> = known.view.members().map(|(m, _)| m).collect();
         let voters = raft::first_voters(&members);
-        let others = look_around(&it, &known, &voters).await;
-        let votes = voters.contains(&it.me);
-        drop(it);
+        let others = look_around(&membership, &known, &voters).await;
+        let votes = voters.contains(&membership.me());
         let own = council.past().await;
         formed |= own == Past::Met;
         if votes && formed {
-            propose(&council, &known).await;
+            propose(council, &known).await;
         } else if votes {
             let since = soon.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             let step = raft::next_step(own, &others, since);
@@ -116,21 +67,20 @@ pub(in crate::node) async fn attend(member: Weak<Member>) {
 /// Asks all others at the same time what they know.
 /// The first voters among them say what they know of councils of the past.
 async fn look_around(
-    it: &Arc<Member>,
+    it: &Membership,
     known: &Views,
     voters: &BTreeSet<MemberId>,
 ) -> Vec<Option<Past>> {
-    let others = known.view.members().filter(|(m, _)| *m != it.me);
+    let others = known.view.members().filter(|(m, _)| *m != it.me());
     let asked = others.map(|(other, _)| async move {
         let request = Request::Standing {
             version: known.version,
         };
-        let links = it.links.get()?;
-        match links.request(other, &request, ANSWER_WITHIN).await.ok()? {
-            Response::Standing(standing) => {
+        match it.peers().request(other, &request, ANSWER_WITHIN).await {
+            Ok(Response::Standing(standing)) => {
                 // At once: another one may not answer for a while.
                 if let Some(views) = &standing.newer {
-                    it.learned(&Arc::new(Views::clone(views)));
+                    it.knowledge().learned(&Arc::new(Views::clone(views)));
                 }
                 Some((other, standing))
             }
@@ -138,15 +88,15 @@ async fn look_around(
         }
     });
     let answers: Vec<(MemberId, Standing)> = join_all(asked).await.into_iter().flatten().collect();
-    let here = |member: &MemberId| *member == it.me || answers.iter().any(|(m, _)| m == member);
+    let here = |member: &MemberId| *member == it.me() || answers.iter().any(|(m, _)| m == member);
     let missing = known.view.members().filter(|(m, _)| !here(m));
-    it.forming.send_replace(Forming {
+    it.formed(Forming {
         missing: missing.map(|(_, address)| address).collect(),
         up: 1 + answers.len(),
         of: known.view.members().count(),
-        refused: it.refused(),
+        refused: it.peers().refused(),
     });
-    let others = voters.iter().filter(|voter| **voter != it.me);
+    let others = voters.iter().filter(|voter| **voter != it.me());
     let said = |voter: &MemberId| answers.iter().find(|(m, _)| m == voter);
     others
         .map(|voter| said(voter).map(|(_, standing)| standing.past))
@@ -154,7 +104,7 @@ async fn look_around(
 }
 
 /// Proposes the birth. All voters do so, and the first proposal counts.
-async fn propose(council: &Council<Decided, Peers>, known: &Views) {
+async fn propose(council: &Council, known: &Views) {
     let command = Command::Begin {
         view: known.view.clone(),
         cluster: identity::draw(None),
@@ -166,7 +116,7 @@ async fn propose(council: &Council<Decided, Peers>, known: &Views) {
 
 /// Has the council decide a cluster that the disk names and that it does not know: an operator has made it go on from the
 /// one before.
-async fn confirm(council: &Council<Decided, Peers>, cluster: Cluster) {
+async fn confirm(council: &Council, cluster: Cluster) {
     loop {
         let decided = {
             let mut followed = council.followed();

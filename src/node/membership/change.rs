@@ -1,17 +1,15 @@
 //! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
 
-use crate::council::{CouncilError, missing_without};
+use super::asked::{Asked, ChangeFailed, Changed, refused};
+use super::follow;
+use super::part::Membership;
+use super::state_machine::{Command, Outcome};
+use crate::council::missing_without;
 use crate::net;
-use crate::node::member::Member;
-use crate::node::membership::dead;
-use crate::node::membership::follow;
-use crate::node::membership::holders::{Unheld, in_words};
-use crate::node::membership::state_machine::{Command, Outcome};
-use crate::node::wire::links::identity;
-use crate::node::wire::messages::{Request, Response};
-use crate::protocol::council::{self, Council, End, Refusal};
+use crate::node::wire::messages::Request;
+use crate::protocol::council::{self, Council, End};
 use crate::protocol::ids::MemberId;
-use crate::protocol::placement::{Change, ChangeError};
+use crate::protocol::placement::Change;
 use crate::protocol::view::View;
 use crate::protocol::views::Views;
 use std::collections::BTreeSet;
@@ -31,67 +29,7 @@ const FORMED_WITHIN: Duration = Duration::from_secs(4);
 const PROBE: Duration = Duration::from_secs(2);
 const PROBE_AGAIN: Duration = Duration::from_millis(100);
 
-/// What an operator may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The node at this address comes in.
-    Add(SocketAddr),
-    Remove(SocketAddr),
-    /// Replicas per partition, from 1.
-    SetK(usize),
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
-    /// The view that the change leads to.
-    pub view: View,
-    /// The view is in force, and its data is where it belongs. Otherwise that is still going on.
-    pub done: bool,
-    /// What the operator agreed to lose: data that no live node had when the change was asked for.
-    pub data_loss: Vec<Unheld>,
-}
-
-/// Why a change of the view was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeFailed {
-    /// Something else has to end first.
-    #[error("{0}")]
-    Busy(Refusal),
-    #[error("{0} is not in the view")]
-    NoSuchNode(SocketAddr),
-    /// It makes no sense.
-    #[error("{0}")]
-    Senseless(String),
-    /// The node to be added does not answer as a standby.
-    #[error("{address} cannot be added: {why}")]
-    NotThere { address: SocketAddr, why: String },
-    /// The council could decide nothing any more, for want of other nodes.
-    #[error(
-        "without {node} nothing could be decided about the view and the lists any more, because {missing} \
-         does not answer: bring that back, or remove it first"
-    )]
-    NoMajorityLeft { node: SocketAddr, missing: String },
-    /// The removal would lose what no live node holds.
-    #[error("no live node holds {}", in_words(.0))]
-    LosesData(Vec<Unheld>),
-    /// It would wait for nodes that are dead.
-    #[error("the change needs nodes that do not answer: {}", dead::in_words(.0))]
-    NeedsDead(Vec<dead::Silent>),
-    #[error("the change was cancelled")]
-    Cancelled,
-    /// There is nothing to cancel.
-    #[error("no change of the view is running")]
-    NothingRuns,
-    #[error("{0}")]
-    Council(#[from] CouncilError),
-    #[error(
-        "the nodes have not agreed on the first view yet, because too many of those in VIEW have not been up at one time"
-    )]
-    NotFormed,
-}
-
-impl Member {
+impl Membership {
     /// Changes the view, and waits until everything is in place, for 10 s at most. What is so already is done at once.
     /// A removal loses data that no live node holds only with `lose_data`.
     ///
@@ -157,7 +95,7 @@ impl Member {
 
     /// Has members given up that are dead.
     async fn give_up(&self, dead: BTreeSet<MemberId>, asked: Asked) -> Result<(), ChangeFailed> {
-        let names = self.names(&dead).join(", ");
+        let names = self.knowledge().names(&dead).join(", ");
         log::warn!("told that what only they have may be lost, this node has given up: {names}");
         let command = council::Command::Dead { members: dead };
         match self.propose(command).await? {
@@ -190,12 +128,12 @@ impl Member {
         let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
         let voters = raft.status().await.voters;
         let members = council.views().view.members().map(|(m, _)| m).collect();
-        let alive = |m| m == self.me || self.presence.is_up(m);
+        let alive = |m| self.peers().is_here(m);
         let missing = missing_without(&members, &voters, member, alive);
         if missing.is_empty() {
             return Ok(());
         }
-        let missing: Vec<String> = missing.iter().map(|m| self.name(*m)).collect();
+        let missing: Vec<String> = self.knowledge().names(&missing);
         let missing = missing.join(", ");
         Err(ChangeFailed::NoMajorityLeft { node, missing })
     }
@@ -234,9 +172,11 @@ impl Member {
             // Who is out ends soon after.
             biased;
             // Whoever is out has handed over all that it had.
-            () = self.out.cancelled() => Some((End::Done, Views::clone(&self.known.borrow()))),
+            () = self.knowledge().left() => {
+                Some((End::Done, Views::clone(&self.knowledge().views())))
+            }
             // The change goes on without this node, which is ending.
-            () = self.stop.cancelled() => None,
+            () = self.stop().cancelled() => None,
             end = tokio::time::timeout(left(), end) => {
                 end.ok().and_then(Result::ok).and_then(|agreed| end_of(agreed.as_deref(), number))
             }
@@ -254,14 +194,14 @@ impl Member {
     /// Waits until this node and all others that answer go by views at least as new as these, and keep no more than
     /// they are to.
     async fn everywhere(&self, views: &Views) {
-        let others = views.view.members().filter(|(m, _)| *m != self.me);
+        let others = views.view.members().filter(|(m, _)| *m != self.me());
         let all = others.map(|(other, address)| self.settles(other, address, views.version));
         futures_util::future::join_all(all).await;
         let settled = || {
-            let marks = self.shared.marks.load();
+            let marks = self.marks();
             marks.views.version >= views.version && !marks.gauges.dropping
         };
-        while !self.out.is_cancelled() && !settled() {
+        while !self.knowledge().has_left() && !settled() {
             tokio::time::sleep(SETTLE_LOOK).await;
         }
     }
@@ -275,7 +215,7 @@ impl Member {
                 Some(standing) if standing.newer.is_some() && standing.settled => return,
                 Some(_) => heard = Instant::now(),
                 // A node that is out has no connections any more by which it could tell.
-                None if !self.out.is_cancelled() && !self.presence.is_up(other) => return,
+                None if !self.knowledge().has_left() && !self.peers().is_up(other) => return,
                 None => {}
             }
             tokio::time::sleep(SETTLE_LOOK).await;
@@ -292,16 +232,14 @@ impl Member {
     /// Whether a node that is to be added is there and free.
     async fn probe(&self, address: SocketAddr) -> Result<(), ChangeFailed> {
         let not_there = |why: String| ChangeFailed::NotThere { address, why };
-        let peer = self.config.peer_address(address).ok_or_else(|| {
+        let peer = self.config().peer_address(address).ok_or_else(|| {
             ChangeFailed::Senseless(format!("{address} has no port for other nodes"))
         })?;
-        let me = identity(&self.config, &self.cluster);
-        let limits = net::Limits::default();
         let request = Request::Standing { version: u64::MAX };
         let began = Instant::now();
         loop {
             let to = Some(net::STRANGER);
-            match net::call::<_, Response>(&me, peer, to, &request, &limits, PROBE).await {
+            match self.peers().call(peer, to, &request, PROBE).await {
                 Ok(_) => return Ok(()),
                 // A node that was removed a moment ago may not know it yet.
                 Err(error) if began.elapsed() > PROBE => return Err(not_there(error.to_string())),
@@ -341,17 +279,4 @@ fn end_of(council: Option<&Council>, number: u64) -> Option<(End, Views)> {
         _ => return None,
     };
     Some((end, council.views().clone()))
-}
-
-pub(in crate::node) fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
-    match (refusal, asked) {
-        (
-            refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. } | Refusal::GivenUp { .. }),
-            _,
-        ) => ChangeFailed::Busy(refusal),
-        (Refusal::Change(ChangeError::UnknownMember(_)), Asked::Remove(address)) => {
-            ChangeFailed::NoSuchNode(address)
-        }
-        (refusal, _) => ChangeFailed::Senseless(refusal.to_string()),
-    }
 }

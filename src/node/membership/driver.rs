@@ -1,19 +1,19 @@
 //! What a member does for the council: it reports what its replica has come to, and, while it leads, looks after the
 //! running change.
 
-use crate::council::{CouncilError, Past, Role};
+use super::liveness;
+use super::part::Membership;
+use super::state_machine::Command;
+use crate::council::{CouncilError, Role};
 use crate::net;
-use crate::node::member::Member;
-use crate::node::membership::absent;
-use crate::node::membership::state_machine::Command;
 use crate::node::replica::core::Report;
-use crate::node::wire::links::identity;
+use crate::node::wire::links;
 use crate::node::wire::messages::{Request, Response};
 use crate::protocol::council::{self, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -26,18 +26,14 @@ const INVITE_WITHIN: Duration = Duration::from_millis(800);
 const SAID: Duration = Duration::from_millis(300);
 
 /// Tells the council what the replica says, until it knows.
-pub(in crate::node) async fn report(member: Weak<Member>, mut heard: mpsc::Receiver<Report>) {
+pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Report>) {
     let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
     while let Some(report) = heard.recv().await {
         said.retain(|_, at| at.elapsed() < SAID);
-        let Some(member) = member.upgrade() else {
-            return;
-        };
-        let Some(council) = member.council().cloned() else {
+        let Some(council) = membership.council() else {
             continue;
         };
-        let me = member.me;
-        drop(member);
+        let me = membership.me();
         let news = {
             let agreed = council.followed().borrow().clone();
             let views = agreed.as_ref();
@@ -73,15 +69,12 @@ fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
 
 /// Looks after the running change and after members that are away, while this node leads. Without a leader all look after
 /// those that are away.
-pub(in crate::node) async fn steer(member: Weak<Member>) {
+pub async fn steer(membership: Arc<Membership>) {
     let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
     let mut leading: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(member) = member.upgrade() else {
-            return;
-        };
-        let Some(council) = member.council().cloned() else {
+        let Some(council) = membership.council() else {
             continue;
         };
         let agreed = council.followed().borrow().clone();
@@ -90,14 +83,13 @@ pub(in crate::node) async fn steer(member: Weak<Member>) {
             leading = None;
             // Who lost its disk must not have to wait for a leader: it may be needed for one.
             if !status.has_quorum {
-                invite(&member, agreed.as_deref(), &mut invited);
+                invite(&membership, agreed.as_deref(), &mut invited);
             }
             continue;
         }
         let led = leading.get_or_insert_with(Instant::now).elapsed();
-        let due = due(&member, agreed.as_deref(), status.voters, led).await;
-        invite(&member, agreed.as_deref(), &mut invited);
-        drop(member);
+        let due = due(&membership, agreed.as_deref(), status.voters, led).await;
+        invite(&membership, agreed.as_deref(), &mut invited);
         for command in due {
             let what = format!("{command:?}");
             match council.propose(command).await {
@@ -111,18 +103,21 @@ pub(in crate::node) async fn steer(member: Weak<Member>) {
 
 /// What the leader has to have decided now. It has led for `led`, with a majority behind it.
 async fn due(
-    member: &Member,
+    membership: &Membership,
     council: Option<&Council>,
     voters: BTreeSet<MemberId>,
     led: Duration,
 ) -> Vec<Command> {
-    let known = Arc::clone(&member.known.borrow());
+    let known = membership.knowledge().views();
     let Some(council) = council else {
         return Vec::new();
     };
-    let others = known.members().into_keys().filter(|m| *m != member.me);
+    let others = known
+        .members()
+        .into_keys()
+        .filter(|m| *m != membership.me());
     let micros = |away: Duration| u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
-    let away = others.filter_map(|m| Some((m, micros(member.presence.away(m)?))));
+    let away = others.filter_map(|m| Some((m, micros(membership.peers().away(m)?))));
     let mut situation = Situation {
         council,
         away: away.collect(),
@@ -132,11 +127,10 @@ async fn due(
         only_holder: None,
         patience: Patience::default(),
     };
-    if let Some(links) = member.links.get() {
-        situation.heard = absent::heard_by_others(links, situation.doubted()).await;
-    }
+    let doubted = situation.doubted();
+    situation.heard = liveness::heard_by_others(membership.peers(), doubted).await;
     if let Some(dead) = situation.not_to_be_lost()
-        && member.is_only_holder(council, dead).await
+        && membership.is_only_holder(council, dead).await
     {
         situation.only_holder = Some(dead);
     }
@@ -145,7 +139,7 @@ async fn due(
 
 /// Tells members that are away that they are members: a node that is being added, or one that lost its disk.
 fn invite(
-    member: &Arc<Member>,
+    membership: &Membership,
     council: Option<&Council>,
     invited: &mut BTreeMap<MemberId, Instant>,
 ) {
@@ -154,8 +148,8 @@ fn invite(
     };
     invited.retain(|_, at| at.elapsed() < INVITE_EVERY);
     for (other, http) in council.members() {
-        let here = other == member.me || member.presence.is_up(other);
-        let Some(address) = member.config.peer_address(http).filter(|_| !here) else {
+        let here = membership.peers().is_here(other);
+        let Some(address) = membership.config().peer_address(http).filter(|_| !here) else {
             continue;
         };
         if invited.contains_key(&other) {
@@ -164,30 +158,18 @@ fn invite(
         invited.insert(other, Instant::now());
         let request = Request::Invite(Box::new(council.views().clone()));
         let me = net::Identity {
-            member: member.me,
+            member: membership.me(),
             fingerprint: council.views().view.fingerprint(),
-            ..identity(&member.config, &member.cluster)
+            ..membership.peers().stranger()
         };
         tokio::spawn(async move {
-            let (limits, to) = (net::Limits::default(), Some(net::STRANGER));
-            match net::call::<_, Response>(&me, address, to, &request, &limits, INVITE_WITHIN).await
-            {
-                Ok((_, Response::Coming)) => log::info!("{http} joins as {other}"),
-                Ok((_, answer)) => log::warn!("{http} does not join as {other}: {answer:?}"),
+            let to = Some(net::STRANGER);
+            match links::call(&me, address, to, &request, INVITE_WITHIN).await {
+                Ok(Response::Coming) => log::info!("{http} joins as {other}"),
+                Ok(answer) => log::warn!("{http} does not join as {other}: {answer:?}"),
                 // Most often it is down.
                 Err(error) => log::debug!("{http} cannot be told that it is {other}: {error}"),
             }
         });
-    }
-}
-
-impl Member {
-    /// What this node knows of councils of the past.
-    pub(in crate::node) async fn past_councils(&self) -> Past {
-        match self.council() {
-            Some(council) => council.past().await,
-            // It is being opened.
-            None => Past::Unknown,
-        }
     }
 }

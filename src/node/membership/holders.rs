@@ -4,8 +4,8 @@
 //! A live holder is a member that answers now and serves with all of its data in place, or one that
 //! has copied all that it is to hold in the next view. A name in the view is none.
 
-use crate::node::member::Member;
-use crate::node::membership::progress::Progress;
+use super::part::Membership;
+use crate::node::wire::messages::Count;
 use crate::protocol::council::Council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -15,32 +15,15 @@ use crate::protocol::views::CohortId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use utoipa::ToSchema;
 
-/// Time between questions to one other member after the other how many keys it has.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Members are asked for this long before it is said that no live one holds some slots: a live one
 /// may be busy, or on its way into a view that came into force a moment ago.
 const SURE_AFTER: Duration = Duration::from_secs(2);
 /// The pause before they are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Keys of a member, when it last said so.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    pub live_keys: u64,
-    /// Slots that these keys are in.
-    pub slots: usize,
-    /// The cohort whose data it has in full and serves.
-    pub serves: Option<CohortId>,
-}
-
-/// The newest count of each member that this one has heard of, itself left out.
-#[derive(Debug, Default)]
-pub(in crate::node) struct Counts(Mutex<BTreeMap<MemberId, Count>>);
 
 /// Slots of a partition that no live node holds the data of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -53,44 +36,7 @@ pub struct Unheld {
     pub keys: Option<u64>,
 }
 
-impl Counts {
-    /// Takes note of what members say of themselves, and of what they remember of others.
-    pub(in crate::node) fn note(&self, said: &BTreeMap<MemberId, Progress>) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for progress in said.values() {
-            for (member, count) in &progress.remembers {
-                let known = counts.entry(*member).or_insert(*count);
-                if known.live_keys < count.live_keys {
-                    *known = *count;
-                }
-            }
-        }
-        counts.extend(said.iter().map(|(member, p)| (*member, p.count())));
-    }
-
-    pub(in crate::node) fn all(&self) -> BTreeMap<MemberId, Count> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.clone()
-    }
-}
-
-/// Asks one of the other members after the other how many keys it has, so that somebody knows when
-/// it is dead.
-pub(in crate::node) async fn count(member: Weak<Member>) {
-    let mut turn = 0;
-    loop {
-        sleep(COUNT_EVERY).await;
-        let Some(it) = member.upgrade() else {
-            return;
-        };
-        let members = it.known.borrow().members();
-        let others: Vec<_> = members.into_keys().filter(|m| *m != it.me).collect();
-        turn = (turn + 1) % others.len().max(1);
-        it.ask_progress(others.get(turn).copied()).await;
-    }
-}
-
-impl Member {
+impl Membership {
     /// The slots that no live node holds the data of; `gone` does not count as live. A member that
     /// does not answer counts as dead.
     async fn unheld(&self, council: &Council, gone: Option<MemberId>) -> Vec<Unheld> {
@@ -103,11 +49,11 @@ impl Member {
 
     /// The same, to be shown, by what members have last said: a member that is connected and has
     /// not said that it lacks data holds it.
-    pub(in crate::node) fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
-        let (views, known) = (council.views(), self.counts.all());
-        let here = |m: &MemberId| *m == self.me || self.presence.is_up(*m);
+    pub fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
+        let (views, known) = (council.views(), self.counts().all());
+        let here = |m: &MemberId| self.peers().is_here(*m);
         let count = |member| {
-            let said = match member == self.me {
+            let said = match member == self.me() {
                 true => Some(self.progress().count()),
                 false => known.get(&member).copied(),
             };
@@ -124,12 +70,12 @@ impl Member {
     }
 
     fn without_holder(&self, council: &Council, live: &BTreeMap<MemberId, Count>) -> Vec<Unheld> {
-        let known = self.counts.all();
+        let known = self.counts().all();
         let view = &council.views().view;
         let unheld = |(partition, slots): (PartitionId, SlotSet)| Unheld {
             partition_id: partition.0,
             slots: slots.len(),
-            nodes: self.names(view.replicas(partition)),
+            nodes: self.knowledge().names(view.replicas(partition)),
             keys: keys(view, partition, &slots, &known),
         };
         unheld_slots(council, live).map(unheld).collect()
@@ -138,7 +84,7 @@ impl Member {
     /// The data that a removal would lose if no dead member ever came back: the slots of the node's
     /// partition, and of those of members that it gives up, if no live node holds them. Where nobody is left to be
     /// given up nothing more is lost.
-    pub(in crate::node) async fn at_stake(
+    pub async fn at_stake(
         &self,
         council: &Council,
         change: Change,
@@ -170,11 +116,7 @@ impl Member {
     }
 
     /// Whether slots of a dead member have no live holder, so that to do without it may lose data.
-    pub(in crate::node) async fn is_only_holder(
-        &self,
-        council: &Council,
-        member: MemberId,
-    ) -> bool {
+    pub async fn is_only_holder(&self, council: &Council, member: MemberId) -> bool {
         let partition = council.views().view.partition_of(member);
         let unheld = self.unheld(council, Some(member)).await;
         unheld

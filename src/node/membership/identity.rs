@@ -11,6 +11,7 @@ use crate::storage;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE3";
 /// Where in the data directory the council keeps its log.
-pub(in crate::node) const COUNCIL_DIR: &str = "council";
+pub const COUNCIL_DIR: &str = "council";
 /// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
 const FORMER: &str = "former";
 /// The same while it is being put aside.
@@ -26,12 +27,14 @@ const UNFINISHED: &str = "former.new";
 /// One of them that is being removed.
 const GONE: &str = "former.gone";
 /// Says in a data directory that what only it had was offered, and what became of it.
-pub(in crate::node) const OFFERED: &str = "offered";
+pub const OFFERED: &str = "offered";
 
 /// Who a node is, and under which views.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
+    /// Its number.
     pub member: MemberId,
+    /// The newest views that it knows.
     pub views: Arc<Views>,
 }
 
@@ -111,7 +114,7 @@ pub struct OtherCluster {
 ///
 /// # Errors
 /// When a part is another cluster's, or a `FORMAT` file cannot be read.
-pub(in crate::node) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
+pub fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
     dir: &Path,
     views: Option<&Views>,
 ) -> Result<(), E> {
@@ -133,7 +136,7 @@ pub(in crate::node) fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
 ///
 /// # Errors
 /// When a `FORMAT` file cannot be read or written.
-pub(in crate::node) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
+pub fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
     let Some(cluster) = views.cluster else {
         return Ok(());
     };
@@ -149,7 +152,7 @@ pub(in crate::node) fn mark_cluster(dir: &Path, views: &Views) -> Result<(), Sto
 ///
 /// # Errors
 /// When the directory cannot be changed.
-pub(in crate::node) fn put_aside(dir: &Path) -> Result<(), StoreError> {
+pub fn put_aside(dir: &Path) -> Result<(), StoreError> {
     aside(dir, &mut |_| Ok(())).map_err(|error| failed("putting aside what is in", dir, &error))
 }
 
@@ -158,7 +161,7 @@ pub(in crate::node) fn put_aside(dir: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the directory cannot be changed.
-pub(in crate::node) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
+pub fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
     match dir.join(UNFINISHED).exists() {
         true => put_aside(dir),
         false => Ok(()),
@@ -169,7 +172,7 @@ pub(in crate::node) fn finish_putting_aside(dir: &Path) -> Result<(), StoreError
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub(in crate::node) fn formers(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub fn formers(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let numbers = numbers(dir).map_err(|error| failed("reading", dir, &error))?;
     Ok(numbers.into_iter().map(|n| former(dir, n)).collect())
 }
@@ -266,8 +269,15 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> StoreError {
     }
 }
 
+/// The member at an address.
+pub fn member_at(views: &Views, address: SocketAddr) -> Option<MemberId> {
+    let next = views.next.as_ref();
+    let next = next.and_then(|view| view.member_at(address));
+    views.view.member_at(address).or(next)
+}
+
 /// A new cluster, which goes on from `former`.
-pub(in crate::node) fn draw(former: Option<ClusterId>) -> Cluster {
+pub fn draw(former: Option<ClusterId>) -> Cluster {
     Cluster {
         id: ClusterId(rand::random()),
         key: PayloadKey(rand::random()),
@@ -279,7 +289,6 @@ pub(in crate::node) fn draw(former: Option<ClusterId>) -> Cluster {
 mod tests {
     use super::*;
     use crate::protocol::view::View;
-    use std::net::SocketAddr;
 
     fn place(member: u16) -> Place {
         let addresses: Vec<_> = (1..=3)

@@ -1,114 +1,90 @@
 //! How far a member is on its way to holding all that it is to hold, and asking others for it.
 
-use crate::node::member::Member;
-use crate::node::membership::holders::Count;
-use crate::node::requests::offers::OfferState;
-use crate::node::wire::messages::{Request, Response};
+use super::part::Membership;
+use crate::node::wire::messages::{Progress, Request, Response};
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::slots::{Slot, SlotSet};
 use crate::protocol::views::CohortId;
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time for other members to say how far they are.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
+/// Time between questions to one other member after the other how many keys it has.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a member is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Of the views that its replica goes by.
-    pub version: u64,
-    /// Slots that it is to hold and does not have in full.
-    pub missing: usize,
-    /// Keys that came in snapshots under these views, and their bytes.
-    pub keys: u64,
-    pub bytes: u64,
-    /// The member that it copies from now.
-    pub from: Option<MemberId>,
-    /// Writes that others have and it lacks.
-    pub lacking: u64,
-    /// Live keys in its store.
-    pub live_keys: u64,
-    /// Slots that it holds in the view in force.
-    pub holds: usize,
-    /// The cohort that it serves, with all of its data in place.
-    pub serves: Option<CohortId>,
-    /// What it remembers of members that do not answer it.
-    pub remembers: Vec<(MemberId, Count)>,
-    /// Offers that it makes or takes in of what nodes had that were given up.
-    pub offers: Vec<OfferState>,
-}
-
-impl Progress {
-    /// That of the replica with these marks.
-    fn of(marks: &Marks) -> Self {
-        let gauges = &marks.gauges;
-        let view = marks.view();
-        Self {
-            version: marks.views.version,
-            missing: missing(marks).len(),
-            keys: gauges.copied.keys,
-            bytes: gauges.copied.bytes,
-            from: gauges.copying.map(|c| c.from),
-            lacking: lacking(marks),
-            live_keys: gauges.live_keys,
-            holds: marks.partition.map_or(0, |p| view.slots_of(p).len()),
-            serves: serves(marks),
-            remembers: Vec::new(),
-            offers: Vec::new(),
-        }
-    }
-
-    /// How many keys the member has.
-    pub(in crate::node) fn count(&self) -> Count {
-        Count {
-            live_keys: self.live_keys,
-            slots: self.holds,
-            serves: self.serves,
-        }
+/// Asks one of the other members after the other how many keys it has, so that somebody knows when
+/// it is dead.
+pub async fn count(membership: Arc<Membership>) {
+    let mut turn = 0;
+    loop {
+        tokio::time::sleep(COUNT_EVERY).await;
+        let members = membership.knowledge().views().members();
+        let others = members.into_keys().filter(|m| *m != membership.me());
+        let others: Vec<_> = others.collect();
+        turn = (turn + 1) % others.len().max(1);
+        membership.ask_progress(others.get(turn).copied()).await;
     }
 }
 
-impl Member {
+impl Membership {
     /// How far this member is.
-    pub(in crate::node) fn progress(&self) -> Progress {
-        let counts = self.counts.all().into_iter();
+    pub fn progress(&self) -> Progress {
+        let counts = self.counts().all().into_iter();
         Progress {
-            remembers: counts
-                .filter(|(m, _)| *m != self.me && !self.presence.is_up(*m))
-                .collect(),
-            offers: self.offers.all(),
-            ..Progress::of(&self.shared.marks.load())
+            remembers: counts.filter(|(m, _)| !self.peers().is_here(*m)).collect(),
+            offers: self.offers().all(),
+            ..progress_of(&self.marks())
         }
     }
 
     /// Slots that this member is to hold and does not have in full.
-    pub(in crate::node) fn slots_to_come(&self) -> usize {
-        missing(&self.shared.marks.load()).len()
+    pub fn slots_to_come(&self) -> usize {
+        missing(&self.marks()).len()
     }
 
     /// How far members are, of those that say so in time.
-    pub(in crate::node) async fn ask_progress(
+    pub async fn ask_progress(
         &self,
         members: impl IntoIterator<Item = MemberId>,
     ) -> BTreeMap<MemberId, Progress> {
         let asked = members.into_iter().map(|member| async move {
-            if member == self.me {
+            if member == self.me() {
                 return Some((member, self.progress()));
             }
-            let links = self.links.get()?;
-            let answer = links.request(member, &Request::Progress, ANSWER_WITHIN);
+            let answer = self
+                .peers()
+                .request(member, &Request::Progress, ANSWER_WITHIN);
             match answer.await {
                 Ok(Response::Progress(progress)) => Some((member, progress)),
                 _ => None,
             }
         });
         let said = join_all(asked).await.into_iter().flatten().collect();
-        self.counts.note(&said);
+        self.counts().note(&said);
         said
+    }
+}
+
+/// That of the replica with these marks.
+fn progress_of(marks: &Marks) -> Progress {
+    let gauges = &marks.gauges;
+    let view = marks.view();
+    Progress {
+        version: marks.views.version,
+        missing: missing(marks).len(),
+        keys: gauges.copied.keys,
+        bytes: gauges.copied.bytes,
+        from: gauges.copying.map(|c| c.from),
+        lacking: lacking(marks),
+        live_keys: gauges.live_keys,
+        holds: marks.partition.map_or(0, |p| view.slots_of(p).len()),
+        serves: serves(marks),
+        remembers: Vec::new(),
+        offers: Vec::new(),
     }
 }
 

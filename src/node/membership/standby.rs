@@ -1,14 +1,12 @@
 //! A node that is no member: it answers questions about views, waits to be invited, and asks others what it is.
 
+use super::identity::member_at;
+use super::knowledge::foreign_views;
 use crate::council::Past;
-use crate::net::{self, Net};
+use crate::net;
 use crate::node::config::Config;
-use crate::node::error::StartError;
-use crate::node::membership::follow::ANSWER_WITHIN;
-use crate::node::requests::router::listen;
-use crate::node::wire::links::{Links, belongs, identity};
-use crate::node::wire::messages::{Envelope, Request, Response, Standing};
-use crate::protocol::ids::MemberId;
+use crate::node::wire::links::{self, Links};
+use crate::node::wire::messages::{Request, Response, Standing};
 use crate::protocol::views::Views;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,41 +19,29 @@ use tokio::sync::watch;
 const SEEK: Duration = Duration::from_millis(500);
 /// The pause before a node is asked again.
 const SEEK_AGAIN: Duration = Duration::from_millis(20);
+/// Time for an answer to what a node asks.
+const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 
-/// The connections of a node that is no member.
+/// The views that invite a node, as soon as there are any.
+type Invited = watch::Receiver<Option<Arc<Views>>>;
+
+/// A node that is no member.
 pub struct Standby {
     config: Arc<Config>,
     cluster: net::Belongs,
     links: Links,
-    invited: watch::Receiver<Option<Arc<Views>>>,
+    invited: Invited,
 }
 
 impl Standby {
-    /// Listens for other nodes. `known` are the newest views on the node's disk, if there are any.
-    ///
-    /// # Errors
-    /// When the address is taken.
-    pub async fn start(config: Arc<Config>, known: Option<Arc<Views>>) -> Result<Self, StartError> {
-        let listener = listen(config.peer_bind).await?;
-        let (invite, invited) = watch::channel(None);
-        let cluster = belongs(known.as_deref());
-        let server = Server {
-            address: config.address,
-            known,
-            invite,
-        };
-        let net_config = net::Config {
-            identity: identity(&config, &cluster),
-            limits: net::Limits::default(),
-            on_state: None,
-        };
-        let links = Net::start(net_config, listener, server);
-        Ok(Self {
+    /// One that listens by `links`, and is `invited` there.
+    pub fn new(config: Arc<Config>, cluster: net::Belongs, links: Links, invited: Invited) -> Self {
+        Self {
             config,
             cluster,
             links,
             invited,
-        })
+        }
     }
 
     /// Waits until the node is invited: the views that name it.
@@ -98,7 +84,7 @@ impl Standby {
                 answers += 1;
                 let found = newest.as_ref().map_or(known.version, |v| v.version);
                 match standing.newer {
-                    Some(newer) if !fits(&newer) => log::warn!("{}", stranger(&newer)),
+                    Some(newer) if !fits(&newer) => log::warn!("{}", foreign_views(&newer)),
                     Some(newer) if newer.version > found => newest = Some(newer),
                     _ => {}
                 }
@@ -113,12 +99,11 @@ impl Standby {
         let Some(address) = self.config.peer_address(other) else {
             return std::future::pending().await;
         };
-        let me = identity(&self.config, &self.cluster);
-        let limits = net::Limits::default();
+        let me = links::stranger(&self.config, &self.cluster);
         let request = Request::Standing { version };
         loop {
-            let called = net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await;
-            if let Ok((_, Response::Standing(standing))) = called {
+            let called = links::call(&me, address, None, &request, ANSWER_WITHIN).await;
+            if let Ok(Response::Standing(standing)) = called {
                 return standing;
             }
             tokio::time::sleep(SEEK_AGAIN).await;
@@ -131,72 +116,63 @@ impl Standby {
     }
 }
 
-/// What is to be said of views of another cluster.
-pub fn stranger(views: &Views) -> String {
-    let cluster = views.cluster.map(|cluster| cluster.id.to_string());
-    format!(
-        "a node told of view {} of another cluster ({}), which is not taken over: it was started with another VIEW or \
-         K, or is at an address that was a member's of this one",
-        views.view.number,
-        cluster.as_deref().unwrap_or("not born yet")
-    )
-}
-
-/// The member at an address.
-pub fn member_at(views: &Views, address: SocketAddr) -> Option<MemberId> {
-    let next = views.next.as_ref();
-    let next = next.and_then(|view| view.member_at(address));
-    views.view.member_at(address).or(next)
-}
-
-struct Server {
+/// What a node answers that is no member.
+pub struct Invitations {
     address: SocketAddr,
     known: Option<Arc<Views>>,
     invite: watch::Sender<Option<Arc<Views>>>,
 }
 
-impl net::Handler<Envelope, Request, Response> for Server {
-    async fn message(&self, _from: net::Peer, _envelope: Envelope) {}
+impl Invitations {
+    /// For the node at an address, which knows these views; and where it hears of an invitation.
+    pub fn new(address: SocketAddr, known: Option<Arc<Views>>) -> (Self, Invited) {
+        let (invite, invited) = watch::channel(None);
+        let invitations = Self {
+            address,
+            known,
+            invite,
+        };
+        (invitations, invited)
+    }
 
-    async fn request(&self, _from: net::Peer, request: Request) -> Response {
+    /// The node's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the node knows of views, for one that knows them up to `version`.
+    pub fn standing(&self, version: u64) -> Standing {
+        let newer = self.known.as_ref().filter(|v| v.version > version);
+        Standing {
+            newer: newer.map(|v| Box::new(Views::clone(v))),
+            // It may have been a member: its disk is not asked.
+            past: Past::Unknown,
+            settled: true,
+        }
+    }
+
+    /// Takes an invitation, if it is for this node.
+    pub fn take(&self, views: Box<Views>) -> Response {
         let known = self.known.as_ref();
-        match request {
-            Request::Standing { version } => Response::Standing(Standing {
-                newer: known
-                    .filter(|v| v.version > version)
-                    .map(|v| Box::new(Views::clone(v))),
-                // It may have been a member: its disk is not asked.
-                past: Past::Unknown,
-                settled: true,
-            }),
-            Request::Invite(views) => {
-                let fits = known.is_none_or(|known| known.may_become(&views)) && views.is_born();
-                if !fits || member_at(&views, self.address).is_none() {
-                    return Response::Refused(format!("{} is not named", self.address));
+        let fits = known.is_none_or(|known| known.may_become(&views)) && views.is_born();
+        if !fits || member_at(&views, self.address).is_none() {
+            return Response::Refused(format!("{} is not named", self.address));
+        }
+        let views = Arc::from(views);
+        // Two clusters may want it at the same moment: it goes with the first one.
+        let free = self
+            .invite
+            .send_if_modified(|invited: &mut Option<Arc<Views>>| {
+                let earlier = invited.as_ref();
+                let free = earlier.is_none_or(|earlier| earlier.may_become(&views));
+                if free {
+                    *invited = Some(views);
                 }
-                let views = Arc::from(views);
-                // Two clusters may want it at the same moment: it goes with the first one.
-                let free = self
-                    .invite
-                    .send_if_modified(|invited: &mut Option<Arc<Views>>| {
-                        let earlier = invited.as_ref();
-                        let free = earlier.is_none_or(|earlier| earlier.may_become(&views));
-                        if free {
-                            *invited = Some(views);
-                        }
-                        free
-                    });
-                match free {
-                    true => Response::Coming,
-                    false => Response::Refused(format!("{} was invited already", self.address)),
-                }
-            }
-            Request::Operation(_)
-            | Request::Council(_)
-            | Request::Progress
-            | Request::Hears(_)
-            | Request::Order(_)
-            | Request::Offer(_) => Response::Refused(format!("{} is no member", self.address)),
+                free
+            });
+        match free {
+            true => Response::Coming,
+            false => Response::Refused(format!("{} was invited already", self.address)),
         }
     }
 }

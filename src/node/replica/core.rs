@@ -5,27 +5,25 @@
 //! and messages. It never waits for the disk or the network. What comes while nothing is queued is done at
 //! once, on the thread that brings it.
 
-use crate::node::member::MIN_FREE_BYTES;
-use crate::node::replica::inbox::{Input, Intake};
-use crate::node::replica::reply::{Outbox, Ticket};
+use super::clocks::new_start;
+use super::reply::{Outbox, Ticket};
+use super::shared::{Driver, Shared};
 use crate::node::wire::messages::Envelope;
-use crate::protocol::clock::Clock;
-use crate::protocol::driver::{self, Reopened};
+use crate::protocol::driver::Reopened;
 use crate::protocol::ids::MemberId;
-use crate::protocol::marks::Marks;
 use crate::protocol::message::Message;
-use crate::protocol::replica::{Effect, Event, Now};
+use crate::protocol::replica::{Effect, Event};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::Version;
-use crate::protocol::views::CohortId;
-use crate::storage::Disk;
+use crate::protocol::views::{CohortId, Views};
 use crate::storage::{Committer, Numbered};
-use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
+/// Room on disk below which writes are refused, in bytes: compaction needs some while it works.
+pub const MIN_FREE_BYTES: u64 = 128 << 20;
 /// What is done at once has at most this many bytes, and this many versions.
 const LIGHT_BYTES: usize = 64 * 1024;
 const LIGHT_VERSIONS: usize = 16;
@@ -38,6 +36,18 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Without a client's request for this many ticks the node is not busy.
 const QUIET_TICKS: u32 = 10;
 
+/// What the core is told.
+pub enum Input {
+    /// Something for the replica.
+    Event(Event<Ticket>),
+    /// Newer views, which are on disk already.
+    Views(Arc<Views>),
+    /// The committer could not store a batch.
+    StorageFailed(StoreError),
+    /// End, when everything that was taken is durable.
+    Stop,
+}
+
 /// What the council is to hear of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Report {
@@ -47,74 +57,8 @@ pub enum Report {
     Over(CohortId),
 }
 
-/// The replica, driven on this node's disk.
-pub type Driver = driver::Driver<Arc<Disk>, Ticket>;
-
 /// Sends a message to members: must not block.
 pub type Sender = Arc<dyn Fn(&[MemberId], Envelope) + Send + Sync>;
-
-/// Both clocks of this process.
-#[derive(Debug, Clone, Copy)]
-pub struct Clocks(Instant);
-
-impl Clocks {
-    /// Clocks whose monotonic time starts now.
-    #[must_use]
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Microseconds since the start.
-    #[must_use]
-    pub fn mono_us(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Milliseconds since 1970.
-    #[must_use]
-    pub fn wall_ms(self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn now(self) -> Now {
-        Now {
-            mono_us: self.mono_us(),
-            wall_ms: self.wall_ms(),
-        }
-    }
-}
-
-/// What the core shares with the rest of the node.
-pub struct Shared {
-    pub clocks: Clocks,
-    pub clock: Arc<Clock>,
-    pub disk: Arc<Disk>,
-    pub marks: ArcSwap<Marks>,
-    /// Requests of clients, those that other nodes send on included.
-    pub requests: AtomicU64,
-    /// The version of the views in the marks.
-    pub version: watch::Sender<u64>,
-}
-
-impl Shared {
-    /// What a replica that has just been opened shares.
-    #[must_use]
-    pub fn of(driver: &Driver, disk: Arc<Disk>, clock: Arc<Clock>, clocks: Clocks) -> Self {
-        let marks = driver.replica().marks();
-        Self {
-            clocks,
-            clock,
-            disk,
-            requests: AtomicU64::new(0),
-            version: watch::Sender::new(marks.views.version),
-            marks: ArcSwap::from_pointee(marks),
-        }
-    }
-}
 
 /// The replica's driver and all that it works with.
 pub struct Core {
@@ -164,24 +108,24 @@ impl Core {
         }
     }
 
-    /// Runs until told to stop.
+    /// Does what is due before the first input.
+    pub fn begin(&mut self) {
+        self.carry_out();
+    }
+
+    /// Ends the committer: what was taken is durable.
     ///
     /// # Errors
     /// What made the storage fail for good.
-    pub fn run(mut self, intake: Intake) -> Result<(), StoreError> {
-        self.carry_out();
-        intake.run(self)?.committer.shutdown()
+    pub fn end(self) -> Result<(), StoreError> {
+        self.committer.shutdown()
     }
 
     /// Takes inputs, and what is due when a tick has passed. Whether that was the end.
     ///
     /// # Errors
     /// What made the storage fail for good.
-    pub(in crate::node) fn round(
-        &mut self,
-        tick: bool,
-        inputs: &mut Vec<Input>,
-    ) -> Result<bool, StoreError> {
+    pub fn round(&mut self, tick: bool, inputs: &mut Vec<Input>) -> Result<bool, StoreError> {
         if tick {
             self.watch_clients();
             self.step(Event::Tick);
@@ -207,7 +151,7 @@ impl Core {
 
     /// Takes an event with nothing queued before it; gives it back when it has to be queued as well: it takes long, or
     /// there is more to be seen to than the replica.
-    pub(in crate::node) fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
+    pub fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
         let plain = !self.driver.is_closing() && self.full.is_none();
         let light = match &event {
             Event::Write { value, .. } => value.as_ref().is_none_or(|v| v.len() <= LIGHT_BYTES),
@@ -380,12 +324,4 @@ impl Core {
         }
         self.carry_out();
     }
-}
-
-/// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
-/// then 16 random bits, should a clock that was set back meet a disk that was lost.
-pub fn new_start(wall_ms: u64) -> u64 {
-    const EPOCH_S: u64 = 1_700_000_000;
-    let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
-    seconds << 16 | u64::from(rand::random::<u16>())
 }

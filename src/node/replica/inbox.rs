@@ -7,11 +7,10 @@
 //!
 //! Nothing is done at once while anything is queued, so what one sender brings is taken in its order.
 
-use crate::node::replica::core::Core;
-use crate::node::replica::reply::Ticket;
+use super::core::{Core, Input};
+use super::reply::Ticket;
 use crate::protocol::replica::{Event, TICK_US};
 use crate::protocol::store::StoreError;
-use crate::protocol::views::Views;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,17 +22,6 @@ const QUEUE: usize = 16_384;
 const ROUND: usize = 1_024;
 /// Time between ticks.
 const TICK: Duration = Duration::from_micros(TICK_US);
-
-/// What the core is told.
-pub enum Input {
-    Event(Event<Ticket>),
-    /// Newer views, which are on disk already.
-    Views(Arc<Views>),
-    /// The committer could not store a batch.
-    StorageFailed(StoreError),
-    /// End, when everything that was taken is durable.
-    Stop,
-}
 
 /// Where the core is, for whoever has something for it.
 #[derive(Default)]
@@ -158,21 +146,23 @@ impl Desk {
 }
 
 impl Intake {
-    /// Runs a core until it is told to stop, and gives it back.
+    /// Runs a core until it is told to stop.
     ///
     /// # Errors
     /// What made the storage fail for good.
-    pub fn run(self, core: Core) -> Result<Core, StoreError> {
+    pub fn run(self, mut core: Core) -> Result<(), StoreError> {
+        core.begin();
         let desk = Arc::clone(&self.desk);
         *desk.core()? = Some(core);
         let ended = self.serve();
         // The committer in it has an inbox, which would keep it.
         let core = desk.core()?.take();
         ended?;
-        core.ok_or_else(|| StoreError::Io {
+        let core = core.ok_or_else(|| StoreError::Io {
             what: "the replica".into(),
             detail: "it is gone".into(),
-        })
+        })?;
+        core.end()
     }
 
     fn serve(mut self) -> Result<(), StoreError> {
@@ -211,8 +201,9 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clocks::{Clocks, new_start};
+    use super::super::shared::{Driver, Shared};
     use super::*;
-    use crate::node::replica::core::{Clocks, Driver, Shared, new_start};
     use crate::node::replica::reply;
     use crate::protocol::clock::{Clock, Timestamp};
     use crate::protocol::context::Context;
@@ -320,7 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (inbox, intake) = Inbox::new();
         let core = core(dir.path(), |_| {});
-        let running = std::thread::spawn(move || core.run(intake));
+        let running = std::thread::spawn(move || intake.run(core));
         let (event, stored) = write();
         inbox.send(event).await;
         // Newer views that have to wait for it.

@@ -1,13 +1,16 @@
 //! The linearizable lists, through any member: changes and reads go to the council's leader, wherever it is.
 
-use crate::council::{CouncilError, Role};
-use crate::node::member::{Failed, Member};
+use super::admission::{Admission, Failed};
+use crate::council::CouncilError;
+use crate::node::membership::part::Membership;
 use crate::node::membership::state_machine::{Command, Decided, Outcome};
-use crate::node::status::{RaftPeer, RaftStatus};
+use crate::node::replica::room::Room;
+use crate::node::replica::shared::Shared;
 use crate::protocol::context::Context;
 use crate::protocol::hashed::Hashed;
 use crate::protocol::keys::{self, Change, List, What};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A change or a read ends within this time: 503 where there is no quorum. Two seconds are promised, of which the way there
@@ -23,17 +26,35 @@ pub enum Freshness {
     Local,
 }
 
-impl Member {
+/// The lists, through one node.
+pub struct Lists {
+    membership: Arc<Membership>,
+    shared: Arc<Shared>,
+    room: Room,
+    admission: Admission,
+}
+
+impl Lists {
+    /// Those of a member with this replica, on a disk with this room.
+    pub fn new(membership: Arc<Membership>, shared: Arc<Shared>, room: Room) -> Self {
+        Self {
+            admission: Admission::new(membership.me(), Arc::clone(&shared)),
+            membership,
+            shared,
+            room,
+        }
+    }
+
     /// The list of a key, and what its writers had seen of the causal store.
     ///
     /// # Errors
     /// When no quorum confirms in time that nothing newer is decided. A local read asks nobody.
-    pub async fn list(
+    pub async fn get(
         &self,
         key: Bytes,
         freshness: Freshness,
     ) -> Result<(Option<List>, Option<Context>), CouncilError> {
-        let council = self.council().ok_or(CouncilError::Stopped)?;
+        let council = self.membership.council().ok_or(CouncilError::Stopped)?;
         let key = Hashed::new(key);
         let look = |decided: &Decided| {
             let keys = &decided.keys;
@@ -50,10 +71,10 @@ impl Member {
     ///
     /// # Errors
     /// After [`CouncilError::Undecided`] the change may have been made, or may be made yet.
-    pub async fn change_list(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
-        let council = self.council().ok_or(CouncilError::Stopped)?;
+    pub async fn change(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
+        let council = self.membership.council().ok_or(CouncilError::Stopped)?;
         // What makes lists smaller is let through: what is kept free is for that.
-        if let (Some(reason), What::Put(_) | What::Append(_)) = (self.full(), &change.what) {
+        if let (Some(reason), What::Put(_) | What::Append(_)) = (self.room.full(), &change.what) {
             return Err(CouncilError::Full(reason));
         }
         if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
@@ -82,53 +103,11 @@ impl Member {
     /// # Errors
     /// When it cannot be: its clock is far ahead, or it names a member that never was.
     pub fn past(&self, seen: Context) -> Result<Context, Failed> {
-        self.admit(seen).map(|seen| self.pruned(seen))
+        self.admission.admit(seen).map(|seen| self.pruned(seen))
     }
 
     fn pruned(&self, mut context: Context) -> Context {
         self.shared.marks.load().prune(&mut context);
         context
-    }
-
-    /// How the council stands, as this node sees it.
-    pub async fn raft_status(&self) -> Option<RaftStatus> {
-        let council = self.council()?;
-        let status = council.status().await;
-        let state = match status.role {
-            Role::Learner => "learner",
-            Role::Follower => "follower",
-            Role::Candidate => "candidate",
-            Role::Leader => "leader",
-            Role::Stopped => "stopped",
-        };
-        let others = status
-            .voters
-            .union(&status.learners)
-            .filter(|m| **m != self.me);
-        let peers = others.map(|member| {
-            let matched = status.matched.get(member).copied().flatten();
-            RaftPeer {
-                node: self.name(*member),
-                votes: status.voters.contains(member),
-                alive: self.presence.is_up(*member),
-                match_index: matched,
-                next_index: matched.map(|index| index + 1),
-            }
-        });
-        Some(RaftStatus {
-            node: self.config.address.to_string(),
-            state: state.to_owned(),
-            leader: status.leader.map(|leader| self.name(leader)),
-            term: status.term,
-            has_quorum: status.has_quorum,
-            full: council.has_room().err().map(|full| full.to_string()),
-            log_len: status.log_len,
-            last_applied: status.last_applied,
-            commit_idx: status.committed,
-            peers: peers.collect(),
-            keys: council.look(|decided| decided.keys.len()),
-            uptime_seconds: self.shared.clocks.mono_us() / 1_000_000,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        })
     }
 }

@@ -1,6 +1,15 @@
-//! What clients ask for, and who does it.
+//! What clients ask for, and how it gets to whoever does it.
+//!
+//! ```text
+//! admission.rs   which requests are let in, and the stamps of writes
+//! router.rs      operations on their way to a replica, here or elsewhere
+//! operations.rs  reads and writes of the causal store
+//! lists.rs       the linearizable lists
+//! orphans.rs     what a node had when it was given up, offered to the owners
+//! ```
 
+pub mod admission;
 pub mod lists;
-pub mod offers;
+pub mod operations;
 pub mod orphans;
 pub mod router;

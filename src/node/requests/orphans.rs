@@ -9,13 +9,13 @@
 //! The data is kept until its offer is over, however often the node is added, removed or started
 //! again meanwhile.
 
+use super::router::Router;
 use crate::net::{self, CallError, HelloError};
 use crate::node::config::Config;
-use crate::node::member::Member;
 use crate::node::membership::identity::{self, OFFERED, Place};
-use crate::node::requests::offers::{OfferState, Offers};
-use crate::node::wire::links::{belongs, identity};
-use crate::node::wire::messages::{Offer, Offered, Orphan, Request, Response};
+use crate::node::membership::offers::Offers;
+use crate::node::wire::links::{self, belongs};
+use crate::node::wire::messages::{Offer, OfferState, Offered, Orphan, Request, Response};
 use crate::protocol::context::Context;
 use crate::protocol::op::{Answer, Declined, Op};
 use crate::protocol::record;
@@ -59,7 +59,7 @@ struct Orphans {
 
 /// What is offered: all that a node has from its time as earlier members, one directory after the
 /// other.
-pub(in crate::node) struct Offering {
+pub struct Offering {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -67,11 +67,7 @@ pub(in crate::node) struct Offering {
 impl Offering {
     /// Offers what was put aside, and then what is in the data directory itself if it is given as
     /// `in_use`, once nobody uses that any more.
-    pub(in crate::node) fn start(
-        config: Arc<Config>,
-        offers: Arc<Offers>,
-        in_use: Option<Weak<Disk>>,
-    ) -> Self {
+    pub fn start(config: Arc<Config>, offers: Arc<Offers>, in_use: Option<Weak<Disk>>) -> Self {
         let stop = CancellationToken::new();
         offers.forget_own();
         let offerer = Offerer {
@@ -93,7 +89,7 @@ impl Offering {
 
     /// Stops it, and waits until the directories are free. What was not offered is offered the next
     /// time.
-    pub(in crate::node) async fn end(self) {
+    pub async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
             log::error!("offering failed: {error}");
@@ -120,7 +116,10 @@ impl Offerer {
         dirs.extend(in_use.map(|_| self.config.data_dir.clone()));
         dirs.retain(|dir| !self.offers.has_ended(dir));
         let unfinished = dirs.iter().filter(|dir| !dir.join(OFFERED).exists());
-        unfinished.for_each(|dir| self.offers.under_way(&OfferState::of(&self.config, dir, 0)));
+        unfinished.for_each(|dir| {
+            self.offers
+                .under_way(&OfferState::of(self.config.address, dir, 0))
+        });
         let mut done = true;
         for dir in dirs {
             let in_use = in_use.filter(|_| dir == self.config.data_dir);
@@ -132,7 +131,7 @@ impl Offerer {
                 Ok(()) => {}
                 Err(error) => {
                     log::error!("what is in {} cannot be offered: {error}", dir.display());
-                    self.offers.failed(&self.config, &dir, &error);
+                    self.offers.failed(self.config.address, &dir, &error);
                     done = false;
                 }
             }
@@ -159,7 +158,7 @@ impl Offerer {
             orphans.order.len(),
             dir.display()
         );
-        let mut state = OfferState::of(&self.config, dir, orphans.order.len());
+        let mut state = OfferState::of(self.config.address, dir, orphans.order.len());
         self.offers.under_way(&state);
         let (mut context, mut at, mut turn) = (Context::default(), 0, 0);
         let mut foreign: BTreeSet<SocketAddr> = BTreeSet::new();
@@ -319,11 +318,10 @@ async fn ask(
     let Some(address) = to.and_then(|to| config.peer_address(to)) else {
         return Asked::Nothing;
     };
-    let me = identity(config, cluster);
-    let limits = net::Limits::default();
+    let me = links::stranger(config, cluster);
     let request = Request::Offer(offer);
-    match net::call(&me, address, None, &request, &limits, ANSWER_WITHIN).await {
-        Ok((_, Response::Offered(offered))) => Asked::Took(offered),
+    match links::call(&me, address, None, &request, ANSWER_WITHIN).await {
+        Ok(Response::Offered(offered)) => Asked::Took(offered),
         Err(CallError::Hello(
             HelloError::Refused(net::Refusal::Foreign)
             | HelloError::Refusing(net::Refusal::Foreign),
@@ -332,51 +330,48 @@ async fn ask(
     }
 }
 
-impl Member {
-    /// Takes orphaned writes to their owners, one after the other, as far as it gets in [`WORK`].
-    pub(in crate::node) async fn adopt(&self, offer: Offer) -> Offered {
-        let began = Instant::now();
-        let mut offered = Offered {
-            context: offer.context,
-            ..Offered::default()
-        };
-        self.offers.heard(&offer.state);
-        for orphan in offer.writes {
-            if began.elapsed() > WORK {
-                break;
-            }
-            let mut context = offered.context.clone();
-            context.join(&orphan.past);
-            // A clock that nobody can follow must not get in by this door either.
-            let mut stamped = context.clone();
-            stamped.clock = orphan.stamp.ts.max(context.clock);
-            if self.admit(stamped).is_err() {
-                break;
-            }
-            let partition = self.partition_of_key(&orphan.key);
-            let op = Op::Write {
-                key: orphan.key,
-                value: orphan.value,
-                stamp: orphan.stamp,
-                orphan: Some(orphan.wall_ms),
-            };
-            match self.drive(op, partition, context).await {
-                Ok((Answer::Written(written), ..)) => {
-                    offered.taken += 1;
-                    offered.context = written.context;
-                }
-                Ok((Answer::Declined(why, context), ..)) => {
-                    match why {
-                        Declined::Newer => offered.newer += 1,
-                        Declined::Deleted => offered.deleted += 1,
-                    }
-                    offered.context = context;
-                }
-                Ok(_) | Err(_) => break,
-            }
+/// Takes orphaned writes to their owners, one after the other, as far as it gets in [`WORK`].
+pub async fn adopt(router: &Router, offer: Offer) -> Offered {
+    let began = Instant::now();
+    let mut offered = Offered {
+        context: offer.context,
+        ..Offered::default()
+    };
+    for orphan in offer.writes {
+        if began.elapsed() > WORK {
+            break;
         }
-        offered
+        let mut context = offered.context.clone();
+        context.join(&orphan.past);
+        // A clock that nobody can follow must not get in by this door either.
+        let mut stamped = context.clone();
+        stamped.clock = orphan.stamp.ts.max(context.clock);
+        if router.admission().admit(stamped).is_err() {
+            break;
+        }
+        let partition = router.partition_of_key(&orphan.key);
+        let op = Op::Write {
+            key: orphan.key,
+            value: orphan.value,
+            stamp: orphan.stamp,
+            orphan: Some(orphan.wall_ms),
+        };
+        match router.drive(op, partition, context).await {
+            Ok((Answer::Written(written), ..)) => {
+                offered.taken += 1;
+                offered.context = written.context;
+            }
+            Ok((Answer::Declined(why, context), ..)) => {
+                match why {
+                    Declined::Newer => offered.newer += 1,
+                    Declined::Deleted => offered.deleted += 1,
+                }
+                offered.context = context;
+            }
+            Ok(_) | Err(_) => break,
+        }
     }
+    offered
 }
 
 /// Notes that all was offered.

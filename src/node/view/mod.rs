@@ -5,7 +5,6 @@
 mod plan;
 mod status;
 
-use crate::node::membership::progress::Progress;
 pub use status::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, Strategy, ViewState,
@@ -14,8 +13,8 @@ pub use status::{
 use crate::council::{Role, Status};
 use crate::node::member::Member;
 use crate::node::membership::holders::{Unheld, in_words};
-use crate::node::requests::offers::OfferState;
 use crate::node::status::MemberStatus;
+use crate::node::wire::messages::{OfferState, Progress};
 use crate::protocol::council::{Council, End, Finished, Running};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -24,7 +23,6 @@ use crate::protocol::view::PartitionId;
 use crate::protocol::views::Cohort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// Numbers about views, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,28 +46,31 @@ pub struct ViewGauges {
 impl Member {
     /// How views stand, as this node knows it.
     pub async fn view_state(&self) -> ViewState {
-        let council = self.agreed();
-        let status = match self.council() {
+        let council = self.membership().agreed();
+        let status = match self.membership().council() {
             Some(council) => Some(council.status().await),
             None => None,
         };
         let gaining = council.gaining();
-        let progress = self.ask_progress(council.members().into_keys()).await;
+        let progress = self
+            .membership()
+            .ask_progress(council.members().into_keys())
+            .await;
         let offers = self.offers_seen(&progress);
         let words = Words {
             member: self,
             council: &council,
-            unheld: self.unheld_as_known(&council),
+            unheld: self.membership().unheld_as_known(&council),
             progress,
         };
         let views = council.views();
         let closing: Vec<_> = views.closing.iter().map(|c| words.closing(c)).collect();
         ViewState {
-            node: self.config.address.to_string(),
+            node: self.config().address.to_string(),
             view: self.placement(&council),
             change: words.change(&gaining, &closing, status.as_ref()),
             closing,
-            behind: self.names(council.behind()),
+            behind: self.membership().knowledge().names(council.behind()),
             leaving: views.leaving.values().map(SocketAddr::to_string).collect(),
             last: council.last().map(|last| self.last(last)),
             without_live_holder: words.unheld,
@@ -80,17 +81,17 @@ impl Member {
 
     /// The same in numbers, for metrics.
     pub fn view_gauges(&self) -> ViewGauges {
-        let council = self.agreed();
+        let council = self.membership().agreed();
         let (running, last) = (council.running(), council.last());
         let given_up = match running {
             Some(running) => running.given_up,
             None => last.is_some_and(|last| last.given_up),
         };
-        let unheld = self.unheld_as_known(&council);
+        let unheld = self.membership().unheld_as_known(&council);
         ViewGauges {
             number: self.views().view.number,
             changing: running.is_some() || last.is_some_and(|last| last.end == End::InForce),
-            slots_to_come: self.slots_to_come(),
+            slots_to_come: self.membership().slots_to_come(),
             leaving: council.views().leaving.len(),
             given_up,
             unheld_slots: unheld.iter().map(|u| u.slots).sum(),
@@ -114,24 +115,9 @@ impl Member {
         seen.into_values().collect()
     }
 
-    /// What is decided, as far as this node knows.
-    fn agreed(&self) -> Arc<Council> {
-        let followed = self.council().map(|council| council.followed());
-        let agreed = followed.and_then(|followed| followed.borrow().clone());
-        // Before the council has met all know the first view alone.
-        agreed.unwrap_or_else(|| Arc::new(Council::first(self.known.borrow().view.clone())))
-    }
-
-    pub(in crate::node) fn names<'a>(
-        &self,
-        members: impl IntoIterator<Item = &'a MemberId>,
-    ) -> Vec<String> {
-        members.into_iter().map(|m| self.name(*m)).collect()
-    }
-
     fn placement(&self, council: &Council) -> Placement {
         let view = &council.views().view;
-        let marks = self.shared.marks.load();
+        let marks = self.marks();
         let member = |m: &MemberId| MemberStatus {
             node: self.name(*m),
             member: m.0,
@@ -176,7 +162,7 @@ impl Member {
                 End::Done => Ending::Done,
             },
             given_up: last.given_up,
-            without: self.names(&last.without),
+            without: self.membership().knowledge().names(&last.without),
         }
     }
 
@@ -193,7 +179,8 @@ impl Member {
             leader: status.and_then(|s| s.leader).map(|m| self.name(m)),
             term: status.map_or(0, |s| s.term),
             has_quorum: status.is_some_and(|s| s.has_quorum),
-            voters: status.map_or_else(Vec::new, |s| self.names(&s.voters)),
+            voters: status
+                .map_or_else(Vec::new, |s| self.membership().knowledge().names(&s.voters)),
             may_vote: status.is_some_and(|s| s.may_vote),
             last_log: status.and_then(|s| s.last_log),
         }
@@ -380,7 +367,11 @@ impl Words<'_> {
     /// Since when a member does not answer, if it does not.
     fn silence(&self, member: MemberId) -> Option<String> {
         let me = self.member;
-        let away = me.presence.away(member).filter(|_| member != me.me)?;
+        let away = me
+            .membership()
+            .peers()
+            .away(member)
+            .filter(|_| member != me.me())?;
         Some(format!("does not answer since {} s", away.as_secs()))
     }
 
@@ -402,7 +393,7 @@ impl Words<'_> {
             since: id.since,
             until: cohort.until,
             slots: cohort.slots.len(),
-            replicas: self.member.names(&cohort.replicas),
+            replicas: self.member.membership().knowledge().names(&cohort.replicas),
             waits_for: if let Some(earlier) = views.predecessor(cohort) {
                 format!("{id} ends after {earlier}, whose slots it took over")
             } else if waits.is_empty() {

@@ -2,8 +2,8 @@
 
 use super::{Move, Plan, PlannedGain, PlannedPartition};
 use crate::node::member::Member;
-use crate::node::membership::change::{Asked, ChangeFailed, refused};
-use crate::node::membership::progress::Progress;
+use crate::node::membership::asked::{Asked, ChangeFailed, refused};
+use crate::node::wire::messages::Progress;
 use crate::protocol::council::{Command, Council};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -18,7 +18,7 @@ impl Member {
     /// # Errors
     /// Why the change would be refused.
     pub async fn plan(&self, asked: Asked) -> Result<Plan, ChangeFailed> {
-        let council = self.agreed();
+        let (membership, council) = (self.membership(), self.membership().agreed());
         let now = &council.views().view;
         let change = match asked {
             Asked::Add(address) => Change::Add(address),
@@ -30,7 +30,7 @@ impl Member {
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let dead = self.gives_up(&council, (change, asked), true).await?;
+        let dead = membership.gives_up(&council, (change, asked), true).await?;
         let mut then = Council::clone(&council);
         if !dead.is_empty() {
             let members = dead.clone();
@@ -38,7 +38,7 @@ impl Member {
         }
         let next = then.plan(&change);
         let next = next.map_err(|refusal| refused(refusal, asked))?;
-        let progress = self.ask_progress(now.members().map(|(m, _)| m)).await;
+        let progress = membership.ask_progress(now.members().map(|(m, _)| m)).await;
         let keys = Density::of(now, &progress);
         let gaining = then.gaining_in(&next);
         let gain = |(member, slots): (MemberId, SlotSet)| {
@@ -54,7 +54,7 @@ impl Member {
             Asked::Remove(address) => (Some(address), Some(address)),
             Asked::SetK(_) => (None, None),
         };
-        let data_loss = self.at_stake(&council, change, &dead).await;
+        let data_loss = membership.at_stake(&council, change, &dead).await;
         let data = self.change_data(change, node);
         let running = council.running();
         Ok(Plan {

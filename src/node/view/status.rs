@@ -1,8 +1,8 @@
 //! What can be asked about views, as data: the state of things, and a plan.
 
 use crate::node::membership::holders::Unheld;
-use crate::node::requests::offers::OfferState;
 use crate::node::status::MemberStatus;
+use crate::node::wire::messages::OfferState;
 use crate::protocol::view::{FULL, View};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,14 +1,15 @@
-//! The connections to other nodes, as the council and the rest of the node use them.
+//! The kind of connection that nodes have to each other, how a node introduces itself, and single calls beside the
+//! connections.
 
-use crate::council::{Rpc, RpcReply, Transport, TransportError};
-use crate::net::{self, Net};
+use super::messages::{Envelope, Request, Response};
+use crate::net::{self, CallError, Net};
 use crate::node::config::{AlsoSecret, Config};
-use crate::node::member::Member;
-use crate::node::wire::messages::{Envelope, Request, Response};
+use crate::node::error::StartError;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
-use std::sync::Weak;
+use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// The connections that nodes use.
 pub type Links = Net<Envelope, Request, Response>;
@@ -17,7 +18,7 @@ pub type Links = Net<Envelope, Request, Response>;
 const WIRE_VERSIONS: (u16, u16) = (7, 7);
 
 /// Who a node is to others as long as it is no member.
-pub fn identity(config: &Config, cluster: &net::Belongs) -> net::Identity {
+pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::Identity {
     let secret = config.cluster_secret.as_ref();
     let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
     let also = config.also_secret.as_ref().map(|also| match also {
@@ -36,32 +37,27 @@ pub fn belongs(views: Option<&Views>) -> net::Belongs {
     net::Belongs::to(views.and_then(|views| views.cluster.as_ref()))
 }
 
-/// Carries the council's calls.
-#[derive(Clone)]
-pub struct Peers(pub Weak<Member>);
+/// Listens for other nodes.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| StartError::Listen { address, error })
+}
 
-impl Transport for Peers {
-    async fn call(
-        &self,
-        to: MemberId,
-        request: Rpc,
-        timeout: Duration,
-    ) -> Result<RpcReply, TransportError> {
-        let member = self.0.upgrade();
-        let links = member.as_ref().and_then(|m| m.links.get().cloned());
-        // A call may take long: it must not keep the member.
-        drop(member);
-        let links = links.ok_or(TransportError::Unreachable(to))?;
-        match links.request(to, &Request::Council(request), timeout).await {
-            Ok(Response::Council(reply)) => Ok(reply),
-            Ok(_) => Err(TransportError::NoAnswer(to)),
-            Err(error) if error.definitely_not_sent() => Err(TransportError::Unreachable(to)),
-            Err(_) => Err(TransportError::NoAnswer(to)),
-        }
-    }
-
-    fn alive(&self, member: MemberId) -> bool {
-        let me = self.0.upgrade();
-        me.is_some_and(|me| me.presence.is_up(member))
-    }
+/// Asks a node on a connection of its own. Only `to` is asked, or with `None` whoever is there.
+///
+/// # Errors
+/// When nobody answers within the time, or not to this node.
+pub async fn call(
+    me: &net::Identity,
+    address: SocketAddr,
+    to: Option<MemberId>,
+    request: &Request,
+    within: Duration,
+) -> Result<Response, CallError> {
+    let limits = net::Limits::default();
+    let (_, response) = net::call(me, address, to, request, &limits, within).await?;
+    Ok(response)
 }

@@ -2,18 +2,18 @@
 //! node for, calls of the council, and questions about views.
 
 use crate::council::{Past, Rpc, RpcReply};
-use crate::node::membership::fault::{Condition, Order};
-use crate::node::membership::progress::Progress;
-use crate::node::requests::offers::OfferState;
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
 use crate::protocol::version::{Key, Stamp};
-use crate::protocol::views::Views;
+use crate::protocol::views::{CohortId, Views};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::Path;
+use utoipa::ToSchema;
 
 /// A one-way message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,10 +26,13 @@ pub struct Envelope {
 /// Something that one node asks of another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
+    /// Do a client's operation.
     Operation(Forward),
+    /// A call of the council.
     Council(Rpc),
     /// What is known of views, if it is newer than this version.
     Standing {
+        /// What the asker knows.
         version: u64,
     },
     /// These views name the node: it is a member from now on.
@@ -47,17 +50,23 @@ pub enum Request {
 /// The answer to a [`Request`], of the same kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Response {
+    /// What became of it.
     Operation(Forwarded),
+    /// The council's own answer.
     Council(RpcReply),
+    /// What is known of views.
     Standing(Standing),
     /// The invitation is accepted.
     Coming,
     /// The other node does not do such a thing, and why.
     Refused(String),
+    /// How far the replica is.
     Progress(Progress),
     /// How the node is, now that it has the order.
     Condition(Condition),
+    /// What became of the writes.
     Offered(Offered),
+    /// Whether it is.
     Hears(bool),
 }
 
@@ -131,4 +140,128 @@ impl Offered {
     pub fn count(&self) -> u64 {
         self.taken + self.newer + self.deleted
     }
+}
+
+/// How far an offer is of what a node had when it was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OfferState {
+    /// The node that offers, `ip:port`.
+    pub node: String,
+    /// The directory there that has the data. Until the offer is over it may be the only place that
+    /// has it.
+    pub directory: String,
+    /// Values and deletes in it; 0 before they are counted.
+    pub writes: u64,
+    /// Of these the cluster had none newer.
+    pub taken: u64,
+    /// They were there already, or newer ones of their keys.
+    pub there: u64,
+    /// A newer delete of their keys may have been forgotten.
+    pub declined: u64,
+    /// Why the offer cannot go on, when it cannot. It is tried again every 10 s.
+    pub failed: Option<String>,
+    /// Why the offer has ended before all was offered, when it has. What is left is in the directory, and nowhere else.
+    #[serde(default)]
+    pub ended: Option<String>,
+}
+
+impl OfferState {
+    /// One that begins, of the node at `node`.
+    pub fn of(node: SocketAddr, dir: &Path, writes: usize) -> Self {
+        Self {
+            node: node.to_string(),
+            directory: dir.display().to_string(),
+            writes: writes as u64,
+            taken: 0,
+            there: 0,
+            declined: 0,
+            failed: None,
+            ended: None,
+        }
+    }
+
+    /// So much more was offered.
+    pub fn add(&mut self, offered: &Offered) {
+        self.taken += offered.taken;
+        self.there += offered.newer;
+        self.declined += offered.deleted;
+    }
+
+    /// Writes that are still to be offered.
+    pub fn left(&self) -> u64 {
+        if self.ended.is_some() {
+            return 0;
+        }
+        let offered = self.taken + self.there + self.declined;
+        self.writes.saturating_sub(offered)
+    }
+}
+
+/// What one node tells another to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Act as a dead node.
+    Fail,
+    /// Live again.
+    Recover,
+    /// Nothing: only to say how it is.
+    Look,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// It serves clients.
+    Serving,
+    /// It runs and does not serve yet, and why.
+    Starting(String),
+    /// It acts as a dead node.
+    Failed,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Of the views that its replica goes by.
+    pub version: u64,
+    /// Slots that it is to hold and does not have in full.
+    pub missing: usize,
+    /// Keys that came in snapshots under these views, and their bytes.
+    pub keys: u64,
+    pub bytes: u64,
+    /// The member that it copies from now.
+    pub from: Option<MemberId>,
+    /// Writes that others have and it lacks.
+    pub lacking: u64,
+    /// Live keys in its store.
+    pub live_keys: u64,
+    /// Slots that it holds in the view in force.
+    pub holds: usize,
+    /// The cohort that it serves, with all of its data in place.
+    pub serves: Option<CohortId>,
+    /// What it remembers of members that do not answer it.
+    pub remembers: Vec<(MemberId, Count)>,
+    /// Offers that it makes or takes in of what nodes had that were given up.
+    pub offers: Vec<OfferState>,
+}
+
+impl Progress {
+    /// How many keys the member has.
+    pub fn count(&self) -> Count {
+        Count {
+            live_keys: self.live_keys,
+            slots: self.holds,
+            serves: self.serves,
+        }
+    }
+}
+
+/// Keys of a member, when it last said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pub live_keys: u64,
+    /// Slots that these keys are in.
+    pub slots: usize,
+    /// The cohort whose data it has in full and serves.
+    pub serves: Option<CohortId>,
 }

@@ -1,10 +1,15 @@
-//! What nodes say to each other, and the connections that carry it.
+//! What nodes say to each other, and the connections that carry it. Who answers what stands in `serve.rs`, above.
 //!
 //! ```text
 //! messages.rs        messages, requests and their answers
-//! links.rs           the connections, and how a node introduces itself
+//! links.rs           the kind of connection, and how a node introduces itself
+//! presence.rs        which members are connected
+//! peers.rs           the other nodes, as a member reaches them
 //! raft_transport.rs  the council's calls over the connections
 //! ```
 
 pub mod links;
 pub mod messages;
+pub mod peers;
+pub mod presence;
+pub mod raft_transport;

@@ -1,0 +1,190 @@
+//! A member's part in its cluster, of all that this takes: the other nodes, the views that are known, the council, and what
+//! members said of themselves. What is done with it stands in the files beside this one.
+
+use super::counts::Counts;
+use super::forming::Forming;
+use super::identity::COUNCIL_DIR;
+use super::knowledge::Knowledge;
+use super::offers::Offers;
+use super::state_machine::Decided;
+use crate::council::{self, Past};
+use crate::node::config::Config;
+use crate::node::error::StartError;
+use crate::node::replica::shared::Shared;
+use crate::node::wire::messages::Standing;
+use crate::node::wire::peers::Peers;
+use crate::node::wire::raft_transport::RaftTransport;
+use crate::protocol;
+use crate::protocol::ids::MemberId;
+use crate::protocol::marks::Marks;
+use crate::protocol::store::StoreError;
+use crate::protocol::views::Views;
+use arc_swap::Guard;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The council of nodes: Raft, which decides about the views and the lists.
+pub type Council = council::Council<Decided, RaftTransport>;
+
+/// A member's part in its cluster.
+pub struct Membership {
+    config: Arc<Config>,
+    me: MemberId,
+    peers: Arc<Peers>,
+    knowledge: Arc<Knowledge>,
+    shared: Arc<Shared>,
+    council: OnceLock<Council>,
+    counts: Counts,
+    offers: Arc<Offers>,
+    forming: watch::Sender<Forming>,
+    stop: CancellationToken,
+}
+
+impl Membership {
+    /// That of a member with this replica, which knows these views and has not joined the council yet.
+    pub fn new(
+        config: Arc<Config>,
+        me: MemberId,
+        views: Arc<Views>,
+        shared: Arc<Shared>,
+        offers: Arc<Offers>,
+    ) -> Self {
+        Self {
+            peers: Arc::new(Peers::new(Arc::clone(&config), me, &views)),
+            knowledge: Arc::new(Knowledge::new(me, views)),
+            config,
+            me,
+            shared,
+            council: OnceLock::new(),
+            counts: Counts::default(),
+            offers,
+            forming: watch::Sender::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Opens the council, on this node's disk.
+    ///
+    /// # Errors
+    /// When its log cannot be used.
+    pub async fn join_council(&self) -> Result<Council, StartError> {
+        let transport = RaftTransport::over(&self.peers);
+        let dir = self.config.data_dir.join(COUNCIL_DIR);
+        let settings = self.config.council.clone();
+        let council = Council::open(settings, self.me, transport, &dir).await?;
+        let _ = self.council.set(council.clone());
+        Ok(council)
+    }
+
+    /// The node's settings.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The node's own number.
+    pub fn me(&self) -> MemberId {
+        self.me
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// The newest views that are known.
+    pub fn knowledge(&self) -> &Arc<Knowledge> {
+        &self.knowledge
+    }
+
+    /// How far the replica is.
+    pub fn marks(&self) -> Guard<Arc<Marks>> {
+        self.shared.marks.load()
+    }
+
+    /// The node's part in the council; `None` while that is being opened.
+    pub fn council(&self) -> Option<&Council> {
+        self.council.get()
+    }
+
+    /// How many keys other members last had.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The offers that this node makes or takes in.
+    pub fn offers(&self) -> &Offers {
+        &self.offers
+    }
+
+    /// Cancelled when the member is to end.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// How far the cluster's birth is.
+    pub fn forming(&self) -> String {
+        self.forming.borrow().to_string()
+    }
+
+    /// Takes note of how far the cluster's birth is.
+    pub fn formed(&self, forming: Forming) {
+        self.forming.send_replace(forming);
+    }
+
+    /// The views that are decided and their changes, as far as this node knows.
+    pub fn agreed(&self) -> Arc<protocol::council::Council> {
+        let followed = self.council().map(Council::followed);
+        let agreed = followed.and_then(|followed| followed.borrow().clone());
+        // Before the council has met all know the first view alone.
+        agreed.unwrap_or_else(|| {
+            let view = self.knowledge.views().view.clone();
+            Arc::new(protocol::council::Council::first(view))
+        })
+    }
+
+    /// What this node knows of councils of the past.
+    pub async fn past_councils(&self) -> Past {
+        match self.council() {
+            Some(council) => council.past().await,
+            // It is being opened.
+            None => Past::Unknown,
+        }
+    }
+
+    /// What this node knows of views, for one that knows them up to `version`.
+    pub async fn standing(&self, version: u64) -> Standing {
+        let known = self.knowledge.views();
+        let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
+        let past = self.past_councils().await;
+        let marks = self.marks();
+        let settled = marks.views.version == known.version && !marks.gauges.dropping;
+        Standing {
+            newer,
+            past,
+            settled,
+        }
+    }
+
+    /// Resolves when the council has failed on this node; never while there is none.
+    pub async fn failed(&self) -> StoreError {
+        let Some(council) = self.council() else {
+            return std::future::pending().await;
+        };
+        let error = council.failed().await;
+        let dir = self.config.data_dir.join(COUNCIL_DIR);
+        StoreError::Io {
+            what: format!("the council in {}", dir.display()),
+            detail: error.to_string(),
+        }
+    }
+
+    /// Ends the part in the council.
+    pub async fn leave_council(&self) {
+        if let Some(council) = self.council()
+            && let Err(error) = council.shutdown().await
+        {
+            log::error!("{error}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What other nodes ask, and who answers it.
+//!
+//! | asked                 | a member                  | a standby            | a failed node |
+//! |-----------------------|---------------------------|----------------------|---------------|
+//! | `Standing`            | anybody                   | anybody              | -             |
+//! | `Offer`               | anybody                   | refused: no member   | -             |
+//! | `Order`               | anybody                   | refused: no member   | anybody       |
+//! | `Invite`              | refused: it is one        | anybody              | -             |
+//! | `Operation`           | members                   | refused: no member   | -             |
+//! | `Council`             | members                   | refused: no member   | -             |
+//! | `Progress`            | members                   | refused: no member   | -             |
+//! | `Hears`               | members                   | refused: no member   | -             |
+//! | a message             | members                   | dropped              | dropped       |
+//!
+//! "Anybody" takes in strangers: nodes without a number in this cluster. Where a failed node has "-" it gives no answer at
+//! all, as a dead one.
+
+use super::config::Config;
+use super::error::StartError;
+use super::member::Member;
+use super::membership::fault::Switch;
+use super::membership::standby::{Invitations, Standby};
+use super::requests::orphans;
+use super::wire::links::{Links, belongs, listen, stranger};
+use super::wire::messages::{Envelope, Request, Response};
+use crate::net::{self, Net};
+use crate::protocol::ids::MemberId;
+use crate::protocol::replica::Event;
+use crate::protocol::views::Views;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Time for the answer to an order to leave. What else was asked of a failed node is never answered.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// Who serves what other nodes send to this one.
+enum Server {
+    Member(Weak<Member>),
+    Standby(Invitations),
+    Failed(Arc<Switch>),
+}
+
+impl net::Handler<Envelope, Request, Response> for Server {
+    async fn message(&self, from: net::Peer, envelope: Envelope) {
+        let Self::Member(member) = self else {
+            return;
+        };
+        let Some(member) = member.upgrade() else {
+            return;
+        };
+        member.router().heard(from.member);
+        let event = Event::Message {
+            from: from.member,
+            incarnation: envelope.incarnation,
+            message: envelope.message,
+        };
+        member.inbox().send(event).await;
+    }
+
+    async fn request(&self, from: net::Peer, request: Request) -> Response {
+        match self {
+            Self::Member(member) => match member.upgrade() {
+                Some(member) => answer(Role::Member(&member), from.member, request).await,
+                None => Response::Refused("it is ending".to_owned()),
+            },
+            Self::Standby(standby) => answer(Role::Standby(standby), from.member, request).await,
+            Self::Failed(switch) => answer(Role::Failed(switch), from.member, request).await,
+        }
+    }
+}
+
+/// What the node is that is asked.
+enum Role<'a> {
+    Member(&'a Member),
+    Standby(&'a Invitations),
+    Failed(&'a Switch),
+}
+
+/// The table above.
+async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
+    match (request, role) {
+        (Request::Order(order), Role::Failed(switch)) => {
+            switch.take(order);
+            Response::Condition(switch.condition())
+        }
+        // As a dead node answers: the caller's time runs out.
+        (_, Role::Failed(_)) => std::future::pending().await,
+
+        // Whoever has no number yet, or no more, is told what is decided, may offer what it has, and may pass on an
+        // operator's order.
+        (Request::Standing { version }, Role::Member(member)) => {
+            Response::Standing(member.membership().standing(version).await)
+        }
+        (Request::Standing { version }, Role::Standby(standby)) => {
+            Response::Standing(standby.standing(version))
+        }
+        (Request::Offer(offer), Role::Member(member)) => {
+            member.membership().offers().heard(&offer.state);
+            Response::Offered(orphans::adopt(member.router(), offer).await)
+        }
+        (Request::Order(order), Role::Member(member)) => Response::Condition(member.obey(order)),
+        (Request::Invite(views), Role::Standby(standby)) => standby.take(views),
+
+        (_, Role::Standby(standby)) => {
+            Response::Refused(format!("{} is no member", standby.address()))
+        }
+        (_, Role::Member(member)) if from == net::STRANGER => {
+            Response::Refused(format!("it is {} of a cluster", member.me()))
+        }
+
+        (Request::Operation(forward), Role::Member(member)) => {
+            Response::Operation(member.router().serve(forward).await)
+        }
+        (Request::Council(rpc), Role::Member(member)) => match member.membership().council() {
+            Some(council) => Response::Council(council.handle(rpc).await),
+            None => Response::Refused("it is starting".to_owned()),
+        },
+        (Request::Progress, Role::Member(member)) => {
+            Response::Progress(member.membership().progress())
+        }
+        (Request::Hears(other), Role::Member(member)) => {
+            Response::Hears(member.membership().peers().is_here(other))
+        }
+        (Request::Invite(_), Role::Member(member)) => {
+            Response::Refused(format!("it is {} already", member.me()))
+        }
+    }
+}
+
+/// Serves other nodes as a member, and connects to those that its views name.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), StartError> {
+    let (config, membership) = (member.config(), member.membership());
+    let listener = listen(config.peer_bind).await?;
+    let weak = Arc::downgrade(member);
+    let on_state: net::OnState = Arc::new(move |other, state| {
+        let Some(member) = weak.upgrade() else {
+            return;
+        };
+        let membership = member.membership();
+        // It may have been away, or this node may: or it takes this node for a member no more.
+        membership.knowledge().ask_soon();
+        membership.peers().note(other, &state);
+        if let net::PeerState::Down = state {
+            // Liveness shows it a little later all the same, should the queue be full.
+            let _ = member.inbox().offer(Event::Down(other));
+        }
+    });
+    let views = member.known();
+    let net_config = net::Config {
+        identity: net::Identity {
+            member: member.me(),
+            incarnation,
+            fingerprint: views.view.fingerprint(),
+            ..membership.peers().stranger()
+        },
+        limits: net::Limits::default(),
+        on_state: Some(on_state),
+    };
+    let server = Server::Member(Arc::downgrade(member));
+    let links = Net::start(net_config, listener, server);
+    for (other, http) in views.members() {
+        if let Some(address) = config.peer_address(http) {
+            links.add_peer(other, address);
+        }
+    }
+    membership.peers().connected_by(links);
+    Ok(())
+}
+
+/// Serves other nodes as one that is no member. `known` are the newest views on the node's disk, if there are any.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn as_standby(
+    config: &Arc<Config>,
+    known: Option<Arc<Views>>,
+) -> Result<Standby, StartError> {
+    let listener = listen(config.peer_bind).await?;
+    let cluster = belongs(known.as_deref());
+    let (invitations, invited) = Invitations::new(config.address, known);
+    let net_config = net::Config {
+        identity: stranger(config, &cluster),
+        limits: net::Limits::default(),
+        on_state: None,
+    };
+    let links = Net::start(net_config, listener, Server::Standby(invitations));
+    Ok(Standby::new(Arc::clone(config), cluster, links, invited))
+}
+
+/// What is left of a failed node: it hears orders, where the member listened.
+///
+/// # Errors
+/// When the address is taken.
+pub async fn as_failed(
+    config: &Config,
+    views: &Views,
+    switch: Arc<Switch>,
+) -> Result<Links, StartError> {
+    let listener = listen(config.peer_bind).await?;
+    let net_config = net::Config {
+        identity: stranger(config, &belongs(Some(views))),
+        limits: net::Limits {
+            drain: LAST_WORDS,
+            ..net::Limits::default()
+        },
+        on_state: None,
+    };
+    Ok(Net::start(net_config, listener, Server::Failed(switch)))
+}
