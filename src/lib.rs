@@ -1,6 +1,7 @@
 //! Causeway: a partitioned, replicated key-value store with causal consistency across all keys.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod check;
 pub mod cli;
 pub mod council;

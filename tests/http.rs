@@ -7,9 +7,9 @@ mod operator;
 mod view;
 
 use actix_web::dev::ServerHandle;
+use causeway::api::status::Status;
 use causeway::http::{self, ErrorReply, GetReply, WriteReply};
 use causeway::node::Node;
-use causeway::node::status::Status;
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::context::{Codec, Context};
@@ -458,14 +458,14 @@ async fn a_payload_that_cannot_be_true_is_refused_and_comes_back() {
     let node = Fixture::start().await;
     let codec = node.node.codec();
     let mut ahead = Context::default();
-    ahead.clock = Timestamp::from_ms(node.node.status().clock_ms + 60_000);
+    ahead.clock = Timestamp::from_ms(http::status(&node.node).clock_ms + 60_000);
     for response in node.every_way(&codec.encode(&ahead)).await {
         let reply = error(response, 400).await;
         assert!(reply.error.contains("clock is"), "{}", reply.error);
         let back = codec.decode(&reply.causal_payload.unwrap()).unwrap();
         assert!(back.covers(&ahead) && reply.partition_id == Some(0));
     }
-    assert_eq!(node.node.status().keys, 0);
+    assert_eq!(http::status(&node.node).keys, 0);
 }
 
 #[actix_web::test]
@@ -476,7 +476,7 @@ async fn a_payload_of_another_cluster_is_refused_everywhere_and_never_answered()
         key: PayloadKey([7; 32]),
         former: None,
     };
-    let mut late = seen(0, node.node.status().incarnation, 1);
+    let mut late = seen(0, http::status(&node.node).incarnation, 1);
     late.view = 131_071;
     let payloads = [
         // Of another cluster, of a member that this one never had, with and without a secret, and made by hand.
@@ -506,7 +506,7 @@ async fn a_payload_of_another_cluster_is_refused_everywhere_and_never_answered()
             assert_eq!(reply.causal_payload, None);
         }
     }
-    assert_eq!(node.node.status().keys, 0);
+    assert_eq!(http::status(&node.node).keys, 0);
     error(node.get("/kvs?key=k").await, 404).await;
 }
 
@@ -514,7 +514,7 @@ async fn a_payload_of_another_cluster_is_refused_everywhere_and_never_answered()
 async fn a_read_of_what_is_missing_names_it_and_an_eventual_one_is_stale() {
     let node = Fixture::start().await;
     let codec = node.node.codec();
-    let later = seen(0, node.node.status().incarnation, 9);
+    let later = seen(0, http::status(&node.node).incarnation, 9);
     let path = format!("/kvs?key=k&causal_payload={}", codec.encode(&later));
     let eventual = format!("{path}&consistency=eventual");
     assert!(error(node.get(&eventual).await, 404).await.stale);
@@ -653,7 +653,7 @@ async fn the_cluster_can_be_asked_about() {
 async fn a_payload_can_be_explained() {
     let node = Fixture::start().await;
     node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
-    let incarnation = node.node.status().incarnation;
+    let incarnation = http::status(&node.node).incarnation;
     for (seq, state) in [(1, "stable"), (2, "missing")] {
         let payload = node.node.codec().encode(&seen(0, incarnation, seq));
         let path = format!("/kvs/explain?causal_payload={payload}");
@@ -678,7 +678,7 @@ async fn operators_see_whether_it_serves() {
     let status: Status = node.get("/status").await.json().await.unwrap();
     assert_eq!(status.node, "127.0.0.1:8080");
     assert_eq!((status.state.as_str(), status.reason), ("serving", None));
-    assert_eq!(status.view, node.node.status().view);
+    assert_eq!(status.view, http::status(&node.node).view);
     assert!(status.clock_ms > 0 && status.free_bytes > 0);
     let page = node.get("/").await;
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");

@@ -5,7 +5,7 @@
 
 use super::client::{Node, NodeArg};
 use super::failure::{Failure, Outcome, note, print};
-use crate::node::status::Explained;
+use crate::api::explain::Explained;
 use crate::protocol::context::{Context, decode_unverified};
 use clap::Args;
 use reqwest::Method;

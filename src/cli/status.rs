@@ -6,7 +6,8 @@
 use super::client::{Node, NodeArg};
 use super::failure::{Failure, Outcome, print};
 use super::view::show;
-use crate::node::status::{MemberStatus, RaftStatus, Status};
+use crate::api::raft::RaftStatus;
+use crate::api::status::{MemberStatus, Status};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;

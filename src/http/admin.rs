@@ -3,8 +3,9 @@
 use super::Surface;
 use super::keys::{failed, plain};
 use super::reply::{Problem, json};
+use super::words::raft::raft_status;
+use crate::api::raft::RaftStatus;
 use crate::council::CouncilError;
-use crate::node::status::RaftStatus;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -27,7 +28,7 @@ pub async fn status(
     req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let status = surface.member()?.raft_status().await;
+    let status = raft_status(&*surface.member()?).await;
     let Some(status) = status else {
         return Ok(failed(&CouncilError::Stopped));
     };

@@ -4,7 +4,8 @@
 use super::Surface;
 use super::reply::{ErrorReply, Problem, json};
 use super::request::Fields;
-use crate::node::status::Explained;
+use super::words::explain;
+use crate::api::explain::Explained;
 use crate::protocol::view::PartitionId;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -177,7 +178,7 @@ pub async fn explain(
     let reply = ExplainReply {
         msg: SUCCESS,
         clock_ms: asked.context.clock.ms(),
-        entries: surface.member()?.explain(&asked.context),
+        entries: explain::explain(&*surface.member()?, &asked.context),
     };
     Ok(json(StatusCode::OK, &reply))
 }

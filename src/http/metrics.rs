@@ -4,9 +4,9 @@
 //! that the node knows itself is read from it when somebody asks.
 
 use super::routes::Route;
-use crate::node::status::PeerStatus;
-use crate::node::view::ViewGauges;
-use crate::node::{Node, OfferState, Role};
+use super::words;
+use crate::api::status::PeerStatus;
+use crate::node::{Node, OfferState, Role, ViewGauges};
 use crate::protocol::marks::Gauges;
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
@@ -152,7 +152,7 @@ impl fmt::Debug for FromNode {
 
 impl Collector for FromNode {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let status = self.0.status();
+        let status = words::status::status(&self.0);
         let gauges = [
             ("keys", "Live keys", None, status.keys),
             (
@@ -195,7 +195,7 @@ impl Collector for FromNode {
                 "offered_writes_left",
                 "Writes that this node had when it was given up and has not offered yet",
                 None,
-                status.offers.iter().map(OfferState::left).sum(),
+                self.0.offers().iter().map(OfferState::left).sum(),
             ),
             (
                 "uptime",
@@ -220,7 +220,7 @@ impl Collector for FromNode {
         match &*self.0.role() {
             Role::Member(member) => {
                 replica(&mut encoder, member.gauges())?;
-                views(&mut encoder, member.view_gauges())?;
+                views(&mut encoder, member.membership().gauges())?;
                 commits(&mut encoder, member.counters())
             }
             Role::Standby | Role::Removed { .. } | Role::Failed { .. } => Ok(()),

@@ -27,8 +27,10 @@ mod routes;
 mod tests;
 mod token;
 mod view;
+mod words;
 
 pub use reply::{ErrorReply, GetReply, WriteReply};
+pub use words::status::status;
 
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::context::{Codec, Context};

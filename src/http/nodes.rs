@@ -8,7 +8,8 @@ use super::plain::{Refused, SUCCESS, answer, key_in_path, last_part};
 use super::reply::{Problem, RefusedReply, json};
 use super::request::{self, Kind};
 use super::view;
-use crate::node::view::Strategy;
+use super::words::strategy;
+use crate::api::view::Strategy;
 use crate::node::{Asked, Condition, Found, NotObeyed, Order};
 use crate::protocol::ids::MemberId;
 use crate::protocol::view::{FULL, PartitionId};
@@ -253,7 +254,7 @@ async fn try_set_strategy(
         changed.view.members().count(),
         changed.view.replication_factor(),
     );
-    let strategy = Strategy::of(&changed.view);
+    let strategy = strategy(&changed.view);
     let mut message = match strategy {
         Strategy::Full => "every node holds every key, nodes that come later included".to_owned(),
         Strategy::Consistent if factor > nodes => {

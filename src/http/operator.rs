@@ -2,7 +2,8 @@
 
 use super::Surface;
 use super::reply::{ErrorReply, Problem, json};
-use crate::node::status::Status;
+use super::words;
+use crate::api::status::Status;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -70,7 +71,7 @@ pub async fn status(
     _req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Ok(json(StatusCode::OK, &surface.node.status()))
+    Ok(json(StatusCode::OK, &words::status::status(&surface.node)))
 }
 
 /// Metrics in the OpenMetrics text format, for Prometheus.

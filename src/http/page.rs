@@ -3,7 +3,8 @@
 
 use super::Surface;
 use super::reply::Problem;
-use crate::node::status::{MemberStatus, PartitionStatus, PeerStatus, Status};
+use super::words;
+use crate::api::status::{MemberStatus, PartitionStatus, PeerStatus, Status};
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::fmt::Write;
@@ -39,7 +40,7 @@ pub async fn page(
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, html))
-        .body(render(&surface.node.status())))
+        .body(render(&words::status::status(&surface.node))))
 }
 
 fn render(status: &Status) -> String {

@@ -3,9 +3,10 @@
 use super::Surface;
 use super::reply::{ErrorReply, Problem, RefusedReply, json};
 use super::request::{self, Kind};
+use super::words::{self, in_words};
+use crate::api::view::{Plan, Unheld, ViewState};
 use crate::council::CouncilError;
-use crate::node::view::{Plan, ViewState};
-use crate::node::{Asked, ChangeFailed, Changed, Member, Unheld};
+use crate::node::{Asked, ChangeFailed, Changed, Member};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,10 @@ pub async fn state(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
-    Ok(json(StatusCode::OK, &member.view_state().await))
+    Ok(json(
+        StatusCode::OK,
+        &words::view::view_state(&member).await,
+    ))
 }
 
 /// Change the number of replicas per partition.
@@ -214,8 +218,8 @@ pub async fn plan(
         }
     };
     let member = surface.member()?;
-    let plan = member.plan(asked).await.map_err(problem)?;
-    Ok(json(StatusCode::OK, &plan))
+    let planned = member.membership().plan(asked).await.map_err(problem)?;
+    Ok(json(StatusCode::OK, &words::view::plan(&member, planned)))
 }
 
 /// Cancel the running change.
@@ -288,7 +292,7 @@ pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
         number_of_partitions: view.partitions().count(),
         view: view.number,
         done: changed.done,
-        data_loss: changed.data_loss.clone(),
+        data_loss: changed.data_loss.iter().cloned().map(Into::into).collect(),
     }
 }
 
@@ -310,10 +314,11 @@ pub(super) fn problem(failed: ChangeFailed) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was changed; start the node with that ip_port and no VIEW, with this cluster's CLUSTER_SECRET, and try again",
         ),
-        ChangeFailed::LosesData(_) => {
+        ChangeFailed::LosesData(unheld) => {
             let error = format!(
-                "{failed}, so the removal would lose it: nothing was changed; start these nodes again on their disks, \
-                 or send allow_data_loss=true (view remove --lose-data) if what they have may be lost"
+                "no live node holds {}, so the removal would lose it: nothing was changed; start these nodes again on their disks, \
+                 or send allow_data_loss=true (view remove --lose-data) if what they have may be lost",
+                in_words(unheld.clone())
             );
             return Problem::new(StatusCode::CONFLICT, error).coded("data_loss");
         }

@@ -9,9 +9,10 @@ use super::membership::identity::{self, Place, member_at};
 use super::membership::standby::Standby;
 use super::requests::orphans::Offering;
 use super::seal::Seal;
+use super::serve;
 use super::start::{Lasting, start};
 use super::wire::links::Links;
-use super::{serve, status::Status};
+use super::wire::messages::OfferState;
 use crate::net::STRANGER;
 use crate::protocol::context::Codec;
 use crate::protocol::replica::OpenError;
@@ -120,26 +121,14 @@ impl Node {
         self.state.role.load_full()
     }
 
-    /// The node at this moment.
-    pub fn status(&self) -> Status {
-        let config = self.config();
-        let (state, reason, number) = match &*self.role() {
-            Role::Member(member) => {
-                let offers = self.state.lasting.offers.own();
-                return Status {
-                    offers,
-                    ..member.status()
-                };
-            }
-            Role::Standby => ("standby", "it is in no view", 0),
-            Role::Removed { view } => ("removed", "it is in no view", *view),
-            Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),
-        };
-        let uptime = self.state.started.elapsed();
-        Status {
-            offers: self.state.lasting.offers.own(),
-            ..Status::outside(config.address, state, reason, number, uptime)
-        }
+    /// The offers that this node makes of what it had when it was given up, as long as they are not over.
+    pub fn offers(&self) -> Vec<OfferState> {
+        self.state.lasting.offers.own()
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.state.started.elapsed()
     }
 
     /// The switch by which the node acts as a dead one.

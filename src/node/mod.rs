@@ -23,7 +23,6 @@
 
 pub mod config;
 mod error;
-mod explain;
 mod life;
 mod member;
 mod membership;
@@ -35,15 +34,15 @@ mod requests;
 mod seal;
 mod serve;
 mod start;
-pub mod status;
-pub mod view;
 mod wire;
 
 pub use error::StartError;
 pub use life::{Node, Role};
 pub use member::Member;
 pub use membership::asked::{Asked, ChangeFailed, Changed};
-pub use membership::holders::{Unheld, in_words};
+pub use membership::holders::Unheld;
+pub use membership::overview::ViewGauges;
+pub use membership::plan::{Gain, Moved, Planned};
 pub use membership::state_machine;
 pub use offline::force::{ForceError, Survivor};
 pub use offline::inspect::{InspectError, Inspection};
@@ -52,4 +51,4 @@ pub use readiness::Absence;
 pub use requests::admission::Failed;
 pub use requests::lists::Freshness;
 pub use requests::operations::Wrote;
-pub use wire::messages::{Condition, OfferState, Order};
+pub use wire::messages::{Condition, OfferState, Order, Progress};

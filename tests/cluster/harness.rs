@@ -2,10 +2,10 @@
 //! to kill it or to make it stand still.
 
 use crate::common;
+use causeway::api::status::Status;
 use causeway::council;
 use causeway::node::StartError;
 use causeway::node::config::Config;
-use causeway::node::status::Status;
 use causeway::protocol::replica::OpenError;
 use causeway::protocol::store::StoreError;
 use causeway::protocol::view::View;

@@ -3,7 +3,7 @@
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
-use causeway::node::view::{ChangeData, Ending, Phase, Plan, ViewState};
+use causeway::api::view::{ChangeData, Ending, Phase, Plan, ViewState};
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;

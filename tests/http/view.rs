@@ -1,7 +1,7 @@
 //! The view: asked about, planned, and changed as far as one node alone can.
 
 use super::{FORM, Fixture, JSON, NODE, error};
-use causeway::node::view::{ChangeData, Ending, Plan, ViewState};
+use causeway::api::view::{ChangeData, Ending, Plan, ViewState};
 use reqwest::Method;
 use serde_json::{Value, json};
 

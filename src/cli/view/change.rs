@@ -1,10 +1,9 @@
 //! Asking for a change of the view, and following it until it is done.
 
 use super::{Ask, PATIENCE, Wish, done, understood};
+use crate::api::view::{ChangeState, Ending, Phase, Unheld, ViewState, in_words};
 use crate::cli::client::{Node, Reply};
 use crate::cli::failure::{Failure, Outcome, note, print};
-use crate::node::view::{ChangeState, Ending, Phase, ViewState};
-use crate::node::{Unheld, in_words};
 use dialoguer::Input;
 use dialoguer::theme::ColorfulTheme;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};

@@ -8,7 +8,7 @@ pub(super) mod show;
 
 use super::client::{NodeArg, Reply};
 use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
-use crate::node::view::{Plan, ViewState};
+use crate::api::view::{Plan, ViewState};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::de::DeserializeOwned;

@@ -1,9 +1,10 @@
 //! Views for people: how they stand, and what a change would do.
 
 use super::change::moved;
-use crate::node::status::MemberStatus;
-use crate::node::view::{ChangeState, Ending, LastChange, Phase, Plan, Strategy, ViewState};
-use crate::node::{OfferState, in_words};
+use crate::api::status::{MemberStatus, OfferState};
+use crate::api::view::{
+    ChangeState, Ending, LastChange, Phase, Plan, Strategy, ViewState, in_words,
+};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{HumanBytes, HumanCount};

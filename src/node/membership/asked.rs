@@ -1,6 +1,6 @@
 //! What an operator may ask of the view, and what comes of it.
 
-use super::holders::{Unheld, in_words};
+use super::holders::Unheld;
 use crate::council::CouncilError;
 use crate::protocol::council::Refusal;
 use crate::protocol::placement::ChangeError;
@@ -62,7 +62,7 @@ pub enum ChangeFailed {
         missing: String,
     },
     /// The removal would lose what no live node holds.
-    #[error("no live node holds {}", in_words(.0))]
+    #[error("no live node holds some of the data")]
     LosesData(Vec<Unheld>),
     /// It would wait for nodes that are dead.
     #[error("the change needs nodes that do not answer: {}", all_in_words(.0))]

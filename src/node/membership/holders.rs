@@ -12,12 +12,9 @@ use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
 use crate::protocol::view::{PartitionId, View};
 use crate::protocol::views::CohortId;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
-use utoipa::ToSchema;
 
 /// Members are asked for this long before it is said that no live one holds some slots: a live one
 /// may be busy, or on its way into a view that came into force a moment ago.
@@ -26,9 +23,11 @@ const SURE_AFTER: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Slots of a partition that no live node holds the data of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unheld {
-    pub partition_id: u32,
+    /// The partition.
+    pub partition: PartitionId,
+    /// How many slots of it.
     pub slots: usize,
     /// The nodes that may have the data, `ip:port`.
     pub nodes: Vec<String>,
@@ -73,7 +72,7 @@ impl Membership {
         let known = self.counts().all();
         let view = &council.views().view;
         let unheld = |(partition, slots): (PartitionId, SlotSet)| Unheld {
-            partition_id: partition.0,
+            partition,
             slots: slots.len(),
             nodes: self.knowledge().names(view.replicas(partition)),
             keys: keys(view, partition, &slots, &known),
@@ -100,14 +99,14 @@ impl Membership {
         };
         let members = gives_up.iter().copied().chain([member]);
         let partitions = members.filter_map(|m| views.view.partition_of(m));
-        let partitions: BTreeSet<u32> = partitions.filter(|p| !lost(p)).map(|p| p.0).collect();
+        let partitions: BTreeSet<PartitionId> = partitions.filter(|p| !lost(p)).collect();
         if partitions.is_empty() {
             return Vec::new();
         }
         let began = Instant::now();
         loop {
             let mut unheld = self.unheld(council, None).await;
-            unheld.retain(|u| partitions.contains(&u.partition_id));
+            unheld.retain(|u| partitions.contains(&u.partition));
             if unheld.is_empty() || began.elapsed() > SURE_AFTER {
                 return unheld;
             }
@@ -119,9 +118,7 @@ impl Membership {
     pub async fn is_only_holder(&self, council: &Council, member: MemberId) -> bool {
         let partition = council.views().view.partition_of(member);
         let unheld = self.unheld(council, Some(member)).await;
-        unheld
-            .iter()
-            .any(|u| Some(PartitionId(u.partition_id)) == partition)
+        unheld.iter().any(|u| Some(u.partition) == partition)
     }
 }
 
@@ -173,27 +170,6 @@ fn keys(
         (count.slots > 0).then(|| (all / count.slots as f64).round() as u64)
     };
     counts.filter_map(share).max()
-}
-
-impl fmt::Display for Unheld {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.keys {
-            Some(keys) => write!(f, "about {keys} keys")?,
-            None => f.write_str("an unknown number of keys")?,
-        }
-        let (slots, partition) = (self.slots, self.partition_id);
-        let nodes = self.nodes.join(", ");
-        write!(
-            f,
-            " in {slots} slots of partition {partition}, which only {nodes} may have"
-        )
-    }
-}
-
-/// All of them in a sentence.
-pub fn in_words(unheld: &[Unheld]) -> String {
-    let each: Vec<String> = unheld.iter().map(Unheld::to_string).collect();
-    each.join("; ")
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@
 //! holders.rs        who holds what, and what would be lost
 //! asked.rs          what an operator may ask of the view, and what comes of it
 //! dead.rs           whether a change would need nodes that are dead
+//! overview.rs       how the views stand, for operators
+//! plan.rs           what a change would do
 //! change.rs         changes of the view that an operator asks for
 //! follow.rs         newer views: heard of, stored, gone over to
 //! driver.rs         what a member does for the council
@@ -35,7 +37,9 @@ pub mod identity;
 pub mod knowledge;
 pub mod liveness;
 pub mod offers;
+pub mod overview;
 pub mod part;
+pub mod plan;
 pub mod progress;
 pub mod standby;
 pub mod state_machine;

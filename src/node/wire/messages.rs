@@ -13,7 +13,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
-use utoipa::ToSchema;
 
 /// A one-way message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -143,7 +142,7 @@ impl Offered {
 }
 
 /// How far an offer is of what a node had when it was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferState {
     /// The node that offers, `ip:port`.
     pub node: String,

@@ -1,9 +1,6 @@
-//! What can be asked about views, as data: the state of things, and a plan.
+//! `/view`: how the views stand, and what a change would do.
 
-use crate::node::membership::holders::Unheld;
-use crate::node::status::MemberStatus;
-use crate::node::wire::messages::OfferState;
-use crate::protocol::view::{FULL, View};
+use super::status::{MemberStatus, OfferState};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
@@ -55,16 +52,6 @@ pub enum Strategy {
     Consistent,
 }
 
-impl Strategy {
-    /// That of a view.
-    pub fn of(view: &View) -> Self {
-        match view.is_full() {
-            true => Self::Full,
-            false => Self::Consistent,
-        }
-    }
-}
-
 /// A partition of a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlacedPartition {
@@ -73,6 +60,9 @@ pub struct PlacedPartition {
     pub slots: usize,
     pub members: Vec<MemberStatus>,
 }
+
+/// The K of full replication.
+pub const FULL: usize = 65_535;
 
 /// What a change is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -279,4 +269,36 @@ pub struct PlannedGain {
     pub slots: usize,
     /// Keys that this is likely to be.
     pub keys: u64,
+}
+
+/// Slots of a partition that no live node holds the data of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unheld {
+    pub partition_id: u32,
+    pub slots: usize,
+    /// The nodes that may have the data, `ip:port`.
+    pub nodes: Vec<String>,
+    /// Keys in these slots, as far as the nodes last said; unknown when no node remembers that.
+    pub keys: Option<u64>,
+}
+
+impl fmt::Display for Unheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.keys {
+            Some(keys) => write!(f, "about {keys} keys")?,
+            None => f.write_str("an unknown number of keys")?,
+        }
+        let (slots, partition) = (self.slots, self.partition_id);
+        let nodes = self.nodes.join(", ");
+        write!(
+            f,
+            " in {slots} slots of partition {partition}, which only {nodes} may have"
+        )
+    }
+}
+
+/// All of them in a sentence.
+pub fn in_words(unheld: &[Unheld]) -> String {
+    let each: Vec<String> = unheld.iter().map(Unheld::to_string).collect();
+    each.join("; ")
 }

@@ -1,189 +1,170 @@
-//! What an operator can ask about views: how they stand, and what a change would do.
-//!
-//! Every member answers from what it knows itself, and asks those that copy data how far they are.
+//! How the views stand and what a change would do, as `/view` says it: the data, and the sentences in it.
 
-mod plan;
-mod status;
-
-pub use status::{
+use super::status::is_alive;
+use super::{in_words, name, names, strategy};
+use crate::api::status::MemberStatus;
+use crate::api::view::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
-    PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, Strategy, ViewState,
+    PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, ViewState,
 };
-
 use crate::council::{Role, Status};
-use crate::node::member::Member;
-use crate::node::membership::holders::{Unheld, in_words};
-use crate::node::status::MemberStatus;
-use crate::node::wire::messages::{OfferState, Progress};
+use crate::node::{Gain, Member, Moved, Planned, Progress, Unheld};
 use crate::protocol::council::{Council, End, Finished, Running};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
-use crate::protocol::view::PartitionId;
+use crate::protocol::view::{PartitionId, View};
 use crate::protocol::views::Cohort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// Numbers about views, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ViewGauges {
-    /// The number of the view in force.
-    pub number: u64,
-    /// A change is under way.
-    pub changing: bool,
-    /// Slots that this node is to hold and does not have yet.
-    pub slots_to_come: usize,
-    /// Members that are leaving.
-    pub leaving: usize,
-    /// The last change, or the running one, did not wait for the node that it removed.
-    pub given_up: bool,
-    /// Slots that no live node holds the data of, as far as this node knows, and their keys where
-    /// some node remembers how many there were.
-    pub unheld_slots: usize,
-    pub unheld_keys: u64,
+/// How views stand, as this node knows it.
+pub async fn view_state(member: &Member) -> ViewState {
+    let membership = member.membership();
+    let council = membership.agreed();
+    let status = match membership.council() {
+        Some(council) => Some(council.status().await),
+        None => None,
+    };
+    let gaining = council.gaining();
+    let progress = membership.ask_progress(council.members().into_keys()).await;
+    let offers = membership.offers_seen(&progress);
+    let words = Words {
+        member,
+        council: &council,
+        unheld: membership.unheld_as_known(&council),
+        progress,
+    };
+    let views = council.views();
+    let closing: Vec<_> = views.closing.iter().map(|c| words.closing(c)).collect();
+    ViewState {
+        node: member.config().address.to_string(),
+        view: placement(member, &council),
+        change: words.change(&gaining, &closing, status.as_ref()),
+        closing,
+        behind: names(member, council.behind()),
+        leaving: views.leaving.values().map(SocketAddr::to_string).collect(),
+        last: council.last().map(|last| last_change(member, last)),
+        without_live_holder: words.unheld.into_iter().map(Into::into).collect(),
+        offers: offers.into_iter().map(Into::into).collect(),
+        council: council_state(member, status.as_ref()),
+    }
 }
 
-impl Member {
-    /// How views stand, as this node knows it.
-    pub async fn view_state(&self) -> ViewState {
-        let council = self.membership().agreed();
-        let status = match self.membership().council() {
-            Some(council) => Some(council.status().await),
-            None => None,
-        };
-        let gaining = council.gaining();
-        let progress = self
-            .membership()
-            .ask_progress(council.members().into_keys())
-            .await;
-        let offers = self.offers_seen(&progress);
-        let words = Words {
-            member: self,
-            council: &council,
-            unheld: self.membership().unheld_as_known(&council),
-            progress,
-        };
-        let views = council.views();
-        let closing: Vec<_> = views.closing.iter().map(|c| words.closing(c)).collect();
-        ViewState {
-            node: self.config().address.to_string(),
-            view: self.placement(&council),
-            change: words.change(&gaining, &closing, status.as_ref()),
-            closing,
-            behind: self.membership().knowledge().names(council.behind()),
-            leaving: views.leaving.values().map(SocketAddr::to_string).collect(),
-            last: council.last().map(|last| self.last(last)),
-            without_live_holder: words.unheld,
-            offers,
-            council: self.council_state(status.as_ref()),
-        }
+/// What a change would do.
+pub fn plan(member: &Member, planned: Planned) -> Plan {
+    let data = change_data(member, planned.change, planned.node);
+    let next = &planned.next;
+    let leaving = planned
+        .node
+        .filter(|_| matches!(planned.change, Change::Remove(_)));
+    let one = |moved: &Moved| Move {
+        from: moved.from.0,
+        to: moved.to.0,
+        slots: moved.slots,
+        keys: moved.keys,
+    };
+    let gain = |gain: &Gain| PlannedGain {
+        node: gain.node.to_string(),
+        partition_id: gain.partition.0,
+        slots: gain.slots,
+        keys: gain.keys,
+    };
+    let busy = planned.busy;
+    Plan {
+        text: data.to_string(),
+        change: data,
+        from_view: planned.from_view,
+        view: next.number,
+        k: next.replication_factor(),
+        partitions: partitions(next),
+        moves: planned.moves.iter().map(one).collect(),
+        gaining: planned.gaining.iter().map(gain).collect(),
+        leaving: leaving.as_ref().map(SocketAddr::to_string),
+        data_loss: planned.data_loss.into_iter().map(Into::into).collect(),
+        busy: busy.map(|(change, node)| change_data(member, change, node).to_string()),
     }
+}
 
-    /// The same in numbers, for metrics.
-    pub fn view_gauges(&self) -> ViewGauges {
-        let council = self.membership().agreed();
-        let (running, last) = (council.running(), council.last());
-        let given_up = match running {
-            Some(running) => running.given_up,
-            None => last.is_some_and(|last| last.given_up),
-        };
-        let unheld = self.membership().unheld_as_known(&council);
-        ViewGauges {
-            number: self.views().view.number,
-            changing: running.is_some() || last.is_some_and(|last| last.end == End::InForce),
-            slots_to_come: self.membership().slots_to_come(),
-            leaving: council.views().leaving.len(),
-            given_up,
-            unheld_slots: unheld.iter().map(|u| u.slots).sum(),
-            unheld_keys: unheld.iter().filter_map(|u| u.keys).sum(),
-        }
+fn partitions(view: &View) -> Vec<PlannedPartition> {
+    let partition = |(id, replicas): (PartitionId, &[MemberId])| PlannedPartition {
+        partition_id: id.0,
+        slots: view.slots_of(id).len(),
+        members: replicas
+            .iter()
+            .filter_map(|m| view.address(*m))
+            .map(|address| address.to_string())
+            .collect(),
+    };
+    view.partitions().map(partition).collect()
+}
+
+fn placement(member: &Member, council: &Council) -> Placement {
+    let view = &council.views().view;
+    let marks = member.marks();
+    let one = |m: &MemberId| MemberStatus {
+        node: name(member, *m),
+        member: m.0,
+        alive: is_alive(member, *m, &marks),
+        given_up: council.views().given_up.contains(m),
+    };
+    let partitions = view.partitions().map(|(id, replicas)| PlacedPartition {
+        partition_id: id.0,
+        slots: view.slots_of(id).len(),
+        members: replicas.iter().map(one).collect(),
+    });
+    Placement {
+        number: view.number,
+        k: view.replication_factor(),
+        strategy: strategy(view),
+        partitions: partitions.collect(),
     }
+}
 
-    /// The offers that are not over of what nodes had that were given up, as those say that make or
-    /// take them.
-    fn offers_seen(&self, progress: &BTreeMap<MemberId, Progress>) -> Vec<OfferState> {
-        let mut seen: BTreeMap<(String, String), OfferState> = BTreeMap::new();
-        let told = progress.values().flat_map(|p| p.offers.iter().cloned());
-        for offer in told {
-            let known = seen.entry((offer.node.clone(), offer.directory.clone()));
-            let known = known.or_insert_with(|| offer.clone());
-            // Of two who tell of one, the one that heard of it last is right.
-            if offer.left() < known.left() {
-                *known = offer;
-            }
-        }
-        seen.into_values().collect()
+/// What a change is, of which `node` is the one that it is about.
+pub fn change_data(member: &Member, change: Change, node: Option<SocketAddr>) -> ChangeData {
+    let address = |m| node.map_or_else(|| name(member, m), |node| node.to_string());
+    match change {
+        Change::Add(address) => ChangeData::Add {
+            node: address.to_string(),
+        },
+        Change::Remove(m) => ChangeData::Remove { node: address(m) },
+        Change::SetK(k) => ChangeData::SetK { k },
     }
+}
 
-    fn placement(&self, council: &Council) -> Placement {
-        let view = &council.views().view;
-        let marks = self.marks();
-        let member = |m: &MemberId| MemberStatus {
-            node: self.name(*m),
-            member: m.0,
-            alive: self.is_alive(*m, &marks),
-            given_up: council.views().given_up.contains(m),
-        };
-        let partitions = view.partitions().map(|(id, replicas)| PlacedPartition {
-            partition_id: id.0,
-            slots: view.slots_of(id).len(),
-            members: replicas.iter().map(member).collect(),
-        });
-        Placement {
-            number: view.number,
-            k: view.replication_factor(),
-            strategy: Strategy::of(view),
-            partitions: partitions.collect(),
-        }
+fn last_change(member: &Member, last: &Finished) -> LastChange {
+    let change = change_data(member, last.change, last.node);
+    LastChange {
+        text: change.to_string(),
+        change,
+        view: last.number,
+        end: match last.end {
+            End::Cancelled => Ending::Cancelled,
+            End::InForce => Ending::InForce,
+            End::Done => Ending::Done,
+        },
+        given_up: last.given_up,
+        without: names(member, &last.without),
     }
+}
 
-    fn change_data(&self, change: Change, node: Option<SocketAddr>) -> ChangeData {
-        let address = |member| node.map_or_else(|| self.name(member), |node| node.to_string());
-        match change {
-            Change::Add(address) => ChangeData::Add {
-                node: address.to_string(),
-            },
-            Change::Remove(member) => ChangeData::Remove {
-                node: address(member),
-            },
-            Change::SetK(k) => ChangeData::SetK { k },
-        }
-    }
-
-    fn last(&self, last: &Finished) -> LastChange {
-        let change = self.change_data(last.change, last.node);
-        LastChange {
-            text: change.to_string(),
-            change,
-            view: last.number,
-            end: match last.end {
-                End::Cancelled => Ending::Cancelled,
-                End::InForce => Ending::InForce,
-                End::Done => Ending::Done,
-            },
-            given_up: last.given_up,
-            without: self.membership().knowledge().names(&last.without),
-        }
-    }
-
-    fn council_state(&self, status: Option<&Status>) -> CouncilState {
-        let role = match status.map(|s| s.role) {
-            Some(Role::Leader) => "leader",
-            Some(Role::Follower) => "follower",
-            Some(Role::Candidate) => "candidate",
-            Some(Role::Learner) => "learner",
-            Some(Role::Stopped) | None => "stopped",
-        };
-        CouncilState {
-            role: role.to_owned(),
-            leader: status.and_then(|s| s.leader).map(|m| self.name(m)),
-            term: status.map_or(0, |s| s.term),
-            has_quorum: status.is_some_and(|s| s.has_quorum),
-            voters: status
-                .map_or_else(Vec::new, |s| self.membership().knowledge().names(&s.voters)),
-            may_vote: status.is_some_and(|s| s.may_vote),
-            last_log: status.and_then(|s| s.last_log),
-        }
+fn council_state(member: &Member, status: Option<&Status>) -> CouncilState {
+    let role = match status.map(|s| s.role) {
+        Some(Role::Leader) => "leader",
+        Some(Role::Follower) => "follower",
+        Some(Role::Candidate) => "candidate",
+        Some(Role::Learner) => "learner",
+        Some(Role::Stopped) | None => "stopped",
+    };
+    CouncilState {
+        role: role.to_owned(),
+        leader: status.and_then(|s| s.leader).map(|m| name(member, m)),
+        term: status.map_or(0, |s| s.term),
+        has_quorum: status.is_some_and(|s| s.has_quorum),
+        voters: status.map_or_else(Vec::new, |s| names(member, &s.voters)),
+        may_vote: status.is_some_and(|s| s.may_vote),
+        last_log: status.and_then(|s| s.last_log),
     }
 }
 
@@ -210,7 +191,7 @@ impl Words<'_> {
         };
         let gains = gaining.iter().map(|(m, slots)| self.gaining(*m, slots));
         let gaining: Vec<Gaining> = gains.collect();
-        let change = self.member.change_data(running.change, running.node);
+        let change = change_data(self.member, running.change, running.node);
         Some(ChangeState {
             text: change.to_string(),
             change,
@@ -228,7 +209,7 @@ impl Words<'_> {
 
     /// A change whose view is in force.
     fn closing_change(&self, last: &Finished, closing: &[ClosingCohort]) -> ChangeState {
-        let change = self.member.change_data(last.change, last.node);
+        let change = change_data(self.member, last.change, last.node);
         ChangeState {
             text: change.to_string(),
             change,
@@ -251,7 +232,7 @@ impl Words<'_> {
         let gained = slots.len();
         let here = progress.map(|p| gained.saturating_sub(p.missing));
         Gaining {
-            node: self.member.name(member),
+            node: name(self.member, member),
             member: member.0,
             partition_id: next.and_then(|v| v.partition_of(member)).map(|p| p.0),
             slots: gained,
@@ -280,7 +261,7 @@ impl Words<'_> {
         }
         let awaited = self.council.awaited(&BTreeSet::new());
         let names = awaited.iter().filter(|m| !running.ready.contains(m));
-        waits.extend(names.map(|m| format!("{} {}", self.member.name(*m), self.state(*m))));
+        waits.extend(names.map(|m| format!("{} {}", name(self.member, *m), self.state(*m))));
         waits.extend(self.waits_for_agreement(running));
         waits.extend(self.waits_for_dead(running));
         if waits.is_empty() {
@@ -296,13 +277,13 @@ impl Words<'_> {
         };
         let dead = !running.given_up && !running.lose_data && self.silence(member).is_some();
         let partition = self.council.views().view.partition_of(member)?;
-        let unheld = self.unheld.iter().filter(|u| u.partition_id == partition.0);
+        let unheld = self.unheld.iter().filter(|u| u.partition == partition);
         let unheld: Vec<Unheld> = unheld.filter(|_| dead).cloned().collect();
         (!unheld.is_empty()).then(|| {
             format!(
                 "no live node holds {}: bring it back, cancel the change, or ask for the removal again with \
                  allow_data_loss=true (view remove --lose-data)",
-                in_words(&unheld)
+                in_words(unheld)
             )
         })
     }
@@ -316,7 +297,7 @@ impl Words<'_> {
             Change::Add(_) | Change::SetK(_) => None,
         };
         let died = |u: &&Unheld| {
-            let partition = PartitionId(u.partition_id);
+            let partition = u.partition;
             let mut left = views.view.replicas(partition).iter();
             let left = left.any(|m| !views.given_up.contains(m));
             let mut replicas = views.view.replicas(partition).iter();
@@ -329,7 +310,7 @@ impl Words<'_> {
             format!(
                 "no live node holds {}: bring it back, or cancel the change and remove these nodes first, with \
                  allow_data_loss=true (view remove --lose-data)",
-                in_words(&died)
+                in_words(died)
             )
         })
     }
@@ -351,7 +332,7 @@ impl Words<'_> {
         let Progress { missing, keys, .. } = *progress;
         match progress.from {
             Some(from) if missing > 0 => {
-                let from = self.member.name(from);
+                let from = name(self.member, from);
                 format!("copies slots from {from}, {keys} keys so far, {missing} slots to come")
             }
             _ if missing > 0 => {
@@ -367,11 +348,8 @@ impl Words<'_> {
     /// Since when a member does not answer, if it does not.
     fn silence(&self, member: MemberId) -> Option<String> {
         let me = self.member;
-        let away = me
-            .membership()
-            .peers()
-            .away(member)
-            .filter(|_| member != me.me())?;
+        let peers = me.membership().peers();
+        let away = peers.away(member).filter(|_| member != me.me())?;
         Some(format!("does not answer since {} s", away.as_secs()))
     }
 
@@ -379,13 +357,13 @@ impl Words<'_> {
         let views = self.council.views();
         let silent = views.sharing(cohort).into_iter().filter_map(|m| {
             let silence = self.silence(m)?;
-            Some(format!("{} {silence}", self.member.name(m)))
+            Some(format!("{} {silence}", name(self.member, m)))
         });
         let behind = self.council.behind().iter().filter(|m| {
             let part = views.part(cohort, **m);
             !part.is_empty() && self.silence(**m).is_none()
         });
-        let behind = behind.map(|m| format!("{} {}", self.member.name(*m), self.state(*m)));
+        let behind = behind.map(|m| format!("{} {}", name(self.member, *m), self.state(*m)));
         let waits: Vec<String> = silent.chain(behind).collect();
         let id = cohort.id;
         ClosingCohort {
@@ -393,7 +371,7 @@ impl Words<'_> {
             since: id.since,
             until: cohort.until,
             slots: cohort.slots.len(),
-            replicas: self.member.membership().knowledge().names(&cohort.replicas),
+            replicas: names(self.member, &cohort.replicas),
             waits_for: if let Some(earlier) = views.predecessor(cohort) {
                 format!("{id} ends after {earlier}, whose slots it took over")
             } else if waits.is_empty() {

@@ -1,8 +1,8 @@
 //! What a change would do: a dry run.
 
-use super::{Move, Plan, PlannedGain, PlannedPartition};
-use crate::node::member::Member;
-use crate::node::membership::asked::{Asked, ChangeFailed, refused};
+use super::asked::{Asked, ChangeFailed, refused};
+use super::holders::Unheld;
+use super::part::Membership;
 use crate::node::wire::messages::Progress;
 use crate::protocol::council::{Command, Council};
 use crate::protocol::ids::MemberId;
@@ -12,13 +12,60 @@ use crate::protocol::view::{PartitionId, View};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-impl Member {
+/// What a change would do, if it began now.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The change.
+    pub change: Change,
+    /// The node that would come or go.
+    pub node: Option<SocketAddr>,
+    /// The number of the view that it begins from.
+    pub from_view: u64,
+    /// The view that it would lead to.
+    pub next: View,
+    /// Slots that would go from one partition to another.
+    pub moves: Vec<Moved>,
+    /// Members that would have to copy slots.
+    pub gaining: Vec<Gain>,
+    /// What a removal would lose, because no live node holds it.
+    pub data_loss: Vec<Unheld>,
+    /// The change that has to end first, and the node that it is about.
+    pub busy: Option<(Change, Option<SocketAddr>)>,
+}
+
+/// Slots that would go from one partition to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The partition that has them.
+    pub from: PartitionId,
+    /// The partition that gets them.
+    pub to: PartitionId,
+    /// How many there are.
+    pub slots: usize,
+    /// Keys that this is likely to be.
+    pub keys: u64,
+}
+
+/// Slots that a member would have to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gain {
+    /// The member's address.
+    pub node: SocketAddr,
+    /// The partition that it would be in.
+    pub partition: PartitionId,
+    /// How many there are.
+    pub slots: usize,
+    /// Keys that this is likely to be.
+    pub keys: u64,
+}
+
+impl Membership {
     /// What a change would do, if it began now. Nothing is changed, and no quorum is needed.
     ///
     /// # Errors
     /// Why the change would be refused.
-    pub async fn plan(&self, asked: Asked) -> Result<Plan, ChangeFailed> {
-        let (membership, council) = (self.membership(), self.membership().agreed());
+    pub async fn plan(&self, asked: Asked) -> Result<Planned, ChangeFailed> {
+        let council = self.agreed();
         let now = &council.views().view;
         let change = match asked {
             Asked::Add(address) => Change::Add(address),
@@ -30,7 +77,7 @@ impl Member {
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let dead = membership.gives_up(&council, (change, asked), true).await?;
+        let dead = self.gives_up(&council, (change, asked), true).await?;
         let mut then = Council::clone(&council);
         if !dead.is_empty() {
             let members = dead.clone();
@@ -38,64 +85,45 @@ impl Member {
         }
         let next = then.plan(&change);
         let next = next.map_err(|refusal| refused(refusal, asked))?;
-        let progress = membership.ask_progress(now.members().map(|(m, _)| m)).await;
+        let progress = self.ask_progress(now.members().map(|(m, _)| m)).await;
         let keys = Density::of(now, &progress);
         let gaining = then.gaining_in(&next);
         let gain = |(member, slots): (MemberId, SlotSet)| {
-            Some(PlannedGain {
-                node: next.address(member)?.to_string(),
-                partition_id: next.partition_of(member)?.0,
+            Some(Gain {
+                node: next.address(member)?,
+                partition: next.partition_of(member)?,
                 slots: slots.len(),
                 keys: keys.in_slots(slots.iter()),
             })
         };
-        let (node, leaving) = match asked {
-            Asked::Add(address) => (Some(address), None),
-            Asked::Remove(address) => (Some(address), Some(address)),
-            Asked::SetK(_) => (None, None),
+        let node = match asked {
+            Asked::Add(address) | Asked::Remove(address) => Some(address),
+            Asked::SetK(_) => None,
         };
-        let data_loss = membership.at_stake(&council, change, &dead).await;
-        let data = self.change_data(change, node);
-        let running = council.running();
-        Ok(Plan {
-            text: data.to_string(),
-            change: data,
+        let data_loss = self.at_stake(&council, change, &dead).await;
+        Ok(Planned {
+            change,
+            node,
             from_view: now.number,
-            view: next.number,
-            k: next.replication_factor(),
-            partitions: partitions(&next),
             moves: moves(now, &next, &keys),
             gaining: gaining.into_iter().filter_map(gain).collect(),
-            leaving: leaving.as_ref().map(SocketAddr::to_string),
             data_loss,
-            busy: running.map(|r| self.change_data(r.change, r.node).to_string()),
+            busy: council.running().map(|r| (r.change, r.node)),
+            next,
         })
     }
 }
 
-fn partitions(view: &View) -> Vec<PlannedPartition> {
-    let partition = |(id, replicas): (PartitionId, &[MemberId])| PlannedPartition {
-        partition_id: id.0,
-        slots: view.slots_of(id).len(),
-        members: replicas
-            .iter()
-            .filter_map(|m| view.address(*m))
-            .map(|address| address.to_string())
-            .collect(),
-    };
-    view.partitions().map(partition).collect()
-}
-
 /// The slots that go from one partition to another.
-fn moves(now: &View, next: &View, keys: &Density) -> Vec<Move> {
-    let mut moved: BTreeMap<(u32, u32), Vec<Slot>> = BTreeMap::new();
+fn moves(now: &View, next: &View, keys: &Density) -> Vec<Moved> {
+    let mut moved: BTreeMap<(PartitionId, PartitionId), Vec<Slot>> = BTreeMap::new();
     for slot in Slot::all() {
         let (from, to) = (now.partition(slot), next.partition(slot));
         if from != to {
-            moved.entry((from.0, to.0)).or_default().push(slot);
+            moved.entry((from, to)).or_default().push(slot);
         }
     }
-    let one = |((from, to), slots): ((u32, u32), Vec<Slot>)| Move {
+    let one = |((from, to), slots): ((PartitionId, PartitionId), Vec<Slot>)| Moved {
         from,
         to,
         slots: slots.len(),
@@ -168,7 +196,7 @@ mod tests {
         );
         let next = view.changed(&Change::Remove(MemberId(3))).unwrap();
         let moves = moves(&view, &next, &keys);
-        assert!(moves.iter().all(|m| m.from == 3), "{moves:?}");
+        assert!(moves.iter().all(|m| m.from.0 == 3), "{moves:?}");
         assert_eq!(moves.iter().map(|m| m.slots).sum::<usize>(), 4096);
         let keys: u64 = moves.iter().map(|m| m.keys).sum();
         assert!((8190..=8194).contains(&keys), "{keys}");

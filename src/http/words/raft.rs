@@ -1,0 +1,48 @@
+//! How the council stands at one node, as `/admin/status` says it.
+
+use super::name;
+use crate::api::raft::{RaftPeer, RaftStatus};
+use crate::council::Role;
+use crate::node::Member;
+
+/// How the council stands, as this node sees it.
+pub async fn raft_status(member: &Member) -> Option<RaftStatus> {
+    let council = member.membership().council()?;
+    let status = council.status().await;
+    let state = match status.role {
+        Role::Learner => "learner",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+        Role::Stopped => "stopped",
+    };
+    let others = status
+        .voters
+        .union(&status.learners)
+        .filter(|m| **m != member.me());
+    let peers = others.map(|peer| {
+        let matched = status.matched.get(peer).copied().flatten();
+        RaftPeer {
+            node: name(member, *peer),
+            votes: status.voters.contains(peer),
+            alive: member.membership().peers().is_up(*peer),
+            match_index: matched,
+            next_index: matched.map(|index| index + 1),
+        }
+    });
+    Some(RaftStatus {
+        node: member.config().address.to_string(),
+        state: state.to_owned(),
+        leader: status.leader.map(|leader| name(member, leader)),
+        term: status.term,
+        has_quorum: status.has_quorum,
+        full: council.has_room().err().map(|full| full.to_string()),
+        log_len: status.log_len,
+        last_applied: status.last_applied,
+        commit_idx: status.committed,
+        peers: peers.collect(),
+        keys: council.look(|decided| decided.keys.len()),
+        uptime_seconds: member.uptime().as_secs(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}

@@ -1,0 +1,64 @@
+//! How the views stand, as one member knows it: what operators ask for.
+
+use super::part::Membership;
+use crate::node::wire::messages::{OfferState, Progress};
+use crate::protocol::council::End;
+use crate::protocol::ids::MemberId;
+use std::collections::BTreeMap;
+
+/// Numbers about views, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ViewGauges {
+    /// The number of the view in force.
+    pub number: u64,
+    /// A change is under way.
+    pub changing: bool,
+    /// Slots that this node is to hold and does not have yet.
+    pub slots_to_come: usize,
+    /// Members that are leaving.
+    pub leaving: usize,
+    /// The last change, or the running one, did not wait for the node that it removed.
+    pub given_up: bool,
+    /// Slots that no live node holds the data of, as far as this node knows, and their keys where
+    /// some node remembers how many there were.
+    pub unheld_slots: usize,
+    pub unheld_keys: u64,
+}
+
+impl Membership {
+    /// How the views stand, in numbers.
+    pub fn gauges(&self) -> ViewGauges {
+        let council = self.agreed();
+        let (running, last) = (council.running(), council.last());
+        let given_up = match running {
+            Some(running) => running.given_up,
+            None => last.is_some_and(|last| last.given_up),
+        };
+        let unheld = self.unheld_as_known(&council);
+        ViewGauges {
+            number: self.marks().view().number,
+            changing: running.is_some() || last.is_some_and(|last| last.end == End::InForce),
+            slots_to_come: self.slots_to_come(),
+            leaving: council.views().leaving.len(),
+            given_up,
+            unheld_slots: unheld.iter().map(|u| u.slots).sum(),
+            unheld_keys: unheld.iter().filter_map(|u| u.keys).sum(),
+        }
+    }
+
+    /// The offers that are not over of what nodes had that were given up, as those say that make or
+    /// take them.
+    pub fn offers_seen(&self, progress: &BTreeMap<MemberId, Progress>) -> Vec<OfferState> {
+        let mut seen: BTreeMap<(String, String), OfferState> = BTreeMap::new();
+        let told = progress.values().flat_map(|p| p.offers.iter().cloned());
+        for offer in told {
+            let known = seen.entry((offer.node.clone(), offer.directory.clone()));
+            let known = known.or_insert_with(|| offer.clone());
+            // Of two who tell of one, the one that heard of it last is right.
+            if offer.left() < known.left() {
+                *known = offer;
+            }
+        }
+        seen.into_values().collect()
+    }
+}
