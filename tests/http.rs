@@ -7,8 +7,10 @@ mod operator;
 mod view;
 
 use actix_web::dev::ServerHandle;
+use causeway::api::kvs::{GetReply, WriteReply};
+use causeway::api::problem::ErrorReply;
 use causeway::api::status::Status;
-use causeway::http::{self, ErrorReply, GetReply, WriteReply};
+use causeway::http;
 use causeway::node::Node;
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};

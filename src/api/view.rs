@@ -2,6 +2,7 @@
 
 use super::status::{MemberStatus, OfferState};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
@@ -301,4 +302,28 @@ impl fmt::Display for Unheld {
 pub fn in_words(unheld: &[Unheld]) -> String {
     let each: Vec<String> = unheld.iter().map(Unheld::to_string).collect();
     each.join("; ")
+}
+
+/// The reply to a change of the view.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ViewReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// The partition of the node that was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_id: Option<u32>,
+    pub number_of_partitions: usize,
+    /// The number of the view.
+    pub view: u64,
+    /// `false`, and only there, when the data is still on its way to where it belongs.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub done: bool,
+    /// There only where the request allowed it: what no live node held, and is lost unless the
+    /// nodes that had it come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_loss: Vec<Unheld>,
+}
+
+fn yes() -> bool {
+    true
 }

@@ -1,9 +1,13 @@
 //! `/openapi.json`: the surface for machines, gathered from the handlers. `spec/openapi.json` is
 //! the same, kept equal by a test; `UPDATE_SPEC=1 cargo test openapi` writes it anew.
 
-use super::Surface;
-use super::reply::{Problem, json};
-use super::{admin, cluster, keys, kvs, nodes, operator, page, plain, view};
+use super::body::json;
+use super::host::Surface;
+use super::page;
+use super::problem::Problem;
+use super::surface::operator::{keys as plain, nodes};
+use super::surface::{cluster, health, keys, kvs, raft_status, view};
+use crate::api::problem::{ErrorReply, RefusedReply};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::OpenApi;
@@ -21,7 +25,7 @@ use utoipa::OpenApi;
         keys::get,
         keys::post,
         keys::delete,
-        admin::status,
+        raft_status::status,
         cluster::partition_id,
         cluster::all_partition_ids,
         cluster::partition_members,
@@ -40,13 +44,14 @@ use utoipa::OpenApi;
         nodes::recover,
         nodes::set_strategy,
         cluster::explain,
-        operator::health,
-        operator::ready,
-        operator::metrics,
-        operator::status,
+        health::health,
+        health::ready,
+        health::metrics,
+        health::status,
         document,
         page::page,
-    )
+    ),
+    components(schemas(ErrorReply, RefusedReply))
 )]
 pub struct Document;
 

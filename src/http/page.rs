@@ -1,8 +1,8 @@
 //! `GET /`: the node at a glance, for a person with a browser. One page without scripts or foreign
 //! assets; it reloads itself.
 
-use super::Surface;
-use super::reply::Problem;
+use super::host::Surface;
+use super::problem::Problem;
 use super::words;
 use crate::api::status::{MemberStatus, PartitionStatus, PeerStatus, Status};
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};

@@ -6,7 +6,7 @@
 //! - Fields that we do not know are ignored.
 //! - The `causal_payload` is read first, so that a complaint about another field can carry it.
 
-use super::reply::Problem;
+use super::problem::Problem;
 use crate::protocol::context::{Codec, Context, MAX_TEXT};
 use crate::protocol::op::Consistency;
 use crate::protocol::version::Key;

@@ -1,8 +1,11 @@
 //! Tests that call the surface in process: whatever comes in, no 5xx; values come back as they
 //! were; the OpenAPI document is complete.
 
+use super::host::Surface;
+use super::metrics::Metrics;
+use super::openapi;
 use super::routes::Route;
-use super::{Metrics, Surface, configure, openapi};
+use super::server::configure;
 use crate::node::Node;
 use crate::node::config::Config as Settings;
 use actix_web::body::to_bytes;

@@ -1,14 +1,12 @@
 //! The API token: what a client has to show for calls that change the cluster, and for the operator's store.
 
-use super::reply::{RefusedReply, json};
-use actix_web::HttpResponse;
+use super::problem::Problem;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use std::borrow::Cow;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-/// The reply to headers that do not show the token. Comparing takes the same time however much of it is right.
-pub fn refusal(token: &str, headers: &HeaderMap) -> Option<HttpResponse> {
+/// What is wrong with headers that do not show the token. Comparing takes the same time however much of it is right.
+pub fn refusal(token: &str, headers: &HeaderMap) -> Option<Problem> {
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let message = match given.map(bearer) {
         Some(Some(given)) if bool::from(given.ct_eq(token.as_bytes())) => return None,
@@ -16,14 +14,11 @@ pub fn refusal(token: &str, headers: &HeaderMap) -> Option<HttpResponse> {
         Some(None) => "the Authorization header has no bearer token",
         None => "this call needs the API token",
     };
-    let refused = RefusedReply {
-        error: Cow::Borrowed("Unauthorized"),
-        message: format!("{message}: send `Authorization: Bearer <API_TOKEN>`").into(),
-    };
-    let mut response = json(StatusCode::FORBIDDEN, &refused);
-    let scheme = HeaderValue::from_static("Bearer");
-    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-    Some(response)
+    Some(Problem::titled(
+        StatusCode::FORBIDDEN,
+        "Unauthorized",
+        format!("{message}: send `Authorization: Bearer <API_TOKEN>`"),
+    ))
 }
 
 /// The token in an `Authorization` header. The scheme's name is taken in any case, as RFC 9110 has it.

@@ -1,9 +1,13 @@
 //! `/kvs`: reading, writing and deleting one key. This is the hot path: what is added here to the
 //! framework's own time should stay below one or two microseconds.
 
-use super::Surface;
-use super::reply::{self, ErrorReply, GetReply, Problem, WriteReply};
-use super::request::{self, Fields, Kind};
+use crate::api::kvs::{GetReply, WriteReply};
+use crate::api::problem::ErrorReply;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::reply;
+use crate::http::request::{self, Fields, Kind};
+use crate::http::responses::{BodyErrors, StoreErrors};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::version::Key;
@@ -37,10 +41,8 @@ pub struct WriteBody {
     ),
     responses(
         (status = 200, body = GetReply, description = "The value"),
-        (status = 400, body = ErrorReply, description = "The request makes no sense"),
         (status = 404, body = ErrorReply, description = "No such key"),
-        (status = 500, body = ErrorReply, description = "The node's storage failed"),
-        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
+        StoreErrors,
     )
 )]
 pub async fn get(
@@ -72,13 +74,10 @@ pub async fn get(
     responses(
         (status = 200, body = WriteReply, description = "Written over an older value"),
         (status = 201, body = WriteReply, description = "Written; the key is new"),
-        (status = 400, body = ErrorReply, description = "The request makes no sense"),
-        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 413, body = ErrorReply, description = "The value is too long"),
-        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
-        (status = 500, body = ErrorReply, description = "The node's storage failed"),
-        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = ErrorReply, description = "The disk is full"),
+        StoreErrors,
+        BodyErrors,
     )
 )]
 pub async fn put(
@@ -104,14 +103,11 @@ pub async fn put(
     ),
     responses(
         (status = 200, body = WriteReply, description = "Deleted"),
-        (status = 400, body = ErrorReply, description = "The request makes no sense"),
         (status = 404, body = ErrorReply, description = "No such key"),
-        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
-        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
-        (status = 500, body = ErrorReply, description = "The node's storage failed"),
-        (status = 503, body = ErrorReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = ErrorReply, description = "The disk is full"),
+        StoreErrors,
+        BodyErrors,
     )
 )]
 pub async fn delete(
@@ -148,7 +144,7 @@ async fn write(
                 .observe(written.context.len() as f64);
             Ok(reply::written(&written, partition, &node.codec()))
         }
-        Ok(Wrote::NothingToDelete(context)) => Err(reply::not_found(context, partition)),
+        Ok(Wrote::NothingToDelete(context)) => Err(Problem::not_found(context, partition)),
         Err(failed) => Err(Problem::refused(failed, partition)),
     }
 }

@@ -1,15 +1,18 @@
 //! The view: how it stands, and how it changes while the store serves.
 
-use super::Surface;
-use super::reply::{ErrorReply, Problem, RefusedReply, json};
-use super::request::{self, Kind};
-use super::words::{self, in_words};
-use crate::api::view::{Plan, Unheld, ViewState};
+use crate::api::problem::ErrorReply;
+use crate::api::view::{Plan, ViewReply, ViewState};
 use crate::council::CouncilError;
+use crate::http::body::json;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::request::{self, Kind};
+use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode};
+use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use utoipa::ToSchema;
@@ -49,30 +52,6 @@ struct PlanQuery {
     k: Option<String>,
 }
 
-/// The reply to a change of the view.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ViewReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    /// The partition of the node that was added.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partition_id: Option<u32>,
-    pub number_of_partitions: usize,
-    /// The number of the view.
-    pub view: u64,
-    /// `false`, and only there, when the data is still on its way to where it belongs.
-    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
-    pub done: bool,
-    /// There only where the request allowed it: what no live node held, and is lost unless the
-    /// nodes that had it come back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub data_loss: Vec<Unheld>,
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// Add a node to the view, or remove one.
 #[utoipa::path(
     put, path = "/kvs/view_update", tag = "cluster",
@@ -84,14 +63,13 @@ fn yes() -> bool {
         (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
         (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
         (status = 400, body = ErrorReply, description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
-        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds, or (`dead_partition`) it needs nodes that do not answer"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
-        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
-        (status = 421, body = ErrorReply, description = "This node was removed"),
         (status = 503, body = ErrorReply, description = "The new node does not answer, there is no quorum, or this node is in no view"),
+        Guarded,
+        BodyErrors,
+        RemovedNode,
     )
 )]
 pub async fn view_update(
@@ -127,8 +105,8 @@ pub async fn view_update(
     method(get, head), path = "/view", tag = "cluster",
     responses(
         (status = 200, body = ViewState),
-        (status = 421, body = ErrorReply, description = "This node was removed"),
-        (status = 503, body = ErrorReply, description = "This node is in no view"),
+        RemovedNode,
+        NoView,
     )
 )]
 pub async fn state(
@@ -154,13 +132,12 @@ pub async fn state(
         (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
         (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
         (status = 400, body = ErrorReply, description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `dead_partition`) it needs nodes that do not answer"),
         (status = 413, body = ErrorReply, description = "The body is too long"),
-        (status = 415, body = ErrorReply, description = "The body is neither a form nor JSON"),
-        (status = 421, body = ErrorReply, description = "This node was removed"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
+        Guarded,
+        BodyErrors,
+        RemovedNode,
     )
 )]
 pub async fn set(
@@ -193,8 +170,8 @@ pub async fn set(
         (status = 400, body = ErrorReply, description = "The change makes no sense"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 409, body = ErrorReply, description = "The node is still handing over what it has, or (`code` is `dead_partition`) the change would need nodes that do not answer"),
-        (status = 421, body = ErrorReply, description = "This node was removed"),
-        (status = 503, body = ErrorReply, description = "This node is in no view"),
+        RemovedNode,
+        NoView,
     )
 )]
 pub async fn plan(
@@ -227,10 +204,10 @@ pub async fn plan(
     delete, path = "/view/change", tag = "cluster",
     responses(
         (status = 200, body = ViewReply, description = "It is cancelled; the view before stays in force"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = ErrorReply, description = "No change is running that could be cancelled"),
-        (status = 421, body = ErrorReply, description = "This node was removed"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
+        Guarded,
+        RemovedNode,
     )
 )]
 pub async fn cancel(
@@ -283,7 +260,7 @@ async fn change(member: &Member, asked: Asked, lose_data: bool) -> Result<HttpRe
     Ok(json(status, &reply(&changed, added)))
 }
 
-pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
+fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
     let view = &changed.view;
     let added = added.and_then(|address| view.member_at(address));
     ViewReply {
@@ -296,7 +273,8 @@ pub(super) fn reply(changed: &Changed, added: Option<SocketAddr>) -> ViewReply {
     }
 }
 
-pub(super) fn problem(failed: ChangeFailed) -> Problem {
+/// Why a change was not made, and what to do.
+pub fn problem(failed: ChangeFailed) -> Problem {
     let (status, advice) = match &failed {
         ChangeFailed::Busy(_) | ChangeFailed::NoMajorityLeft { .. } => {
             (StatusCode::CONFLICT, "nothing was changed")

@@ -5,94 +5,24 @@
 //! has what was seen in its past. It is no compare-and-set: of two writes of a new key at the same time both may be taken,
 //! and the later one stays. Who needs more has `/keys`.
 
-use super::Surface;
-use super::reply::{Problem, RefusedReply, json};
-use super::request::{self, Fields, Kind, MAX_KEY};
+use super::{SUCCESS, answer, key_in_path};
+use crate::api::operator::{DoneReply, ReadReply};
+use crate::api::problem::RefusedReply;
+use crate::http::body::json;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::request::{self, Fields, Kind};
+use crate::http::responses::{Guarded, PlainKeyErrors};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
 use crate::protocol::op::{Consistency, Found};
 use crate::protocol::version::Key;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use utoipa::ToSchema;
-
-pub const SUCCESS: Cow<'static, str> = Cow::Borrowed("success");
-
-/// A request that is not done, on its way to becoming a [`RefusedReply`].
-pub struct Refused {
-    status: StatusCode,
-    error: &'static str,
-    message: Cow<'static, str>,
-}
-
-impl Refused {
-    pub fn new(
-        status: StatusCode,
-        error: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self {
-            status,
-            error,
-            message: message.into(),
-        }
-    }
-
-    /// The request makes no sense.
-    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "Invalid input", message)
-    }
-
-    fn no_such_key(key: &Key) -> Self {
-        let key = String::from_utf8_lossy(key);
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "Key not found",
-            format!("there is no key {key:?}: write it with POST /write"),
-        )
-    }
-
-    fn reply(self) -> HttpResponse {
-        let body = RefusedReply {
-            error: Cow::Borrowed(self.error),
-            message: self.message,
-        };
-        let mut response = json(self.status, &body);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            let again = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, again);
-        }
-        response
-    }
-}
-
-/// What the rest of the surface refuses, in the words of this part.
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
-        let (status, message) = problem.into_parts();
-        let error = match status {
-            StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => "Invalid input",
-            StatusCode::SERVICE_UNAVAILABLE => "Unavailable",
-            StatusCode::CONFLICT => "Busy",
-            StatusCode::MISDIRECTED_REQUEST => "Not in the view",
-            StatusCode::INSUFFICIENT_STORAGE => "Disk full",
-            StatusCode::INTERNAL_SERVER_ERROR => "Storage failed",
-            other => other.canonical_reason().unwrap_or("Refused"),
-        };
-        Self::new(status, error, message)
-    }
-}
-
-/// The reply to a handler of this part.
-pub fn answer(done: Result<HttpResponse, Refused>) -> Result<HttpResponse, Problem> {
-    Ok(done.unwrap_or_else(Refused::reply))
-}
 
 /// The body of a write.
 #[derive(ToSchema)]
@@ -108,33 +38,6 @@ pub struct PlainWrite {
     value: serde_json::Value,
 }
 
-/// The reply to a write or a delete.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DoneReply {
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub message: String,
-    pub partition_id: u32,
-    /// Replicas that have it on disk.
-    pub copies: u8,
-}
-
-/// The reply to a read.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ReadReply {
-    pub key: String,
-    /// As it was written: any JSON.
-    #[schema(value_type = serde_json::Value)]
-    pub value: Box<RawValue>,
-    /// Which replica answered.
-    pub message: String,
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub partition_id: u32,
-    /// The wall clock of the replica that first took the write, in milliseconds since 1970.
-    pub timestamp: u64,
-}
-
 /// Write a key that is not there yet.
 #[utoipa::path(
     post, path = "/write", tag = "operator",
@@ -142,11 +45,11 @@ pub struct ReadReply {
     responses(
         (status = 200, body = DoneReply, description = "Written"),
         (status = 400, body = RefusedReply, description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 409, body = RefusedReply, description = "The key is there already"),
         (status = 413, body = RefusedReply, description = "The value is too long"),
         (status = 503, body = RefusedReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
+        Guarded,
     )
 )]
 pub async fn write(
@@ -161,7 +64,7 @@ async fn try_write(
     surface: &Surface,
     req: &HttpRequest,
     body: web::Payload,
-) -> Result<HttpResponse, Refused> {
+) -> Result<HttpResponse, Problem> {
     let max = surface.node.max_value_bytes();
     // Whatever the header says: what is not JSON is refused for that.
     let body = request::body(req.headers(), Kind::Json, body, max).await?;
@@ -178,7 +81,7 @@ async fn try_write(
         .map_err(|failed| Problem::refused(failed, partition))?;
     if read.found.is_some() {
         let key = String::from_utf8_lossy(&key);
-        return Err(Refused::new(
+        return Err(Problem::titled(
             StatusCode::CONFLICT,
             "Key already exists",
             format!(
@@ -195,10 +98,8 @@ async fn try_write(
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
         (status = 200, body = ReadReply),
-        (status = 400, body = RefusedReply, description = "The key is too long, or no UTF-8"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 404, body = RefusedReply, description = "No such key"),
-        (status = 503, body = RefusedReply, description = "Not possible now; Retry-After says when to try again"),
+        Guarded,
+        PlainKeyErrors,
     )
 )]
 pub async fn read(
@@ -209,7 +110,7 @@ pub async fn read(
     answer(try_read(surface, req).await)
 }
 
-async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, Refused> {
+async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, Problem> {
     let key = key_in_path(req)?;
     let member = surface.serving()?;
     let partition = member.router().partition_of_key(&key);
@@ -220,11 +121,11 @@ async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, 
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
     let Some(Found { value, wall_ms }) = read.found else {
-        return Err(Refused::no_such_key(&key));
+        return Err(no_such_key(&key));
     };
     let value: Box<RawValue> = serde_json::from_slice(&value).map_err(|error| {
         log::error!("a stored value is no JSON: {error}");
-        Refused::new(
+        Problem::titled(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Storage failed",
             "the stored value is damaged: ask another node, and see this node's log",
@@ -247,11 +148,9 @@ async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, 
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
         (status = 200, body = DoneReply, description = "Deleted"),
-        (status = 400, body = RefusedReply, description = "The key is too long, or no UTF-8"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 404, body = RefusedReply, description = "No such key"),
-        (status = 503, body = RefusedReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
+        Guarded,
+        PlainKeyErrors,
     )
 )]
 pub async fn delete(
@@ -273,7 +172,7 @@ async fn store(
     key: Key,
     value: Option<Bytes>,
     context: Context,
-) -> Result<HttpResponse, Refused> {
+) -> Result<HttpResponse, Problem> {
     let partition = member.router().partition_of_key(&key);
     let did = match value {
         Some(_) => "written",
@@ -295,28 +194,17 @@ async fn store(
             };
             Ok(json(StatusCode::OK, &reply))
         }
-        Wrote::NothingToDelete(_) => Err(Refused::no_such_key(&key)),
+        Wrote::NothingToDelete(_) => Err(no_such_key(&key)),
     }
 }
 
-/// The key that a path ends with.
-pub fn key_in_path(req: &HttpRequest) -> Result<Key, Refused> {
-    let key: Vec<u8> = percent_encoding::percent_decode_str(last_part(req)).collect();
-    match key.len() {
-        n if n > MAX_KEY => Err(Refused::invalid(format!(
-            "the key has {n} bytes, at most {MAX_KEY} are possible"
-        ))),
-        _ if std::str::from_utf8(&key).is_err() => Err(Refused::invalid(
-            "the key is not UTF-8: percent-encode its UTF-8 bytes",
-        )),
-        _ => Ok(Key::from(key)),
-    }
-}
-
-/// What stands in the path behind its first part, as it came.
-pub fn last_part(req: &HttpRequest) -> &str {
-    let path = req.path().trim_start_matches('/');
-    path.split_once('/').map_or("", |(_, last)| last)
+fn no_such_key(key: &Key) -> Problem {
+    let key = String::from_utf8_lossy(key);
+    Problem::titled(
+        StatusCode::NOT_FOUND,
+        "Key not found",
+        format!("there is no key {key:?}: write it with POST /write"),
+    )
 }
 
 /// A member, for people.

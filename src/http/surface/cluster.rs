@@ -1,60 +1,21 @@
 //! Where things are: partitions, their members, this node's keys, and what a `causal_payload`
 //! says.
 
-use super::Surface;
-use super::reply::{ErrorReply, Problem, json};
-use super::request::Fields;
-use super::words::explain;
-use crate::api::explain::Explained;
+use crate::api::cluster::{
+    CountReply, ExplainReply, PartitionIdReply, PartitionIdsReply, PartitionMembersReply,
+};
+use crate::api::problem::ErrorReply;
+use crate::http::body::json;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::request::Fields;
+use crate::http::words::explain::explain as in_words;
 use crate::protocol::view::PartitionId;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use utoipa::ToSchema;
 
 const SUCCESS: Cow<'static, str> = Cow::Borrowed("success");
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PartitionIdReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    /// The partition that this node is a replica of.
-    pub partition_id: u32,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PartitionIdsReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    pub partition_id_list: Vec<u32>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PartitionMembersReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    /// `ip:port` of each.
-    pub partition_members: Vec<String>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct CountReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    /// Live keys on this node.
-    pub count: u64,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ExplainReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-    /// The latest write that was seen is not younger than this, in milliseconds since 1970.
-    pub clock_ms: u64,
-    /// One for each log that some replica may still lack a write of.
-    pub entries: Vec<Explained>,
-}
 
 /// The partition of this node.
 #[utoipa::path(
@@ -178,7 +139,7 @@ pub async fn explain(
     let reply = ExplainReply {
         msg: SUCCESS,
         clock_ms: asked.context.clock.ms(),
-        entries: explain::explain(&*surface.member()?, &asked.context),
+        entries: in_words(&*surface.member()?, &asked.context),
     };
     Ok(json(StatusCode::OK, &reply))
 }

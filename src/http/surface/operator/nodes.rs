@@ -1,90 +1,31 @@
-//! The operator's store, continued: the nodes, which of them hold a key, faults on demand, and the replication strategy.
+//! The nodes, which of them hold a key, faults on demand, and the replication strategy.
 //!
 //! A node is named by its number or by its `ip:port`. What is asked here goes to the node in question itself, so any
 //! node can be asked, a failed one too.
 
-use super::Surface;
-use super::plain::{Refused, SUCCESS, answer, key_in_path, last_part};
-use super::reply::{Problem, RefusedReply, json};
-use super::request::{self, Kind};
-use super::view;
-use super::words::strategy;
+use super::{SUCCESS, answer, invalid, key_in_path, last_part};
+use crate::api::operator::{
+    FaultReply, HolderReply, HoldersReply, Life, NodeReply, NodesReply, StrategyReply,
+};
+use crate::api::problem::RefusedReply;
 use crate::api::view::Strategy;
+use crate::http::body::json;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::request::{self, Kind};
+use crate::http::responses::{Guarded, NodeErrors, RemovedOperator};
+use crate::http::surface::view;
+use crate::http::words::strategy;
 use crate::node::{Asked, Condition, Found, NotObeyed, Order};
 use crate::protocol::ids::MemberId;
 use crate::protocol::view::{FULL, PartitionId};
 use crate::protocol::views::Views;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-/// Whether a node does its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Life {
-    Alive,
-    Dead,
-}
-
-/// A node of the view.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodeReply {
-    /// Its number in the cluster.
-    pub node_id: u16,
-    /// `alive` or `dead`. A node that catches up is alive.
-    pub status: Life,
-    /// `serving`, `failed` (by POST /fail), `no answer`, or why it does not serve yet.
-    pub state: String,
-    /// Its `ip:port`, which names it as well.
-    pub node: String,
-    /// Its IP address.
-    pub address: String,
-    pub port: u16,
-    /// None while it comes or goes.
-    pub partition_id: Option<u32>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodesReply {
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub nodes: Vec<NodeReply>,
-}
-
-/// A node that holds a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HolderReply {
-    /// Its number in the cluster.
-    pub node_id: u16,
-    /// Its `ip:port`.
-    pub node: String,
-    /// Its IP address.
-    pub address: String,
-    pub port: u16,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HoldersReply {
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub key: String,
-    pub partition_id: u32,
-    /// The nodes that hold the key, or would.
-    pub nodes: Vec<HolderReply>,
-}
-
-/// The reply to a fault that was made or undone.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FaultReply {
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub message: String,
-    pub node_id: u16,
-}
 
 /// The body of a change of the strategy.
 #[derive(Deserialize, ToSchema)]
@@ -96,28 +37,14 @@ pub struct StrategyBody {
     replication_factor: Option<serde_json::Value>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StrategyReply {
-    /// `success`.
-    pub status: Cow<'static, str>,
-    pub message: String,
-    pub strategy: Strategy,
-    pub replication_factor: usize,
-    pub number_of_partitions: usize,
-    /// The number of the view.
-    pub view: u64,
-    /// Whether the data is where it belongs; else it is on its way.
-    pub done: bool,
-}
-
 /// The nodes of the view, each asked how it is.
 #[utoipa::path(
     method(get, head), path = "/nodes", tag = "operator",
     responses(
         (status = 200, body = NodesReply),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 421, body = RefusedReply, description = "This node was removed"),
         (status = 503, body = RefusedReply, description = "This node is in no view"),
+        Guarded,
+        RemovedOperator,
     )
 )]
 pub async fn all(
@@ -144,9 +71,9 @@ pub async fn all(
     responses(
         (status = 200, body = HoldersReply),
         (status = 400, body = RefusedReply, description = "The key is too long, or no UTF-8"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 421, body = RefusedReply, description = "This node was removed"),
         (status = 503, body = RefusedReply, description = "This node has failed, or is in no view"),
+        Guarded,
+        RemovedOperator,
     )
 )]
 pub async fn for_key(
@@ -185,9 +112,9 @@ pub async fn for_key(
     params(("node_id" = String, Path, description = "Its number, or its ip:port")),
     responses(
         (status = 200, body = FaultReply, description = "It has failed"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 404, body = RefusedReply, description = "No such node"),
         (status = 503, body = RefusedReply, description = "It does not answer: it is dead already"),
+        Guarded,
+        NodeErrors,
     )
 )]
 pub async fn fail(
@@ -204,9 +131,9 @@ pub async fn fail(
     params(("node_id" = String, Path, description = "Its number, or its ip:port")),
     responses(
         (status = 200, body = FaultReply, description = "It is back"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 404, body = RefusedReply, description = "No such node"),
         (status = 503, body = RefusedReply, description = "It does not answer: its process has to be started"),
+        Guarded,
+        NodeErrors,
     )
 )]
 pub async fn recover(
@@ -225,10 +152,10 @@ pub async fn recover(
         (status = 200, body = StrategyReply, description = "The data is where it belongs"),
         (status = 202, body = StrategyReply, description = "The change goes on: data is still being moved"),
         (status = 400, body = RefusedReply, description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 409, body = RefusedReply, description = "Another change is running"),
-        (status = 421, body = RefusedReply, description = "This node was removed"),
         (status = 503, body = RefusedReply, description = "There is no quorum, or this node has failed or is in no view"),
+        Guarded,
+        RemovedOperator,
     )
 )]
 pub async fn set_strategy(
@@ -243,7 +170,7 @@ async fn try_set_strategy(
     surface: &Surface,
     req: &HttpRequest,
     body: web::Payload,
-) -> Result<HttpResponse, Refused> {
+) -> Result<HttpResponse, Problem> {
     let body = request::body(req.headers(), Kind::Json, body, 0).await?;
     let asked: StrategyBody = Kind::Json.read(&body)?;
     let k = replicas(&asked)?;
@@ -283,7 +210,7 @@ async fn try_set_strategy(
 }
 
 /// The K of a strategy.
-fn replicas(asked: &StrategyBody) -> Result<usize, Refused> {
+fn replicas(asked: &StrategyBody) -> Result<usize, Problem> {
     match asked.strategy.as_deref() {
         Some("full") => Ok(FULL),
         Some("consistent") => {
@@ -291,13 +218,13 @@ fn replicas(asked: &StrategyBody) -> Result<usize, Refused> {
             let factor = factor.and_then(serde_json::Value::as_u64);
             let factor = factor.and_then(|n| usize::try_from(n).ok());
             factor.filter(|n| (1..FULL).contains(n)).ok_or_else(|| {
-                Refused::invalid(format!(
+                invalid(format!(
                     "`replication_factor` is no number from 1 to {}: send how many nodes are to hold each key",
                     FULL - 1
                 ))
             })
         }
-        _ => Err(Refused::invalid(
+        _ => Err(invalid(
             "`strategy` is neither full nor consistent: send one of them, consistent with a replication_factor",
         )),
     }
@@ -308,11 +235,11 @@ async fn order(
     surface: &Surface,
     req: &HttpRequest,
     order: Order,
-) -> Result<HttpResponse, Refused> {
+) -> Result<HttpResponse, Problem> {
     let views = views(surface)?;
     let asked = percent_encoding::percent_decode_str(last_part(req)).decode_utf8_lossy();
     let (member, address) = node(&views, &asked).ok_or_else(|| {
-        Refused::new(
+        Problem::titled(
             StatusCode::NOT_FOUND,
             "Node not found",
             format!("there is no node {asked:?}: GET /nodes lists them, by number and by ip:port"),
@@ -349,12 +276,12 @@ async fn order(
     Ok(json(StatusCode::OK, &reply))
 }
 
-fn unavailable(message: String) -> Refused {
-    Refused::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message)
+fn unavailable(message: String) -> Problem {
+    Problem::titled(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message)
 }
 
 /// The views that the node knows, failed or not.
-fn views(surface: &Surface) -> Result<Arc<Views>, Refused> {
+fn views(surface: &Surface) -> Result<Arc<Views>, Problem> {
     match surface.node.views() {
         Some(views) => Ok(views),
         // It is no member, and the reason for that is the answer.

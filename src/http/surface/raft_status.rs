@@ -1,11 +1,13 @@
 //! `/admin/status`: how the council stands that decides about views and `/keys`, as this node sees it.
 
-use super::Surface;
-use super::keys::{failed, plain};
-use super::reply::{Problem, json};
-use super::words::raft::raft_status;
+use super::keys::failed;
 use crate::api::raft::RaftStatus;
 use crate::council::CouncilError;
+use crate::http::body::{json, plain};
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::responses::{NoView, RemovedNode};
+use crate::http::words::raft::raft_status;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -19,8 +21,8 @@ use std::fmt::Write as _;
             (String = "text/plain"),
             (RaftStatus = "application/json"),
         ), description = "One `name: value` a line, or JSON"),
-        (status = 421, body = super::ErrorReply, description = "This node was removed"),
-        (status = 503, body = super::ErrorReply, description = "This node is in no view"),
+        RemovedNode,
+        NoView,
     )
 )]
 pub async fn status(
@@ -30,7 +32,7 @@ pub async fn status(
 ) -> Result<HttpResponse, Problem> {
     let status = raft_status(&*surface.member()?).await;
     let Some(status) = status else {
-        return Ok(failed(&CouncilError::Stopped));
+        return Err(failed(&CouncilError::Stopped));
     };
     let accept = req.headers().get(ACCEPT).map(HeaderValue::as_bytes);
     let wants_json = accept.is_some_and(|a| memchr::memmem::find(a, b"application/json").is_some());

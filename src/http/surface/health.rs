@@ -1,27 +1,22 @@
 //! For operators and their machines: is the node alive, does it serve, how is it doing.
 
-use super::Surface;
-use super::reply::{ErrorReply, Problem, json};
-use super::words;
+use crate::api::health::MsgReply;
+use crate::api::problem::ErrorReply;
 use crate::api::status::Status;
+use crate::http::body::json;
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::words;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use utoipa::ToSchema;
 
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct MsgReply {
-    /// `success`.
-    pub msg: Cow<'static, str>,
-}
-
 /// All is well.
-pub fn success() -> HttpResponse {
+fn success() -> HttpResponse {
     let msg = Cow::Borrowed("success");
     json(StatusCode::OK, &MsgReply { msg })
 }

@@ -2,10 +2,13 @@
 //!
 //! Errors are plain text here, as the contract has them.
 
-use super::Surface;
-use super::reply::{Problem, RefusedReply, json};
-use super::request::{self, Kind};
+use crate::api::problem::ErrorReply;
 use crate::council::CouncilError;
+use crate::http::body::{json, plain};
+use crate::http::host::Surface;
+use crate::http::problem::Problem;
+use crate::http::request::{self, Kind};
+use crate::http::responses::{Guarded, ListChangeErrors, RemovedNode};
 use crate::node::{Freshness, Member};
 use crate::protocol::context::{Codec, Context};
 use crate::protocol::keys::{
@@ -13,17 +16,15 @@ use crate::protocol::keys::{
     MAX_TOTAL_BYTES, Outcome, Past, What,
 };
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER,
-};
+use actix_web::http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::Deserialize;
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// The longest body, in bytes: what one entry of the council's log takes.
 const MAX_BODY: usize = 1 << 20;
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a client has seen of `/kvs`: a `causal_payload`.
 const CAUSAL_PAYLOAD: HeaderName = HeaderName::from_static("causal-payload");
@@ -37,9 +38,6 @@ pub enum KeysBody {
     /// The list gets an item at its end; a key that is not there gets a list.
     Append(String),
 }
-
-/// What is wrong with a request, for a reply with 400.
-type Refused = String;
 
 /// Read a list.
 #[utoipa::path(
@@ -59,9 +57,9 @@ type Refused = String;
         (status = 304, description = "The list still has that ETag"),
         (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
-        (status = 421, body = super::ErrorReply, description = "This node was removed"),
         (status = 503, body = String, content_type = "text/plain", description = "No quorum; Retry-After says when to try again"),
         (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
+        RemovedNode,
     )
 )]
 pub async fn get(
@@ -72,11 +70,7 @@ pub async fn get(
     let member = surface.member()?;
     let codec = surface.codec()?;
     let seen = past(req.headers(), &member, &codec)?;
-    let asked = || -> Result<_, Refused> { Ok((key(req)?, freshness(req.query_string())?)) };
-    let (key, freshness) = match asked() {
-        Ok(asked) => asked,
-        Err(refused) => return Ok(bad(&refused)),
-    };
+    let (key, freshness) = (key(req)?, freshness(req.query_string())?);
     let local = freshness == Freshness::Local;
     let (reply, past) = match member.lists().get(key, freshness).await {
         Ok((Some(list), past)) => (found(req.headers(), &list, local), past),
@@ -84,7 +78,7 @@ pub async fn get(
             mark(plain(StatusCode::NOT_FOUND, "no such key"), local),
             past,
         ),
-        Err(error) => (failed(&error), None),
+        Err(error) => (failed(&error).reply(&codec), None),
     };
     Ok(with_past(reply, seen, past, &codec))
 }
@@ -106,15 +100,12 @@ pub async fn get(
                 ("ETag" = String, description = "The revision that made the list, in quotes"),
                 ("Causal-Payload" = Option<String>, description = "The request's own"),
             )),
-        (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
-        (status = 408, body = super::ErrorReply, description = "The body did not arrive in time"),
-        (status = 412, body = String, content_type = "text/plain", description = "The condition does not hold"),
+        (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
         (status = 413, body = String, content_type = "text/plain", description = "The body or the list would be too long"),
-        (status = 421, body = super::ErrorReply, description = "This node was removed"),
-        (status = 422, body = String, content_type = "text/plain", description = "The Idempotency-Key was used for another request"),
-        (status = 503, body = String, content_type = "text/plain", description = "No quorum, or open whether it was done; Retry-After says when to try again"),
         (status = 507, body = String, content_type = "text/plain", description = "There is no room for more lists, or the node's disk is full"),
+        ListChangeErrors,
+        Guarded,
+        RemovedNode,
     )
 )]
 pub async fn post(
@@ -127,10 +118,8 @@ pub async fn post(
     let body = request::body(req.headers(), Kind::Json, body, MAX_BODY).await?;
     let codec = surface.codec()?;
     let seen = past(req.headers(), &member, &codec)?;
-    match what(&body).and_then(|what| change(req, what, seen)) {
-        Ok(asked) => Ok(changed(&member, asked, &codec).await),
-        Err(refused) => Ok(bad(&refused)),
-    }
+    let asked = change(req, what(&body)?, seen)?;
+    Ok(changed(&member, asked, &codec).await)
 }
 
 /// Delete a list.
@@ -143,14 +132,11 @@ pub async fn post(
     ),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
-        (status = 403, body = RefusedReply, description = "Without the API token"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
-        (status = 412, body = String, content_type = "text/plain", description = "The condition does not hold"),
-        (status = 421, body = super::ErrorReply, description = "This node was removed"),
-        (status = 422, body = String, content_type = "text/plain", description = "The Idempotency-Key was used for another request"),
-        (status = 503, body = String, content_type = "text/plain", description = "No quorum, or open whether it was done; Retry-After says when to try again"),
         (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
+        ListChangeErrors,
+        Guarded,
+        RemovedNode,
     )
 )]
 pub async fn delete(
@@ -161,14 +147,12 @@ pub async fn delete(
     let member = surface.member()?;
     let codec = surface.codec()?;
     let seen = past(req.headers(), &member, &codec)?;
-    match change(req, What::Delete, seen) {
-        Ok(asked) => Ok(changed(&member, asked, &codec).await),
-        Err(refused) => Ok(bad(&refused)),
-    }
+    let asked = change(req, What::Delete, seen)?;
+    Ok(changed(&member, asked, &codec).await)
 }
 
 /// The key in the path.
-fn key(req: &HttpRequest) -> Result<Bytes, Refused> {
+fn key(req: &HttpRequest) -> Result<Bytes, Problem> {
     let raw = req.path().strip_prefix("/keys/").unwrap_or_default();
     let key: Vec<u8> = percent_encoding::percent_decode_str(raw).collect();
     let why = match key.len() {
@@ -179,38 +163,43 @@ fn key(req: &HttpRequest) -> Result<Bytes, Refused> {
         _ if std::str::from_utf8(&key).is_err() => "the key is not UTF-8".to_owned(),
         _ => return Ok(Bytes::from(key)),
     };
-    Err(why)
+    Err(bad(why))
 }
 
-fn freshness(query: &str) -> Result<Freshness, Refused> {
+fn freshness(query: &str) -> Result<Freshness, Problem> {
     #[derive(Deserialize)]
     struct Query {
         consistency: Option<String>,
     }
     let query: Query = serde_urlencoded::from_str(query)
-        .map_err(|why| format!("the query cannot be read: {why}"))?;
+        .map_err(|why| bad(format!("the query cannot be read: {why}")))?;
     match query.consistency.as_deref() {
         None | Some("linearizable") => Ok(Freshness::Linearizable),
         Some("local") => Ok(Freshness::Local),
-        Some(_) => Err("`consistency` is neither linearizable nor local".to_owned()),
+        Some(_) => Err(bad("`consistency` is neither linearizable nor local")),
     }
 }
 
-fn what(body: &[u8]) -> Result<What, Refused> {
+fn what(body: &[u8]) -> Result<What, Problem> {
     let item = |text: String| Bytes::from(text);
     match serde_json::from_slice(body) {
         Ok(KeysBody::Put(items)) => Ok(What::Put(items.into_iter().map(item).collect())),
         Ok(KeysBody::Append(text)) => Ok(What::Append(item(text))),
-        Err(why) => Err(format!(
+        Err(why) => Err(bad(format!(
             "the body is not understood ({why}): send {{\"type\":\"PUT\",\"value\":[\"...\"]}} or {{\"type\":\"APPEND\",\"value\":\"...\"}}"
-        )),
+        ))),
     }
 }
 
 /// Makes a change. The reply has what its writer had seen.
 async fn changed(member: &Member, change: Change, codec: &Codec) -> HttpResponse {
     let seen = change.past.as_ref().map(|past| past.seen.clone());
-    with_past(done(member.lists().change(change).await), seen, None, codec)
+    with_past(
+        done(member.lists().change(change).await, codec),
+        seen,
+        None,
+        codec,
+    )
 }
 
 /// What the client says it has seen of `/kvs`.
@@ -251,15 +240,15 @@ fn with_past(
     reply
 }
 
-fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change, Refused> {
+fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change, Problem> {
     let once = req
         .headers()
         .get(IDEMPOTENCY_KEY)
         .map(HeaderValue::as_bytes);
     if once.is_some_and(|once| once.is_empty() || once.len() > MAX_ONCE_BYTES) {
-        return Err(format!(
+        return Err(bad(format!(
             "an Idempotency-Key has 1 to {MAX_ONCE_BYTES} bytes"
-        ));
+        )));
     }
     Ok(Change {
         key: key(req)?,
@@ -274,16 +263,16 @@ fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change
 }
 
 /// What the headers say about when a change is to be made.
-fn condition(headers: &HeaderMap) -> Result<Condition, Refused> {
+fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
     let text = |value: &HeaderValue| value.to_str().map(str::trim).unwrap_or_default().to_owned();
     let if_match = headers.get(IF_MATCH).map(text);
     let if_none = headers.get(IF_NONE_MATCH).map(text);
     match (if_match.as_deref(), if_none.as_deref()) {
         (None, None) => Ok(Condition::Always),
         (None, Some("*")) => Ok(Condition::Absent),
-        (None, Some(_)) => {
-            Err("If-None-Match takes only * for a change: the key must not be there".to_owned())
-        }
+        (None, Some(_)) => Err(bad(
+            "If-None-Match takes only * for a change: the key must not be there",
+        )),
         (Some("*"), None) => Ok(Condition::Present),
         // One that is none of ours matches nothing.
         (Some(tags), None) => Ok(Condition::Revision(
@@ -291,7 +280,7 @@ fn condition(headers: &HeaderMap) -> Result<Condition, Refused> {
                 .filter_map(|tag| revision(tag.trim()))
                 .collect(),
         )),
-        (Some(_), Some(_)) => Err("send If-Match or If-None-Match, not both".to_owned()),
+        (Some(_), Some(_)) => Err(bad("send If-Match or If-None-Match, not both")),
     }
 }
 
@@ -334,7 +323,7 @@ fn mark(mut response: HttpResponse, local: bool) -> HttpResponse {
     response
 }
 
-fn done(outcome: Result<Outcome, CouncilError>) -> HttpResponse {
+fn done(outcome: Result<Outcome, CouncilError>, codec: &Codec) -> HttpResponse {
     match outcome {
         Ok(Outcome::Done { revision }) => {
             let mut response = HttpResponse::NoContent().finish();
@@ -377,11 +366,12 @@ fn done(outcome: Result<Outcome, CouncilError>) -> HttpResponse {
             StatusCode::UNPROCESSABLE_ENTITY,
             "nothing was done: that Idempotency-Key was used for another request",
         ),
-        Err(error) => failed(&error),
+        Err(error) => failed(&error).reply(codec),
     }
 }
 
-pub(super) fn failed(error: &CouncilError) -> HttpResponse {
+/// Why the council did not answer.
+pub(super) fn failed(error: &CouncilError) -> Problem {
     let (status, advice) = match error {
         CouncilError::NoQuorum { .. } | CouncilError::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -408,21 +398,10 @@ pub(super) fn failed(error: &CouncilError) -> HttpResponse {
             )
         }
     };
-    let mut response = plain(status, &format!("{error}: {advice}"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let again = HeaderValue::from_static("1");
-        response.headers_mut().insert(RETRY_AFTER, again);
-    }
-    response
+    Problem::text(status, format!("{error}: {advice}"))
 }
 
-fn bad(why: &str) -> HttpResponse {
-    plain(StatusCode::BAD_REQUEST, why)
-}
-
-/// A reply in plain text.
-pub(super) fn plain(status: StatusCode, text: &str) -> HttpResponse {
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, TEXT))
-        .body(text.to_owned())
+/// The request makes no sense.
+fn bad(why: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::text(StatusCode::BAD_REQUEST, why)
 }

@@ -1,0 +1,47 @@
+//! `/kvs/get_...` and `/kvs/explain`: where things are.
+
+use super::explain::Explained;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionIdReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// The partition that this node is a replica of.
+    pub partition_id: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionIdsReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    pub partition_id_list: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartitionMembersReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// `ip:port` of each.
+    pub partition_members: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CountReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// Live keys on this node.
+    pub count: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainReply {
+    /// `success`.
+    pub msg: Cow<'static, str>,
+    /// The latest write that was seen is not younger than this, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// One for each log that some replica may still lack a write of.
+    pub entries: Vec<Explained>,
+}

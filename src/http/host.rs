@@ -1,0 +1,103 @@
+//! What handlers work with, and what one is.
+
+use super::metrics::{Handles, Metrics};
+use super::problem::Problem;
+use super::routes::Route;
+use super::token;
+use crate::node::{Absence, Member, Node, Role};
+use crate::protocol::context::{Codec, Context};
+use actix_web::{HttpRequest, HttpResponse, web};
+use arc_swap::Guard;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connection without a request is kept this long; longer than the usual client's own limit, so
+/// that it is mostly the client that closes.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that the kernel may hold for us before we accept them.
+pub const BACKLOG: u32 = 2048;
+
+/// What handlers work with; one per worker thread.
+pub struct Surface {
+    /// The node that is served.
+    pub node: Arc<Node>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// This worker's way to that.
+    pub handles: Handles,
+}
+
+impl Surface {
+    /// What one worker's handlers work with.
+    pub fn new(node: Arc<Node>, metrics: Arc<Metrics>) -> Rc<Self> {
+        let handles = metrics.handles();
+        Rc::new(Self {
+            node,
+            metrics,
+            handles,
+        })
+    }
+
+    /// What is wrong with a guarded call that does not show the token.
+    pub fn unauthorized(&self, route: Route, req: &HttpRequest) -> Option<Problem> {
+        let token = self.node.config().api_token.as_ref()?;
+        let guarded = route.is_guarded(req.method());
+        guarded.then(|| token::refusal(token, req.headers()))?
+    }
+
+    /// The node as a member, be it on its way in or out of the view.
+    pub fn member(&self) -> Result<Arc<Member>, Problem> {
+        match &*self.node.role() {
+            Role::Member(member) => Ok(Arc::clone(member)),
+            Role::Standby => Err(Problem::standby(&self.node)),
+            Role::Removed { view } => Err(Problem::removed(&self.node, *view)),
+            Role::Failed { .. } => Err(Problem::failed(&self.node)),
+        }
+    }
+
+    /// What writes and reads payloads, once the node knows of its cluster.
+    pub fn codec(&self) -> Result<Guard<Arc<Codec>>, Problem> {
+        let codec = self.node.codec();
+        if codec.is_born() {
+            return Ok(codec);
+        }
+        // In words that fit what the node is.
+        self.serving()?;
+        // It has heard of it meanwhile.
+        Ok(self.node.codec())
+    }
+
+    /// The node as a member of the view in force: only such a one serves clients.
+    pub fn serving(&self) -> Result<Arc<Member>, Problem> {
+        let member = self.member()?;
+        if let Some(forming) = member.forming() {
+            return Err(Problem::forming(forming));
+        }
+        match member.absence() {
+            None => Ok(member),
+            Some(Absence::Joining) => Err(Problem::joining(&self.node)),
+            Some(Absence::Left { view }) => Err(Problem::removed(&self.node, view)),
+            Some(Absence::GivenUp) => Err(Problem::given_up(&self.node)),
+        }
+    }
+
+    /// The same for a client who has seen that much. To be asked when the request is here: what it holds on to may be
+    /// removed any time.
+    pub fn serving_to(&self, context: &Context) -> Result<Arc<Member>, Problem> {
+        self.serving().map_err(|why| why.seen(context.clone()))
+    }
+}
+
+/// What a handler is.
+pub trait Handle:
+    AsyncFn(&Surface, &HttpRequest, web::Payload) -> Result<HttpResponse, Problem> + Copy + 'static
+{
+}
+
+impl<H> Handle for H where
+    H: AsyncFn(&Surface, &HttpRequest, web::Payload) -> Result<HttpResponse, Problem>
+        + Copy
+        + 'static
+{
+}

@@ -1,0 +1,110 @@
+//! Errors that several paths answer with, for the description of the surface. Nobody makes these values: a `Problem` becomes
+//! the reply.
+
+use crate::api::problem::{ErrorReply, RefusedReply};
+use utoipa::IntoResponses;
+
+/// Of a call that needs the API token.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum Guarded {
+    /// Without the API token
+    #[response(status = 403)]
+    Unauthorized(RefusedReply),
+}
+
+/// Of a call whose body is a form or JSON.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum BodyErrors {
+    /// The body did not arrive in time
+    #[response(status = 408)]
+    Late(ErrorReply),
+    /// The body is neither a form nor JSON
+    #[response(status = 415)]
+    Unknown(ErrorReply),
+}
+
+/// Of a call to the causal store.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum StoreErrors {
+    /// The request makes no sense
+    #[response(status = 400)]
+    Senseless(ErrorReply),
+    /// The node's storage failed
+    #[response(status = 500)]
+    Failed(ErrorReply),
+    /// Not possible now; Retry-After says when to try again
+    #[response(status = 503)]
+    NotNow(ErrorReply),
+}
+
+/// Of a call that any member takes, be it on its way in or out of the view.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum RemovedNode {
+    /// This node was removed
+    #[response(status = 421)]
+    Removed(ErrorReply),
+}
+
+/// Of a call that a member answers by itself.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum NoView {
+    /// This node is in no view
+    #[response(status = 503)]
+    Standby(ErrorReply),
+}
+
+/// Of a change of a list.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum ListChangeErrors {
+    /// The request makes no sense
+    #[response(status = 400, content_type = "text/plain")]
+    Senseless(String),
+    /// The condition does not hold
+    #[response(status = 412, content_type = "text/plain")]
+    Condition(String),
+    /// The Idempotency-Key was used for another request
+    #[response(status = 422, content_type = "text/plain")]
+    Once(String),
+    /// No quorum, or open whether it was done; Retry-After says when to try again
+    #[response(status = 503, content_type = "text/plain")]
+    NotNow(String),
+}
+
+/// Of a call to the operator's store that names a key.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum PlainKeyErrors {
+    /// The key is too long, or no UTF-8
+    #[response(status = 400)]
+    NoKey(RefusedReply),
+    /// No such key
+    #[response(status = 404)]
+    NotFound(RefusedReply),
+    /// Not possible now; Retry-After says when to try again
+    #[response(status = 503)]
+    NotNow(RefusedReply),
+}
+
+/// Of a call about a node, in the operator's store.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum NodeErrors {
+    /// No such node
+    #[response(status = 404)]
+    NotFound(RefusedReply),
+}
+
+/// Of a call that a node out of the view cannot answer, in the operator's store.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum RemovedOperator {
+    /// This node was removed
+    #[response(status = 421)]
+    Removed(RefusedReply),
+}

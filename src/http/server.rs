@@ -1,0 +1,173 @@
+//! Every path and its handler, and the server that carries them.
+
+use super::host::{BACKLOG, Handle, KEEP_ALIVE, Surface};
+use super::metrics::Metrics;
+use super::problem::{unknown_path, wrong_method};
+use super::routes::Route;
+use super::surface::operator::{keys as plain, nodes};
+use super::surface::{cluster, health, keys, kvs, raft_status, view};
+use super::{openapi, page};
+use crate::node::Node;
+use actix_web::dev::Server;
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{App, HttpRequest, HttpServer, web};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The head of a request has to arrive within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that is being closed may go on sending.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that is told to end has 5 s; requests under way get this much of it.
+const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
+/// Serves a node's HTTP surface on `bind` with `workers` threads. The server runs when the
+/// returned future is polled; signals are the caller's business, who stops it by its handle.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn serve(
+    node: Arc<Node>,
+    bind: SocketAddr,
+    workers: usize,
+) -> io::Result<(Server, Vec<SocketAddr>)> {
+    let metrics = Arc::new(Metrics::new(Arc::clone(&node)));
+    let server = HttpServer::new(move || {
+        let surface = Surface::new(Arc::clone(&node), Arc::clone(&metrics));
+        App::new().configure(|app| configure(app, &surface))
+    })
+    .workers(workers)
+    .backlog(BACKLOG)
+    .keep_alive(KEEP_ALIVE)
+    .tcp_nodelay(true)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
+    .disable_signals()
+    .bind(bind)?;
+    let bound = server.addrs();
+    Ok((server.run(), bound))
+}
+
+/// Registers everything in `Route::ALL`.
+pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
+    for route in Route::ALL {
+        let on = Resource {
+            surface,
+            route,
+            inner: web::resource(route.path()),
+        };
+        let resource = match route {
+            Route::Kvs => on.get(kvs::get).put(kvs::put).delete(kvs::delete),
+            Route::PartitionId => on.get(cluster::partition_id),
+            Route::AllPartitionIds => on.get(cluster::all_partition_ids),
+            Route::PartitionMembers => on.get(cluster::partition_members),
+            Route::NumberOfKeys => on.get(cluster::number_of_keys),
+            Route::ViewUpdate => on.put(view::view_update),
+            Route::View => on.get(view::state).put(view::set),
+            Route::ViewPlan => on.get(view::plan),
+            Route::ViewChange => on.delete(view::cancel),
+            Route::Explain => on.get(cluster::explain),
+            Route::Keys => on.get(keys::get).post(keys::post).delete(keys::delete),
+            Route::RaftStatus => on.get(raft_status::status),
+            Route::Write => on.post(plain::write),
+            Route::Read => on.get(plain::read),
+            Route::Delete => on.delete(plain::delete),
+            Route::NodesForKey => on.get(nodes::for_key),
+            Route::Nodes => on.get(nodes::all),
+            Route::Fail => on.post(nodes::fail),
+            Route::Recover => on.post(nodes::recover),
+            Route::SetStrategy => on.post(nodes::set_strategy),
+            Route::Health => on.get(health::health),
+            Route::Ready => on.get(health::ready),
+            Route::Metrics => on.get(health::metrics),
+            Route::Status => on.get(health::status),
+            Route::OpenApi => on.get(openapi::document),
+            Route::Page => on.get(page::page),
+        };
+        app.service(resource.others_refused());
+    }
+    let surface = Rc::clone(surface);
+    app.default_service(web::to(move |req: HttpRequest| {
+        let surface = Rc::clone(&surface);
+        async move {
+            let began = Instant::now();
+            let response = unknown_path(req.path()).reply(&surface.node.codec());
+            surface
+                .handles
+                .observe(None, req.method(), &response, began);
+            response
+        }
+    }));
+}
+
+/// A path under construction.
+struct Resource<'a> {
+    surface: &'a Rc<Surface>,
+    route: Route,
+    inner: actix_web::Resource,
+}
+
+impl Resource<'_> {
+    /// Answers GET, and HEAD by the same handler.
+    fn get<H: Handle>(self, handler: H) -> Self {
+        self.on(Method::GET, handler).on(Method::HEAD, handler)
+    }
+
+    fn put<H: Handle>(self, handler: H) -> Self {
+        self.on(Method::PUT, handler)
+    }
+
+    fn post<H: Handle>(self, handler: H) -> Self {
+        self.on(Method::POST, handler)
+    }
+
+    fn delete<H: Handle>(self, handler: H) -> Self {
+        self.on(Method::DELETE, handler)
+    }
+
+    fn on<H: Handle>(mut self, method: Method, handler: H) -> Self {
+        let (surface, route) = (Rc::clone(self.surface), self.route);
+        let measured = move |req: HttpRequest, body: web::Payload| {
+            let surface = Rc::clone(&surface);
+            async move {
+                let began = Instant::now();
+                let response = match surface.unauthorized(route, &req) {
+                    Some(unauthorized) => unauthorized.reply(&surface.node.codec()),
+                    None => match handler(&surface, &req, body).await {
+                        Ok(response) => response,
+                        Err(problem) => problem.reply(&surface.node.codec()),
+                    },
+                };
+                surface
+                    .handles
+                    .observe(Some(route), req.method(), &response, began);
+                response
+            }
+        };
+        self.inner = self.inner.route(web::method(method).to(measured));
+        self
+    }
+
+    /// Answers every other method with 405.
+    fn others_refused(self) -> actix_web::Resource {
+        let (surface, route) = (Rc::clone(self.surface), self.route);
+        self.inner.default_service(web::to(move |req: HttpRequest| {
+            let surface = Rc::clone(&surface);
+            async move {
+                let began = Instant::now();
+                let mut response = wrong_method(req.method(), route).reply(&surface.node.codec());
+                response
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static(route.allow()));
+                surface
+                    .handles
+                    .observe(Some(route), req.method(), &response, began);
+                response
+            }
+        }))
+    }
+}
