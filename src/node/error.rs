@@ -1,7 +1,7 @@
 //! Why a node cannot start, or cannot go on.
 
 use crate::council;
-use crate::node::membership::identity::OtherCluster;
+use crate::node::identity::OtherCluster;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
 use std::net::SocketAddr;

@@ -3,9 +3,9 @@
 
 use super::config::Config;
 use super::error::StartError;
+use super::identity::{self, Place, member_at};
 use super::member::Member;
 use super::membership::fault::Switch;
-use super::membership::identity::{self, Place, member_at};
 use super::membership::standby::Standby;
 use super::requests::orphans::Offering;
 use super::seal::Seal;

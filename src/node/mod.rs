@@ -16,6 +16,7 @@
 //!
 //! seal.rs       what writes and reads payloads
 //! error.rs      why a node cannot start
+//! identity.rs   who the node is, on its disk
 //! config.rs     what the environment says
 //! ```
 //!
@@ -23,6 +24,7 @@
 
 pub mod config;
 mod error;
+mod identity;
 mod life;
 mod member;
 mod membership;

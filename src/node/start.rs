@@ -3,9 +3,9 @@
 
 use super::config::Config;
 use super::error::StartError;
+use super::identity::{self, Place};
 use super::member::Member;
 use super::membership::fault::Switch;
-use super::membership::identity::{self, Place};
 use super::membership::offers::Offers;
 use super::membership::part::Membership;
 use super::membership::{birth, driver, follow, progress};

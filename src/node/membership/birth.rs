@@ -3,10 +3,10 @@
 //! could belong to no cluster. Later starts know from the disk which cluster it is, and wait for nobody.
 
 use super::forming::Forming;
-use super::identity;
 use super::part::{Council, Membership};
 use super::state_machine::Command;
 use crate::council::{self as raft, Past, Step};
+use crate::node::identity;
 use crate::node::wire::messages::{Request, Response, Standing};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;

@@ -3,10 +3,10 @@
 //!
 //! The council tells its members. Whom it does not reach, such as a node that was removed while it was away, asks.
 
-use super::identity::{self, Place};
 use super::knowledge::Knowledge;
 use super::part::Membership;
 use super::state_machine::Agreed;
+use crate::node::identity::{self, Place};
 use crate::node::replica::core::Input;
 use crate::node::replica::inbox::Inbox;
 use crate::node::seal::Seal;

@@ -1,7 +1,6 @@
 //! A node's part in its cluster: which cluster it is in, by which views, who else is there, and how all of that changes.
 //!
 //! ```text
-//! identity.rs       who the node is, on its disk
 //! state_machine.rs  what the council decides about
 //! knowledge.rs      the newest views that the node knows
 //! forming.rs        how far the cluster's birth is, in words
@@ -33,7 +32,6 @@ pub mod fault;
 pub mod follow;
 pub mod forming;
 pub mod holders;
-pub mod identity;
 pub mod knowledge;
 pub mod liveness;
 pub mod offers;

@@ -3,13 +3,13 @@
 
 use super::counts::Counts;
 use super::forming::Forming;
-use super::identity::COUNCIL_DIR;
 use super::knowledge::Knowledge;
 use super::offers::Offers;
 use super::state_machine::Decided;
 use crate::council::{self, Past};
 use crate::node::config::Config;
 use crate::node::error::StartError;
+use crate::node::identity::COUNCIL_DIR;
 use crate::node::replica::shared::Shared;
 use crate::node::wire::messages::Standing;
 use crate::node::wire::peers::Peers;

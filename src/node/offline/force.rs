@@ -6,7 +6,7 @@
 
 use crate::council;
 
-use crate::node::membership::identity::{self, COUNCIL_DIR, OtherCluster, Place};
+use crate::node::identity::{self, COUNCIL_DIR, OtherCluster, Place};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;

@@ -3,7 +3,7 @@
 //! The engine repairs and tidies up whenever it opens a directory. So that nothing of the original changes, a copy is
 //! opened, in a scratch directory that goes away again; the original is only locked while it is copied.
 
-use crate::node::membership::identity::Place;
+use crate::node::identity::Place;
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::record::{self, Counts, Identity, LogRecord};
 use crate::protocol::store::{Store, StoreError};

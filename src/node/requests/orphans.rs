@@ -12,7 +12,7 @@
 use super::router::Router;
 use crate::net::{self, CallError, HelloError};
 use crate::node::config::Config;
-use crate::node::membership::identity::{self, OFFERED, Place};
+use crate::node::identity::{self, OFFERED, Place};
 use crate::node::membership::offers::Offers;
 use crate::node::wire::links::{self, belongs};
 use crate::node::wire::messages::{Offer, OfferState, Offered, Orphan, Request, Response};
