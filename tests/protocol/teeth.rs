@@ -102,6 +102,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old,
     ),
     (
+        Rule::CopyAheadOfViews,
+        views::no_snapshot_is_taken_that_names_logs_of_unknown_views,
+    ),
+    (
         Rule::InheritFromEarlier,
         views::who_held_a_slot_earlier_does_not_have_what_was_written_there_since,
     ),

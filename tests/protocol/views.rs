@@ -314,6 +314,39 @@ pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
 }
 
 #[test]
+pub fn no_snapshot_is_taken_that_names_logs_of_unknown_views() {
+    let mut c = Cluster::new(6, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    (3..6).for_each(|node| c.stop(node));
+    c.run_ms(1_000);
+    let members = (3..6).map(MemberId).collect();
+    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    // The view has a new number. Node 0 takes that over as it runs, node 1 starts again under it.
+    let log = c.nodes[0].replica().log_id();
+    c.tell(0);
+    assert_eq!(c.nodes[0].replica().log_id(), log);
+    c.stop(1);
+    c.tell(1);
+    c.start(1);
+    c.run_ms(1_500);
+    c.put(1, &key, Some("1"), &none);
+    c.stop(2);
+    c.nodes[2].disk.wipe();
+    c.cut(1, 2);
+    c.start(2);
+    for _ in 0..100 {
+        c.run_ms(10);
+        let marks = c.marks(2);
+        let mut logs = marks.logs.keys();
+        assert!(logs.all(|log| marks.views.home(*log) != Home::Ahead));
+        assert!(!c.serves(2));
+    }
+    c.tell(2);
+    c.run_ms(3_000);
+    assert_eq!(c.value(2, &key, &none).as_deref(), Some("1"));
+}
+
+#[test]
 fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
     let mut c = Cluster::new(5, 1);
     let keys: Vec<Key> = (0..30).map(|n| c.key(4, n)).collect();

@@ -58,6 +58,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::StableAheadOfViews,
     Rule::TellOfAllCohorts,
     Rule::WaitForGathered,
+    Rule::CopyAheadOfViews,
     Rule::FollowersDiskIsOld,
     Rule::KeepCopyForCancelled,
     Rule::LogAgainUnfilled,

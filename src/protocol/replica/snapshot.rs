@@ -286,8 +286,15 @@ impl<S: Store, T> Replica<S, T> {
             return Ok(());
         };
         // What the sender takes for stable under newer views need not be at all who are asked under these.
+        // It may have taken those over as it runs: then the logs that it names tell of them.
         let sender = self.incarnation_of(from).unwrap_or(0);
-        let ahead = ids::view_of(sender) > self.views.view.number;
+        let tracked = chunk.logs.iter().map(|r| r.log.incarnation);
+        let finished = chunk.finished.iter().map(|(_, f)| f.newest());
+        let newest = tracked
+            .chain(finished)
+            .filter(|_| !broken(Rule::CopyAheadOfViews));
+        let newest = newest.fold(sender, u64::max);
+        let ahead = ids::view_of(newest) > self.views.view.number;
         if fetch.from != from || fetch.id != chunk.id || fetch.after != chunk.after || ahead {
             self.snapshot = Some(fetch);
             return Ok(());
