@@ -17,7 +17,7 @@ use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
 use causeway::protocol::replica::{Effect, Event, Known, Now, Setup, TICK_US};
 use causeway::protocol::views::Views;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// To a replica a peer is dead after so long a silence, in microseconds.
@@ -122,6 +122,8 @@ pub struct Node {
     pub up_us: u64,
     /// A copy of the disk, with how far it was.
     pub copy: Option<(Content, Applied)>,
+    /// The numbers of its starts.
+    starts: BTreeSet<u64>,
 }
 
 /// A wall clock: how far it is off, and how that changes.
@@ -159,6 +161,7 @@ impl Node {
             lost: false,
             comparing: false,
             copy: None,
+            starts: BTreeSet::new(),
         }
     }
 }
@@ -221,6 +224,7 @@ impl World {
             heard: BTreeMap::new(),
         });
         self.oracle.started(log)?;
+        self.nodes[node].starts.insert(start);
         self.note(|| format!("m{node} starts as {log}"));
         self.nodes[node].up_us = self.now;
         let delay = self.rng.below(TICK_US);
@@ -232,9 +236,17 @@ impl World {
         self.flush(node)
     }
 
-    /// A number for a start of a node.
+    /// A number for a start of a node: the second, and 16 bits of chance.
+    ///
+    /// Never one that it has had. Where a disk is lost and its node starts again within a second, chance alone tells the
+    /// two starts apart. The format takes that risk, 1 in 65,536; with so many seeds it would be met.
     pub fn start_number(&mut self, node: usize) -> u64 {
-        (self.wall_ms(node) / 1_000) << 16 | self.rng.below(1 << 16)
+        loop {
+            let number = (self.wall_ms(node) / 1_000) << 16 | self.rng.below(1 << 16);
+            if !self.nodes[node].starts.contains(&number) {
+                return number;
+            }
+        }
     }
 
     /// Ends a node's process. Of the batches under way to its disk the first `keep` arrive.
@@ -459,6 +471,7 @@ impl World {
             return Ok(());
         };
         self.oracle.started(log)?;
+        self.nodes[node].starts.insert(start);
         self.note(|| format!("m{node} goes on as {log} (above {above:x?})"));
         self.note_taken(node)?;
         self.flush(node)
