@@ -46,7 +46,9 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Where other nodes are listened for.
     pub peer_bind: SocketAddr,
+    /// Where its data lies.
     pub data_dir: PathBuf,
+    /// Signs contexts, and guards the connections between nodes.
     pub cluster_secret: Option<String>,
     /// What is taken beside that, while the nodes go over from one secret to another.
     pub also_secret: Option<AlsoSecret>,

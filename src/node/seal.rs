@@ -28,6 +28,7 @@ impl Seal {
         self.0.store(Arc::new(codec));
     }
 
+    /// The codec of the cluster that the node belongs to now.
     pub fn codec(&self) -> Guard<Arc<Codec>> {
         self.0.load()
     }

@@ -210,3 +210,62 @@ pub async fn as_failed(
     };
     Ok(Net::start(net_config, listener, Server::Failed(switch)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::messages::{Condition, Order};
+    use super::*;
+    use crate::protocol::view::View;
+    use std::net::SocketAddr;
+
+    fn views() -> Views {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Views::first(View::first(&[at(1), at(2)], 1).unwrap())
+    }
+
+    async fn asked(role: Role<'_>, request: Request) -> Option<Response> {
+        let within = Duration::from_millis(20);
+        let answered = tokio::time::timeout(within, answer(role, net::STRANGER, request));
+        answered.await.ok()
+    }
+
+    /// Requests that only a member answers.
+    fn for_members() -> [Request; 2] {
+        [Request::Progress, Request::Hears(MemberId(1))]
+    }
+
+    #[tokio::test]
+    async fn a_standby_tells_what_it_knows_and_does_nothing_for_others() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 3));
+        let (standby, _invited) = Invitations::new(address, Some(Arc::new(views())));
+        let standby = || Role::Standby(&standby);
+        let standing = asked(standby(), Request::Standing { version: 0 }).await;
+        assert!(matches!(standing, Some(Response::Standing(s)) if s.newer.is_some()));
+        let order = Request::Order(Order::Fail);
+        for request in for_members().into_iter().chain([order]) {
+            let refused = asked(standby(), request).await;
+            assert!(matches!(refused, Some(Response::Refused(_))), "{refused:?}");
+        }
+        let invite = Request::Invite(Box::new(views()));
+        let refused = asked(standby(), invite).await;
+        assert!(matches!(refused, Some(Response::Refused(_))), "not named");
+    }
+
+    #[tokio::test]
+    async fn a_failed_node_hears_orders_and_answers_nothing_else() {
+        let switch = Switch::new();
+        switch.take(Order::Fail);
+        let failed = || Role::Failed(&switch);
+        let standing = Request::Standing { version: 0 };
+        for request in for_members().into_iter().chain([standing]) {
+            assert!(asked(failed(), request).await.is_none());
+        }
+        let looked = asked(failed(), Request::Order(Order::Look)).await;
+        assert!(matches!(
+            looked,
+            Some(Response::Condition(Condition::Failed))
+        ));
+        asked(failed(), Request::Order(Order::Recover)).await;
+        assert!(!switch.is_down());
+    }
+}

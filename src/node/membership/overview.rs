@@ -19,9 +19,9 @@ pub struct ViewGauges {
     pub leaving: usize,
     /// The last change, or the running one, did not wait for the node that it removed.
     pub given_up: bool,
-    /// Slots that no live node holds the data of, as far as this node knows, and their keys where
-    /// some node remembers how many there were.
+    /// Slots that no live node holds the data of, as far as this node knows.
     pub unheld_slots: usize,
+    /// Keys in these slots, where some node remembers how many there were.
     pub unheld_keys: u64,
 }
 

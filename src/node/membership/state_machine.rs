@@ -48,6 +48,7 @@ pub struct Decided {
     /// `None` until the first view is in. Shared between states: most changes are of lists.
     #[serde(serialize_with = "to_plain", deserialize_with = "from_plain")]
     pub views: Agreed,
+    /// The linearizable lists.
     pub keys: Keys,
 }
 

@@ -40,6 +40,7 @@ pub struct Survivor {
     member: MemberId,
     /// The newest view that it knows.
     pub view: u64,
+    /// The node's own address.
     pub address: SocketAddr,
     /// All others that the view names or that have to do with it.
     pub others: Vec<SocketAddr>,

@@ -40,11 +40,13 @@ pub enum InspectError {
 
 /// What a replica has on disk.
 pub struct Inspection {
+    /// The node's number.
     pub member: MemberId,
     /// The newest views that the node knows.
     pub views: Arc<Views>,
     /// `None` when the replica has never served.
     pub identity: Option<Identity>,
+    /// How many keys and tombstones there are.
     pub counts: Counts,
     /// All logs that are not forgotten yet, with what is applied here and what is stable.
     pub logs: Vec<(LogId, LogRecord)>,

@@ -19,6 +19,7 @@ use std::path::Path;
 pub struct Envelope {
     /// Of the sender's open log.
     pub incarnation: u64,
+    /// What the replica says.
     pub message: Message,
 }
 
@@ -72,7 +73,9 @@ pub enum Response {
 /// A client's operation, sent on to a replica of the key's partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forward {
+    /// The operation.
     pub op: Op,
+    /// What the client has seen.
     pub context: Context,
     /// How long a read may wait for missing writes, in microseconds.
     pub stall_us: u64,
@@ -81,7 +84,9 @@ pub struct Forward {
 /// The replica's answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forwarded {
+    /// What became of the operation.
     pub answer: Answer,
+    /// The replica's clock.
     pub clock: Timestamp,
     /// Stable marks of the replica's partition: with them the asking node can prune contexts.
     pub stable: Vec<(LogId, u64)>,
@@ -105,6 +110,7 @@ pub struct Standing {
 pub struct Offer {
     /// What the offers before this one came to, as the context of a session.
     pub context: Context,
+    /// The writes, from the oldest to the newest.
     pub writes: Vec<Orphan>,
     /// How far the offer was before these.
     pub state: OfferState,
@@ -113,9 +119,11 @@ pub struct Offer {
 /// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Orphan {
+    /// The key.
     pub key: Key,
     /// `None` deletes.
     pub value: Option<Bytes>,
+    /// The original stamp, by which it counts.
     pub stamp: Stamp,
     /// The wall clock of the replica that first took it, in milliseconds since 1970.
     pub wall_ms: u64,
@@ -126,7 +134,9 @@ pub struct Orphan {
 /// What became of the first writes of an [`Offer`]: of as many as the numbers add up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Offered {
+    /// What the offers up to this one came to.
     pub context: Context,
+    /// Taken by the owners.
     pub taken: u64,
     /// It was there already, or a newer write of its key.
     pub newer: u64,
@@ -227,6 +237,7 @@ pub struct Progress {
     pub missing: usize,
     /// Keys that came in snapshots under these views, and their bytes.
     pub keys: u64,
+    /// Bytes of these keys and their values.
     pub bytes: u64,
     /// The member that it copies from now.
     pub from: Option<MemberId>,
@@ -258,6 +269,7 @@ impl Progress {
 /// Keys of a member, when it last said so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
+    /// Live keys.
     pub live_keys: u64,
     /// Slots that these keys are in.
     pub slots: usize,
