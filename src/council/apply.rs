@@ -21,6 +21,7 @@ use super::runtime;
 use super::sessions::{Known, Sessions};
 use super::teeth::{Rule, broken};
 use super::types::{Answer, Encoded, Entry, LogId, Membership, SnapshotMeta, Types};
+use crate::protocol::store::StoreError;
 
 type Failure = StorageError<u64>;
 
@@ -258,6 +259,14 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         // Away from the runtime's workers: it may take long.
         let (of, read) = (meta.clone(), data.clone());
         let decoded = runtime::blocking(move || decode(&of, &read)).await;
+        // The log waits for the snapshot, or for the end of all storing.
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            self.durable.fail(StoreError::Io {
+                what: "a snapshot that was sent to this node".to_owned(),
+                detail: error.to_string(),
+            });
+            failed(error)
+        };
         let (machine, at) = decoded.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         let bytes = data.len();
         self.snapshots
@@ -320,6 +329,6 @@ fn subject(meta: &SnapshotMeta) -> ErrorSubject<u64> {
     ErrorSubject::Snapshot(Some(meta.signature()))
 }
 
-fn cannot_read(error: crate::protocol::store::StoreError) -> Failure {
+fn cannot_read(error: StoreError) -> Failure {
     StorageIOError::read_state_machine(AnyError::new(&error)).into()
 }

@@ -167,6 +167,7 @@ impl<M: Machine, T: Transport> Council<M, T> {
             let disk = Arc::new(open()?);
             let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
+            let log = log.with(&snapshots);
             let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
             Ok::<_, OpenError>((disk, log, snapshots, standing))
         });

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::{StoreBuilder, Suite};
@@ -16,10 +17,10 @@ use super::apply::Applier;
 use super::compact::Growth;
 use super::disk::{CouncilDisk, Durable, LogStore, Snapshots};
 use super::machine::Machine;
-use super::types::{Entry, LogId, Types, Vote};
+use super::types::{Entry, LogId, SnapshotMeta, Types, Vote};
 use super::{Config, Council, CouncilError, Role, Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
-use crate::protocol::store::Batch;
+use crate::protocol::store::{Batch, StoreError};
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Nothing;
@@ -101,6 +102,36 @@ async fn what_was_written_is_there_after_a_restart() {
     let mut wanted: Vec<LogId> = (3..8).map(|n| id(1, n)).collect();
     wanted.push(id(3, 8));
     assert_eq!(found, wanted);
+}
+
+/// A node that was sent a snapshot crashes while it stores it.
+#[tokio::test]
+async fn the_log_is_cut_when_the_snapshot_is_stored_that_stands_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, log) = open(dir.path());
+    let snapshots = Snapshots::open(Arc::clone(&disk)).unwrap();
+    let mut log = log.with(&snapshots);
+    let entries: Vec<Entry> = (0..3).map(|n| entry(1, n)).collect();
+    log.blocking_append(entries).await.unwrap();
+    let mut cut = Box::pin(log.purge(id(1, 8)));
+    assert!(cut.as_mut().now_or_never().is_none());
+    assert!(disk.get(b"p").unwrap().is_none());
+    let meta = |last| SnapshotMeta {
+        last_log_id: Some(last),
+        ..SnapshotMeta::default()
+    };
+    let data = Bytes::from_static(b"data");
+    snapshots.save(&meta(id(1, 2)), data.clone()).await.unwrap();
+    assert!(cut.as_mut().now_or_never().is_none());
+    snapshots.save(&meta(id(1, 8)), data).await.unwrap();
+    cut.await.unwrap();
+    assert!(disk.get(b"p").unwrap().is_some());
+    // Who waits for a snapshot that will not come is told.
+    disk.durable().fail(StoreError::Io {
+        what: "a test".to_owned(),
+        detail: String::new(),
+    });
+    assert!(log.purge(id(1, 9)).await.is_err());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 /// `TEETH_SEEDS=300 TEETH=ForgetVote` looks for the numbers anew, from seed 0 on.
 const TEETH: &[(Rule, u64, u64)] = &[
     (Rule::VoteWithoutLog, 17, 3),
-    (Rule::FollowAnyLeader, 48, 3),
+    (Rule::FollowAnyLeader, 60, 3),
     (Rule::ElectAnybody, 16, 3),
     (Rule::ForgetVote, 1, 3),
     (Rule::ConfirmBeforeDurable, 19, 3),

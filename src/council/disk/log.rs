@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
-use super::{CouncilDisk, Durable, Engine, decode, encode, fatal, no_encoding};
+use tokio::sync::watch;
+
+use super::{CouncilDisk, Durable, Engine, Snapshots, decode, encode, fatal, no_encoding};
 use crate::council::network;
 use crate::council::teeth::{Rule, broken};
 use crate::council::types::{Entry, LeaderId, LogId, Types, Vote};
@@ -30,6 +32,8 @@ pub struct LogStore {
     disk: Arc<CouncilDisk>,
     index: Arc<Mutex<Index>>,
     durable: Durable,
+    /// The last entry that a snapshot on the disk stands for.
+    snapshot: Option<watch::Receiver<Option<LogId>>>,
     led: bool,
 }
 
@@ -90,8 +94,29 @@ impl LogStore {
             disk,
             index: Arc::new(Mutex::new(index)),
             durable,
+            snapshot: None,
             led,
         })
+    }
+
+    /// From now on it lets go only of entries that one of these snapshots stands for.
+    pub fn with(mut self, snapshots: &Snapshots) -> Self {
+        self.snapshot = Some(snapshots.stored());
+        self
+    }
+
+    /// Returns when a snapshot on the disk stands for all entries up to `last`. The library stores one that was sent to this node
+    /// and cuts the log at the same time: a crash in between would leave neither.
+    async fn stands_for(&self, last: LogId) -> Result<(), StoreError> {
+        let Some(mut stored) = self.snapshot.clone() else {
+            return Ok(());
+        };
+        let stored = async { stored.wait_for(|id| *id >= Some(last)).await.is_ok() };
+        tokio::select! {
+            biased;
+            there = stored => there.then_some(()).ok_or_else(super::closed),
+            error = self.durable.failure() => Err(error),
+        }
     }
 
     /// Whether it led when it crashed. It has to be elected again: entries that it had sent may be missing here, and in the
@@ -382,6 +407,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), Failure> {
+        self.stands_for(log_id).await.map_err(cannot_write)?;
         let mut batch = Batch::default();
         batch.put(
             &b"p"[..],

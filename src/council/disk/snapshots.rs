@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{CouncilDisk, Engine, decode, encode};
-use crate::council::types::SnapshotMeta;
+use crate::council::types::{LogId, SnapshotMeta};
 use crate::protocol::store::{Batch, StoreError};
 
 /// Bytes of a part: as many as the log's writes may have to wait for.
@@ -20,6 +20,7 @@ pub struct Snapshots {
     disk: Arc<CouncilDisk>,
     /// The current one. Held while another is written.
     current: Arc<Mutex<Option<Manifest>>>,
+    stored: watch::Sender<Option<LogId>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,8 +49,10 @@ impl Snapshots {
             true
         })?;
         disk.submit(rest, |_| {});
+        let last = manifest.as_ref().and_then(|m| m.meta.last_log_id);
         Ok(Self {
             disk,
+            stored: watch::Sender::new(last),
             current: Arc::new(Mutex::new(manifest)),
         })
     }
@@ -88,8 +91,14 @@ impl Snapshots {
             batch.delete(part_key(before.0, part));
         }
         self.disk.write(batch).await?;
+        self.stored.send_replace(manifest.meta.last_log_id);
         *current = Some(manifest);
         Ok(())
+    }
+
+    /// The last entry that the current snapshot stands for.
+    pub fn stored(&self) -> watch::Receiver<Option<LogId>> {
+        self.stored.subscribe()
     }
 
     /// The current snapshot.
