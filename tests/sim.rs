@@ -63,7 +63,7 @@ const MET_BY_RULE_TESTS: &[Bound] = &[Bound::Handed];
 /// Seeds that once found a defect, in the order in which they did.
 const REGRESSIONS: &[u64] = &[
     1005, 1141, 434, 900_088, 900_203, 900_210, 910_234, 910_129, 960_669, 960_432, 980_803,
-    961_998, 1_100_226, 1_100_371, 1_101_528, 1_103_322,
+    961_998, 1_100_226, 1_100_371, 1_101_528, 1_103_322, 2_000_338,
 ];
 
 #[test]

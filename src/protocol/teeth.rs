@@ -97,6 +97,8 @@ rules! {
     TellOfAllCohorts,
     /// A slot counts as here when what an earlier cohort wrote there is, whatever a later one wrote.
     InheritFromEarlier,
+    /// Several replicas take what is left of a cohort from their own disks, each for itself.
+    SettleApart,
     /// A snapshot is taken that names logs of views which are not known here.
     CopyAheadOfViews,
     /// A follower that lacks something takes its whole disk for an old one.

@@ -5,7 +5,9 @@ use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
+use causeway::protocol::record;
 use causeway::protocol::version::Key;
+use std::collections::BTreeSet;
 
 /// A cluster in which these nodes are dead for good: an operator says so, and removes one after the other.
 fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
@@ -50,4 +52,53 @@ fn dead_nodes_that_are_alone_in_their_partitions_can_be_removed_one_after_the_ot
 fn a_dead_partition_and_dead_nodes_of_others_can_be_removed_one_after_the_other() {
     removing_the_dead(6, 2, &[0, 1, 3]);
     removing_the_dead(6, 2, &[3, 1, 0]);
+}
+
+/// Node 2 takes slots over from nodes 0 and 1, and is dead for good when it has deleted a key there. One of the first
+/// two stopped before it had dropped the slots, so that it still has the value.
+fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    while !c.council.views().closing.is_empty() {
+        c.run_ms(10);
+        for cohort in std::mem::take(&mut c.over) {
+            c.decide(Command::Over { cohort });
+        }
+    }
+    c.stop(late);
+    c.tell(1 - late);
+    c.tell(node);
+    let key = keys.iter().find(|k| c.view().partition_of_key(k).0 == 1);
+    let key = key.unwrap().clone();
+    c.put(node, &key, None, &none);
+    c.run_ms(100);
+    let on_disk = |c: &Cluster, node: usize| record::load(&c.nodes[node].disk, &key).unwrap();
+    assert!(on_disk(&c, 1 - late).is_none());
+    assert!(on_disk(&c, late).is_some());
+    c.stop(node);
+    c.run_ms(1_000);
+    let members = BTreeSet::from([MemberId(2)]);
+    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    c.change(Change::Remove(MemberId(2)));
+    c.tell(late);
+    c.start(late);
+    assert!(c.views_settle(), "{:?}", c.council.views());
+    c.run_ms(1_000);
+    assert!(c.serves(0) && c.serves(1));
+    assert_eq!(on_disk(&c, 0), on_disk(&c, 1));
+}
+
+#[test]
+pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
+    a_dead_partition_of_which_one_has_a_rest(1);
+    a_dead_partition_of_which_one_has_a_rest(0);
 }

@@ -1,6 +1,6 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
-use crate::{bounds, clocks, orphans, peers, recovery, views, writes};
+use crate::{bounds, clocks, dead, orphans, peers, recovery, views, writes};
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::panic::catch_unwind;
 
@@ -108,6 +108,10 @@ const TEETH: &[(Rule, fn())] = &[
     (
         Rule::InheritFromEarlier,
         views::who_held_a_slot_earlier_does_not_have_what_was_written_there_since,
+    ),
+    (
+        Rule::SettleApart,
+        dead::what_is_left_of_a_dead_partition_is_the_same_everywhere,
     ),
     (
         Rule::ForgetHeldWrites,

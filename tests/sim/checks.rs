@@ -290,6 +290,10 @@ impl World {
     }
 
     /// A key left a store: a tombstone that nobody needs, or a value that one of those beats.
+    ///
+    /// Or a value that counts as lost, as when all nodes of its partition were given up. A node that held its slot before
+    /// and was away may still have it, while others have dropped it. When these nodes get the slot back, one copies from
+    /// the other and drops what that one does not have: they have to be equal, and nobody counts on the value.
     fn check_removed(&mut self, node: usize, version: &Version) -> Result<(), Failed> {
         let Version { key, stamp, .. } = version;
         if !self.keeps(node, key) {
@@ -297,7 +301,9 @@ impl World {
         }
         if version.value.is_some() {
             let known = self.oracle.collected.get(key);
-            if known.is_none_or(|c| c < stamp) {
+            let write = self.oracle.of_version(version);
+            let lost = write.is_some_and(|w| self.oracle.writes[w].is_lost());
+            if known.is_none_or(|c| c < stamp) && !lost {
                 return Err(format!(
                     "I9: node {node} drops a value of {key:?} that no delete covers"
                 ));

@@ -63,6 +63,7 @@ const BY_RULE_TESTS: &[Rule] = &[
     Rule::KeepCopyForCancelled,
     Rule::LogAgainUnfilled,
     Rule::InheritFromEarlier,
+    Rule::SettleApart,
     Rule::ForgetHeldWrites,
 ];
 

@@ -4,18 +4,23 @@
 //! when its writer then loses its disk, only those are left who got it, and each of them has it only if it keeps
 //! its slot. Or the disks of all who kept everything are lost. Then a replica gathers what each of them has. It does so
 //! when no peer can supply all of it: all who share the cohort have told what they have, and take no more from the
-//! writer. What none of them has is lost, and its dots are passed over.
+//! writer. What none of them has is lost, and its dots are passed over. Of several replicas that could settle for that,
+//! one does, and the others copy from it.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::Range;
 use super::super::record::Seal;
 use super::super::store::{Store, StoreError};
+use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
 use super::super::views::CohortId;
 use super::snapshot::Start;
 use super::ties::Tie;
 use super::{Log, Replica, gossip::Peer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a live peer is given to settle first for what is left of a cohort, in microseconds.
+const SETTLE_US: u64 = 1_000_000;
 
 /// A part of a log that is being gathered.
 pub(super) struct Gathered {
@@ -209,7 +214,16 @@ impl<S: Store, T> Replica<S, T> {
                 && !self.is_more_to_come(tie)
         };
         let ties = self.ties.iter().filter(all_here);
-        for id in ties.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let ready: BTreeSet<CohortId> = ties.map(|(id, _)| *id).collect();
+        let now = self.now.mono_us;
+        for (id, tie) in &mut self.ties {
+            let since = tie.all_here_us.unwrap_or(now);
+            tie.all_here_us = ready.contains(id).then_some(since);
+        }
+        for id in ready {
+            if self.leaves_it_to_another(id) && !broken(Rule::SettleApart) {
+                continue;
+            }
             let parts = self
                 .ties
                 .get_mut(&id)
@@ -222,6 +236,28 @@ impl<S: Store, T> Replica<S, T> {
             self.adopt(id, start)?;
         }
         Ok(())
+    }
+
+    /// Whether another replica is to settle for less of a cohort, and this one to copy from it then.
+    ///
+    /// What is here of the slots may be what nobody counts on: the rest of a copy that did not come to its end, or what
+    /// was held long ago and is not dropped yet. Others have other such rests. If each replica took its own for what is
+    /// left, they would differ for ever. Who is away is waited for: it may have settled already.
+    fn leaves_it_to_another(&self, id: CohortId) -> bool {
+        let Some(tie) = self.ties.get(&id) else {
+            return false;
+        };
+        let waited = tie.all_here_us.is_some_and(|since| {
+            let waited_us = self.now.mono_us.saturating_sub(since);
+            waited_us >= SETTLE_US
+        });
+        let mut peers = self.peers_of(id);
+        peers.any(|(m, peer)| {
+            let holds = !tie.helpers.contains(&m) && !peer.filled.contains(&id);
+            let meets = self.views.part(&tie.cohort, m).meets(&tie.part);
+            // Who is there and has not settled in this time waits for something else.
+            m < self.me && holds && meets && !(waited && peer.alive(self.now))
+        })
     }
 
     /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it, or

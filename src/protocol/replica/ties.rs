@@ -30,6 +30,8 @@ pub(super) struct Tie {
     pub(super) inherited: SlotSet,
     /// The parts of it that have come from peers of which none has all of it.
     pub(super) gathered: BTreeMap<MemberId, Start>,
+    /// Since when all that is left of it is here, in microseconds.
+    pub(super) all_here_us: Option<u64>,
     /// Slots of it are to be served here, now or next.
     pub(super) holder: bool,
     /// Its logs are shared here for the sake of the next view alone.
@@ -54,6 +56,7 @@ impl Tie {
             filled: filled.filter(|f| part.is_within(f)).map(|_| 0),
             inherited: SlotSet::default(),
             gathered: BTreeMap::new(),
+            all_here_us: None,
             peers,
             part,
             cohort,
