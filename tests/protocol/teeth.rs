@@ -1,7 +1,12 @@
 //! Rules whose absence the simulator seldom meets: the test of each must fail without it.
 
+#[path = "../sim/by_rule_tests.rs"]
+mod by_rule_tests;
+
 use crate::{bounds, clocks, dead, orphans, peers, recovery, views, writes};
+use by_rule_tests::BY_RULE_TESTS;
 use causeway::protocol::teeth::{Rule, break_rule};
+use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 
 const TEETH: &[(Rule, fn())] = &[
@@ -133,6 +138,9 @@ const TEETH: &[(Rule, fn())] = &[
 
 #[test]
 fn the_rule_tests_notice_what_the_simulator_seldom_meets() {
+    let tested: BTreeSet<Rule> = TEETH.iter().map(|(rule, _)| *rule).collect();
+    let left: BTreeSet<Rule> = BY_RULE_TESTS.iter().copied().collect();
+    assert_eq!(tested, left, "what the simulator leaves to these tests");
     for (rule, test) in TEETH {
         break_rule(Some(*rule));
         let broken = catch_unwind(test);

@@ -1,7 +1,11 @@
 //! The simulator's teeth: with any one of these rules broken, it must find something wrong within so many seeds.
 
+#[path = "by_rule_tests.rs"]
+mod by_rule_tests;
+
 use super::plan::Plan;
 use super::runs::{number, on_all_cores, run};
+use by_rule_tests::BY_RULE_TESTS;
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -30,41 +34,6 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::TakeForeign, 60),
     (Rule::WaitForever, 10),
     (Rule::EnactWithoutAll, 60),
-];
-
-/// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
-const BY_RULE_TESTS: &[Rule] = &[
-    Rule::BeginBeforeEarlier,
-    Rule::FollowWrongClock,
-    Rule::BelieveStranger,
-    Rule::PeerKeepsItsWord,
-    Rule::HearTheFinished,
-    Rule::StableAcrossStarts,
-    Rule::TrustHearsay,
-    Rule::SnapshotKeepsRemoved,
-    Rule::ServeUndurable,
-    Rule::WriteUncompared,
-    Rule::ForgetEarly,
-    Rule::CollectBeforePast,
-    Rule::BreakPromise,
-    Rule::FinishUntold,
-    Rule::ReadyUnfilled,
-    Rule::TakeDeleted,
-    Rule::DropOrphanedDelete,
-    Rule::PassOrphans,
-    Rule::ServeOldView,
-    Rule::GiveUpTooSoon,
-    Rule::BelieveGivenUp,
-    Rule::StableAheadOfViews,
-    Rule::TellOfAllCohorts,
-    Rule::WaitForGathered,
-    Rule::CopyAheadOfViews,
-    Rule::FollowersDiskIsOld,
-    Rule::KeepCopyForCancelled,
-    Rule::LogAgainUnfilled,
-    Rule::InheritFromEarlier,
-    Rule::SettleApart,
-    Rule::ForgetHeldWrites,
 ];
 
 /// The first seed that shows that a rule is broken, and how.
