@@ -74,7 +74,8 @@ impl Place {
         Ok(Some(Self { member, views }))
     }
 
-    /// Makes this what the directory says, durably.
+    /// Makes this what the directory says, durably; then the stores in it name its cluster. A crash in between leaves them
+    /// with the cluster before, which the new one goes on from.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -92,7 +93,8 @@ impl Place {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
-        replace(&path, &bytes).map_err(|error| failed("writing", &path, &error))
+        replace(&path, &bytes).map_err(|error| failed("writing", &path, &error))?;
+        mark_cluster(dir, &self.views)
     }
 }
 
@@ -132,7 +134,8 @@ pub fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
     Ok(())
 }
 
-/// Writes down beside the data which cluster it belongs to, once that is born and the place says so.
+/// Writes down in both stores of a data directory which cluster they belong to, once that is born. A store that is not
+/// there yet is to be marked when it is. Not to be called twice at a time.
 ///
 /// # Errors
 /// When a `FORMAT` file cannot be read or written.
@@ -288,6 +291,7 @@ pub fn draw(former: Option<ClusterId>) -> Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::error::StartError;
     use crate::protocol::view::View;
 
     fn place(member: u16) -> Place {
@@ -321,6 +325,43 @@ mod tests {
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(Place::load(dir.path()).is_err());
+    }
+
+    /// A node that is no member saves the views that it hears of, and its data goes along with each.
+    #[test]
+    fn the_stores_follow_their_node_through_clusters_that_go_on_from_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = [dir.path().to_owned(), dir.path().join(COUNCIL_DIR)];
+        drop(
+            stores
+                .each_ref()
+                .map(|store| storage::Disk::open(store).unwrap()),
+        );
+        let check = |place: &Place| -> Result<(), StartError> {
+            check_cluster(dir.path(), Some(&place.views))
+        };
+        let named = || {
+            let format = |store| storage::read_format(store).unwrap().unwrap();
+            stores.each_ref().map(|store| format(store).cluster)
+        };
+        let mut former = None;
+        for _ in 0..3 {
+            let mut place = place(1);
+            let cluster = draw(former);
+            Arc::make_mut(&mut place.views).cluster = Some(cluster);
+            check(&place).unwrap();
+            place.save(dir.path()).unwrap();
+            assert_eq!(named(), [Some(cluster.id.0); 2]);
+            former = Some(cluster.id);
+        }
+        let mut other = place(1);
+        Arc::make_mut(&mut other.views).cluster = Some(draw(None));
+        let refused = check(&other);
+        assert!(
+            matches!(refused, Err(StartError::OtherCluster(_))),
+            "{refused:?}"
+        );
+        assert!(check(&place(1)).is_err(), "it is not born");
     }
 
     /// A directory as a member leaves it.

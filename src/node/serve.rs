@@ -161,12 +161,8 @@ pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), Sta
     };
     let server = Server::Member(Arc::downgrade(member));
     let links = Net::start(net_config, listener, server);
-    for (other, http) in views.members() {
-        if let Some(address) = config.peer_address(http) {
-            links.add_peer(other, address);
-        }
-    }
     membership.peers().connected_by(links);
+    membership.peers().meet(&views.members());
     Ok(())
 }
 

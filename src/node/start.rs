@@ -81,7 +81,6 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
     ));
     serve::as_member(&member, driver.log_id().incarnation).await?;
     let reports = join_council(&member, node).await?;
-    identity::mark_cluster(&node.config.data_dir, &views)?;
     let send = Arc::new(member.membership().peers().sender());
     let core = Core::new(driver, shared, committer, send, reports);
     std::thread::Builder::new()
@@ -106,6 +105,8 @@ async fn join_council(
 ) -> Result<mpsc::Sender<Report>, StartError> {
     let part = || Arc::clone(member.membership());
     let council = member.membership().join_council().await?;
+    // The council's store may be new. Nothing else marks it before the tasks below run.
+    identity::mark_cluster(&node.config.data_dir, &member.known())?;
     let (reports, heard) = mpsc::channel(REPORTS);
     let knowledge = Arc::clone(member.membership().knowledge());
     let (seal, inbox) = (Arc::clone(&node.seal), member.inbox().clone());

@@ -6,7 +6,7 @@
 use super::knowledge::Knowledge;
 use super::part::Membership;
 use super::state_machine::Agreed;
-use crate::node::identity::{self, Place};
+use crate::node::identity::Place;
 use crate::node::replica::core::Input;
 use crate::node::replica::inbox::Inbox;
 use crate::node::seal::Seal;
@@ -136,11 +136,7 @@ async fn save(membership: &Membership, views: &Arc<Views>) -> Result<(), String>
         views: Arc::clone(views),
     };
     let dir = membership.config().data_dir.clone();
-    let saved = tokio::task::spawn_blocking(move || {
-        place.save(&dir)?;
-        identity::mark_cluster(&dir, &place.views)
-    })
-    .await;
+    let saved = tokio::task::spawn_blocking(move || place.save(&dir)).await;
     match saved {
         Ok(saved) => saved.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

@@ -100,7 +100,7 @@ impl Survivor {
         let Self {
             member, views, dir, ..
         } = self;
-        // The data may still name the cluster before this one, which the next one does not go on from.
+        // After a crash the data may still name the cluster before this one, which the next one does not go on from.
         identity::mark_cluster(&dir, &views)?;
         let mut views = Views::clone(&views);
         // Before its birth a cluster has answered nobody.
@@ -110,8 +110,6 @@ impl Survivor {
         views.cluster = Some(identity::draw(Some(former.id)));
         views.version += 1;
         let views = Arc::new(views);
-        let place = Place { member, views };
-        place.save(&dir)?;
-        Ok(identity::mark_cluster(&dir, &place.views)?)
+        Ok(Place { member, views }.save(&dir)?)
     }
 }
