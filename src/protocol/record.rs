@@ -10,7 +10,6 @@
 //! f <partition u32> <since u64> <member u16> logs of a member for a cohort that are finished
 //! g <slot u16>                           no delete in the slot has been forgotten that is newer than this
 //! i                                      whose disk this is
-//! v                                      the next view when the disk was last used, if its member is in that
 //! p                                      the timestamp behind which no write is taken
 //! n                                      numbers of live keys and tombstones
 //! ```
@@ -36,7 +35,6 @@ use std::collections::BTreeMap;
 const RECORD: u8 = 1;
 
 pub const IDENTITY: &[u8] = b"i";
-pub const NEXT_VIEW: &[u8] = b"v";
 pub const PROMISED: &[u8] = b"p";
 pub const CLOCK: &[u8] = b"c";
 pub const COUNTS: &[u8] = b"n";
@@ -56,6 +54,8 @@ pub struct Identity {
     /// The cohort that the member opened its last log for, and the slots of which everything is here that was written
     /// before that cohort.
     pub inherited: Option<(CohortId, SlotSet)>,
+    /// The number of the next view when the disk was last used, if the member is in that.
+    pub next: Option<u64>,
 }
 
 /// What is known of a log.

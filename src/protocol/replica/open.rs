@@ -145,8 +145,7 @@ impl<S: Store, T> Replica<S, T> {
         clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
 
         let own = views.current(me);
-        let next: Option<u64> = record::load_record(&store, record::NEXT_VIEW)?.flatten();
-        let ties = ties::ties(&views, me, identity.as_ref(), next);
+        let ties = ties::ties(&views, me, identity.as_ref());
         let intact = own.is_some_and(|id| ties.get(&id).is_some_and(|t| t.filled.is_some()));
         let mut kept = SlotSet::default();
         ties.values().for_each(|tie| kept.join(&tie.part));

@@ -12,6 +12,7 @@ use super::super::slots::SlotSet;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
+use super::ties::Tie;
 use super::{Log, Now, Replica, gossip::Peer};
 use std::collections::BTreeMap;
 
@@ -115,11 +116,10 @@ impl<S: Store, T> Replica<S, T> {
             view: self.views.view.number,
             filled: filled.map(|(id, t)| (*id, t.part.clone())).collect(),
             inherited: own.map(|t| (t.cohort.id, t.inherited.clone())),
+            next: self.views.coming(self.me),
         };
-        let next: Option<u64> = self.views.coming(self.me);
         let records = &mut self.staged.records;
         records.put(record::IDENTITY, record::encode(&identity));
-        records.put(record::NEXT_VIEW, record::encode(&next));
     }
 
     /// Whether the others go on without this replica.
@@ -271,9 +271,14 @@ impl<S: Store, T> Replica<S, T> {
     /// sign of an old disk: this replica may not have heard that its view was cancelled, and that it is to follow once
     /// more for another one. Meanwhile nobody counted on it.
     fn copy_again(&mut self, gossip: &Gossip) {
+        let is_followed = |t: &Tie| t.followed && self.own != Some(t.cohort.id);
+        // Mostly nothing is.
+        if !self.ties.values().any(is_followed) {
+            return;
+        }
         let lacking = counted_on(gossip).filter(|(log, seq)| self.lacks(*log, *seq));
         let ties = lacking.filter_map(|(log, _)| self.tie_of(log));
-        let followed = ties.filter(|t| t.followed && self.own != Some(t.cohort.id));
+        let followed = ties.filter(|t| is_followed(t));
         let again: Vec<CohortId> = followed.map(|t| t.cohort.id).collect();
         if again.is_empty() || broken(Rule::FollowersDiskIsOld) {
             return;

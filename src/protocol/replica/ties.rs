@@ -75,31 +75,24 @@ impl Tie {
 /// Whether what a member fetched of a cohort for the sake of a next view may lack something, since that view was
 /// cancelled and another one asks for the same: meanwhile nobody counted on the member. A view of which nothing can be
 /// seen any more may have been cancelled.
-fn has_lapsed(
-    views: &Views,
-    cohort: &Cohort,
-    me: MemberId,
-    disk: &Identity,
-    next: Option<u64>,
-) -> bool {
-    let Some(next) = next.filter(|_| !broken(Rule::KeepCopyForCancelled)) else {
+fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &Identity) -> bool {
+    let Some(next) = disk.next.filter(|_| !broken(Rule::KeepCopyForCancelled)) else {
         return false;
     };
     let shared = views.has_shared(cohort, me, disk.view);
     !shared && views.coming(me) != Some(next) && !views.shows(next)
 }
 
-/// The ties of a member, from what its disk says. `next` is the next view that it was in then.
+/// The ties of a member, from what its disk says.
 pub(super) fn ties(
     views: &Views,
     me: MemberId,
     disk: Option<&Identity>,
-    next: Option<u64>,
 ) -> BTreeMap<CohortId, Tie> {
     let filled = |id: &CohortId| {
         let lapsed = |d: &&Identity| {
             let cohort = views.cohort(*id);
-            cohort.is_some_and(|c| has_lapsed(views, &c, me, d, next))
+            cohort.is_some_and(|c| has_lapsed(views, &c, me, d))
         };
         disk.filter(|d| !lapsed(d)).and_then(|d| d.filled.get(id))
     };
