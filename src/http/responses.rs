@@ -2,6 +2,7 @@
 //! the reply.
 
 use crate::api::problem::{ErrorReply, RefusedReply};
+use crate::api::view::ViewReply;
 use utoipa::IntoResponses;
 
 /// Of a call that needs the API token.
@@ -38,6 +39,24 @@ pub enum StoreErrors {
     /// Not possible now; Retry-After says when to try again
     #[response(status = 503)]
     NotNow(ErrorReply),
+}
+
+/// Of a change of the view.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "a description")]
+pub enum ViewChanges {
+    /// The view is in force, and its data is where it belongs
+    #[response(status = 200)]
+    Done(ViewReply),
+    /// The change goes on: data is still being moved
+    #[response(status = 202)]
+    GoesOn(ViewReply),
+    /// The request makes no sense
+    #[response(status = 400)]
+    Senseless(ErrorReply),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLong(ErrorReply),
 }
 
 /// Of a call that any member takes, be it on its way in or out of the view.

@@ -7,7 +7,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Kind};
-use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode};
+use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChanges};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
 use actix_web::http::StatusCode;
@@ -60,13 +60,10 @@ struct PlanQuery {
         (ViewUpdate = "application/json"),
     )),
     responses(
-        (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
-        (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
-        (status = 400, body = ErrorReply, description = "The request makes no sense"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds, or (`dead_partition`) it needs nodes that do not answer"),
-        (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 503, body = ErrorReply, description = "The new node does not answer, there is no quorum, or this node is in no view"),
+        ViewChanges,
         Guarded,
         BodyErrors,
         RemovedNode,
@@ -129,12 +126,9 @@ pub async fn state(
         (ViewSet = "application/json"),
     )),
     responses(
-        (status = 200, body = ViewReply, description = "The view is in force, and its data is where it belongs"),
-        (status = 202, body = ViewReply, description = "The change goes on: data is still being moved"),
-        (status = 400, body = ErrorReply, description = "The request makes no sense"),
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `dead_partition`) it needs nodes that do not answer"),
-        (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
+        ViewChanges,
         Guarded,
         BodyErrors,
         RemovedNode,
