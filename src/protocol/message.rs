@@ -65,6 +65,7 @@ pub struct LogReport {
 /// What members that share logs tell each other, all the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
+    /// The sender's clock, which ticks for each gossip: of two in one incarnation, the later one has the greater clock.
     pub clock: Timestamp,
     /// The sender's wall clock, in milliseconds since 1970.
     pub wall_ms: u64,

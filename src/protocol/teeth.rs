@@ -55,6 +55,8 @@ rules! {
     PeerKeepsItsWord,
     /// A late message of an incarnation whose log is finished opens that log again.
     HearTheFinished,
+    /// Gossip that a later one has overtaken takes back what the later one said.
+    BelieveLateGossip,
     /// Every start uses the same log.
     ReuseLog,
     /// A replica with an empty disk serves.

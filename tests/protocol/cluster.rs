@@ -10,7 +10,7 @@ use causeway::protocol::driver::Driver;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::limits::Limits;
 use causeway::protocol::marks::Marks;
-use causeway::protocol::message::Message;
+use causeway::protocol::message::{Gossip, Message};
 use causeway::protocol::op::{Answer, Consistency, Read, Refusal, Written};
 use causeway::protocol::placement::Change;
 use causeway::protocol::replica::{Effect, Event, Known, Now, Replica, Setup, TICK_US};
@@ -36,6 +36,8 @@ pub struct Node {
     pub keeps_log: bool,
     /// A node whose pulls do not get through.
     pub pulls_nothing: bool,
+    /// What it last told others, whether that got through or not.
+    pub gossip: Option<Gossip>,
     pub skew_ms: i64,
     /// The newest views that it has heard of.
     pub views: Arc<Views>,
@@ -50,6 +52,7 @@ impl Node {
             disk_hangs: false,
             keeps_log: false,
             pulls_nothing: false,
+            gossip: None,
             skew_ms: 0,
             views: Arc::new(views.clone()),
         }
@@ -185,6 +188,7 @@ impl Cluster {
                     }
                     if let Message::Gossip(gossip) = &message {
                         self.asked += usize::from(gossip.reply);
+                        self.nodes[node].gossip = Some(gossip.clone());
                     }
                     for member in to {
                         let to = usize::from(member.0);

@@ -71,6 +71,34 @@ fn a_peer_that_starts_again_serves_until_it_says_otherwise() {
 }
 
 #[test]
+pub fn late_gossip_takes_back_nothing_that_later_gossip_has_told() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.run_ms(300);
+    c.stop(1);
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(5);
+    let late = c.nodes[1].gossip.clone().unwrap();
+    assert!(!late.serving, "it has compared itself with nobody yet");
+    c.heal();
+    c.run_ms(300);
+    assert!(c.serves(1));
+    let log = log(&c, 1);
+    let event = Event::Message {
+        from: log.member,
+        incarnation: log.incarnation,
+        message: Message::Gossip(late),
+    };
+    c.step(0, event);
+    c.mute(1, 0);
+    // Node 1 serves, whatever it said before: one copy does not do yet.
+    let ticket = c.write(0, &key, Some("1"), &none);
+    c.run_ms(60);
+    assert_eq!(c.answer(ticket), None);
+}
+
+#[test]
 fn an_empty_disk_does_not_serve_before_a_peer_has_told_how_it_is() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

@@ -19,6 +19,10 @@ const TEETH: &[(Rule, fn())] = &[
         peers::a_late_message_opens_no_log_again_that_is_finished,
     ),
     (
+        Rule::BelieveLateGossip,
+        peers::late_gossip_takes_back_nothing_that_later_gossip_has_told,
+    ),
+    (
         Rule::StableAcrossStarts,
         recovery::what_a_lost_disk_had_confirmed_is_not_counted_on,
     ),

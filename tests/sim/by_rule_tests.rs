@@ -9,6 +9,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::BelieveStranger,
     Rule::PeerKeepsItsWord,
     Rule::HearTheFinished,
+    Rule::BelieveLateGossip,
     Rule::StableAcrossStarts,
     Rule::TrustHearsay,
     Rule::SnapshotKeepsRemoved,

@@ -28,6 +28,8 @@ const _: () = assert!(2 * INTERVAL_US + 2 * TICK_US < DEAD_US);
 pub(super) struct Peer {
     pub(super) incarnation: Option<u64>,
     heard_us: Option<u64>,
+    /// The clock of its latest gossip.
+    gossiped: Timestamp,
     pub(super) serving: bool,
     pub(super) fresh: bool,
     pub(super) empty: bool,
@@ -291,7 +293,8 @@ impl<S: Store, T> Replica<S, T> {
         let finished = self.finished.iter().filter(|((id, _), _)| told(id));
         let logs = self.logs.iter().filter(|(_, log)| told(&log.cohort));
         Gossip {
-            clock: self.clock.observe_wall(self.now),
+            // A tick each time: receivers tell by the clock which of two was sent later.
+            clock: self.clock.tick(self.now, Timestamp::default()),
             wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
@@ -373,6 +376,19 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            cannot_be("gossip of nobody who was heard");
+            return;
+        };
+        if gossip.clock <= peer.gossiped && !broken(Rule::BelieveLateGossip) {
+            // Later gossip overtook this one. What the sender has said since counts: by what it said before,
+            // a replica that serves by now would seem to be recovering still, and writes would do with one copy.
+            if gossip.reply {
+                self.send_gossip_to(vec![from], false);
+            }
+            return;
+        }
+        peer.gossiped = gossip.clock;
         self.heard_clock(from, gossip.wall_ms, gossip.clock);
         self.meet_through(from, &gossip);
         self.compare(from, &gossip);
