@@ -71,6 +71,8 @@ rules! {
     SnapshotKeepsRemoved,
     /// A version that came ahead of its log, and whose log then ended, is not passed on.
     ForgetEarly,
+    /// A version that came ahead of its log is let go of when one holder has it.
+    KeepForOne,
     /// A version that came ahead of its log keeps others from going on with that log, though they have it.
     WaitForGathered,
     /// A version that came ahead of its log is logged again by who does not know yet which logs are over.

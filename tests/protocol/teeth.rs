@@ -91,6 +91,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
     ),
     (
+        Rule::KeepForOne,
+        views::what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it,
+    ),
+    (
         Rule::WaitForGathered,
         views::two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other,
     ),

@@ -12,7 +12,7 @@ use causeway::protocol::placement::Change;
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::record;
 use causeway::protocol::replica::Event;
-use causeway::protocol::version::Key;
+use causeway::protocol::version::{Key, Version};
 use causeway::protocol::view::{PartitionId, View};
 use causeway::protocol::views::{Home, Views};
 use std::collections::BTreeSet;
@@ -853,6 +853,80 @@ fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer
     }
 }
 
+/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one that is there.
+fn comes_ahead(
+    c: &mut Cluster,
+    (from, to): (usize, usize),
+    like: &Version,
+    key: &Key,
+    seen: &Context,
+    ahead: u64,
+) -> Version {
+    let mut version = like.clone();
+    version.key = key.clone();
+    version.stamp = c.stamp(from, seen);
+    version.dot.seq += ahead;
+    let range = Range {
+        log: like.dot.log,
+        after: like.dot.seq,
+        keys: Vec::new(),
+        versions: vec![version.clone()],
+        too_old: false,
+        seals: Vec::new(),
+    };
+    let event = Event::Message {
+        from: MemberId(from as u16),
+        incarnation: c.nodes[from].replica().log_id().incarnation,
+        message: Message::Range(range),
+    };
+    c.step(to, event);
+    version
+}
+
+#[test]
+pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it() {
+    let mut c = Cluster::new(4, 4);
+    let key = c.key(0, 0);
+    let number = c.change(Change::SetK(2));
+    c.tell_all();
+    let homes = c.council.views().next.clone();
+    let view = homes.as_ref().unwrap();
+    let holders: Vec<usize> = view
+        .replicas(view.partition_of_key(&key))
+        .iter()
+        .map(|m| usize::from(m.0))
+        .collect();
+    let helpers: Vec<usize> = (0..4).filter(|n| !holders.contains(n)).collect();
+    let (&[one, other], &[helper, writer]) = (&holders[..], &helpers[..]) else {
+        panic!("two of four: {holders:?}");
+    };
+    let seen = c.put(writer, &key, Some("1"), &Context::default());
+    c.run_ms(500);
+    c.enact(number);
+    // The writer has not heard of the new view: its log is not over.
+    [one, other, helper].iter().for_each(|node| c.tell(*node));
+    c.run_ms(50);
+    let first = record::load(&c.nodes[helper].disk, &key).unwrap().unwrap();
+    let ahead = comes_ahead(&mut c, (writer, helper), &first, &key, &seen, 3);
+    // One holder has a later write, which the other one lacks.
+    c.cut(one, other);
+    let shown = Cluster::after(ahead.dot.log, ahead.dot.seq, ahead.stamp.ts);
+    c.put(one, &key, Some("2"), &shown);
+    c.tell(writer);
+    for ms in 0..3_000 {
+        c.run_ms(1);
+        if ms % 50 == 0 {
+            let read = c.get(other, &key, &shown);
+            assert!(read.is_err(), "after {ms} ms: {read:?}");
+        }
+    }
+    c.heal();
+    assert!(c.views_settle());
+    for holder in holders {
+        assert_eq!(c.value(holder, &key, &shown).as_deref(), Some("2"));
+    }
+}
+
 #[test]
 fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     let mut c = Cluster::stopped(2, 2);
@@ -876,31 +950,9 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     // Later writes of the closed log come ahead of it to node 0 alone.
     let first = record::load(&c.nodes[0].disk, &keys[0]).unwrap().unwrap();
     assert_eq!(first.dot.log, log);
-    let mut versions = Vec::new();
     for (key, ahead) in moved.iter().zip(3..) {
-        let mut version = first.clone();
-        version.key = key.clone();
-        version.stamp = c.stamp(1, &seen);
-        version.dot.seq += ahead;
-        versions.push(version);
+        comes_ahead(&mut c, (1, 0), &first, key, &seen, ahead);
     }
-    let range = Range {
-        log,
-        after: first.dot.seq,
-        keys: Vec::new(),
-        versions,
-        too_old: false,
-        seals: Vec::new(),
-    };
-    let incarnation = c.nodes[1].replica().log_id().incarnation;
-    c.step(
-        0,
-        Event::Message {
-            from: MemberId(1),
-            incarnation,
-            message: Message::Range(range),
-        },
-    );
     c.run_ms(50);
     let _ = take_met();
     assert!(c.views_settle());

@@ -28,6 +28,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::BelieveGivenUp,
     Rule::StableAheadOfViews,
     Rule::TellOfAllCohorts,
+    Rule::KeepForOne,
     Rule::WaitForGathered,
     Rule::CopyAheadOfViews,
     Rule::FollowersDiskIsOld,

@@ -132,7 +132,13 @@ impl<S: Store, T> Replica<S, T> {
                 continue;
             }
             match self.current(&place)? {
-                Some(current) if current.stamp >= version.stamp => kept.push((dot, version.key)),
+                Some(current) if current.stamp >= version.stamp => {
+                    // The log of that dot may end as soon as the helper has let go of it, and whoever has seen the write
+                    // may then read from any holder. It is handed over again until all of them have this or a later one.
+                    if self.is_everywhere(current.dot) || broken(Rule::KeepForOne) {
+                        kept.push((dot, version.key));
+                    }
+                }
                 _ => new.push(version),
             }
         }
