@@ -16,7 +16,7 @@ use super::invariants;
 use super::placement::{Change, ChangeError};
 use super::slots::SlotSet;
 use super::teeth::{Rule, broken, is_any_broken};
-use super::view::View;
+use super::view::{PartitionId, View};
 use super::views::{Cohort, CohortId, Views};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,14 @@ pub enum Refusal {
     },
     #[error("{cohort} cannot be over before {earlier}, whose slots it took over")]
     TooEarly { cohort: CohortId, earlier: CohortId },
+    #[error(
+        "{cohort} cannot be over: it has all that is left of slots of partition {}, whose nodes are all given up",
+        partition.0
+    )]
+    LastHolder {
+        cohort: CohortId,
+        partition: PartitionId,
+    },
 }
 
 /// The change that runs.
@@ -513,6 +521,13 @@ impl Council {
             return Err(Refusal::TooEarly {
                 cohort: id,
                 earlier,
+            });
+        }
+        let dead = views.dead_owner(cohort);
+        if let Some(partition) = dead.filter(|_| !broken(Rule::ForgetFormerHolders)) {
+            return Err(Refusal::LastHolder {
+                cohort: id,
+                partition,
             });
         }
         views.closing.retain(|c| c.id != id);

@@ -107,6 +107,8 @@ rules! {
     CopyAheadOfViews,
     /// A follower that lacks something takes its whole disk for an old one.
     FollowersDiskIsOld,
+    /// Those who held slots earlier drop them though all who hold them since are given up.
+    ForgetFormerHolders,
     /// What was copied for a view that was cancelled counts for another one.
     KeepCopyForCancelled,
     /// A view comes into force though nobody has what a partition of it is to hold.

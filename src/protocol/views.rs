@@ -232,6 +232,15 @@ impl Views {
         earlier.map(|c| c.id)
     }
 
+    /// The first partition of the view in force that holds some of a cohort's slots and whose replicas are all given up.
+    /// Until others hold these slots, whoever held them earlier has all that is left.
+    #[must_use]
+    pub fn dead_owner(&self, cohort: &Cohort) -> Option<PartitionId> {
+        let given_up = |m: &MemberId| self.given_up.contains(m);
+        let mut owners = self.view.owners(&cohort.slots).into_iter();
+        owners.find(|p| self.view.replicas(*p).iter().all(given_up))
+    }
+
     /// The members that must have what is in a cohort's logs: its replicas and those of the closing cohorts after
     /// it, as far as they are still there, and everybody who holds some of its slots now or is to hold them next.
     #[must_use]

@@ -102,3 +102,39 @@ pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
     a_dead_partition_of_which_one_has_a_rest(1);
     a_dead_partition_of_which_one_has_a_rest(0);
 }
+
+#[test]
+pub fn what_a_dead_partition_took_over_is_still_with_those_who_held_it_before() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    let moved: Vec<&Key> = keys
+        .iter()
+        .filter(|k| c.view().partition_of_key(k).0 == 1)
+        .collect();
+    assert!(!moved.is_empty());
+    // Nodes 0 and 1 have not heard of the new view yet. What they take here gets to node 2, which is dead for good then.
+    let written: Vec<Context> = moved
+        .iter()
+        .map(|k| c.put(0, k, Some("1"), &none))
+        .collect();
+    c.run_ms(500);
+    c.stop(node);
+    c.run_ms(1_000);
+    let members = BTreeSet::from([MemberId(2)]);
+    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    // All who are left say that it is over what was written before the view.
+    assert!(!c.views_settle(), "they have all that is left");
+    c.change(Change::Remove(MemberId(2)));
+    assert!(c.views_settle(), "{:?}", c.council.views());
+    c.run_ms(500);
+    for (key, seen) in moved.into_iter().zip(&written) {
+        for holder in [0, 1] {
+            assert_eq!(c.value(holder, key, seen).as_deref(), Some("1"));
+        }
+    }
+}

@@ -123,6 +123,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::who_held_a_slot_earlier_does_not_have_what_was_written_there_since,
     ),
     (
+        Rule::ForgetFormerHolders,
+        dead::what_a_dead_partition_took_over_is_still_with_those_who_held_it_before,
+    ),
+    (
         Rule::SettleApart,
         dead::what_is_left_of_a_dead_partition_is_the_same_everywhere,
     ),

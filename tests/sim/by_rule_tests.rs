@@ -35,6 +35,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::KeepCopyForCancelled,
     Rule::LogAgainUnfilled,
     Rule::InheritFromEarlier,
+    Rule::ForgetFormerHolders,
     Rule::SettleApart,
     Rule::ForgetHeldWrites,
 ];
