@@ -482,14 +482,15 @@ impl World {
                 let Some(write) = self.ops[op].write else {
                     return Ok(());
                 };
-                let process = self.nodes[node].process.as_ref();
-                let marks = process.map(|p| p.driver.replica().marks());
                 let dots = &self.oracle.writes[write].dots;
                 let mut holders = BTreeSet::new();
-                if let Some(marks) = marks {
+                if let Some(process) = &self.nodes[node].process {
+                    let marks = process.driver.replica().marks();
                     holders.extend(self.replicas_at(&marks));
-                    // It may be the last word under the views before.
-                    holders.extend(dots.iter().flat_map(|d| replicas_of(&marks, d.log)));
+                    // It may be the last word under the views before, of a log of which the new ones tell nothing any more.
+                    for marks in [&marks, &process.marks] {
+                        holders.extend(dots.iter().flat_map(|d| replicas_of(marks, d.log)));
+                    }
                 }
                 // One that was lost after it confirmed the write is the one loss allowed for. It may serve again before its
                 // word from before has come here.
