@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
 use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
+use causeway::protocol::op::Refusal;
 use causeway::protocol::placement::Change;
 use causeway::protocol::record;
 use causeway::protocol::version::Key;
@@ -136,5 +137,36 @@ pub fn what_a_dead_partition_took_over_is_still_with_those_who_held_it_before() 
         for holder in [0, 1] {
             assert_eq!(c.value(holder, key, seen).as_deref(), Some("1"));
         }
+    }
+}
+
+#[test]
+fn an_empty_disk_of_a_dead_partition_serves_nobody_though_there_is_nobody_to_wait_for() {
+    let mut c = Cluster::new(3, 2);
+    let of = |c: &Cluster| -> Vec<usize> {
+        let replicas = c.view().replicas(c.view().partition_of_key(&c.key(0, 0)));
+        replicas.iter().map(|m| usize::from(m.0)).collect()
+    };
+    let (both, key, none) = (of(&c), c.key(0, 0), Context::default());
+    let [writer, empty] = both[..] else {
+        panic!("{both:?}");
+    };
+    c.put(writer, &key, Some("1"), &none);
+    c.run_ms(300);
+    both.iter().for_each(|node| c.stop(*node));
+    c.nodes[empty].disk.wipe();
+    c.run_ms(1_000);
+    let members = both.iter().map(|n| MemberId(*n as u16)).collect();
+    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    // Both come back all the same, and one of them has heard. To the other one its first write is
+    // stable, so that no context names it.
+    c.tell(empty);
+    both.iter().for_each(|node| c.start(*node));
+    for _ in 0..300 {
+        c.run_ms(10);
+        let stable = c.marks(writer).logs.into_values().any(|m| m.stable > 0);
+        assert!(stable, "as its disk says");
+        let read = c.get(empty, &key, &none);
+        assert!(matches!(read, Err(Refusal::Recovering(_))), "{read:?}");
     }
 }

@@ -17,6 +17,7 @@ use causeway::protocol::view::{PartitionId, View};
 use causeway::protocol::views::{Home, Views};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 #[test]
 pub fn views_of_another_cluster_are_not_taken_over() {
@@ -1038,6 +1039,61 @@ pub fn who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
     assert!(c.views_settle());
     let value = c.value(0, &key, &Context::default());
     assert_eq!(value.as_deref(), Some("1"));
+}
+
+#[test]
+fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_after_all() {
+    let mut c = Cluster::new(4, 2);
+    let of = |c: &Cluster, partition| -> Vec<usize> {
+        let replicas = c.view().replicas(PartitionId(partition)).iter();
+        replicas.map(|m| usize::from(m.0)).collect()
+    };
+    let (here, others) = (of(&c, 0), of(&c, 1));
+    let (writer, late, follower) = (here[0], here[1], others[0]);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(writer, &key, Some("1"), &none);
+    // All are to hold all. One of two replicas does not hear of it, and a follower does not get the
+    // second write.
+    let number = c.change(Change::SetK(4));
+    let unheard = Arc::new(c.council.views().clone());
+    for node in [writer, others[0], others[1]] {
+        c.tell(node);
+    }
+    c.run_ms(500);
+    let marks = c.marks(follower);
+    assert!(marks.cohorts.len() == 2 && marks.cohorts.values().all(|filled| *filled));
+    for other in 0..4 {
+        c.cut(follower, other);
+    }
+    let seen = c.put(writer, &key, Some("2"), &none);
+    // The change is cancelled, and for those who know that the write is stable.
+    c.decide(Command::Cancel { number });
+    c.tell(writer);
+    c.run_ms(300);
+    // The late one hears that the change was decided, but not yet how it ended.
+    let driver = c.nodes[late].driver.as_mut().unwrap();
+    driver.learn(unheard);
+    c.run_ms(300);
+    let mut context = seen.clone();
+    let marks = c.marks(late);
+    assert!(marks.views.next.is_some());
+    marks.prune(&mut context);
+    assert!(context.is_empty(), "{context:?}");
+    let version = record::load(&c.nodes[follower].disk, &key).unwrap();
+    assert_eq!(version.unwrap().value.as_deref(), Some(&b"1"[..]));
+    // All are to hold all once more. The follower has what it copied before, and nothing else.
+    let number = c.change(Change::SetK(4));
+    c.tell_all();
+    c.run_ms(500);
+    let awaited = c.council.awaited(&BTreeSet::new());
+    assert!(awaited.contains(&MemberId(follower as u16)), "{number}");
+    c.heal();
+    c.run_ms(1_000);
+    c.enact(number);
+    c.tell(follower);
+    c.run_ms(200);
+    assert_eq!(c.value(follower, &key, &context).as_deref(), Some("2"));
+    assert!(c.views_settle());
 }
 
 #[test]

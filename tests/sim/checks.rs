@@ -378,8 +378,7 @@ impl World {
             if mark.stable > known.stable {
                 for other in sharing(after, *id) {
                     let there = self.oracle.applied(other, *id);
-                    let counts = !self.nodes[other].lost && self.is_filled_at(other, after, *id);
-                    if there < mark.stable && counts {
+                    if there < mark.stable && self.counts(other, after, *id) {
                         return Err(format!(
                             "I3: node {node} calls {id} stable up to {}, node {other} has {there}",
                             mark.stable
@@ -391,15 +390,62 @@ impl World {
         self.check_exposed(node, before, after)
     }
 
+    /// Whether clients of a node may be answered by what it has of a log, now or later: then nothing
+    /// may be stable that it lacks, since contexts do not name that any more.
+    ///
+    /// A node that is out answers nobody, and one that knows that it is given up never will again.
+    /// What was fetched for the sake of a view that was dropped is fetched anew before anybody is
+    /// answered by it.
+    fn counts(&self, node: usize, marks: &Marks, log: LogId) -> bool {
+        let it = &self.nodes[node];
+        !it.lost
+            && !it.out
+            && !self.knows_to_be_given_up(node)
+            && self.is_filled_at(node, marks, log)
+            && !self.was_turned_away(node, log)
+    }
+
+    /// Whether a node goes by views in which it is given up: it serves nobody, for ever.
+    fn knows_to_be_given_up(&self, node: usize) -> bool {
+        let views = self.views_at(node);
+        views.is_some_and(|v| v.given_up.contains(&self.nodes[node].member))
+    }
+
+    /// Whether a node shares a log for the sake of a next view alone, and what it has fetched for that
+    /// will never be served: the council has dropped the view, or given the node up. The node may not
+    /// have heard.
+    fn was_turned_away(&self, node: usize, log: LogId) -> bool {
+        let it = &self.nodes[node];
+        let Some(views) = self.views_at(node) else {
+            return false;
+        };
+        let (next, known) = match &it.process {
+            Some(_) => (views.coming(it.member), u64::MAX),
+            None => match self.identity_at(node) {
+                Some(identity) => (identity.next, identity.view),
+                None => return false,
+            },
+        };
+        let Home::Cohort(id) = views.home(log) else {
+            return false;
+        };
+        let held = views.cohort(id);
+        let held = held.is_some_and(|c| views.has_shared(&c, it.member, known));
+        let dropped = |number| self.decisions.is_dropped(number) || self.is_given_up(node);
+        !held && next.is_some_and(dropped)
+    }
+
+    /// What a node's disk says of its own.
+    fn identity_at(&self, node: usize) -> Option<Identity> {
+        record::load_record(&self.nodes[node].disk, record::IDENTITY).unwrap_or(None)
+    }
+
     /// Whether a node's disk has everything of a log's cohort, as far as the node knows.
     fn is_filled_at(&self, node: usize, marks: &Marks, log: LogId) -> bool {
         if let Some(process) = &self.nodes[node].process {
             return is_filled(&process.marks, log);
         }
-        let disk = &self.nodes[node].disk;
-        let identity: Option<Identity> =
-            record::load_record(disk, record::IDENTITY).unwrap_or(None);
-        match (marks.views.home(log), identity) {
+        match (marks.views.home(log), self.identity_at(node)) {
             (Home::Cohort(id), Some(identity)) => {
                 let cohort = marks.views.cohort(id);
                 let member = self.nodes[node].member;
@@ -411,14 +457,16 @@ impl World {
         }
     }
 
-    /// A node whose disk was lost serves again: nobody may count on more than it has.
+    /// A node has everything of a cohort now, or serves again on a disk that it had lost: nobody may
+    /// call stable what it lacks.
     pub fn check_counted_on(&self, node: usize) -> Result<(), Failed> {
-        for other in 0..self.nodes.len() {
+        for other in (0..self.nodes.len()).filter(|n| *n != node) {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
-            // What a member that is given up had alone may be lost, be it stable: it shared its log with nobody then.
-            if self.is_given_up(other) {
+            // What a member that is given up had alone may be lost, be it stable: it shared its log with
+            // nobody then.
+            if self.knows_to_be_given_up(other) {
                 continue;
             }
             for (log, mark) in &process.marks.logs {
@@ -426,8 +474,7 @@ impl World {
                     continue;
                 }
                 let here = self.oracle.applied(node, *log);
-                let filled = self.is_filled_at(node, &process.marks, *log);
-                if other != node && mark.stable > here && filled {
+                if mark.stable > here && self.counts(node, &process.marks, *log) {
                     return Err(format!(
                         "I3: node {node} serves with {here} of {log}, node {other} calls it stable up to {}",
                         mark.stable

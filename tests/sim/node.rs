@@ -544,11 +544,14 @@ impl World {
         let delay = self.rng.below(500);
         process.publish_us = (now + delay).max(process.publish_us);
         let delay = process.publish_us - now;
+        let mut back = false;
         if marks.recovering.is_none() {
-            if std::mem::take(&mut self.nodes[node].lost) {
-                self.check_counted_on(node)?;
-            }
+            back = std::mem::take(&mut self.nodes[node].lost);
             self.nodes[node].comparing = false;
+        }
+        let mut filled = marks.cohorts.iter().filter(|(_, filled)| **filled);
+        if back || filled.any(|(id, _)| before.cohorts.get(id) != Some(&true)) {
+            self.check_counted_on(node)?;
         }
         self.check_marks(node, &before, &marks)?;
         self.later(node, delay, Input::Publish(marks));

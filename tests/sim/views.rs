@@ -54,6 +54,14 @@ impl Decisions {
         Arc::clone(&self.decided[self.decided.len() - 1])
     }
 
+    /// Whether a view that was to come next was dropped: it is not to come any more, and was never
+    /// in force.
+    pub fn is_dropped(&self, number: u64) -> bool {
+        let came = |views: &Arc<Views>| views.view.number == number;
+        let comes = self.latest().next.as_ref().map(|v| v.number);
+        comes != Some(number) && !self.decided.iter().any(came)
+    }
+
     /// Whether nothing has been decided yet: all know the views that they start with.
     pub fn is_first(&self) -> bool {
         self.decided.len() == 1
