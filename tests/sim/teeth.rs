@@ -33,7 +33,7 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::CollectByTime, 60),
     (Rule::TakeForeign, 60),
     (Rule::WaitForever, 10),
-    (Rule::EnactWithoutAll, 60),
+    (Rule::EnactWithoutAll, 120),
 ];
 
 /// The first seed that shows that a rule is broken, and how.
