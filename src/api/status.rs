@@ -107,20 +107,11 @@ pub struct OfferState {
     pub there: u64,
     /// A newer delete of their keys may have been forgotten.
     pub declined: u64,
+    /// Still to be offered; 0 when the offer has ended.
+    pub left: u64,
     /// Why the offer cannot go on, when it cannot. It is tried again every 10 s.
     pub failed: Option<String>,
     /// Why the offer has ended before all was offered, when it has. What is left is in the directory, and nowhere else.
     #[serde(default)]
     pub ended: Option<String>,
-}
-
-impl OfferState {
-    /// Writes that are still to be offered.
-    pub fn left(&self) -> u64 {
-        if self.ended.is_some() {
-            return 0;
-        }
-        let offered = self.taken + self.there + self.declined;
-        self.writes.saturating_sub(offered)
-    }
 }

@@ -6,7 +6,7 @@
 use super::routes::Route;
 use super::words;
 use crate::api::status::PeerStatus;
-use crate::node::{Node, OfferState, Role, ViewGauges};
+use crate::node::{Node, Role, ViewGauges};
 use crate::protocol::marks::Gauges;
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
@@ -195,7 +195,7 @@ impl Collector for FromNode {
                 "offered_writes_left",
                 "Writes that this node had when it was given up and has not offered yet",
                 None,
-                self.0.offers().iter().map(OfferState::left).sum(),
+                status.offers.iter().map(|offer| offer.left).sum(),
             ),
             (
                 "uptime",

@@ -15,7 +15,7 @@ fn view_state(change: Value, end: &str) -> String {
         "closing": [], "behind": [], "leaving": [],
         "without_live_holder": [{"partition_id": 0, "slots": 9, "nodes": ["10.0.0.3:80"], "keys": null}],
         "offers": [{"node": "10.0.0.4:80", "directory": "/data/former.1", "writes": 3000,
-            "taken": 1200, "there": 300, "declined": 0, "failed": null}],
+            "taken": 1200, "there": 300, "declined": 0, "left": 1500, "failed": null}],
         "last": {"change": {"type": "add", "node": "10.0.0.2:80"}, "text": "add 10.0.0.2:80",
             "view": 5, "end": end, "given_up": false, "without": []},
         "council": {"role": "leader", "leader": "10.0.0.1:80", "term": 1, "has_quorum": true,

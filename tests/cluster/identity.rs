@@ -172,7 +172,7 @@ async fn an_offer_that_no_cluster_takes_any_more_ends_and_its_data_is_kept() {
         let offers = status(cluster.at(2)).await?.offers;
         let ended = offers.iter().any(|offer| {
             let why = offer.ended.as_deref();
-            why.is_some_and(|why| why.contains("another cluster")) && offer.left() == 0
+            why.is_some_and(|why| why.contains("another cluster")) && offer.left == 0
         });
         ended.then_some(()).ok_or(format!("{offers:?}"))
     })

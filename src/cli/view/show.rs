@@ -93,7 +93,7 @@ pub fn offer(offer: &OfferState) -> String {
             HumanCount(offer.writes)
         );
     }
-    let (done, all) = (offer.writes - offer.left(), offer.writes);
+    let (done, all) = (offer.writes.saturating_sub(offer.left), offer.writes);
     format!(
         "offer: {node} offers what it had as a member that was given up, in {dir}: {} of {} writes, {} taken; {hands_off}",
         HumanCount(done),

@@ -51,6 +51,7 @@ impl From<Unheld> for api::view::Unheld {
 
 impl From<OfferState> for api::status::OfferState {
     fn from(state: OfferState) -> Self {
+        let left = state.left();
         let OfferState {
             node,
             directory,
@@ -68,6 +69,7 @@ impl From<OfferState> for api::status::OfferState {
             taken,
             there,
             declined,
+            left,
             failed,
             ended,
         }
