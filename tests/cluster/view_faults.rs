@@ -117,6 +117,25 @@ async fn a_change_ends_while_a_node_stands_still_and_its_writes_are_kept() {
     cluster.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_its_way_in_takes_changes_as_others_do() {
+    let cluster = Cluster::new(4, 2).with_spares(2).apart().all_up().await;
+    cluster.formed().await;
+    // One that gains slots stands still: for as long as it is waited for the change goes on.
+    cluster.freeze(2);
+    let (reply, ()) = tokio::join!(cluster.add(0, 4), async {
+        cluster.until_change_runs(4).await;
+        // Its own addition is the change that runs; another one has to wait.
+        let (same, other) = tokio::join!(cluster.add(4, 4), cluster.remove(4, 3));
+        assert!(matches!(same.status, 200 | 202), "{same:?}");
+        assert_eq!(other.status, 409, "{other:?}");
+    });
+    assert!(matches!(reply.status, 200 | 202), "{reply:?}");
+    cluster.thaw(2);
+    cluster.until_settled(&[0, 1, 2, 3, 4]).await;
+    cluster.end().await;
+}
+
 impl Cluster {
     /// Waits until nodes that were away have caught up.
     async fn until_settled(&self, nodes: &[usize]) {

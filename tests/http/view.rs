@@ -41,6 +41,23 @@ async fn a_change_of_the_view_that_cannot_be_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_cluster_that_is_being_formed_refuses_every_change_alike() {
+    // It waits for the other nodes for a moment: who has just started a cluster is not sent away.
+    let node = Fixture::without_peer().await;
+    let remove = "ip_port=127.0.0.1:8081&type=remove";
+    let strategy = r#"{"strategy": "full"}"#;
+    let (update, set, strategy) = tokio::join!(
+        node.send(Method::PUT, "/kvs/view_update", FORM, remove),
+        node.send(Method::PUT, "/view", FORM, "k=1"),
+        node.send(Method::POST, "/set_replication_strategy", JSON, strategy),
+    );
+    let (update, set) = (error(update, 503).await, error(set, 503).await);
+    assert_eq!(update.error, set.error);
+    let strategy: Value = strategy.json().await.unwrap();
+    assert_eq!(strategy["message"].as_str(), Some(set.error.as_ref()));
+}
+
+#[actix_web::test]
 async fn k_is_set_and_the_view_says_so() {
     let node = Fixture::start().await;
     let set = async |media: &str, body: &str| node.send(Method::PUT, "/view", media, body).await;

@@ -93,7 +93,7 @@ pub async fn view_update(
             "`allow_data_loss` is for a removal alone: leave it out",
         ));
     }
-    let member = surface.serving()?;
+    let member = surface.member()?;
     change(&member, asked, lose_data).await
 }
 
