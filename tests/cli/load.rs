@@ -24,6 +24,10 @@ fn a_load_is_bounded_and_counts_what_came_back() {
     let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["requests"], 0);
     assert!(report["errors"].as_u64() > Some(0));
+    // All were reads: nothing was done.
+    assert_eq!(report["refused"], report["errors"]);
+    assert_eq!(report["unknown"], 0);
+    assert!(report.get("history").is_none());
     assert!(
         stderr(&output).contains("nobody home"),
         "{}",
@@ -40,7 +44,7 @@ fn a_history_tells_what_is_open_from_what_is_not_done() {
     let file = dir.path().join("history");
     let output = causeway(&["bench", "--target", &node, "--seconds", "1"])
         .args(["--warmup", "0", "--connections", "2", "--routing", "roam"])
-        .arg("--history")
+        .args(["--json", "--history"])
         .arg(&file)
         .output()
         .unwrap();
@@ -61,4 +65,12 @@ fn a_history_tells_what_is_open_from_what_is_not_done() {
     values.sort_unstable();
     values.dedup();
     assert_eq!(values.len(), puts.len(), "each put has a value of its own");
+    // The load counts as the check does.
+    let count = |status: &str| lines.iter().filter(|o| o["status"] == status).count();
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(report["unknown"].as_u64() > Some(0) && report["refused"].as_u64() > Some(0));
+    let history = &report["history"];
+    assert_eq!(history["operations"], lines.len());
+    assert_eq!(history["unknown"], count("unknown"));
+    assert_eq!(history["failed"], count("fail"));
 }

@@ -36,7 +36,22 @@ use workload::Distribution;
 /// Writing all keys first takes no longer than this, or is given up.
 const PREFILL_WITHIN: Duration = Duration::from_secs(120);
 
+/// What the figures mean.
+const FIGURES_HELP: &str = "\
+Requests are those answered as asked, `not found` included. Errors are told apart by what is known:
+  refused           certainly not done: refused, never sent, or a read without an answer
+  unknown outcome   a write or delete that may have been done, or may be done later: no answer
+                    came in time, or one that leaves it open
+  under way         cut off by the end; nobody waited for the answer
+With --history the last line counts what the file has, as `causeway check` does. It is of the whole
+run, and a delete that found nothing is one more unknown outcome there: an earlier attempt may have
+deleted.
+
+Exit codes: 0 when requests were answered, whatever became of others; 1 when none was; 2 when the
+command line makes no sense";
+
 #[derive(Args)]
+#[command(after_help = FIGURES_HELP)]
 pub struct Bench {
     /// The nodes to load, as ip:port or URL
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_NODE)]
@@ -186,7 +201,8 @@ fn measure(shared: &Shared) -> Outcome {
     let from = Instant::now() + Duration::from_secs(args.warmup);
     let until = from + Duration::from_secs(args.seconds);
     let tally = run(shared, Phase::Load { from, until })?;
-    let report = tally.report(args.seconds);
+    let history = shared.recorder.as_ref().map(|recorder| recorder.recorded());
+    let report = tally.report(args.seconds, history);
     if args.json {
         let text = serde_json::to_string(&report)
             .map_err(|e| Failure::not_done(format!("cannot print the figures: {e}")))?;
@@ -196,8 +212,9 @@ fn measure(shared: &Shared) -> Outcome {
     }
     if report.errors > 0 {
         note(format_args!(
-            "{} requests failed{}",
-            report.errors,
+            "{} requests were refused, and {} may have been done or not{}",
+            report.refused,
+            report.unknown,
             tally.first_errors()
         ));
     }

@@ -1,9 +1,11 @@
 //! `--history`: every operation of a run as a line of a file, for `causeway check`; of lists for `causeway check --lists`.
 //!
-//! The judgement that counts is [`judge`]: whether an operation was done, was certainly not done, or may have
-//! been. Where a reply leaves that open it is "unknown", which a checker has to bear; a write that is said to have
-//! failed and is read later would look like a fault of the store.
+//! The judgement that counts is [`judged`]: whether an operation was done, was certainly not done,
+//! or may have been. Where a reply leaves that open it is "unknown", which a checker has to bear; a
+//! write that is said to have failed and is read later would look like a fault of the store.
 
+use super::protocol::Protocol;
+use super::tally::Recorded;
 use crate::check::history::{Kind, Operation, Status};
 use crate::cli::failure::Failure;
 use bytes::Bytes;
@@ -34,6 +36,15 @@ pub enum Reached {
         carried: bool,
         body: Bytes,
     },
+}
+
+/// What is known of an operation, by the promises of the store that it was sent to.
+pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Status {
+    match protocol {
+        Protocol::Causeway => judge(kind, reached).0,
+        // None of them carries a context: a status tells as much as it does of a list.
+        _ => judge_list(kind, reached).0,
+    }
 }
 
 /// What is known of an operation, and what it read. Reads that failed are nobody's business: they say "not done".
@@ -140,6 +151,8 @@ pub struct Recorder {
 
 struct Out {
     file: BufWriter<File>,
+    /// What was written.
+    lines: Recorded,
     /// The first error: nothing is written after it.
     error: Option<io::Error>,
 }
@@ -167,6 +180,7 @@ impl Recorder {
             lists,
             out: Mutex::new(Out {
                 file: BufWriter::with_capacity(BUFFER, file),
+                lines: Recorded::default(),
                 error: None,
             }),
         })
@@ -202,12 +216,13 @@ impl Recorder {
             start_us: micros(done.started),
             end_us: micros(ended),
         };
+        let nothing_deleted = !self.lists && found_nothing(done.kind, done.reached);
         let mut lines = Vec::with_capacity(256);
         let mut written = match self.lists {
             true => line(&mut lines, &ListOperation::from(&operation)),
             false => line(&mut lines, &operation),
         };
-        if !self.lists && found_nothing(done.kind, done.reached) {
+        if nothing_deleted {
             let read = Operation {
                 op: Kind::Get,
                 status: Status::Ok,
@@ -219,8 +234,18 @@ impl Recorder {
         if out.error.is_none() {
             let written = written.and_then(|()| out.file.write_all(&lines));
             out.error = written.err();
+            out.lines.add(status);
+            if nothing_deleted {
+                out.lines.add_delete_of_nothing();
+            }
         }
         out.error.is_none()
+    }
+
+    /// What was written so far.
+    pub fn recorded(&self) -> Recorded {
+        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        out.lines.clone()
     }
 
     /// Brings the rest to the file; an error of any time before is told now.

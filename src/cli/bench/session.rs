@@ -1,12 +1,12 @@
 //! One session: a request, its reply, the next request, until the time is over.
 
 use super::protocol::{Answer, Speaker};
-use super::record::{Done, Reached, Recorder};
+use super::record::{Done, Reached, Recorder, judged};
 use super::tally::Tally;
 use super::targets::Targets;
 use super::workload::Workload;
 use super::{Bench, Phase, Shared};
-use crate::check::history::Kind;
+use crate::check::history::{Kind, Status};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,7 +114,12 @@ impl Session {
                 Answer::Error(broken)
             }
             // The time is over, not the patience.
-            Err(_) if patient_until > until => return false,
+            Err(_) if patient_until > until => {
+                if counted {
+                    self.tally.borrow_mut().cut_off += 1;
+                }
+                return false;
+            }
             Err(_) => {
                 self.leave_alone();
                 Answer::Error(format!("no answer in {} s", patience.as_secs()))
@@ -122,7 +127,9 @@ impl Session {
         };
         if let Answer::Error(error) = answer {
             if counted {
-                self.tally.borrow_mut().error(&error);
+                let outcome = judged(self.args.protocol, kind, &self.reached);
+                let mut tally = self.tally.borrow_mut();
+                tally.error(&error, outcome == Status::Unknown);
             }
             // Not beyond the end, however near that is.
             let _ = timeout_at(until, sleep(PAUSE)).await;
@@ -148,7 +155,8 @@ impl Session {
         let (status, body) = wire.exchange(request).await?;
         self.targets.keep(at, wire);
         let answer = self.speaker.reply(kind, status, &body);
-        if self.history.is_some() {
+        // Of an answer that says "done" no more is asked where nothing is written down.
+        if self.history.is_some() || matches!(answer, Answer::Error(_)) {
             self.reached = Reached::Reply {
                 status,
                 carried: self.speaker.carries(&body),

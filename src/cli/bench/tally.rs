@@ -1,5 +1,6 @@
 //! What was measured.
 
+use crate::check::history::Status;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ pub struct Tally {
     context_chars: Histogram<u64>,
     not_found: u64,
     pub reconnects: u64,
+    /// Requests under way when the time was over: nobody waited for their answers.
+    pub cut_off: u64,
+    /// Errors that leave open whether the operation was done.
+    unknown: u64,
     /// By kind: how many, and the first of them in full.
     errors: BTreeMap<String, (u64, String)>,
 }
@@ -26,8 +31,17 @@ pub struct Tally {
 /// The figures of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Answered as asked, "not found" included.
     pub requests: u64,
+    /// All others, but for those that were cut off by the end: `refused` and `unknown` together.
     pub errors: u64,
+    /// Certainly not done: refused, never sent, or reads without an answer.
+    pub refused: u64,
+    /// Writes and deletes that may have been done, or may be done later: no answer came, or one
+    /// that leaves it open.
+    pub unknown: u64,
+    /// Under way when the time was over. Each may have been done.
+    pub cut_off: u64,
     pub seconds: u64,
     pub requests_per_second: f64,
     pub p50_us: u64,
@@ -39,6 +53,40 @@ pub struct Report {
     pub not_found: u64,
     pub reconnects: u64,
     pub errors_by_kind: BTreeMap<String, u64>,
+    /// What the history has, by which the check counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Recorded>,
+}
+
+/// The lines of a history. They are of the whole run: what came before the measurement, and what
+/// was under way at its end, are in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    pub operations: u64,
+    /// May have been done.
+    pub unknown: u64,
+    /// Of these, deletes that were answered "not found": an earlier attempt may have deleted.
+    pub deletes_of_nothing: u64,
+    /// Certainly not done.
+    pub failed: u64,
+}
+
+impl Recorded {
+    /// Counts a line.
+    pub fn add(&mut self, status: Status) {
+        self.operations += 1;
+        match status {
+            Status::Ok => {}
+            Status::Unknown => self.unknown += 1,
+            Status::Fail => self.failed += 1,
+        }
+    }
+
+    /// Counts the read that a delete of nothing was as well.
+    pub fn add_delete_of_nothing(&mut self) {
+        self.add(Status::Ok);
+        self.deletes_of_nothing += 1;
+    }
 }
 
 impl Default for Tally {
@@ -48,6 +96,8 @@ impl Default for Tally {
             context_chars: histogram(MOST_CHARS),
             not_found: 0,
             reconnects: 0,
+            cut_off: 0,
+            unknown: 0,
             errors: BTreeMap::new(),
         }
     }
@@ -70,7 +120,9 @@ impl Tally {
         self.not_found += u64::from(not_found);
     }
 
-    pub fn error(&mut self, error: &str) {
+    /// A request that was not answered as asked. If `open`, it may have been done.
+    pub fn error(&mut self, error: &str, open: bool) {
+        self.unknown += u64::from(open);
         let kind = error.split(": {").next().unwrap_or(error);
         let count = self
             .errors
@@ -85,6 +137,8 @@ impl Tally {
         let _ = self.context_chars.add(&other.context_chars);
         self.not_found += other.not_found;
         self.reconnects += other.reconnects;
+        self.cut_off += other.cut_off;
+        self.unknown += other.unknown;
         for (kind, (n, first)) in &other.errors {
             let count = self
                 .errors
@@ -110,11 +164,15 @@ impl Tally {
         text
     }
 
-    pub fn report(&self, seconds: u64) -> Report {
+    pub fn report(&self, seconds: u64, history: Option<Recorded>) -> Report {
         let at = |h: &Histogram<u64>, q| h.value_at_quantile(q);
+        let errors: u64 = self.errors.values().map(|(n, _)| n).sum();
         Report {
             requests: self.requests(),
-            errors: self.errors.values().map(|(n, _)| n).sum(),
+            errors,
+            refused: errors.saturating_sub(self.unknown),
+            unknown: self.unknown,
+            cut_off: self.cut_off,
             seconds,
             requests_per_second: (self.requests() as f64 / seconds as f64).round(),
             p50_us: at(&self.latency, 0.5),
@@ -130,6 +188,7 @@ impl Tally {
                 .iter()
                 .map(|(kind, (n, _))| (kind.clone(), *n))
                 .collect(),
+            history,
         }
     }
 }
@@ -139,13 +198,13 @@ impl fmt::Display for Report {
         let ms = |us: u64| us as f64 / 1_000.0;
         writeln!(
             f,
-            "{} requests in {} s: {} a second ({} errors, {} not found, {} reconnects)",
-            self.requests,
-            self.seconds,
-            self.requests_per_second,
-            self.errors,
-            self.not_found,
-            self.reconnects
+            "{} requests in {} s: {} a second ({} not found, {} reconnects)",
+            self.requests, self.seconds, self.requests_per_second, self.not_found, self.reconnects
+        )?;
+        writeln!(
+            f,
+            "errors   {} refused, {} with unknown outcome; {} under way at the end",
+            self.refused, self.unknown, self.cut_off
         )?;
         writeln!(
             f,
@@ -159,6 +218,14 @@ impl fmt::Display for Report {
             f,
             "context  p50 {} characters, p99 {}",
             self.context_chars_p50, self.context_chars_p99
+        )?;
+        let Some(history) = &self.history else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "\nhistory  {} operations, {} with unknown outcome ({} deletes that found nothing), {} failed",
+            history.operations, history.unknown, history.deletes_of_nothing, history.failed
         )
     }
 }
@@ -175,14 +242,20 @@ mod tests {
             b.answered(Duration::from_millis(50 + ms), 40, ms == 1);
         }
         b.answered(Duration::MAX, usize::MAX, false);
-        a.error(r#"HTTP 503: {"error":"x"}"#);
-        b.error(r#"HTTP 503: {"error":"y"}"#);
+        a.error(r#"HTTP 503: {"error":"x"}"#, true);
+        b.error(r#"HTTP 503: {"error":"y"}"#, false);
+        b.cut_off += 3;
         a.add(&b);
-        let report = a.report(10);
+        let report = a.report(10, None);
         assert_eq!(
             (report.requests, report.errors, report.not_found),
             (101, 2, 1)
         );
+        let (refused, unknown) = (report.refused, report.unknown);
+        assert_eq!((refused, unknown, report.cut_off), (1, 1, 3));
+        let text = report.to_string();
+        let errors = "errors   1 refused, 1 with unknown outcome; 3 under way at the end";
+        assert!(text.lines().any(|line| line == errors), "{text}");
         assert_eq!(report.requests_per_second, 10.0);
         assert!((50_900..=51_100).contains(&report.p50_us), "{report:?}");
         assert_eq!(report.errors_by_kind["HTTP 503"], 2);
