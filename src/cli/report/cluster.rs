@@ -20,7 +20,10 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Where clusters may be: a directory and a range of ports.
 pub struct Place {
+    /// What is to go when it is over.
     dir: PathBuf,
+    /// Above it, when it was not there before.
+    made: Option<PathBuf>,
     port: u16,
 }
 
@@ -28,9 +31,10 @@ impl Place {
     /// Makes a directory of its own below `data`.
     pub fn make(data: &Path, port: u16) -> Result<Self, Failure> {
         let dir = data.join(format!("report-{}", std::process::id()));
+        let made = (!data.exists()).then(|| data.to_owned());
         std::fs::create_dir_all(&dir)
             .map_err(|e| Failure::not_done(format!("cannot make {}: {e}", dir.display())))?;
-        Ok(Self { dir, port })
+        Ok(Self { dir, made, port })
     }
 }
 
@@ -38,6 +42,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             note(format_args!("{} is left: {error}", self.dir.display()));
+        }
+        if let Some(made) = &self.made {
+            // Kept when somebody has put something there meanwhile.
+            let _ = std::fs::remove_dir(made);
         }
     }
 }

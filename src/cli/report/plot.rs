@@ -1,6 +1,7 @@
-//! The plot: how long an operation takes, beside what the original reports.
+//! The plot: the median time of an operation. Dots, not bars: on a logarithmic scale a length means
+//! nothing.
 
-use super::page::{ORIGINAL_READ, ORIGINAL_WRITE, ms};
+use super::page::{EARLIER_READ, EARLIER_WRITE, ms};
 use super::speed::Speed;
 use crate::cli::failure::Failure;
 use plotters::prelude::*;
@@ -13,13 +14,13 @@ const SCALE: std::ops::Range<f64> = 0.01..10_000.0;
 
 /// Draws the plot into a file.
 pub fn draw(path: &Path, speeds: &[Speed]) -> Result<(), Failure> {
-    bars(path, &rows(speeds))
+    dots(path, &rows(speeds))
         .map_err(|e| Failure::not_done(format!("cannot draw {}: {e}", path.display())))
 }
 
 /// What is drawn, from the top.
 fn rows(speeds: &[Speed]) -> Vec<(String, Duration, RGBColor)> {
-    let mut rows = vec![("write, original".to_owned(), ORIGINAL_WRITE, GREY)];
+    let mut rows = vec![("write, an earlier store".to_owned(), EARLIER_WRITE, GREY)];
     let label = |what: &str, speed: &Speed| format!("{what}, {}", speed.kind.text());
     let clients = |n: usize| match n {
         1 => "1 client".to_owned(),
@@ -28,19 +29,19 @@ fn rows(speeds: &[Speed]) -> Vec<(String, Duration, RGBColor)> {
     for speed in speeds {
         for times in &speed.writes {
             let what = format!("write, {}", clients(times.clients));
-            rows.push((label(&what, speed), times.each, WRITE));
+            rows.push((label(&what, speed), times.median, WRITE));
         }
     }
-    rows.push(("read, original".to_owned(), ORIGINAL_READ, GREY));
+    rows.push(("read, an earlier store".to_owned(), EARLIER_READ, GREY));
     for speed in speeds {
         for times in &speed.reads {
             let what = format!("read, {}", clients(times.clients));
-            rows.push((label(&what, speed), times.each, READ));
+            rows.push((label(&what, speed), times.median, READ));
         }
     }
     for speed in speeds {
-        rows.push((label("fail a node", speed), speed.fail.mean, FAULT));
-        rows.push((label("recover a node", speed), speed.recover.mean, FAULT));
+        rows.push((label("fail a node", speed), speed.fail.median, FAULT));
+        rows.push((label("recover a node", speed), speed.recover.median, FAULT));
     }
     rows
 }
@@ -50,7 +51,7 @@ const WRITE: RGBColor = RGBColor(31, 119, 180);
 const READ: RGBColor = RGBColor(44, 160, 44);
 const FAULT: RGBColor = RGBColor(214, 117, 39);
 
-fn bars(
+fn dots(
     path: &Path,
     rows: &[(String, Duration, RGBColor)],
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -60,10 +61,12 @@ fn bars(
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
         .caption(
-            "Time of an operation, in ms (logarithmic)",
+            "Median time of an operation, in ms (logarithmic scale)",
             ("sans-serif", 18),
         )
         .margin(10)
+        // The last number of the scale and the text beside the slowest dot reach beyond it.
+        .margin_right(80)
         .x_label_area_size(30)
         .y_label_area_size(260)
         .build_cartesian_2d(SCALE.log_scale(), (0..count - 1).into_segmented())?;
@@ -85,19 +88,11 @@ fn bars(
         .draw()?;
     for (i, (_, time, colour)) in (0..count).rev().zip(rows) {
         let value = (time.as_secs_f64() * 1e3).clamp(SCALE.start, SCALE.end);
-        let ends = [
-            (SCALE.start, SegmentValue::Exact(i)),
-            (value, SegmentValue::Exact(i + 1)),
-        ];
-        let mut bar = Rectangle::new(ends, colour.filled());
-        bar.set_margin(3, 3, 0, 0);
-        chart.draw_series([bar])?;
-        let label = Text::new(
-            format!(" {}", ms(*time)),
-            (value, SegmentValue::CenterOf(i)),
-            TextStyle::from(("sans-serif", 13)).pos(Pos::new(HPos::Left, VPos::Center)),
-        );
-        chart.draw_series([label])?;
+        let style = TextStyle::from(("sans-serif", 13)).pos(Pos::new(HPos::Left, VPos::Center));
+        let dot = EmptyElement::at((value, SegmentValue::CenterOf(i)))
+            + Circle::new((0, 0), 5, colour.filled())
+            + Text::new(ms(*time), (10, 0), style);
+        chart.draw_series([dot])?;
     }
     area.present()?;
     Ok(())

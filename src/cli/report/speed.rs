@@ -25,8 +25,8 @@ pub struct Times {
     pub mean: Duration,
     pub median: Duration,
     pub p99: Duration,
-    /// From the first to the last, divided by their number.
-    pub each: Duration,
+    /// From the first to the last.
+    pub whole: Duration,
 }
 
 impl Times {
@@ -45,7 +45,7 @@ impl Times {
             mean: sum / share,
             median: at(50),
             p99: at(99),
-            each: whole / share,
+            whole,
         }
     }
 }
