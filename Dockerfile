@@ -40,7 +40,8 @@ RUN groupadd --gid 10001 causeway \
  && install -d -o causeway -g causeway -m 0750 /data
 COPY --from=build /causeway /usr/local/bin/causeway
 
-ENV DATA_DIR=/data BIND=0.0.0.0:8080
+# The last one is for commands: `docker exec NAME causeway status` asks the node in the same container.
+ENV DATA_DIR=/data BIND=0.0.0.0:8080 CAUSEWAY_NODE=127.0.0.1:8080
 USER causeway
 WORKDIR /data
 VOLUME /data

@@ -153,7 +153,7 @@ fn tell_write(common: &Common, reply: &Reply, done: &str) -> Outcome {
     }
     match reply.body.get("copies").and_then(Value::as_u64) {
         Some(1) => print(format_args!(
-            "{done} (one copy so far: no other replica answered)"
+            "{done} (one copy so far: its partition has no other node that answers)"
         )),
         _ => print(done),
     }

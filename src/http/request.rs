@@ -322,7 +322,7 @@ fn decode(part: &[u8]) -> Result<Cow<'_, str>, &'static str> {
 fn too_large(what: &str) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("{what}: send a shorter value, or raise the node's limit"),
+        format!("{what}: send a shorter value, or raise MAX_VALUE_BYTES on every node"),
     )
 }
 

@@ -14,7 +14,10 @@ pub enum Asker {
         history: BasicHistory,
     },
     /// A line each.
-    Lines,
+    Lines {
+        /// Some line was no answer, and the next one was taken instead.
+        refused: bool,
+    },
 }
 
 /// `None`: nothing more will come.
@@ -23,7 +26,7 @@ type Answer<T> = Result<Option<T>, Failure>;
 impl Asker {
     pub fn new() -> Self {
         if !stdin().is_terminal() || !stderr().is_terminal() {
-            return Self::Lines;
+            return Self::Lines { refused: false };
         }
         Self::Terminal {
             theme: Box::default(),
@@ -33,7 +36,12 @@ impl Asker {
 
     /// Whether lines come from a script.
     pub fn is_script(&self) -> bool {
-        matches!(self, Self::Lines)
+        matches!(self, Self::Lines { .. })
+    }
+
+    /// Whether some line of a script was no answer to its question.
+    pub fn has_refused(&self) -> bool {
+        matches!(self, Self::Lines { refused: true })
     }
 
     /// Has one of `items` chosen. A line of a script names it by its number, from 1, or by its first word.
@@ -45,17 +53,18 @@ impl Asker {
                 .default(0)
                 .interact_opt()
                 .map_err(broken),
-            Self::Lines => loop {
+            Self::Lines { refused } => loop {
                 let Some(line) = line(question)? else {
                     return Ok(None);
                 };
-                match number(&line, items) {
-                    Some(index) => return Ok(Some(index)),
-                    None => wrong(&format!(
-                        "{line:?} is none of the choices: give a number from 1 to {}",
-                        items.len()
-                    ))?,
+                if let Some(index) = number(&line, items) {
+                    return Ok(Some(index));
                 }
+                *refused = true;
+                wrong(&format!(
+                    "{line:?} is none of the choices: give a number from 1 to {}",
+                    items.len()
+                ))?;
             },
         }
     }
@@ -75,14 +84,15 @@ impl Asker {
                 .interact_text()
                 .map(Some)
                 .map_err(broken),
-            Self::Lines => loop {
+            Self::Lines { refused } => loop {
                 let Some(line) = line(question)? else {
                     return Ok(None);
                 };
-                match check(&line) {
-                    Ok(()) => return Ok(Some(line)),
-                    Err(why) => wrong(&why)?,
-                }
+                let Err(why) = check(&line) else {
+                    return Ok(Some(line));
+                };
+                *refused = true;
+                wrong(&why)?;
             },
         }
     }

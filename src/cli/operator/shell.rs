@@ -64,6 +64,8 @@ pub async fn shell(args: Shell) -> Outcome {
     }
     match first_failure.filter(|_| asker.is_script()) {
         Some(code) => Err(Failure::new(code, "not every choice could be carried out")),
+        // Nobody was there to see the question come again.
+        None if asker.has_refused() => Err(Failure::usage("not every line was an answer")),
         None => Ok(()),
     }
 }
