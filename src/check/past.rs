@@ -12,9 +12,8 @@
 use super::graph::Graph;
 use super::history::Kind;
 use super::input::{NONE, OpId};
-use super::places::{Item, Places};
+use super::places::{BLOCK, Item, Places};
 
-pub const BLOCK: usize = 128;
 /// The clock of an operation, of one block's sessions.
 type Row<T> = [T; BLOCK];
 

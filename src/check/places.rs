@@ -1,7 +1,9 @@
 //! Where the writes of a key are: on which session's chain, at which place.
 
 use super::input::OpId;
-use super::past::BLOCK;
+
+/// Sessions that are looked at together: as many as a `u128` has bits.
+pub const BLOCK: usize = 128;
 
 /// Writes by key and session, of one block at a time.
 pub struct Places {

@@ -7,7 +7,7 @@ use super::part::{Council, Membership};
 use super::state_machine::Command;
 use crate::council::{self as raft, Past, Step};
 use crate::node::identity;
-use crate::node::wire::messages::{Request, Response, Standing};
+use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
@@ -87,7 +87,8 @@ async fn look_around(
             _ => None,
         }
     });
-    let answers: Vec<(MemberId, Standing)> = join_all(asked).await.into_iter().flatten().collect();
+    let answers: Vec<(MemberId, ViewsKnown)> =
+        join_all(asked).await.into_iter().flatten().collect();
     let here = |member: &MemberId| *member == it.me() || answers.iter().any(|(m, _)| m == member);
     let missing = known.view.members().filter(|(m, _)| !here(m));
     it.formed(Forming {

@@ -10,7 +10,7 @@ use crate::node::identity::Place;
 use crate::node::replica::core::Input;
 use crate::node::replica::inbox::Inbox;
 use crate::node::seal::Seal;
-use crate::node::wire::messages::{Request, Response, Standing};
+use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ pub async fn standing(
     other: MemberId,
     address: SocketAddr,
     version: u64,
-) -> Option<Standing> {
+) -> Option<ViewsKnown> {
     let request = Request::Standing { version };
     let answered = membership.peers().request(other, &request, ANSWER_WITHIN);
     match answered.await {
@@ -84,7 +84,7 @@ async fn as_a_stranger(
     membership: &Membership,
     address: SocketAddr,
     version: u64,
-) -> Option<Standing> {
+) -> Option<ViewsKnown> {
     let address = membership.config().peer_address(address)?;
     let request = Request::Standing { version };
     let called = membership

@@ -11,7 +11,7 @@ use crate::node::config::Config;
 use crate::node::error::StartError;
 use crate::node::identity::COUNCIL_DIR;
 use crate::node::replica::shared::Shared;
-use crate::node::wire::messages::Standing;
+use crate::node::wire::messages::ViewsKnown;
 use crate::node::wire::peers::Peers;
 use crate::node::wire::raft_transport::RaftTransport;
 use crate::protocol;
@@ -153,13 +153,13 @@ impl Membership {
     }
 
     /// What this node knows of views, for one that knows them up to `version`.
-    pub async fn standing(&self, version: u64) -> Standing {
+    pub async fn standing(&self, version: u64) -> ViewsKnown {
         let known = self.knowledge.views();
         let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
         let past = self.past_councils().await;
         let marks = self.marks();
         let settled = marks.views.version == known.version && !marks.gauges.dropping;
-        Standing {
+        ViewsKnown {
             newer,
             past,
             settled,

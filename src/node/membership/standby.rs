@@ -6,7 +6,7 @@ use crate::net;
 use crate::node::config::Config;
 use crate::node::identity::member_at;
 use crate::node::wire::links::{self, Links};
-use crate::node::wire::messages::{Request, Response, Standing};
+use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::views::Views;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -95,7 +95,7 @@ impl Standby {
     }
 
     /// Asks a node until it answers.
-    async fn ask(&self, other: SocketAddr, version: u64) -> Standing {
+    async fn ask(&self, other: SocketAddr, version: u64) -> ViewsKnown {
         let Some(address) = self.config.peer_address(other) else {
             return std::future::pending().await;
         };
@@ -141,9 +141,9 @@ impl Invitations {
     }
 
     /// What the node knows of views, for one that knows them up to `version`.
-    pub fn standing(&self, version: u64) -> Standing {
+    pub fn standing(&self, version: u64) -> ViewsKnown {
         let newer = self.known.as_ref().filter(|v| v.version > version);
-        Standing {
+        ViewsKnown {
             newer: newer.map(|v| Box::new(Views::clone(v))),
             // It may have been a member: its disk is not asked.
             past: Past::Unknown,

@@ -55,7 +55,7 @@ pub enum Response {
     /// The council's own answer.
     Council(RpcReply),
     /// What is known of views.
-    Standing(Standing),
+    Standing(ViewsKnown),
     /// The invitation is accepted.
     Coming,
     /// The other node does not do such a thing, and why.
@@ -96,7 +96,7 @@ pub struct Forwarded {
 
 /// What a node knows of views.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ViewsKnown {
     /// If they are newer than what the asker has.
     pub newer: Option<Box<Views>>,
     /// What the node knows of councils of the past.
