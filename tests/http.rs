@@ -701,6 +701,9 @@ async fn metrics_count_what_happened() {
     node.get("/nowhere").await;
     node.send(Method::DELETE, "/kvs", FORM, "key=k").await;
     node.send(Method::PUT, "/kvs", FORM, "key=l&value=v").await;
+    let list = r#"{"type":"PUT","value":["cat"]}"#;
+    node.send(Method::POST, "/keys/pets", JSON, list).await;
+    node.send(Method::PATCH, "/kvs", FORM, "").await;
     let metrics = node.get("/metrics").await;
     let media = metrics.headers()["content-type"]
         .to_str()
@@ -709,10 +712,12 @@ async fn metrics_count_what_happened() {
     assert!(media.starts_with("application/openmetrics-text"));
     let text = metrics.text().await.unwrap();
     for line in [
-        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="2xx"} 3"#,
-        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="PUT",status="2xx"} 2"#,
-        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="4xx"} 1"#,
-        r#"causeway_http_request_duration_seconds_count{route="none",method="GET",status="4xx"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="200"} 3"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="PUT",status="201"} 2"#,
+        r#"causeway_http_request_duration_seconds_count{route="/keys/{key}",method="POST",status="204"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="other",status="405"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="/kvs",method="GET",status="400"} 1"#,
+        r#"causeway_http_request_duration_seconds_count{route="none",method="GET",status="404"} 1"#,
         "causeway_context_entries_count 6",
         "causeway_keys 1",
         "causeway_unstable_dots 0",

@@ -32,10 +32,19 @@ const LATENCIES: [f64; 12] = [
 /// Upper bounds of the buckets for context entries: two is healthy.
 const ENTRIES: [f64; 8] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0];
 
-/// Methods that are told apart; the others share a label, so that no client can invent new ones.
-const METHODS: [&str; 5] = ["GET", "HEAD", "PUT", "DELETE", "other"];
-/// Status classes that are told apart.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Methods and statuses that have no label of their own share this one, so that no client can make
+/// new time series.
+const OTHER: &str = "other";
+/// Methods that are told apart: all that some route takes.
+const METHODS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
+/// Statuses that are told apart: all that the node answers with. Their class alone would not tell a
+/// full disk from a partition that cannot be reached.
+const STATUSES: [&str; 19] = [
+    "200", "201", "202", "204", "304", "400", "403", "404", "405", "408", "409", "412", "413",
+    "415", "421", "422", "500", "503", "507",
+];
+const METHOD_LABELS: usize = METHODS.len() + 1;
+const STATUS_LABELS: usize = STATUSES.len() + 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -78,7 +87,7 @@ impl Metrics {
 
     /// Handles for one worker.
     pub fn handles(&self) -> Handles {
-        let slots = (Route::ALL.len() + 1) * METHODS.len() * CLASSES.len();
+        let slots = (Route::ALL.len() + 1) * METHOD_LABELS * STATUS_LABELS;
         Handles {
             requests: self.requests.clone(),
             resolved: (0..slots).map(|_| OnceCell::new()).collect(),
@@ -110,35 +119,36 @@ impl Handles {
         response: &HttpResponse,
         began: Instant,
     ) {
-        let (method, class) = (method_index(method), class_index(response.status()));
+        let (method, status) = (method_index(method), status_index(response.status()));
         let row = route.map_or(Route::ALL.len(), |r| r as usize);
-        let slot = (row * METHODS.len() + method) * CLASSES.len() + class;
+        let slot = (row * METHOD_LABELS + method) * STATUS_LABELS + status;
         let Some(cell) = self.resolved.get(slot) else {
             return;
         };
         cell.get_or_init(|| {
             self.requests.get_or_create_owned(&RequestLabels {
                 route: route.map_or("none", Route::path),
-                method: METHODS[method],
-                status: CLASSES[class],
+                method: METHODS.get(method).copied().unwrap_or(OTHER),
+                status: STATUSES.get(status).copied().unwrap_or(OTHER),
             })
         })
         .observe(began.elapsed().as_secs_f64());
     }
 }
 
+/// Where a method is in [`METHODS`]; behind the last one if it is not.
 fn method_index(method: &Method) -> usize {
-    match *method {
-        Method::GET => 0,
-        Method::HEAD => 1,
-        Method::PUT => 2,
-        Method::DELETE => 3,
-        _ => 4,
-    }
+    position(&METHODS, method.as_str())
 }
 
-fn class_index(status: StatusCode) -> usize {
-    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+/// Where a status is in [`STATUSES`]; behind the last one if it is not.
+fn status_index(status: StatusCode) -> usize {
+    position(&STATUSES, status.as_str())
+}
+
+fn position(labels: &[&str], label: &str) -> usize {
+    let found = labels.iter().position(|known| *known == label);
+    found.unwrap_or(labels.len())
 }
 
 /// Reads a node when somebody asks for its metrics.
@@ -353,4 +363,40 @@ fn commits(encoder: &mut DescriptorEncoder, counters: &CommitterStats) -> fmt::R
         spent.metric_type(),
     )?;
     spent.encode(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::openapi::Document;
+    use utoipa::OpenApi;
+
+    #[test]
+    fn every_route_and_every_method_it_takes_has_a_label_of_its_own() {
+        for (index, route) in Route::ALL.into_iter().enumerate() {
+            assert_eq!(route as usize, index, "{}", route.path());
+            for method in route.allow().split(", ") {
+                assert!(METHODS.contains(&method), "{method} {}", route.path());
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_that_is_described_has_a_label_of_its_own() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let operations = document["paths"].as_object().unwrap().values();
+        for operation in operations.flat_map(|path| path.as_object().unwrap().values()) {
+            for status in operation["responses"].as_object().unwrap().keys() {
+                assert!(STATUSES.contains(&status.as_str()), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_label_of_its_own_shares_one() {
+        assert_eq!(method_index(&Method::POST), 3);
+        assert_eq!(method_index(&Method::PATCH), METHODS.len());
+        assert_eq!(status_index(StatusCode::INSUFFICIENT_STORAGE), 18);
+        assert_eq!(status_index(StatusCode::IM_A_TEAPOT), STATUSES.len());
+    }
 }
