@@ -27,6 +27,8 @@ mod body;
 mod host;
 mod metrics;
 mod openapi;
+#[cfg(test)]
+mod openapi_tests;
 mod page;
 mod problem;
 mod reply;

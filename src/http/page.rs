@@ -29,8 +29,8 @@ const BOTTOM: &str = r#"<p><a href="/status">status</a> · <a href="/metrics">me
 
 /// A page about the node.
 #[utoipa::path(
-    method(get, head), path = "/", tag = "operations",
-    responses((status = 200, body = String, content_type = "text/html"))
+    method(get, head), path = "/", operation_id = "page", tag = "operations",
+    responses((status = 200, body = String, content_type = "text/html", description = "The page"))
 )]
 pub async fn page(
     surface: &Surface,

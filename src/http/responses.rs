@@ -3,7 +3,9 @@
 
 use crate::api::problem::{ErrorReply, RefusedReply};
 use crate::api::view::ViewReply;
-use utoipa::IntoResponses;
+use std::collections::BTreeMap;
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 /// Of a call that needs the API token.
 #[derive(IntoResponses)]
@@ -77,22 +79,57 @@ pub enum NoView {
     Standby(ErrorReply),
 }
 
+/// Of a call to a list: in text where the list or its council is the reason, in JSON where it is
+/// what all surfaces have in common.
+pub struct ListErrors;
+
+impl IntoResponses for ListErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let both = [
+            ("400", "The request makes no sense"),
+            (
+                "503",
+                "No quorum, or open whether a change was done, or this node is in no view; Retry-After says when to try again",
+            ),
+        ];
+        let text = [
+            ("500", "The node's storage failed"),
+            (
+                "507",
+                "The node's disk is full, or there is no room for more lists",
+            ),
+        ];
+        let both = both.map(|(status, why)| (status, in_text(why).content(JSON, error_reply())));
+        let text = text.map(|(status, why)| (status, in_text(why)));
+        let all = both.into_iter().chain(text);
+        all.map(|(status, response)| (status.to_owned(), RefOr::T(response.build())))
+            .collect()
+    }
+}
+
+const JSON: &str = "application/json";
+
+fn in_text(description: &str) -> ResponseBuilder {
+    let text = Content::new(Some(String::schema()));
+    ResponseBuilder::new()
+        .description(description)
+        .content("text/plain", text)
+}
+
+fn error_reply() -> Content {
+    Content::new(Some(Ref::from_schema_name(ErrorReply::name())))
+}
+
 /// Of a change of a list.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum ListChangeErrors {
-    /// The request makes no sense
-    #[response(status = 400, content_type = "text/plain")]
-    Senseless(String),
     /// The condition does not hold
     #[response(status = 412, content_type = "text/plain")]
     Condition(String),
     /// The Idempotency-Key was used for another request
     #[response(status = 422, content_type = "text/plain")]
     Once(String),
-    /// No quorum, or open whether it was done; Retry-After says when to try again
-    #[response(status = 503, content_type = "text/plain")]
-    NotNow(String),
 }
 
 /// Of a call to the operator's store that names a key.

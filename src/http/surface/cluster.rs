@@ -9,6 +9,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::Fields;
+use crate::http::responses::{NoView, RemovedNode};
 use crate::http::words::explain::explain as in_words;
 use crate::protocol::view::PartitionId;
 use actix_web::http::StatusCode;
@@ -19,10 +20,11 @@ const SUCCESS: Cow<'static, str> = Cow::Borrowed("success");
 
 /// The partition of this node.
 #[utoipa::path(
-    method(get, head), path = "/kvs/get_partition_id", tag = "cluster",
+    method(get, head), path = "/kvs/get_partition_id", operation_id = "partition_id", tag = "cluster",
     responses(
-        (status = 200, body = PartitionIdReply),
+        (status = 200, body = PartitionIdReply, description = "Its partition"),
         (status = 503, body = ErrorReply, description = "The node is in no partition"),
+        RemovedNode,
     )
 )]
 pub async fn partition_id(
@@ -43,8 +45,12 @@ pub async fn partition_id(
 
 /// All partitions.
 #[utoipa::path(
-    method(get, head), path = "/kvs/get_all_partition_ids", tag = "cluster",
-    responses((status = 200, body = PartitionIdsReply))
+    method(get, head), path = "/kvs/get_all_partition_ids", operation_id = "all_partition_ids", tag = "cluster",
+    responses(
+        (status = 200, body = PartitionIdsReply, description = "The partitions of the view in force"),
+        NoView,
+        RemovedNode,
+    )
 )]
 pub async fn all_partition_ids(
     surface: &Surface,
@@ -66,12 +72,14 @@ pub async fn all_partition_ids(
 
 /// The members of a partition.
 #[utoipa::path(
-    method(get, head), path = "/kvs/get_partition_members", tag = "cluster",
+    method(get, head), path = "/kvs/get_partition_members", operation_id = "partition_members", tag = "cluster",
     params(("partition_id" = u32, Query, description = "One of get_all_partition_ids")),
     responses(
-        (status = 200, body = PartitionMembersReply),
+        (status = 200, body = PartitionMembersReply, description = "Its members, by ip:port"),
         (status = 400, body = ErrorReply, description = "The partition_id is missing or no number"),
         (status = 404, body = ErrorReply, description = "No such partition"),
+        NoView,
+        RemovedNode,
     )
 )]
 pub async fn partition_members(
@@ -106,8 +114,12 @@ pub async fn partition_members(
 
 /// The number of live keys on this node.
 #[utoipa::path(
-    method(get, head), path = "/kvs/get_number_of_keys", tag = "cluster",
-    responses((status = 200, body = CountReply))
+    method(get, head), path = "/kvs/get_number_of_keys", operation_id = "number_of_keys", tag = "cluster",
+    responses(
+        (status = 200, body = CountReply, description = "How many there are"),
+        NoView,
+        RemovedNode,
+    )
 )]
 pub async fn number_of_keys(
     surface: &Surface,
@@ -123,11 +135,13 @@ pub async fn number_of_keys(
 
 /// What a causal_payload says.
 #[utoipa::path(
-    method(get, head), path = "/kvs/explain", tag = "cluster",
+    method(get, head), path = "/kvs/explain", operation_id = "explain_payload", tag = "cluster",
     params(("causal_payload" = Option<String>, Query, description = "The payload in question")),
     responses(
-        (status = 200, body = ExplainReply),
+        (status = 200, body = ExplainReply, description = "What it depends on, and where that is"),
         (status = 400, body = ErrorReply, description = "It is none of this cluster's"),
+        NoView,
+        RemovedNode,
     )
 )]
 pub async fn explain(

@@ -6,6 +6,7 @@ use crate::api::status::Status;
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
+use crate::http::responses::RemovedNode;
 use crate::http::words;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -23,7 +24,7 @@ fn success() -> HttpResponse {
 
 /// Whether the process is alive.
 #[utoipa::path(
-    method(get, head), path = "/health", tag = "operations",
+    method(get, head), path = "/health", operation_id = "health", tag = "operations",
     responses((status = 200, body = MsgReply, description = "It is"))
 )]
 pub async fn health(
@@ -36,10 +37,11 @@ pub async fn health(
 
 /// Whether the node serves reads.
 #[utoipa::path(
-    method(get, head), path = "/ready", tag = "operations",
+    method(get, head), path = "/ready", operation_id = "ready", tag = "operations",
     responses(
         (status = 200, body = MsgReply, description = "It does"),
         (status = 503, body = ErrorReply, description = "It does not, and why"),
+        RemovedNode,
     )
 )]
 pub async fn ready(
@@ -58,8 +60,8 @@ pub async fn ready(
 
 /// The node's state in full.
 #[utoipa::path(
-    method(get, head), path = "/status", tag = "operations",
-    responses((status = 200, body = Status))
+    method(get, head), path = "/status", operation_id = "node_status", tag = "operations",
+    responses((status = 200, body = Status, description = "What the node knows of itself and its peers"))
 )]
 pub async fn status(
     surface: &Surface,
@@ -71,8 +73,8 @@ pub async fn status(
 
 /// Metrics in the OpenMetrics text format, for Prometheus.
 #[utoipa::path(
-    method(get, head), path = "/metrics", tag = "operations",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+    method(get, head), path = "/metrics", operation_id = "metrics", tag = "operations",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "All of them, in the OpenMetrics text format"))
 )]
 pub async fn metrics(
     surface: &Surface,

@@ -8,7 +8,7 @@ use crate::http::body::{json, plain};
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Kind};
-use crate::http::responses::{Guarded, ListChangeErrors, RemovedNode};
+use crate::http::responses::{Guarded, ListChangeErrors, ListErrors, RemovedNode};
 use crate::node::{Freshness, Member};
 use crate::protocol::context::{Codec, Context};
 use crate::protocol::keys::{
@@ -41,7 +41,7 @@ pub enum KeysBody {
 
 /// Read a list.
 #[utoipa::path(
-    method(get, head), path = "/keys/{key}", tag = "keys",
+    method(get, head), path = "/keys/{key}", operation_id = "list_get", tag = "keys",
     params(
         ("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8"),
         ("consistency" = Option<String>, Query, description = "linearizable (the default): everything decided before counts; local: what this node has"),
@@ -55,10 +55,8 @@ pub enum KeysBody {
                 ("Causal-Payload" = Option<String>, description = "What the writers of the list had seen of /kvs: a causal_payload to read there with"),
             )),
         (status = 304, description = "The list still has that ETag"),
-        (status = 400, body = String, content_type = "text/plain", description = "The request makes no sense"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
-        (status = 503, body = String, content_type = "text/plain", description = "No quorum; Retry-After says when to try again"),
-        (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
+        ListErrors,
         RemovedNode,
     )
 )]
@@ -85,7 +83,7 @@ pub async fn get(
 
 /// Change a list.
 #[utoipa::path(
-    post, path = "/keys/{key}", tag = "keys",
+    post, path = "/keys/{key}", operation_id = "list_change", tag = "keys",
     params(
         ("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8"),
         ("If-Match" = Option<String>, Header, description = "Only if the list has one of these ETags; *: only if the key is there"),
@@ -101,8 +99,11 @@ pub async fn get(
                 ("Causal-Payload" = Option<String>, description = "The request's own"),
             )),
         (status = 408, body = ErrorReply, description = "The body did not arrive in time"),
-        (status = 413, body = String, content_type = "text/plain", description = "The body or the list would be too long"),
-        (status = 507, body = String, content_type = "text/plain", description = "There is no room for more lists, or the node's disk is full"),
+        (status = 413, content(
+            (String = "text/plain"),
+            (ErrorReply = "application/json"),
+        ), description = "The list, or the body, would be too long"),
+        ListErrors,
         ListChangeErrors,
         Guarded,
         RemovedNode,
@@ -124,16 +125,19 @@ pub async fn post(
 
 /// Delete a list.
 #[utoipa::path(
-    delete, path = "/keys/{key}", tag = "keys",
+    delete, path = "/keys/{key}", operation_id = "list_delete", tag = "keys",
     params(
         ("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8"),
         ("If-Match" = Option<String>, Header, description = "Only if the list has one of these ETags"),
+        ("If-None-Match" = Option<String>, Header, description = "As with POST"),
         ("Idempotency-Key" = Option<String>, Header, description = "As with POST"),
+        ("Causal-Payload" = Option<String>, Header, description = "As with POST"),
     ),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
-        (status = 507, body = String, content_type = "text/plain", description = "The node's disk is full"),
+        (status = 413, body = String, content_type = "text/plain", description = "The list's Causal-Payload would be too long"),
+        ListErrors,
         ListChangeErrors,
         Guarded,
         RemovedNode,

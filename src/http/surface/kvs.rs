@@ -7,7 +7,7 @@ use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::reply;
 use crate::http::request::{self, Fields, Kind};
-use crate::http::responses::{BodyErrors, StoreErrors};
+use crate::http::responses::{BodyErrors, RemovedNode, StoreErrors};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::version::Key;
@@ -33,7 +33,7 @@ pub struct WriteBody {
 
 /// Read a key.
 #[utoipa::path(
-    method(get, head), path = "/kvs", tag = "store",
+    method(get, head), path = "/kvs", operation_id = "kvs_get", tag = "store",
     params(
         ("key" = String, Query, min_length = 1, max_length = 1024, description = "1 byte to 1 KiB of UTF-8"),
         ("causal_payload" = Option<String>, Query, description = "The last one that this client got; empty or missing begins a session"),
@@ -43,6 +43,7 @@ pub struct WriteBody {
         (status = 200, body = GetReply, description = "The value"),
         (status = 404, body = ErrorReply, description = "No such key"),
         StoreErrors,
+        RemovedNode,
     )
 )]
 pub async fn get(
@@ -66,7 +67,7 @@ pub async fn get(
 
 /// Write a key.
 #[utoipa::path(
-    put, path = "/kvs", tag = "store",
+    put, path = "/kvs", operation_id = "kvs_put", tag = "store",
     request_body(content(
         (WriteBody = "application/x-www-form-urlencoded"),
         (WriteBody = "application/json"),
@@ -77,6 +78,7 @@ pub async fn get(
         (status = 413, body = ErrorReply, description = "The value is too long"),
         (status = 507, body = ErrorReply, description = "The disk is full"),
         StoreErrors,
+        RemovedNode,
         BodyErrors,
     )
 )]
@@ -96,7 +98,7 @@ pub async fn put(
 
 /// Delete a key. The parameters come in the query or in the body.
 #[utoipa::path(
-    delete, path = "/kvs", tag = "store",
+    delete, path = "/kvs", operation_id = "kvs_delete", tag = "store",
     params(
         ("key" = Option<String>, Query, description = "1 byte to 1 KiB of UTF-8"),
         ("causal_payload" = Option<String>, Query, description = "The last one that this client got; empty or missing begins a session"),
@@ -107,6 +109,7 @@ pub async fn put(
         (status = 413, body = ErrorReply, description = "The body is too long"),
         (status = 507, body = ErrorReply, description = "The disk is full"),
         StoreErrors,
+        RemovedNode,
         BodyErrors,
     )
 )]

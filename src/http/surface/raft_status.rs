@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 /// How the council stands, as this node sees it: as text, or as JSON for who accepts that.
 #[utoipa::path(
-    method(get, head), path = "/admin/status", tag = "keys",
+    method(get, head), path = "/admin/status", operation_id = "raft_status", tag = "keys",
     responses(
         (status = 200, content(
             (String = "text/plain"),

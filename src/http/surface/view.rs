@@ -54,7 +54,7 @@ struct PlanQuery {
 
 /// Add a node to the view, or remove one.
 #[utoipa::path(
-    put, path = "/kvs/view_update", tag = "cluster",
+    put, path = "/kvs/view_update", operation_id = "view_update", tag = "cluster",
     request_body(content(
         (ViewUpdate = "application/x-www-form-urlencoded"),
         (ViewUpdate = "application/json"),
@@ -99,9 +99,9 @@ pub async fn view_update(
 
 /// How the view stands, and the change that runs.
 #[utoipa::path(
-    method(get, head), path = "/view", tag = "cluster",
+    method(get, head), path = "/view", operation_id = "view_get", tag = "cluster",
     responses(
-        (status = 200, body = ViewState),
+        (status = 200, body = ViewState, description = "The view in force, and what goes on about it"),
         RemovedNode,
         NoView,
     )
@@ -120,7 +120,7 @@ pub async fn state(
 
 /// Change the number of replicas per partition.
 #[utoipa::path(
-    put, path = "/view", tag = "cluster",
+    put, path = "/view", operation_id = "view_set", tag = "cluster",
     request_body(content(
         (ViewSet = "application/x-www-form-urlencoded"),
         (ViewSet = "application/json"),
@@ -153,14 +153,14 @@ pub async fn set(
 
 /// What a change would do. Nothing is changed.
 #[utoipa::path(
-    method(get, head), path = "/view/plan", tag = "cluster",
+    method(get, head), path = "/view/plan", operation_id = "view_plan", tag = "cluster",
     params(
         ("type" = String, Query, description = "`add`, `remove` or `set_k`"),
         ("ip_port" = Option<String>, Query, description = "The node that would come or go"),
         ("k" = Option<u16>, Query, description = "Replicas per partition, for `set_k`"),
     ),
     responses(
-        (status = 200, body = Plan),
+        (status = 200, body = Plan, description = "The view that would follow, and what would move"),
         (status = 400, body = ErrorReply, description = "The change makes no sense"),
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 409, body = ErrorReply, description = "The node is still handing over what it has, or (`code` is `dead_partition`) the change would need nodes that do not answer"),
@@ -195,7 +195,7 @@ pub async fn plan(
 
 /// Cancel the running change.
 #[utoipa::path(
-    delete, path = "/view/change", tag = "cluster",
+    delete, path = "/view/change", operation_id = "view_cancel", tag = "cluster",
     responses(
         (status = 200, body = ViewReply, description = "It is cancelled; the view before stays in force"),
         (status = 404, body = ErrorReply, description = "No change is running that could be cancelled"),

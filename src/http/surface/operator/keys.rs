@@ -12,7 +12,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Fields, Kind};
-use crate::http::responses::{Guarded, PlainKeyErrors};
+use crate::http::responses::{Guarded, PlainKeyErrors, RemovedOperator};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
@@ -40,7 +40,7 @@ pub struct PlainWrite {
 
 /// Write a key that is not there yet.
 #[utoipa::path(
-    post, path = "/write", tag = "operator",
+    post, path = "/write", operation_id = "operator_write", tag = "operator",
     request_body(content = PlainWrite, content_type = "application/json"),
     responses(
         (status = 200, body = DoneReply, description = "Written"),
@@ -50,6 +50,7 @@ pub struct PlainWrite {
         (status = 503, body = RefusedReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
         Guarded,
+        RemovedOperator,
     )
 )]
 pub async fn write(
@@ -94,11 +95,12 @@ async fn try_write(
 
 /// Read a key.
 #[utoipa::path(
-    method(get, head), path = "/read/{key}", tag = "operator",
+    method(get, head), path = "/read/{key}", operation_id = "operator_read", tag = "operator",
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
-        (status = 200, body = ReadReply),
+        (status = 200, body = ReadReply, description = "The value, and which node answered"),
         Guarded,
+        RemovedOperator,
         PlainKeyErrors,
     )
 )]
@@ -144,12 +146,13 @@ async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, 
 
 /// Delete a key.
 #[utoipa::path(
-    delete, path = "/delete/{key}", tag = "operator",
+    delete, path = "/delete/{key}", operation_id = "operator_delete", tag = "operator",
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
         (status = 200, body = DoneReply, description = "Deleted"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
         Guarded,
+        RemovedOperator,
         PlainKeyErrors,
     )
 )]

@@ -39,9 +39,9 @@ pub struct StrategyBody {
 
 /// The nodes of the view, each asked how it is.
 #[utoipa::path(
-    method(get, head), path = "/nodes", tag = "operator",
+    method(get, head), path = "/nodes", operation_id = "nodes", tag = "operator",
     responses(
-        (status = 200, body = NodesReply),
+        (status = 200, body = NodesReply, description = "The nodes, dead ones included"),
         (status = 503, body = RefusedReply, description = "This node is in no view"),
         Guarded,
         RemovedOperator,
@@ -66,10 +66,10 @@ pub async fn all(
 
 /// The nodes that hold a key, or would.
 #[utoipa::path(
-    method(get, head), path = "/nodes_for_key/{key}", tag = "operator",
+    method(get, head), path = "/nodes_for_key/{key}", operation_id = "nodes_for_key", tag = "operator",
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
-        (status = 200, body = HoldersReply),
+        (status = 200, body = HoldersReply, description = "These nodes"),
         (status = 400, body = RefusedReply, description = "The key is too long, or no UTF-8"),
         (status = 503, body = RefusedReply, description = "This node has failed, or is in no view"),
         Guarded,
@@ -108,13 +108,14 @@ pub async fn for_key(
 
 /// Make a node act as a dead one, until it is recovered or its process starts again.
 #[utoipa::path(
-    post, path = "/fail/{node_id}", tag = "operator",
+    post, path = "/fail/{node_id}", operation_id = "fail_node", tag = "operator",
     params(("node_id" = String, Path, description = "Its number, or its ip:port")),
     responses(
         (status = 200, body = FaultReply, description = "It has failed"),
         (status = 503, body = RefusedReply, description = "It does not answer: it is dead already"),
         Guarded,
         NodeErrors,
+        RemovedOperator,
     )
 )]
 pub async fn fail(
@@ -127,13 +128,14 @@ pub async fn fail(
 
 /// Let a failed node come back. Answered when it has caught up and serves, after 8 s in any case.
 #[utoipa::path(
-    post, path = "/recover/{node_id}", tag = "operator",
+    post, path = "/recover/{node_id}", operation_id = "recover_node", tag = "operator",
     params(("node_id" = String, Path, description = "Its number, or its ip:port")),
     responses(
         (status = 200, body = FaultReply, description = "It is back"),
         (status = 503, body = RefusedReply, description = "It does not answer: its process has to be started"),
         Guarded,
         NodeErrors,
+        RemovedOperator,
     )
 )]
 pub async fn recover(
@@ -146,7 +148,7 @@ pub async fn recover(
 
 /// Say how many nodes hold each key: a change of the view, while the store serves.
 #[utoipa::path(
-    post, path = "/set_replication_strategy", tag = "operator",
+    post, path = "/set_replication_strategy", operation_id = "set_replication_strategy", tag = "operator",
     request_body(content = StrategyBody, content_type = "application/json"),
     responses(
         (status = 200, body = StrategyReply, description = "The data is where it belongs"),
