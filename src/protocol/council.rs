@@ -517,7 +517,7 @@ impl Council {
         let Some(cohort) = views.closing.iter().find(|c| c.id == id) else {
             return Ok(Outcome::Unchanged);
         };
-        if let Some(earlier) = views.predecessor(cohort) {
+        if let Some(earlier) = views.predecessors(cohort).next().map(|c| c.id) {
             return Err(Refusal::TooEarly {
                 cohort: id,
                 earlier,

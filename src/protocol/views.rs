@@ -223,13 +223,11 @@ impl Views {
         later.filter(|c| c.slots.meets(&cohort.slots))
     }
 
-    /// A closing cohort whose slots a closing one took over, so that it has to be over first: its late writes may
+    /// The closing cohorts whose slots a closing one took over, so that they have to be over first: their late writes may
     /// have come to the later one's replicas alone.
-    #[must_use]
-    pub fn predecessor(&self, cohort: &Cohort) -> Option<CohortId> {
-        let mut closing = self.closing.iter();
-        let earlier = closing.find(|c| self.successors(c).any(|later| later.id == cohort.id));
-        earlier.map(|c| c.id)
+    pub fn predecessors(&self, cohort: &Cohort) -> impl Iterator<Item = &Cohort> {
+        let took_over = |c: &&Cohort| self.successors(c).any(|later| later.id == cohort.id);
+        self.closing.iter().filter(took_over)
     }
 
     /// The first partition of the view in force that holds some of a cohort's slots and whose replicas are all given up.

@@ -104,36 +104,40 @@ pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
     a_dead_partition_of_which_one_has_a_rest(0);
 }
 
-#[test]
-pub fn what_a_dead_partition_took_over_is_still_with_those_who_held_it_before() {
+/// Two nodes that have not heard of later views hold slots that others have taken over since, node after node. What is
+/// written to the first two gets there too. Returns the keys and what their writer has seen.
+fn taken_over_unheard(came: usize) -> (Cluster, Vec<(Key, Context)>) {
     let mut c = Cluster::new(2, 2);
-    let none = Context::default();
-    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
-    let node = c.add();
-    c.tell_all();
+    for number in 0..came as u64 {
+        c.add();
+        // The first two hear of the first change alone, and not that its view is in force: what was written before that
+        // does not end.
+        let untold = if number == 0 { 0 } else { 2 };
+        (untold..c.nodes.len()).for_each(|node| c.tell(node));
+        c.run_ms(500);
+        c.enact(2 + number);
+        (2..c.nodes.len()).for_each(|node| c.tell(node));
+    }
+    let moved: Vec<Key> = (0..5).map(|n| c.key(1, n)).collect();
+    let write = |key: Key| (key.clone(), c.put(0, &key, Some("1"), &Context::default()));
+    let written = moved.into_iter().map(write).collect();
     c.run_ms(500);
-    c.enact(2);
-    let moved: Vec<&Key> = keys
-        .iter()
-        .filter(|k| c.view().partition_of_key(k).0 == 1)
-        .collect();
-    assert!(!moved.is_empty());
-    // Nodes 0 and 1 have not heard of the new view yet. What they take here gets to node 2, which is dead for good then.
-    let written: Vec<Context> = moved
-        .iter()
-        .map(|k| c.put(0, k, Some("1"), &none))
-        .collect();
-    c.run_ms(500);
-    c.stop(node);
+    (c, written)
+}
+
+/// An operator says that members are dead for good.
+fn are_dead(c: &mut Cluster, members: impl IntoIterator<Item = MemberId>) {
+    let members: BTreeSet<MemberId> = members.into_iter().collect();
+    members.iter().for_each(|m| c.stop(usize::from(m.0)));
     c.run_ms(1_000);
-    let members = BTreeSet::from([MemberId(2)]);
     assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
-    // All who are left say that it is over what was written before the view.
-    assert!(!c.views_settle(), "they have all that is left");
-    c.change(Change::Remove(MemberId(2)));
-    assert!(c.views_settle(), "{:?}", c.council.views());
+    // All who are left have all that was written before the views, and nobody else has.
+    assert!(!c.views_settle(), "{:?}", c.council.views());
+}
+
+fn the_first_two_have(c: &mut Cluster, written: &[(Key, Context)]) {
     c.run_ms(500);
-    for (key, seen) in moved.into_iter().zip(&written) {
+    for (key, seen) in written {
         for holder in [0, 1] {
             assert_eq!(c.value(holder, key, seen).as_deref(), Some("1"));
         }
@@ -169,4 +173,39 @@ fn an_empty_disk_of_a_dead_partition_serves_nobody_though_there_is_nobody_to_wai
         let read = c.get(empty, &key, &none);
         assert!(matches!(read, Err(Refusal::Recovering(_))), "{read:?}");
     }
+}
+
+#[test]
+pub fn what_a_dead_partition_took_over_is_still_with_those_who_held_it_before() {
+    let (mut c, written) = taken_over_unheard(1);
+    are_dead(&mut c, [MemberId(2)]);
+    c.change(Change::Remove(MemberId(2)));
+    assert!(c.views_settle(), "{:?}", c.council.views());
+    the_first_two_have(&mut c, &written);
+}
+
+#[test]
+fn what_a_dead_partition_of_two_took_over_is_still_with_those_who_held_it_before() {
+    let (mut c, written) = taken_over_unheard(2);
+    are_dead(&mut c, [MemberId(2), MemberId(3)]);
+    c.change(Change::Remove(MemberId(2)));
+    assert!(!c.views_settle(), "node 3 is to hold it");
+    c.change(Change::Remove(MemberId(3)));
+    assert!(c.views_settle(), "{:?}", c.council.views());
+    the_first_two_have(&mut c, &written);
+}
+
+#[test]
+fn what_several_took_over_one_after_the_other_is_still_with_those_who_held_it_before() {
+    let (mut c, written) = taken_over_unheard(2);
+    // Node 2 leaves, and is dead before the cohort that it was in is over. Then all who have held the slots since are.
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.enact(number);
+    c.stop(2);
+    are_dead(&mut c, [MemberId(3)]);
+    let member = MemberId(2);
+    assert_eq!(c.decide(Command::GiveUp { member }), Outcome::Changed);
+    c.change(Change::Remove(MemberId(3)));
+    assert!(c.views_settle(), "{:?}", c.council.views());
+    the_first_two_have(&mut c, &written);
 }

@@ -372,8 +372,14 @@ impl Words<'_> {
             until: cohort.until,
             slots: cohort.slots.len(),
             replicas: names(self.member, &cohort.replicas),
-            waits_for: if let Some(earlier) = views.predecessor(cohort) {
-                format!("{id} ends after {earlier}, whose slots it took over")
+            waits_for: if let Some(earlier) = views.predecessors(cohort).next() {
+                format!("{id} ends after {}, whose slots it took over", earlier.id)
+            } else if let Some(dead) = views.dead_owner(cohort) {
+                format!(
+                    "{id} has all that is left of slots of partition {}, whose nodes are all given up: remove them, so \
+                     that others hold these slots",
+                    dead.0
+                )
             } else if waits.is_empty() {
                 format!("late writes of {id} are on their way to all who hold its slots")
             } else {

@@ -13,7 +13,7 @@ use super::super::record::Seal;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
-use super::super::views::CohortId;
+use super::super::views::{Cohort, CohortId};
 use super::snapshot::Start;
 use super::ties::Tie;
 use super::{Log, Replica, gossip::Peer};
@@ -184,7 +184,13 @@ impl<S: Store, T> Replica<S, T> {
         let mut replicas = tie.cohort.replicas.iter();
         let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
         // What it took over from earlier ones is here when those are over.
-        let first = closed && self.views.predecessor(&tie.cohort).is_none();
+        // One that is open because the dead hold its slots since waits for the slots to be held by others, which those
+        // are not before they have all that is left.
+        let here = |earlier: &Cohort| {
+            let waits = self.views.dead_owner(earlier).is_some();
+            waits && (self.is_filled(earlier.id) || !earlier.slots.meets(&tie.part))
+        };
+        let first = closed && self.views.predecessors(&tie.cohort).all(here);
         if tie.filled.is_some() || !first || !self.all_told(id) {
             return None;
         }
