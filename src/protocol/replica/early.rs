@@ -134,8 +134,13 @@ impl<S: Store, T> Replica<S, T> {
             match self.current(&place)? {
                 Some(current) if current.stamp >= version.stamp => {
                     // The log of that dot may end as soon as the helper has let go of it, and whoever has seen the write
-                    // may then read from any holder. It is handed over again until all of them have this or a later one.
-                    if self.is_everywhere(current.dot) || broken(Rule::KeepForOne) {
+                    // may then read from any holder. So it is handed over again until all of them have this or a later
+                    // one; but when the log here reaches that far, it does not end before theirs do.
+                    let reached = self
+                        .logs
+                        .get(&dot.log)
+                        .is_some_and(|l| l.applied >= dot.seq);
+                    if reached || self.is_everywhere(current.dot) || broken(Rule::KeepForOne) {
                         kept.push((dot, version.key));
                     }
                 }
