@@ -175,7 +175,7 @@ impl World {
                     self.oracle.lose(write);
                     continue;
                 }
-                if self.is_helped_no_more(node, write, log)? {
+                if self.is_helped_no_more(node, write)? {
                     continue;
                 }
                 return Err(format!(
@@ -207,23 +207,21 @@ impl World {
         Ok(over && w.copies < 2 && !self.is_kept_anywhere(write)?)
     }
 
-    /// Whether a node only helps with a key that it has lost, and those have it who hold it now.
+    /// Whether a node only helps with a key, and those have the write who hold the key now.
     ///
     /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any more. When it has
-    /// lost its disk, and no disk is left that has all of the cohort, it gathers what is left and what the later
-    /// cohorts have of the slots that it holds. With those of the other slots it shares nothing, so it passes over what
-    /// these have. Nobody lacks it: whoever holds such a slot, or is to hold it next, fetches it from them.
-    fn is_helped_no_more(&self, node: usize, write: WriteId, log: LogId) -> Result<bool, Failed> {
+    /// lost its disk, or the end of its own log, and no disk is left that has all of the cohort, it gathers what is left
+    /// of the slots that others hold. Whoever holds the other slots may have lost its disk too, and tell that it has
+    /// nothing: then it passes over what is there. Nobody lacks the write.
+    fn is_helped_no_more(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
-        let process = self.nodes[node].process.as_ref();
-        let settles = process.is_some_and(|p| !is_filled(&p.marks, log));
         let slots = self
             .views_at(node)
             .map(|v| v.slots_of(self.nodes[node].member));
         let helps = slots.is_some_and(|slots| !slots.contains(Slot::of(&w.key)));
         let mut holders = self.holders(&w.key);
         holders.retain(|n| !self.nodes[*n].lost && !self.is_given_up(*n));
-        if !settles || !helps || holders.is_empty() {
+        if !helps || holders.is_empty() {
             return Ok(false);
         }
         for holder in holders {
