@@ -462,9 +462,9 @@ impl World {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
-            // What a member that is given up had alone may be lost, be it stable: it shared its log with
-            // nobody then.
-            if self.knows_to_be_given_up(other) {
+            // What only a member has that is given up may be lost, be it stable: it may have shared its
+            // log with nobody, or with disks that were lost since.
+            if self.is_given_up(other) {
                 continue;
             }
             for (log, mark) in &process.marks.logs {
