@@ -65,6 +65,8 @@ rules! {
     TrustOldDisk,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
+    /// What is fetched of another cohort takes back that the disk is about to say that it has served.
+    TakeBackServed,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,
     /// What the sender of a snapshot has no more stays.

@@ -39,6 +39,10 @@ const TEETH: &[(Rule, fn())] = &[
         recovery::a_refilled_disk_serves_only_when_the_snapshot_is_durable,
     ),
     (
+        Rule::TakeBackServed,
+        views::a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile,
+    ),
+    (
         Rule::WriteUncompared,
         recovery::no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer,
     ),

@@ -87,6 +87,41 @@ fn what_a_snapshot_brings_does_not_make_the_disk_look_old_while_it_is_on_its_way
 }
 
 #[test]
+pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
+    let mut c = Cluster::new(2, 2);
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    let key = c.key(0, 0);
+    let seen = c.put(0, &key, Some("1"), &Context::default());
+    // Node 1 has lost its disk, and the new one is slow. It fetches what its own cohort has, and then
+    // what the one before has, which is not over.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(2);
+    c.nodes[1].disk_hangs = true;
+    c.run_ms(500);
+    assert!(!c.serves(1), "its disk has nothing yet");
+    c.nodes[1].disk_hangs = false;
+    c.run_ms(500);
+    assert!(c.serves(1), "{:?}", c.marks(1).recovering);
+    assert!(c.views_settle());
+    // Now node 0 loses its disk, and node 1 starts again on what it has.
+    c.stop(0);
+    c.stop(1);
+    c.nodes[0].disk.wipe();
+    c.start(0);
+    c.start(1);
+    c.run_ms(2_000);
+    for replica in [0, 1] {
+        assert_eq!(c.value(replica, &key, &seen).as_deref(), Some("1"));
+    }
+}
+
+#[test]
 fn who_lacks_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();

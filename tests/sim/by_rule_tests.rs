@@ -14,6 +14,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::TrustHearsay,
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
+    Rule::TakeBackServed,
     Rule::WriteUncompared,
     Rule::ForgetEarly,
     Rule::CollectBeforePast,

@@ -99,7 +99,7 @@ impl<S: Store, T> Replica<S, T> {
             if let Some(own) = self.own.and_then(|id| self.ties.get_mut(&id)) {
                 own.inherited.join(&own.part.common(&part));
             }
-            self.stage_identity(self.recovery.intact);
+            self.stage_identity();
         }
         self.marks_changed = true;
     }

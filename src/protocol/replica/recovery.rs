@@ -66,6 +66,13 @@ impl Recovery {
         }
     }
 
+    /// Whether the disk says that everything of the own cohort is on it, or will say so with a batch
+    /// that is on its way: nothing that is written meanwhile may take that back.
+    fn is_told(&self) -> bool {
+        let pending = self.recorded.is_some() && !broken(Rule::TakeBackServed);
+        self.intact || pending
+    }
+
     /// From now on the peers may answer.
     pub(super) fn asked(&mut self, now: Now) {
         self.asked_us = Some(now.mono_us);
@@ -99,11 +106,16 @@ fn counted_on(gossip: &Gossip) -> impl Iterator<Item = (LogId, u64)> {
 impl<S: Store, T> Replica<S, T> {
     /// Writes down who uses the disk now. When that is durable the peers are asked where they are.
     pub(super) fn start(&mut self) {
-        self.stage_identity(self.recovery.intact);
+        self.stage_identity();
         self.try_serve();
     }
 
-    pub(super) fn stage_identity(&mut self, served: bool) {
+    /// Writes down what the disk is to say of this replica.
+    pub(super) fn stage_identity(&mut self) {
+        self.stage_identity_as(self.recovery.is_told());
+    }
+
+    fn stage_identity_as(&mut self, served: bool) {
         let filled = self.ties.iter().filter(|(id, tie)| match self.own {
             Some(own) if own == **id => served,
             _ => tie.filled.is_some(),
@@ -194,13 +206,12 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn compare(&mut self, from: MemberId, gossip: &Gossip) {
         self.copy_again(gossip);
         let old = self.is_older_than(gossip);
-        let believed = self.recovery.intact || self.ties.values().any(|t| t.filled.is_some());
+        let told = self.recovery.is_told();
+        let believed = told || self.ties.values().any(|t| t.filled.is_some());
         if old && believed {
             for tie in self.ties.values_mut() {
                 (tie.filled, tie.inherited) = (None, SlotSet::default());
             }
-            // The next start must not believe this disk either.
-            self.stage_identity(false);
         }
         let replica = self.is_replica(from);
         let empty = !self.recovery.intact && !self.recovery.fetched && !broken(Rule::ServeEmpty);
@@ -215,6 +226,10 @@ impl<S: Store, T> Replica<S, T> {
             self.recovery.serving = false;
             self.recovery.trusted = false;
             self.marks_changed = true;
+            if told || (old && believed) {
+                // The next start must not believe this disk either.
+                self.stage_identity();
+            }
         }
         if self.recovery.fetch {
             // What was deleted and collected while this replica was away must not come back. What
@@ -288,7 +303,7 @@ impl<S: Store, T> Replica<S, T> {
                 tie.filled = None;
             }
         }
-        self.stage_identity(self.recovery.intact);
+        self.stage_identity();
         self.marks_changed = true;
     }
 
@@ -360,7 +375,7 @@ impl<S: Store, T> Replica<S, T> {
             if !self.recovery.fetched {
                 self.pass_over_lost(own);
             }
-            self.stage_identity(true);
+            self.stage_identity_as(true);
             self.recovery.recorded = Some(self.next_batch);
         }
         let recorded = self.recovery.recorded.unwrap_or_default();
