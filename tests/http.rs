@@ -723,6 +723,14 @@ async fn metrics_count_what_happened() {
         "causeway_unstable_dots 0",
         "causeway_stalled_reads 0",
         "causeway_serving 1",
+        &format!(
+            "causeway_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "causeway_council_leads 1",
+        "causeway_council_has_quorum 1",
+        "causeway_council_full 0",
+        "causeway_lists 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
@@ -738,6 +746,10 @@ async fn metrics_count_what_happened() {
         "causeway_commit_seconds_total",
         "causeway_storage_bytes",
         "causeway_storage_free_bytes",
+        "causeway_council_term",
+        "causeway_council_committed",
+        "causeway_council_applied",
+        "causeway_lists_bytes",
     ] {
         assert!(number(name) > 0.0, "{name} in\n{text}");
     }

@@ -5,8 +5,9 @@
 
 use super::routes::Route;
 use super::words;
+use crate::api::raft::RaftStatus;
 use crate::api::status::PeerStatus;
-use crate::node::{Node, Role, ViewGauges};
+use crate::node::{Member, Node, Role, ViewGauges};
 use crate::protocol::marks::Gauges;
 use crate::storage::CommitterStats;
 use actix_web::HttpResponse;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::cell::OnceCell;
 use std::fmt;
@@ -77,6 +79,11 @@ impl Metrics {
             "Entries in the contexts of replies",
             entries.clone(),
         );
+        registry.register(
+            "build",
+            "The release that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         registry.register_collector(Box::new(FromNode(node)));
         Self {
             registry,
@@ -95,10 +102,19 @@ impl Metrics {
         }
     }
 
-    /// Everything, as text.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    /// Everything, as text; with how the council stands, if the node takes part in one.
+    ///
+    /// # Errors
+    /// When the text cannot be written.
+    pub fn text(&self, council: Option<FromCouncil>) -> Result<String, fmt::Error> {
         let mut out = String::with_capacity(16 * 1024);
-        text::encode(&mut out, &self.registry)?;
+        text::encode_registry(&mut out, &self.registry)?;
+        if let Some(council) = council {
+            let mut registry = Registry::with_prefix("causeway");
+            registry.register_collector(Box::new(council));
+            text::encode_registry(&mut out, &registry)?;
+        }
+        text::encode_eof(&mut out)?;
         Ok(out)
     }
 }
@@ -149,6 +165,84 @@ fn status_index(status: StatusCode) -> usize {
 fn position(labels: &[&str], label: &str) -> usize {
     let found = labels.iter().position(|known| *known == label);
     found.unwrap_or(labels.len())
+}
+
+/// How the council stands at a node. It is asked before metrics are written, since its answer has
+/// to be waited for, which a collector cannot do.
+#[derive(Debug)]
+pub struct FromCouncil {
+    status: RaftStatus,
+    /// What all lists together count, of the most that they may.
+    list_bytes: usize,
+}
+
+impl FromCouncil {
+    /// How it stands now; nothing where there is none yet.
+    pub async fn ask(member: &Member) -> Option<Self> {
+        let status = words::raft::raft_status(member).await?;
+        let council = member.membership().council()?;
+        let list_bytes = council.look(|decided| decided.keys.bytes());
+        Some(Self { status, list_bytes })
+    }
+}
+
+impl Collector for FromCouncil {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Self { status, list_bytes } = self;
+        let gauges = [
+            (
+                "council_leads",
+                "Whether this node leads the council, which decides about lists and views",
+                None,
+                u64::from(status.state == "leader"),
+            ),
+            (
+                "council_has_quorum",
+                "Whether lists and views can be changed, as far as this node can tell",
+                None,
+                u64::from(status.has_quorum),
+            ),
+            (
+                "council_full",
+                "Whether this node's council stores nothing, for want of room on its disk",
+                None,
+                u64::from(status.full.is_some()),
+            ),
+            ("council_term", "Raft's term", None, status.term),
+            (
+                "council_log_entries",
+                "Entries in the log that no snapshot has taken the place of",
+                None,
+                status.log_len,
+            ),
+            (
+                "council_committed",
+                "How many entries are decided, as far as this node knows",
+                None,
+                status.commit_idx.map_or(0, |index| index + 1),
+            ),
+            (
+                "council_applied",
+                "How many of them this node goes by",
+                None,
+                status.last_applied.map_or(0, |index| index + 1),
+            ),
+            ("lists", "Linearizable lists", None, status.keys as u64),
+            (
+                "lists",
+                "What all lists together count, of the 256 MiB that they may",
+                Some(Unit::Bytes),
+                *list_bytes as u64,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let metric =
+                encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a node when somebody asks for its metrics.
