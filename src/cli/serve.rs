@@ -2,7 +2,7 @@
 //! server that `bench` compares a node with.
 
 use super::failure::{Code, Failure, Outcome, print};
-use crate::node::config::Config;
+use crate::node::config::{Config, ConfigError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -13,7 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn environment() -> Result<Config, Failure> {
     // What is not UTF-8 must be refused, not taken for unset.
     let lookup = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
-    Config::from_env(lookup).map_err(Failure::usage)
+    Config::from_env(lookup).map_err(|why| match why {
+        // Who has given nothing may not have meant to run a node.
+        ConfigError::Missing(..) => Failure::usage(format!(
+            "{why}; `causeway local` runs a whole cluster to try, `causeway help` lists the commands"
+        )),
+        why => Failure::usage(why),
+    })
 }
 
 /// Threads for connections and the council. HTTP, the replica and the committers have their own: with as many here as there

@@ -5,7 +5,7 @@
 
 use super::client::{Node, NodeArg};
 use super::failure::{Failure, Outcome, print};
-use super::view::show;
+use super::view::show::offer as offer_words;
 use crate::api::raft::RaftStatus;
 use crate::api::status::{MemberStatus, Status};
 use clap::Args;
@@ -26,6 +26,9 @@ pub struct StatusArgs {
     /// Print JSON: the status of every node that answered
     #[arg(long)]
     json: bool,
+    /// End with 1 unless the asked node knows a view, and every node of it answers and serves
+    #[arg(long)]
+    check: bool,
 }
 
 /// What one member of the view said, or why it said nothing.
@@ -62,9 +65,36 @@ pub async fn status(args: StatusArgs) -> Outcome {
     if args.json {
         let text = serde_json::to_string(&report)
             .map_err(|e| Failure::not_done(format!("cannot print the status: {e}")))?;
-        return print(text);
+        print(text)?;
+    } else {
+        show(&report)?;
     }
-    print(headline(&report))?;
+    match trouble(&report).filter(|_| args.check) {
+        Some(trouble) => Err(Failure::not_done(trouble)),
+        None => Ok(()),
+    }
+}
+
+/// What keeps the cluster from being as it should be.
+fn trouble(report: &Report) -> Option<String> {
+    if report.nodes.is_empty() {
+        let (node, state) = (&report.asked.node, state(&report.asked));
+        return Some(format!("{node} knows of no nodes: it is {state}"));
+    }
+    let bad: Vec<String> = report
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.status {
+            Some(status) if status.state == "serving" => None,
+            Some(status) => Some(format!("{} is {}", node.node, state(status))),
+            None => Some(format!("{} does not answer", node.node)),
+        })
+        .collect();
+    (!bad.is_empty()).then(|| bad.join(", "))
+}
+
+fn show(report: &Report) -> Outcome {
+    print(headline(report))?;
     print(leader(&report.nodes))?;
     print(table(&report.nodes).trim_fmt())?;
     let others = report.nodes.iter().filter(|n| n.node != report.asked.node);
@@ -73,7 +103,7 @@ pub async fn status(args: StatusArgs) -> Outcome {
         .chain(others)
         .flat_map(|s| &s.offers)
     {
-        print(show::offer(offer))?;
+        print(offer_words(offer))?;
     }
     Ok(())
 }

@@ -221,6 +221,15 @@ fn explain_works_without_a_node_and_says_more_with_one() {
 }
 
 #[test]
+fn who_gives_nothing_is_told_what_there_is() {
+    let output = causeway(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(text.contains("ip_port is not set") && text.contains("causeway local"));
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+}
+
+#[test]
 fn a_status_shows_every_member_also_the_dead() {
     let dead = nobody();
     // A node is known by its ip_port, which need not be the address it was reached at.
@@ -240,7 +249,13 @@ fn a_status_shows_every_member_also_the_dead() {
         "last_applied": 2, "commit_idx": 2, "peers": [], "keys": 1, "uptime_seconds": 5, "version": "0",
     });
     let answers = [status, council].map(|answer| (200, answer.to_string()));
-    let (node, served) = fake_node([answers.clone(), answers].concat());
+    let (node, served) = fake_node([answers.clone(), answers.clone(), answers].concat());
+    let output = causeway(&["status", "--check", "--node", &node])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let trouble = format!("{dead} does not answer");
+    assert!(stderr(&output).contains(&trouble), "{}", stderr(&output));
     let output = causeway(&["status", "--node", &node]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
