@@ -614,6 +614,22 @@ async fn a_standby_is_alive_and_says_what_it_is() {
 }
 
 #[actix_web::test]
+async fn a_standby_that_cannot_store_does_not_start() {
+    // Nobody can make a directory there, not even root.
+    let dir = std::path::Path::new("/proc/causeway");
+    let mut config = common::config(NODE, &[], dir, &[]);
+    config.peer_bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let Err(why) = Node::start(config).await else {
+        panic!("it starts");
+    };
+    let why = why.to_string();
+    assert!(
+        why.contains("/proc/causeway") && why.contains("DATA_DIR"),
+        "{why}"
+    );
+}
+
+#[actix_web::test]
 async fn the_cluster_can_be_asked_about() {
     let node = Fixture::start().await;
     let ask = async |path: &str| node.get(path).await.json::<Value>().await.unwrap();

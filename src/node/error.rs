@@ -5,6 +5,7 @@ use crate::node::identity::OtherCluster;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why a node cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,14 @@ pub enum StartError {
     /// The council's log cannot be used.
     #[error("{0}")]
     Council(#[from] council::OpenError),
+    /// Nothing can be stored where the data is to be.
+    #[error("nothing can be stored in {}: {error}; give another DATA_DIR", .directory.display())]
+    DataDir {
+        /// Where.
+        directory: PathBuf,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
     /// A part of the data is another cluster's.
     #[error("{0}")]
     OtherCluster(#[from] OtherCluster),

@@ -21,6 +21,9 @@ use crate::protocol::view::View;
 use crate::protocol::views::Views;
 use crate::storage::Disk;
 use arc_swap::{ArcSwap, Guard};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -189,6 +192,10 @@ async fn begin(node: &Lasting) -> Result<(Phase, Role), StartError> {
     };
     let had = place.as_ref().map(|p| p.member);
     let Some(known) = place.map(|p| p.views).or_else(first) else {
+        if let Err(unusable) = can_store(&config.data_dir) {
+            standby.stop().await;
+            return Err(unusable);
+        }
         log::info!("{} is in no view: standing by", config.address);
         return Ok((Phase::Waiting(standby, Weak::new()), Role::Standby));
     };
@@ -388,6 +395,20 @@ impl State {
         let member = start(&self.lasting, place).await?;
         self.role.store(Arc::new(Role::Member(Arc::clone(&member))));
         Ok(member)
+    }
+}
+
+/// Whether files can be written to a directory. A standby stores nothing yet: without this it would
+/// find out when it is added, and the cluster would only see that it ends. A disk that is full now
+/// may have room by then.
+fn can_store(dir: &Path) -> Result<(), StartError> {
+    let tried = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir).map(drop));
+    match tried {
+        Err(error) if error.kind() != ErrorKind::StorageFull => Err(StartError::DataDir {
+            directory: dir.to_owned(),
+            error,
+        }),
+        _ => Ok(()),
     }
 }
 
