@@ -24,6 +24,7 @@ use record::Recorder;
 use route::{Routes, Routing};
 use session::Session;
 use std::cell::RefCell;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -197,6 +198,15 @@ fn measure(shared: &Shared) -> Outcome {
                 tally.first_errors()
             )));
         }
+    }
+    if std::io::stderr().is_terminal() {
+        note(format_args!(
+            "{} sessions load {} for {} s, after {} s that are not counted",
+            args.connections,
+            args.target.join(", "),
+            args.seconds,
+            args.warmup
+        ));
     }
     let from = Instant::now() + Duration::from_secs(args.warmup);
     let until = from + Duration::from_secs(args.seconds);
