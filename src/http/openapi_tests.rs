@@ -19,7 +19,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::OpenApi;
 
-/// <https://spec.openapis.org/oas/3.1/schema/2022-10-07>, as published.
+/// <https://spec.openapis.org/oas/3.1/schema/2022-10-07>, as the OpenAPI Initiative publishes it under
+/// the Apache License 2.0.
 const SCHEMA: &str = include_str!("../../tests/http/openapi-3.1.schema.json");
 /// Where the document is, for references within it.
 const HERE: &str = "http://localhost/openapi.json";
