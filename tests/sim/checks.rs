@@ -289,19 +289,21 @@ impl World {
 
     /// A key left a store: a tombstone that nobody needs, or a value that one of those beats.
     ///
-    /// Or a value that counts as lost, as when all nodes of its partition were given up. A node that held its slot before
+    /// Or a version that counts as lost, as when all nodes of its partition were given up. A node that held its slot before
     /// and was away may still have it, while others have dropped it. When these nodes get the slot back, one copies from
-    /// the other and drops what that one does not have: they have to be equal, and nobody counts on the value.
+    /// the other and drops what that one does not have: they have to be equal, and nobody counts on the version.
     fn check_removed(&mut self, node: usize, version: &Version) -> Result<(), Failed> {
         let Version { key, stamp, .. } = version;
         if !self.keeps(node, key) {
             return Ok(());
         }
+        let write = self.oracle.of_version(version);
+        if write.is_some_and(|w| self.oracle.writes[w].is_lost()) {
+            return Ok(());
+        }
         if version.value.is_some() {
             let known = self.oracle.collected.get(key);
-            let write = self.oracle.of_version(version);
-            let lost = write.is_some_and(|w| self.oracle.writes[w].is_lost());
-            if known.is_none_or(|c| c < stamp) && !lost {
+            if known.is_none_or(|c| c < stamp) {
                 return Err(format!(
                     "I9: node {node} drops a value of {key:?} that no delete covers"
                 ));

@@ -81,6 +81,8 @@ pub struct Oracle {
     started: BTreeSet<LogId>,
     /// The newest tombstone of each key that a replica has dropped.
     pub collected: BTreeMap<Key, Stamp>,
+    /// Those of them of which only a partition knew that is dead for good.
+    pub unknown: BTreeMap<Key, Stamp>,
     /// When writes were lost with a node's disk.
     pub lost: BTreeMap<(usize, WriteId), u64>,
     /// How far each log is durable, by node.
@@ -97,6 +99,7 @@ impl Oracle {
             dots: BTreeMap::new(),
             started: BTreeSet::new(),
             collected: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             lost: BTreeMap::new(),
             applied: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -179,6 +182,7 @@ impl Oracle {
         w.taken_us.push(now);
         if let Some(collected) = self.collected.get(&w.key)
             && *collected > w.stamp
+            && self.unknown.get(&w.key) < Some(collected)
             && !self.given_up.contains(&dot.log.member)
         {
             return Err(format!(

@@ -2,11 +2,13 @@
 //!
 //! The council itself is taken for granted here: one state, which a node learns of when it can reach a majority.
 
+use super::oracle::Oracle;
 use super::world::{Failed, What, World};
 use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
+use causeway::protocol::version::Key;
 use causeway::protocol::view::View;
 use causeway::protocol::views::Views;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,15 +179,23 @@ impl World {
         };
         if self.decide(said)? == Outcome::Changed {
             self.oracle.given_up.extend(&members);
-            // What the partition's slots have may be lost. Nodes that held them before drop it as if these had it still.
+            // What the partition's slots have is lost, unless a cohort that held them before is open still. So is the
+            // knowledge which deletes have been forgotten there.
             let view = self.decisions.council.views().view.clone();
+            let dead = |key: &Key| {
+                let holders = view.replicas(view.partition_of_key(key));
+                holders.iter().all(|m| members.contains(m))
+            };
             for write in 0..self.oracle.writes.len() {
-                let partition = view.partition_of_key(&self.oracle.writes[write].key);
-                let holders = view.replicas(partition);
-                if holders.iter().all(|m| members.contains(m)) {
-                    self.oracle.lose(write);
+                if dead(&self.oracle.writes[write].key) {
+                    self.note_gone(write)?;
                 }
             }
+            let Oracle {
+                collected, unknown, ..
+            } = &mut self.oracle;
+            let deletes = collected.iter().filter(|(key, _)| dead(key));
+            unknown.extend(deletes.map(|(key, stamp)| (key.clone(), *stamp)));
             for member in members {
                 self.give_up(member)?;
             }
