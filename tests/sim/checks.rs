@@ -233,14 +233,19 @@ impl World {
     }
 
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of its key. Who is
-    /// only to hold it next may be turned away again.
+    /// only to hold it next may be turned away again. A later write that came to it in the place of one that it helps with
+    /// does not count: it shares no log of that one, and drops it when it helps no more.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.council.views(), Slot::of(&w.key));
         let member = self.nodes[node].member;
         let holds = views.view.partition_of(member) == Some(views.view.partition(slot));
         let mut closing = views.closing.iter();
-        let held = closing.any(|c| c.replicas.contains(&member) && c.slots.contains(slot));
+        let written_by = |until: u64| w.dots.iter().any(|d| d.log.view() < until);
+        let held = closing.any(|c| {
+            let holder = c.replicas.contains(&member) && c.slots.contains(slot);
+            holder && c.until.is_some_and(written_by)
+        });
         let counts = !self.nodes[node].out && views.is_present(member) && (holds || held);
         Ok(counts && self.keeps(node, &w.key) && self.holds(node, &w.key, w.stamp)?)
     }
