@@ -193,3 +193,42 @@ pub fn a_log_does_not_begin_before_the_earlier_ones_of_its_writer_are_there() {
     assert_eq!(c.value(2, &old, &context).as_deref(), Some("1"));
     assert_eq!(c.value(2, &new, &context).as_deref(), Some("2"));
 }
+
+#[test]
+pub fn what_is_fetched_anew_is_not_there_at_the_next_start() {
+    let limits = Limits {
+        index_dots: 20,
+        ..SHORT_MEMORY
+    };
+    let mut c = Cluster::stopped(2, 2);
+    c.limits = limits;
+    (0..2).for_each(|node| c.start(node));
+    c.run_ms(200);
+    let follower = c.add();
+    (0..2).for_each(|node| c.tell(node));
+    c.run_ms(500);
+    let has_all = |c: &Cluster| c.marks(follower).cohorts.values().all(|filled| *filled);
+    assert!(has_all(&c));
+    // It misses more than the others keep in their indexes: only a snapshot helps.
+    (0..2).for_each(|node| c.cut(node, follower));
+    let key = c.key(0, 0);
+    let mut seen = Context::default();
+    for n in 0..100 {
+        seen = c.put(0, &key, Some(&n.to_string()), &seen);
+    }
+    c.heal();
+    for _ in 0..1_000 {
+        c.run_ms(1);
+        if !has_all(&c) {
+            break;
+        }
+    }
+    assert!(!has_all(&c), "it fetches all anew");
+    // It starts again before that has come.
+    (0..2).for_each(|node| c.cut(node, follower));
+    c.run_ms(100);
+    c.stop(follower);
+    c.start(follower);
+    c.run_ms(100);
+    assert!(!has_all(&c), "its disk lacks the most");
+}

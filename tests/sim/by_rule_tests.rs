@@ -15,6 +15,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
     Rule::TakeBackServed,
+    Rule::KeepFilledOnDisk,
     Rule::WriteUncompared,
     Rule::ForgetEarly,
     Rule::CollectBeforePast,

@@ -128,8 +128,11 @@ impl<S: Store, T> Replica<S, T> {
             return;
         };
         let slots = tie.part.common(&self.views.part(&tie.cohort, from));
-        if !own && slots == tie.part {
-            tie.filled = None;
+        // The disk must not say at the next start that all is here: as long as it is not, the others do
+        // not wait for a replica that only helps.
+        let anew = !own && slots == tie.part && tie.filled.take().is_some();
+        if anew && !broken(Rule::KeepFilledOnDisk) {
+            self.stage_identity();
         }
         self.snapshot = Some(Fetch {
             from,
