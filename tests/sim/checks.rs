@@ -1,6 +1,6 @@
 //! The invariants, checked as things happen. Names I1 to I13 are those of docs/testing.md.
 
-use super::oracle::{WriteId, write_of};
+use super::oracle::{Oracle, WriteId, write_of};
 use super::world::{Failed, World};
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::marks::Marks;
@@ -303,12 +303,10 @@ impl World {
             return Ok(());
         }
         let write = self.oracle.of_version(version);
-        if write.is_some_and(|w| self.oracle.writes[w].is_lost()) {
-            return Ok(());
-        }
+        let lost = write.is_some_and(|w| self.oracle.writes[w].is_lost());
         if version.value.is_some() {
             let known = self.oracle.collected.get(key);
-            if known.is_none_or(|c| c < stamp) {
+            if known.is_none_or(|c| c < stamp) && !lost {
                 return Err(format!(
                     "I9: node {node} drops a value of {key:?} that no delete covers"
                 ));
@@ -319,14 +317,21 @@ impl World {
         let holders = holders.map(|v| nodes(v.view.replicas(v.view.partition_of_key(key))));
         for other in holders.unwrap_or_default() {
             let counts = !self.nodes[other].lost && !self.is_given_up(other);
-            if other != node && counts && !self.holds(other, key, *stamp)? {
+            if other != node && counts && !lost && !self.holds(other, key, *stamp)? {
                 return Err(format!(
                     "I9: node {node} drops a tombstone of {key:?} that node {other} lacks"
                 ));
             }
         }
-        let known = self.oracle.collected.entry(key.clone()).or_default();
-        *known = (*known).max(*stamp);
+        let Oracle {
+            collected, unknown, ..
+        } = &mut self.oracle;
+        // Others may know nothing of one that is lost, and take what it beats.
+        let unknown = Some(unknown).filter(|_| lost);
+        for deletes in [Some(collected), unknown].into_iter().flatten() {
+            let known = deletes.entry(key.clone()).or_default();
+            *known = (*known).max(*stamp);
+        }
         Ok(())
     }
 

@@ -81,7 +81,7 @@ pub struct Oracle {
     started: BTreeSet<LogId>,
     /// The newest tombstone of each key that a replica has dropped.
     pub collected: BTreeMap<Key, Stamp>,
-    /// Those of them of which only a partition knew that is dead for good.
+    /// Those of them that are lost, or of which only a partition knew that is dead for good.
     pub unknown: BTreeMap<Key, Stamp>,
     /// When writes were lost with a node's disk.
     pub lost: BTreeMap<(usize, WriteId), u64>,
