@@ -83,6 +83,8 @@ rules! {
     LogAgainUnfilled,
     /// A log ends though a replica has not said how far it is.
     FinishUntold,
+    /// A peer has told how it is though it knew of a start that was news here.
+    ToldAhead,
     /// Which logs are finished is forgotten.
     ForgetFinished,
     /// Timestamps follow a wall clock that is far ahead of most others'.

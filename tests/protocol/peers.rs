@@ -71,6 +71,45 @@ fn a_peer_that_starts_again_serves_until_it_says_otherwise() {
 }
 
 #[test]
+pub fn who_knew_of_a_start_that_is_news_here_has_not_told_how_it_is() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 2 is on a refilled disk: it hears of starts from those alone who have started.
+    c.stop(2);
+    c.nodes[2].disk.wipe();
+    c.start(2);
+    c.run_ms(500);
+    // Node 0 alone has its write, and starts again: that log is closed.
+    let old = log(&c, 0);
+    c.nodes[0].keeps_log = true;
+    (0..3).for_each(|node| c.nodes[node].pulls_nothing = true);
+    let seen = c.put(0, &key, Some("1"), &none);
+    // Node 1 starts again as well, and compares itself with node 2.
+    c.mute(1, 2);
+    c.mute(0, 1);
+    c.stop(1);
+    c.start(1);
+    c.run_ms(300);
+    assert!(c.serves(1));
+    // Node 2 hears from node 0 first, which knows of both starts, and then from node 1 alone, which has nothing of that log.
+    c.heal();
+    c.mute(1, 2);
+    c.stop(0);
+    c.start(0);
+    c.run_ms(3_000);
+    assert!(c.serves(0));
+    c.heal();
+    c.mute(0, 2);
+    c.run_ms(300);
+    assert!(!c.marks(2).is_finished(old), "node 0 has a write of it");
+    c.heal();
+    c.nodes[0].keeps_log = false;
+    (0..3).for_each(|node| c.nodes[node].pulls_nothing = false);
+    c.run_ms(1_000);
+    assert_eq!(c.value(2, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
 pub fn late_gossip_takes_back_nothing_that_later_gossip_has_told() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

@@ -71,6 +71,10 @@ const TEETH: &[(Rule, fn())] = &[
         orphans::no_delete_is_forgotten_while_somebody_may_lack_an_orphaned_write_that_it_beats,
     ),
     (
+        Rule::ToldAhead,
+        peers::who_knew_of_a_start_that_is_news_here_has_not_told_how_it_is,
+    ),
+    (
         Rule::FinishUntold,
         recovery::a_log_is_not_over_while_somebody_may_have_more_of_it,
     ),

@@ -311,11 +311,11 @@ pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
 #[test]
 pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
     let mut c = Cluster::stopped(2, 2);
-    c.limits.busy_chunk_bytes = 1;
+    (c.limits.chunk_bytes, c.limits.busy_chunk_bytes) = (1, 1);
     (0..2).for_each(|node| c.start(node));
     c.run_ms(200);
     let none = Context::default();
-    let keys: Vec<Key> = (0..10).map(|n| c.key(0, n)).collect();
+    let keys: Vec<Key> = (0..40).map(|n| c.key(0, n)).collect();
     for key in &keys {
         c.put(1, key, Some("1"), &none);
     }
@@ -335,7 +335,7 @@ pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
     c.step(1, Event::Busy(true));
     c.step(node, Event::Busy(true));
     c.start(0);
-    c.run_ms(2_000);
+    c.run_ms(4_000);
     assert!(c.serves(0) && c.marks(0).cohorts.values().all(|filled| *filled));
     assert_eq!(
         c.nodes[0].replica().head(),

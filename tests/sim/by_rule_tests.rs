@@ -21,6 +21,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::CollectBeforePast,
     Rule::BreakPromise,
     Rule::FinishUntold,
+    Rule::ToldAhead,
     Rule::ReadyUnfilled,
     Rule::TakeDeleted,
     Rule::DropOrphanedDelete,

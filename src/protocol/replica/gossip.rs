@@ -42,7 +42,7 @@ pub(super) struct Peer {
     pub(super) level: BTreeMap<LogId, u64>,
     /// The open logs that it knows of.
     pub(super) open: BTreeMap<MemberId, u64>,
-    /// Whom it knew to share the logs of a cohort when it last gossiped.
+    /// The cohorts of which it knew the same incarnations as this replica when it last gossiped, and which.
     told: BTreeMap<CohortId, u64>,
     /// The cohorts of which it has everything, up to its marks.
     pub(super) filled: Vec<CohortId>,
@@ -62,7 +62,7 @@ impl Peer {
 
     /// Whether it has told how it is in this incarnation.
     pub(super) fn has_gossiped(&self) -> bool {
-        !self.told.is_empty()
+        self.gossiped > Timestamp::default()
     }
 
     /// Whether it has told what it has of a cohort since it knows these incarnations of all who share it.
@@ -445,7 +445,11 @@ impl<S: Store, T> Replica<S, T> {
         } else {
             Timestamp::default()
         };
-        peer.told = gossip.met.iter().copied().collect();
+        // If it knows of a start that is news here, what it has counts for nothing yet: nor does that it has told. It
+        // might seem to have nothing of a log when this replica has heard of that start too.
+        let told = gossip.met.iter().copied();
+        let told = told.filter(|(id, _)| level.contains(id) || broken(Rule::ToldAhead));
+        peer.told = told.collect();
         peer.filled.clone_from(&gossip.filled);
         let acked = peer.applied.get(&own).copied().unwrap_or(0);
         peer.stream.acknowledged(acked, now.mono_us);
