@@ -964,6 +964,28 @@ pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_i
 }
 
 #[test]
+fn what_came_ahead_of_its_log_does_not_wait_for_who_has_lost_all_it_had() {
+    let mut c = Cluster::new(2, 2);
+    let key = c.key(0, 0);
+    let seen = c.put(1, &key, Some("1"), &Context::default());
+    c.run_ms(500);
+    let number = c.change(Change::Remove(MemberId(1)));
+    c.tell(0);
+    c.enact(number);
+    c.tell(0);
+    let first = record::load(&c.nodes[0].disk, &key).unwrap().unwrap();
+    comes_ahead(&mut c, (1, 0), &first, &key, &seen, 3);
+    c.run_ms(50);
+    // The writer only helps any more, and what it had is lost with its disk.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.tell(1);
+    c.start(1);
+    assert!(c.views_settle(), "{:?}", c.council.views().closing);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
 fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
     let mut c = Cluster::stopped(2, 2);
     // One at a time.

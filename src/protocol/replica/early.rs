@@ -189,7 +189,8 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// Whether nobody can supply a write: its writer has started again, and every replica has said, since
-    /// it knows that, that it has no more of the log than is here, or not this.
+    /// it knows that, that it has no more of the log than is here, or not this. Who only helped and has lost all it had
+    /// says so, and is not waited for.
     fn is_cut_off(&self, dot: Dot) -> bool {
         let id = dot.log;
         let Some(tie) = self.tie_of(id) else {
@@ -197,7 +198,9 @@ impl<S: Store, T> Replica<S, T> {
         };
         let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
         let have = self.logs.get(&id).map_or(0, |l| l.received);
-        let told = |(_, p): (_, &super::gossip::Peer)| p.has_told(cohort, met);
+        let told = |(m, p): (_, &super::gossip::Peer)| {
+            p.has_told(cohort, met) || self.is_excused(cohort, m, p)
+        };
         let cut = self.is_closed(id) && self.known_end(id) <= have;
         (cut && self.peers_of(cohort).all(told)) || self.is_lost(dot)
     }
