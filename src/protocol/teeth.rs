@@ -67,8 +67,6 @@ rules! {
     WriteUncompared,
     /// What is fetched of another cohort takes back that the disk is about to say that it has served.
     TakeBackServed,
-    /// What a replica fetches anew is still said to be all there by its disk.
-    KeepFilledOnDisk,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,
     /// What the sender of a snapshot has no more stays.

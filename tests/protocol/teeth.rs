@@ -43,10 +43,6 @@ const TEETH: &[(Rule, fn())] = &[
         views::a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile,
     ),
     (
-        Rule::KeepFilledOnDisk,
-        bounds::what_is_fetched_anew_is_not_there_at_the_next_start,
-    ),
-    (
         Rule::WriteUncompared,
         recovery::no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer,
     ),

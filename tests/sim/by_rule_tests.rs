@@ -15,7 +15,6 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
     Rule::TakeBackServed,
-    Rule::KeepFilledOnDisk,
     Rule::WriteUncompared,
     Rule::ForgetEarly,
     Rule::CollectBeforePast,

@@ -124,16 +124,12 @@ impl<S: Store, T> Replica<S, T> {
         {
             return;
         }
-        let Some(tie) = self.ties.get_mut(&cohort) else {
+        // What is here up to the marks stays here, and others can have it: two who lack more of each other's logs than
+        // the indexes reach would wait for each other.
+        let Some(tie) = self.ties.get(&cohort) else {
             return;
         };
         let slots = tie.part.common(&self.views.part(&tie.cohort, from));
-        // The disk must not say at the next start that all is here: as long as it is not, the others do
-        // not wait for a replica that only helps.
-        let anew = !own && slots == tie.part && tie.filled.take().is_some();
-        if anew && !broken(Rule::KeepFilledOnDisk) {
-            self.stage_identity();
-        }
         self.snapshot = Some(Fetch {
             from,
             id: self.now.mono_us,
