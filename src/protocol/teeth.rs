@@ -49,7 +49,7 @@ rules! {
     StableWithoutTheDead,
     /// Stability counts what was said before a replica's new start was known.
     StableAcrossStarts,
-    /// A replica with a refilled disk takes others' word for who has started when.
+    /// A replica takes others' word for who has started.
     TrustHearsay,
     /// What a peer said before it started again counts on.
     PeerKeepsItsWord,
@@ -63,6 +63,10 @@ rules! {
     ServeEmpty,
     /// A disk is used without a look at what the peers count on.
     TrustOldDisk,
+    /// A start compares itself with what a peer said before it knew of the start.
+    CompareWithEarlier,
+    /// A start compares itself with a peer in the logs of its own cohort alone.
+    CompareOwnAlone,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
     /// What is fetched of another cohort takes back that the disk is about to say that it has served.

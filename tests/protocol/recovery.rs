@@ -2,7 +2,9 @@
 
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
+use causeway::protocol::ids::MemberId;
 use causeway::protocol::marks::Mark;
+use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Refusal};
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::record;
@@ -401,6 +403,76 @@ pub fn no_write_is_taken_before_the_replica_has_compared_itself_with_a_peer() {
     // Nobody answers: after a second it goes on alone.
     c.run_ms(1_100);
     assert_eq!(c.put(1, &key, Some("2"), &none).len(), 1);
+}
+
+#[test]
+pub fn a_start_after_a_lost_disk_is_not_forgotten_for_an_earlier_one_with_a_higher_number() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 0 alone hears of a start of node 1, which gets a write from it.
+    c.run_ms(3_000);
+    c.stop(1);
+    c.mute(0, 2);
+    c.mute(1, 2);
+    c.start(1);
+    let earlier = c.nodes[1].replica().log_id();
+    c.run_ms(500);
+    let seen = c.put(0, &key, Some("1"), &none);
+    // Node 1 loses its disk, and its wall clock is set back. Node 2 refills it.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.nodes[1].skew_ms = -2_000;
+    c.heal();
+    c.cut(0, 1);
+    c.cut(0, 2);
+    c.start(1);
+    assert!(c.nodes[1].replica().log_id() < earlier);
+    c.run_ms(500);
+    assert!(c.serves(1));
+    // Node 2 gets the write, and hears of the earlier start.
+    c.heal();
+    c.cut(0, 1);
+    c.mute(2, 1);
+    let mut context = seen;
+    for _ in 0..300 {
+        c.run_ms(1);
+        context = c.get(0, &key, &context).unwrap().context;
+        if let Ok(read) = c.get(1, &key, &context) {
+            assert!(
+                read.found.is_some(),
+                "the write was called stable too early"
+            );
+        }
+    }
+}
+
+#[test]
+pub fn an_old_disk_is_not_compared_with_what_a_peer_said_before_it_knew_of_the_start() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let old = c.nodes[1].disk.copy();
+    let message = Message::Gossip(c.nodes[0].gossip.clone().unwrap());
+    let seen = c.put(0, &key, Some("new"), &none);
+    c.run_ms(300);
+    assert_eq!(c.get(0, &key, &seen).unwrap().context.len(), 0, "stable");
+    c.stop(1);
+    c.nodes[1].disk.put_back(old);
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(5);
+    // It has been on its way all the time.
+    let from = MemberId(0);
+    let incarnation = c.nodes[0].replica().log_id().incarnation;
+    let event = Event::Message {
+        from,
+        incarnation,
+        message,
+    };
+    c.step(1, event);
+    assert!(!c.serves(1));
+    c.heal();
+    c.run_ms(300);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("new"));
 }
 
 #[test]

@@ -28,7 +28,15 @@ const TEETH: &[(Rule, fn())] = &[
     ),
     (
         Rule::TrustHearsay,
-        recovery::a_refilled_disk_does_not_vouch_for_starts_that_the_lost_one_knew_better,
+        recovery::a_start_after_a_lost_disk_is_not_forgotten_for_an_earlier_one_with_a_higher_number,
+    ),
+    (
+        Rule::CompareWithEarlier,
+        recovery::an_old_disk_is_not_compared_with_what_a_peer_said_before_it_knew_of_the_start,
+    ),
+    (
+        Rule::CompareOwnAlone,
+        views::an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well,
     ),
     (
         Rule::SnapshotKeepsRemoved,

@@ -1154,6 +1154,48 @@ fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_aft
 }
 
 #[test]
+pub fn an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well() {
+    let mut c = Cluster::new(3, 3);
+    let none = Context::default();
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // Node 2 does not get the last write of a cohort that a change of the view closes.
+    c.enact(2);
+    let key = c.key(0, 0);
+    c.cut(0, 2);
+    c.cut(1, 2);
+    let log = c.nodes[0].replica().log_id();
+    c.put(0, &key, Some("new"), &none);
+    c.tell_all();
+    c.nodes[2].pulls_nothing = true;
+    c.heal();
+    c.run_ms(500);
+    let old = c.nodes[2].disk.copy();
+    // Then it does. All hear that all have it, but for node 0.
+    (1..4).for_each(|node| c.mute(node, 0));
+    c.nodes[2].pulls_nothing = false;
+    c.run_ms(500);
+    assert!(c.marks(1).is_stable(log, 1) && !c.marks(0).is_stable(log, 1));
+    // On an old copy of its disk it hears node 0.
+    c.stop(2);
+    c.nodes[2].disk.put_back(old);
+    c.heal();
+    for node in [1, 3] {
+        c.cut(0, node);
+        c.cut(2, node);
+    }
+    c.start(2);
+    for _ in 0..300 {
+        c.run_ms(1);
+        if c.serves(2) {
+            assert_eq!(c.value(2, &key, &none).as_deref(), Some("new"));
+        }
+    }
+    assert!(c.serves(2));
+}
+
+#[test]
 pub fn who_held_a_slot_earlier_does_not_have_what_was_written_there_since() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();

@@ -12,6 +12,8 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::BelieveLateGossip,
     Rule::StableAcrossStarts,
     Rule::TrustHearsay,
+    Rule::CompareWithEarlier,
+    Rule::CompareOwnAlone,
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
     Rule::TakeBackServed,

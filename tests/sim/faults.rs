@@ -321,10 +321,18 @@ impl World {
             .collect()
     }
 
-    /// Whether a node that stands on an old copy may start: a peer that serves, or one that is out of the view and has
-    /// what it helps with, is there and in reach.
+    /// Whether a node that stands on an old copy may start: one with which it compares itself is
+    /// there and in reach. That is another replica of its partition that serves. Where there is none
+    /// it is any peer that serves, or one that is out of the view and has what it helps with.
     pub fn may_compare(&self, node: usize) -> bool {
-        let nodes = self.tied_to(node);
+        let views = self.decisions.council.views();
+        let member = self.nodes[node].member;
+        let partition = views.view.partition_of(member);
+        let mut nodes = partition.map_or(Vec::new(), |p| self.nodes_of(p));
+        nodes.retain(|n| *n != node);
+        if nodes.is_empty() {
+            nodes = self.tied_to(node);
+        }
         let has = |m: &Marks| {
             let helps = m.partition.is_none() && m.cohorts.values().all(|filled| *filled);
             m.recovering.is_none() || helps

@@ -133,7 +133,12 @@ impl<S: Store, T> Replica<S, T> {
         true
     }
 
-    /// A peer has started again.
+    /// A peer has started again, as this replica has heard from the peer itself.
+    ///
+    /// What others say of starts is not taken for that: they may have heard of one that is over. A
+    /// start that follows the loss of a disk may have a lower number, when the wall clock was set
+    /// back or both are of one second. If this replica has refilled that disk and then took the
+    /// earlier start for the newest one, what it says would count as if the lost disk were there.
     fn meet(&mut self, open: LogId) {
         // What it said before counts no more: it may have lost its disk.
         let peer = Peer {
@@ -158,15 +163,8 @@ impl<S: Store, T> Replica<S, T> {
         self.marks_changed = true;
     }
 
-    /// Meets the peers that have started again and that another one has heard before.
-    ///
-    /// Not on a disk that was refilled: with the old one, the knowledge of a still later start may be lost, and
-    /// what this replica says would count as if it had been said in ignorance of that start. It waits to hear each
-    /// peer itself.
+    /// What a replica does that takes others' word for who has started.
     fn meet_through(&mut self, from: MemberId, gossip: &Gossip) {
-        if self.recovery.refilled && !broken(Rule::TrustHearsay) {
-            return;
-        }
         for &open in &gossip.open {
             let is_news = open.member != from
                 && self.peers.contains_key(&open.member)
@@ -390,7 +388,9 @@ impl<S: Store, T> Replica<S, T> {
         }
         peer.gossiped = gossip.clock;
         self.heard_clock(from, gossip.wall_ms, gossip.clock);
-        self.meet_through(from, &gossip);
+        if broken(Rule::TrustHearsay) {
+            self.meet_through(from, &gossip);
+        }
         self.compare(from, &gossip);
         let now = self.now;
         let own = self.log;

@@ -33,8 +33,6 @@ pub(super) struct Recovery {
     pub(super) serving: bool,
     /// Everything of the own cohort is on the disk, as far as is known.
     pub(super) intact: bool,
-    /// What it holds came from peers, in this incarnation.
-    pub(super) refilled: bool,
     /// The disk is old or empty and a peer has data: only a snapshot helps.
     pub(super) fetch: bool,
     /// A snapshot has been taken in.
@@ -58,7 +56,6 @@ impl Recovery {
             asked_us: None,
             serving: false,
             intact: served,
-            refilled: !served,
             fetch: false,
             fetched: false,
             recorded: None,
@@ -221,7 +218,6 @@ impl<S: Store, T> Replica<S, T> {
             // Who is alone in its partition can only follow those who held its slots before.
             self.recovery.fetch = !alone;
             self.recovery.intact = false;
-            self.recovery.refilled = true;
             self.recovery.recorded = None;
             self.recovery.serving = false;
             self.recovery.trusted = false;
@@ -248,16 +244,25 @@ impl<S: Store, T> Replica<S, T> {
             let peer = self.peers.get(&c.peer);
             !peer.is_some_and(|p| p.alive(self.now))
         });
-        if (contact.is_none() || gone) && !self.recovery.serving {
+        // What it said before it knew of this start may have been on its way for long. By the word
+        // that an old disk does not remember to have given, it may call more stable by now.
+        let knows = gossip.open.contains(&self.log) || broken(Rule::CompareWithEarlier);
+        if (contact.is_none() || gone) && knows && !self.recovery.serving {
             let own = |log: &LogId| {
                 let cohort = self.tie_of(*log).map(|t| t.cohort.id);
                 cohort == self.own || (alone && cohort.is_some_and(|id| self.claims(id)))
+            };
+            // Others may call stable what it has and does not call so, in the logs of closing
+            // cohorts as well.
+            let claimed = |log: &LogId| {
+                let mut cohort = self.tie_of(*log).map(|t| t.cohort.id).into_iter();
+                own(log) || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
             };
             let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
             let ours = self.logs.iter().map(|(id, l)| (*id, l.applied));
             self.recovery.contact = Some(Contact {
                 peer: from,
-                theirs: theirs.filter(|(log, _)| own(log)).collect(),
+                theirs: theirs.filter(|(log, _)| claimed(log)).collect(),
                 ours: ours.filter(|(log, _)| own(log)).collect(),
             });
         }
