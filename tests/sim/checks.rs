@@ -533,7 +533,13 @@ impl World {
 
     /// Checks an answer at the moment at which a replica gives it; the tombstone behind a "not
     /// found" is part of what was read.
-    pub fn check_reply(&mut self, node: usize, op: usize, answer: &Answer) -> Result<(), Failed> {
+    pub fn check_reply(
+        &mut self,
+        node: usize,
+        op: usize,
+        attempt: u32,
+        answer: &Answer,
+    ) -> Result<(), Failed> {
         match answer {
             Answer::Written(written) => {
                 let Some(write) = self.ops[op].write else {
@@ -615,7 +621,10 @@ impl World {
             Answer::NothingToDelete(context) => {
                 let there = self.version_at(node, &self.ops[op].key)?;
                 let own = self.ops[op].write.map(|w| self.oracle.writes[w].stamp);
-                // A later delete, which may not be durable yet, is another matter.
+                // A later delete, which may not be durable yet, is another matter. And nobody listens to an earlier
+                // attempt: the delete may have got another stamp since.
+                let listens = self.ops[op].attempt == attempt;
+                let own = own.filter(|_| listens);
                 let found = own.filter(|own| there.is_some_and(|v| v.stamp == *own));
                 if found.is_some_and(|own| context.clock <= own.ts) {
                     return Err(format!("op {op} finds its own delete at node {node}"));

@@ -127,7 +127,7 @@ pub struct Operation {
     pub asked_us: u64,
     pub started_us: u64,
     route: Option<Route>,
-    attempt: u32,
+    pub attempt: u32,
     target: MemberId,
     pub answer: Option<Answer>,
     /// The operation must succeed.

@@ -592,7 +592,7 @@ impl World {
             ));
         }
         self.note(|| format!("m{node} answers op {op}.{attempt}: {answer:?}"));
-        self.check_reply(node, op, &answer)?;
+        self.check_reply(node, op, attempt, &answer)?;
         if origin == node {
             return self.answered(op, attempt, answer);
         }
