@@ -67,6 +67,8 @@ rules! {
     CompareWithEarlier,
     /// A start compares itself with a peer in the logs of its own cohort alone.
     CompareOwnAlone,
+    /// What an old disk has of other cohorts is given out before it is compared.
+    SupplyUncompared,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
     /// What is fetched of another cohort takes back that the disk is about to say that it has served.

@@ -39,6 +39,10 @@ const TEETH: &[(Rule, fn())] = &[
         views::an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well,
     ),
     (
+        Rule::SupplyUncompared,
+        views::nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old,
+    ),
+    (
         Rule::SnapshotKeepsRemoved,
         recovery::a_deleted_key_does_not_come_back_from_an_old_disk,
     ),

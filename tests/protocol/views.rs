@@ -1196,6 +1196,51 @@ pub fn an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well() {
 }
 
 #[test]
+pub fn nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // Node 2 holds a slot since a change of the view, and gets a late write there.
+    c.enact(2);
+    let key = c.key(1, 0);
+    (0..2).for_each(|node| c.cut(node, 2));
+    c.tell(2);
+    c.run_ms(300);
+    let old = c.nodes[2].disk.copy();
+    let seen = c.put(0, &key, Some("new"), &none);
+    c.heal();
+    c.run_ms(300);
+    c.tell_all();
+    c.run_ms(500);
+    assert_eq!(c.value(2, &key, &seen).as_deref(), Some("new"));
+    // Node 3 is to hold it too. It hears node 2 alone, which is on an old copy of its disk.
+    let node = c.add();
+    (0..3).for_each(|other| c.cut(other, node));
+    c.tell_all();
+    c.run_ms(100);
+    c.stop(2);
+    c.nodes[2].disk.put_back(old);
+    c.heal();
+    for other in 0..2 {
+        c.mute(other, 2);
+        c.mute(other, node);
+    }
+    c.start(2);
+    c.run_ms(500);
+    let closing = c.council.views().closing[0].id;
+    assert_eq!(c.marks(node).cohorts.get(&closing), Some(&false));
+    // What was said of the disk that is lost does not count.
+    c.over.clear();
+    c.heal();
+    assert!(c.views_settle());
+    for holder in [2, node] {
+        assert_eq!(c.value(holder, &key, &none).as_deref(), Some("new"));
+    }
+}
+
+#[test]
 pub fn who_held_a_slot_earlier_does_not_have_what_was_written_there_since() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();

@@ -14,6 +14,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::TrustHearsay,
     Rule::CompareWithEarlier,
     Rule::CompareOwnAlone,
+    Rule::SupplyUncompared,
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
     Rule::TakeBackServed,

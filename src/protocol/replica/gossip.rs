@@ -298,7 +298,11 @@ impl<S: Store, T> Replica<S, T> {
             fresh: self.is_fresh(),
             empty: self.is_empty(),
             open: self.open_logs(),
-            met: cohorts.iter().map(|id| (*id, self.met(*id))).collect(),
+            met: cohorts
+                .iter()
+                .filter(|id| !self.is_unproven(**id))
+                .map(|id| (*id, self.met(*id)))
+                .collect(),
             filled: cohorts
                 .iter()
                 .copied()

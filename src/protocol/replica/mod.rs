@@ -405,6 +405,7 @@ impl<S: Store, T> Replica<S, T> {
         self.close_gaps();
         self.snapshot_tick();
         self.follow();
+        self.compared();
         self.try_serve();
         if let Err(error) = self.drop_leftover() {
             self.effects.push(Effect::Fault(error));

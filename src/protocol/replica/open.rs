@@ -51,6 +51,8 @@ pub struct Known {
     pub disk_full: Option<String>,
     /// Clients are at work here.
     pub busy: bool,
+    /// It had compared what the disk says with those who share it.
+    pub proven: bool,
 }
 
 /// What is left of a replica that another one takes the place of.
@@ -162,7 +164,9 @@ impl<S: Store, T> Replica<S, T> {
             batches,
             disk_full,
             busy,
+            proven,
         } = setup.known;
+        let proven = proven || setup.trusted;
         Arc::make_mut(&mut elsewhere).retain(&views);
         let mut replica = Self {
             limits,
@@ -198,7 +202,7 @@ impl<S: Store, T> Replica<S, T> {
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
             stalled: reads::Stalled::default(),
-            recovery: recovery::Recovery::new(intact, intact && setup.trusted),
+            recovery: recovery::Recovery::new(intact, intact && setup.trusted, proven),
             snapshot: None,
             copied: Copied::default(),
             leftover: handover::Leftover::of(&kept),
@@ -330,6 +334,7 @@ impl<S: Store, T> Replica<S, T> {
                 batches: self.next_batch - 1,
                 disk_full: self.disk_full.take(),
                 busy: self.busy,
+                proven: self.recovery.proven && self.restart_above.is_none(),
             },
             limits: self.limits,
         };

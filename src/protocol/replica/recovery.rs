@@ -28,6 +28,9 @@ pub const GIVEN_UP: &str = "it was away while it was to be removed, and was give
 pub(super) struct Recovery {
     /// This process served from the disk until now: there is nothing to compare.
     trusted: bool,
+    /// What the disk says of other cohorts than the own one has been compared, or is what this
+    /// process left there.
+    pub(super) proven: bool,
     /// When the peers could first hear of this start.
     asked_us: Option<u64>,
     pub(super) serving: bool,
@@ -50,9 +53,10 @@ struct Contact {
 }
 
 impl Recovery {
-    pub(super) fn new(served: bool, trusted: bool) -> Self {
+    pub(super) fn new(served: bool, trusted: bool, proven: bool) -> Self {
         Self {
             trusted,
+            proven,
             asked_us: None,
             serving: false,
             intact: served,
@@ -312,6 +316,34 @@ impl<S: Store, T> Replica<S, T> {
         self.marks_changed = true;
     }
 
+    /// Whether the peers had time enough to say what they count on.
+    fn has_waited(&self) -> bool {
+        let asked = self.recovery.asked_us;
+        asked.is_some_and(|at| self.now.mono_us.saturating_sub(at) >= PATIENCE_US)
+    }
+
+    /// Whether the disk may be an old one that does not have all of another cohort, though it says
+    /// so. Nobody is to copy from it then, and nobody may take it for one that has nothing. All who
+    /// share the cohort are heard before, for a second at most.
+    pub(super) fn is_unproven(&self, id: CohortId) -> bool {
+        let tie = self.ties.get(&id);
+        let from_disk = self.own != Some(id) && tie.is_some_and(|t| t.filled == Some(0));
+        if !from_disk || self.recovery.proven || broken(Rule::SupplyUncompared) {
+            return false;
+        }
+        let own = self.log;
+        let knows = |p: &Peer| p.open.get(&own.member) == Some(&own.incarnation);
+        !self.peers_of(id).all(|(_, p)| knows(p))
+    }
+
+    /// Takes note that the disk has been compared with all who answer.
+    pub(super) fn compared(&mut self) {
+        if !self.recovery.proven && self.has_waited() {
+            self.recovery.proven = true;
+            self.marks_changed = true;
+        }
+    }
+
     /// Whether everything of a cohort is said to be on this disk.
     fn claims(&self, id: CohortId) -> bool {
         if self.own == Some(id) {
@@ -350,8 +382,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         let others = self.replicas().count();
-        let asked = self.recovery.asked_us;
-        let waited = asked.is_some_and(|at| self.now.mono_us.saturating_sub(at) >= PATIENCE_US);
+        let waited = self.has_waited();
         let ready = if self.is_alone() || self.recovery.fetched || broken(Rule::ServeEmpty) {
             true
         } else if others == 0 && !self.recovery.intact {
