@@ -1,6 +1,6 @@
 //! What holds of decided views, whatever was decided. Debug builds assert it after each decision.
 
-use super::council::Running;
+use super::changes::Running;
 use super::ids::MemberId;
 use super::placement::Change;
 use super::slots::SLOTS;

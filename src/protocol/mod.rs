@@ -10,10 +10,10 @@
     clippy::expect_used
 )]
 
+pub mod changes;
 pub mod clock;
 pub mod cluster;
 pub mod context;
-pub mod council;
 pub mod driver;
 pub mod hashed;
 pub mod health;

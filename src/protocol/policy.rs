@@ -5,7 +5,7 @@
 //! council's state shows it. Whoever leads describes the situation: the node from its connections, the simulator from
 //! who is cut off, frozen or down there.
 
-use super::council::{Command, Council, Running};
+use super::changes::{Command, Running, ViewChanges};
 use super::ids::MemberId;
 use super::placement::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ impl Default for Patience {
 /// What the leader knows.
 #[derive(Debug, Clone)]
 pub struct Situation<'a> {
-    pub council: &'a Council,
+    pub changes: &'a ViewChanges,
     /// Members that the leader does not hear, and for how long, in microseconds.
     pub away: BTreeMap<MemberId, u64>,
     /// For how long it has led with a majority behind it, in microseconds. Before that it may have been the one that was
@@ -56,9 +56,9 @@ impl Situation<'_> {
     /// Members that may be about to be given up: of these it matters whether anybody else hears them.
     #[must_use]
     pub fn doubted(&self) -> BTreeSet<MemberId> {
-        let running = self.council.running();
+        let running = self.changes.running();
         let removed = running.filter(|r| !r.given_up).and_then(leaving_with);
-        let leaving = self.council.views().leaving.keys().copied();
+        let leaving = self.changes.views().leaving.keys().copied();
         let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
         removed.into_iter().chain(leaving).filter(dead).collect()
     }
@@ -67,7 +67,7 @@ impl Situation<'_> {
     /// whether any other live member holds the data.
     #[must_use]
     pub fn not_to_be_lost(&self) -> Option<MemberId> {
-        let running = self.council.running();
+        let running = self.changes.running();
         let running = running.filter(|r| !r.given_up && !r.lose_data);
         let removed = running.and_then(leaving_with);
         removed.filter(|m| self.is_away(*m, self.patience.dead_us))
@@ -76,8 +76,8 @@ impl Situation<'_> {
     /// What is to be decided now, in this order.
     #[must_use]
     pub fn due(&self) -> Vec<Command> {
-        let of_change = self.council.running().and_then(|r| self.due_of(r));
-        let leaving = self.council.views().leaving.keys().copied();
+        let of_change = self.changes.running().and_then(|r| self.due_of(r));
+        let leaving = self.changes.views().leaving.keys().copied();
         let lost = leaving.filter(|m| self.is_away(*m, self.patience.leaving_us));
         let lost = lost.map(|member| Command::GiveUp { member });
         of_change.into_iter().chain(lost).collect()
@@ -87,7 +87,7 @@ impl Situation<'_> {
     fn due_of(&self, running: &Running) -> Option<Command> {
         let number = running.number;
         let coming = match running.change {
-            Change::Add(address) => self.council.member_at(address),
+            Change::Add(address) => self.changes.member_at(address),
             Change::Remove(_) | Change::SetK(_) => None,
         };
         let absent = |m: &MemberId| self.is_away(*m, self.patience.coming_us);
@@ -95,7 +95,7 @@ impl Situation<'_> {
             return Some(Command::Cancel { number });
         }
         let nobody = BTreeSet::new();
-        let complete = self.council.awaited(&nobody).is_empty();
+        let complete = self.changes.awaited(&nobody).is_empty();
         if let Some(member) = leaving_with(running) {
             if !running.given_up && self.is_away(member, 0) {
                 // First it is clear whether the member is dead. Then nobody waits for what only it has,
@@ -117,10 +117,10 @@ impl Situation<'_> {
         }
         // Who was never there cannot be added.
         let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
-        let gaining = self.council.gaining().into_keys();
+        let gaining = self.changes.gaining().into_keys();
         let without: BTreeSet<MemberId> =
             gaining.filter(|m| Some(*m) != coming && dead(m)).collect();
-        let passes = self.council.awaited(&without).is_empty();
+        let passes = self.changes.awaited(&without).is_empty();
         passes.then_some(Command::Enact { number, without })
     }
 

@@ -4,7 +4,7 @@
 //! that does either waits until it is back, which may be never. An operator can give it up, by the removal of one of its
 //! members: then it takes no part in placement, and is to be removed member by member.
 
-use super::council::{Command, Council, Outcome, Refusal};
+use super::changes::{Command, Outcome, Refusal, ViewChanges};
 use super::ids::MemberId;
 use super::placement::Change;
 use super::view::PartitionId;
@@ -38,7 +38,7 @@ impl Toll {
     }
 }
 
-impl Council {
+impl ViewChanges {
     /// What has to be done first if a change is to begin now, and these members are dead.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use crate::protocol::placement::tests::addresses;
 use crate::protocol::view::View;
 use proptest::prelude::*;
 
-fn council(nodes: usize, k: usize) -> Council {
-    Council::first(View::first(&addresses(nodes), k).unwrap())
+fn changes(nodes: usize, k: usize) -> ViewChanges {
+    ViewChanges::first(View::first(&addresses(nodes), k).unwrap())
 }
 
 fn members(numbers: &[u16]) -> BTreeSet<MemberId> {
@@ -27,56 +27,56 @@ fn needed(partition: u32, numbers: &[u16], is_dead: bool) -> Needed {
 
 #[test]
 fn a_change_that_leaves_a_dead_partition_alone_needs_nothing_of_it() {
-    let council = council(6, 2);
+    let changes = changes(6, 2);
     let dead = members(&[1, 4, 5]);
-    assert_eq!(council.toll(&remove(1), &dead), Ok(Toll::default()));
-    assert_eq!(council.toll(&remove(0), &members(&[])), Ok(Toll::default()));
+    assert_eq!(changes.toll(&remove(1), &dead), Ok(Toll::default()));
+    assert_eq!(changes.toll(&remove(0), &members(&[])), Ok(Toll::default()));
 }
 
 #[test]
 fn a_change_that_gives_slots_to_a_dead_partition_or_takes_them_from_it_needs_it() {
     let dead = members(&[2, 3]);
-    let toll = council(4, 2).toll(&Change::Add(addresses(5)[4]), &dead);
+    let toll = changes(4, 2).toll(&Change::Add(addresses(5)[4]), &dead);
     let needs = vec![needed(1, &[2, 3], true)];
     assert_eq!(toll.unwrap().needs, needs);
-    let toll = council(3, 1).toll(&remove(1), &members(&[2])).unwrap();
+    let toll = changes(3, 1).toll(&remove(1), &members(&[2])).unwrap();
     assert_eq!(toll.needs, [needed(2, &[2], true)]);
     assert!(toll.gives_up.is_empty(), "nobody has said so");
 }
 
 #[test]
 fn a_change_that_leaves_a_partition_to_the_dead_needs_them() {
-    let toll = council(4, 2).toll(&remove(0), &members(&[1])).unwrap();
+    let toll = changes(4, 2).toll(&remove(0), &members(&[1])).unwrap();
     assert_eq!(toll.needs, [needed(0, &[1], false)]);
-    let toll = council(2, 2).toll(&Change::SetK(1), &members(&[1]));
+    let toll = changes(2, 2).toll(&Change::SetK(1), &members(&[1]));
     assert_eq!(toll.unwrap().needs, [needed(1, &[1], false)]);
 }
 
 #[test]
 fn a_dead_partition_is_given_up_with_the_removal_of_one_of_its_members() {
-    let mut council = council(4, 2);
+    let mut changes = changes(4, 2);
     let dead = members(&[2, 3]);
-    let toll = council.toll(&remove(2), &dead).unwrap();
+    let toll = changes.toll(&remove(2), &dead).unwrap();
     assert_eq!((toll.gives_up, toll.needs), (dead.clone(), Vec::new()));
     let gives_up = Command::Dead {
         members: dead.clone(),
     };
-    assert_eq!(council.apply(gives_up), Outcome::Changed);
-    assert_eq!(council.toll(&remove(2), &dead), Ok(Toll::default()));
-    let other = council.toll(&Change::SetK(1), &dead);
+    assert_eq!(changes.apply(gives_up), Outcome::Changed);
+    assert_eq!(changes.toll(&remove(2), &dead), Ok(Toll::default()));
+    let other = changes.toll(&Change::SetK(1), &dead);
     assert!(matches!(other, Err(Refusal::GivenUp { .. })), "{other:?}");
 }
 
 #[test]
 fn dead_partitions_that_a_removal_needs_are_given_up_with_it() {
-    let toll = council(5, 1).toll(&remove(3), &members(&[3, 4])).unwrap();
+    let toll = changes(5, 1).toll(&remove(3), &members(&[3, 4])).unwrap();
     assert_eq!(toll.gives_up, members(&[3, 4]));
     assert!(toll.needs.is_empty());
 }
 
 #[test]
 fn the_last_living_node_is_not_needed_to_be_dead() {
-    let toll = council(2, 1).toll(&remove(1), &members(&[0, 1]));
+    let toll = changes(2, 1).toll(&remove(1), &members(&[0, 1]));
     assert!(matches!(toll, Err(Refusal::Change(_))), "{toll:?}");
 }
 
@@ -89,7 +89,7 @@ proptest! {
         dice in proptest::collection::vec(any::<bool>(), 10),
         what in 0usize..12,
     ) {
-        let mut council = council(nodes, k);
+        let mut changes = changes(nodes, k);
         // One lives: it is asked.
         let dead: BTreeSet<MemberId> =
             (1..nodes).filter(|i| dice[*i]).map(|i| MemberId(i as u16)).collect();
@@ -98,33 +98,33 @@ proptest! {
             11 => Change::SetK(k + 1),
             node => remove((node % nodes) as u16),
         };
-        let toll = council.toll(&change, &dead).unwrap();
+        let toll = changes.toll(&change, &dead).unwrap();
         prop_assert!(!dead.is_empty() || toll == Toll::default());
         prop_assert!(toll.members().all(|m| dead.contains(&m)));
         if !toll.needs.is_empty() {
             return Ok(());
         }
-        council.apply(Command::Dead { members: toll.gives_up });
-        let before = council.views().clone();
-        let began = council.apply(Command::Change { change, give_up: false, lose_data: true });
+        changes.apply(Command::Dead { members: toll.gives_up });
+        let before = changes.views().clone();
+        let began = changes.apply(Command::Change { change, give_up: false, lose_data: true });
         let Outcome::Started { number } = began else {
             panic!("{began:?}");
         };
         if let Change::Remove(member) = change && dead.contains(&member) {
-            council.apply(Command::GiveUp { member });
+            changes.apply(Command::GiveUp { member });
         }
         // Each slot that moves is with somebody who lives, or with none but those given up.
-        for (member, slots) in council.gaining() {
+        for (member, slots) in changes.gaining() {
             if dead.contains(&member) {
                 continue;
             }
             for slot in slots.iter() {
                 let from = before.view.replicas(before.view.partition(slot));
                 let lives = from.iter().any(|m| !dead.contains(m));
-                prop_assert!(lives || from.iter().all(|m| council.views().given_up.contains(m)));
+                prop_assert!(lives || from.iter().all(|m| changes.views().given_up.contains(m)));
             }
-            council.apply(Command::Ready { member, number });
+            changes.apply(Command::Ready { member, number });
         }
-        prop_assert_eq!(council.awaited(&dead), BTreeSet::new());
+        prop_assert_eq!(changes.awaited(&dead), BTreeSet::new());
     }
 }

@@ -222,7 +222,7 @@ fn two_who_lack_more_of_each_others_logs_than_indexes_reach_lose_nothing() {
     c.tell_all();
     c.run_ms(500);
     c.heal();
-    assert!(c.views_settle(), "{:?}", c.council.views().closing);
+    assert!(c.views_settle(), "{:?}", c.changes.views().closing);
     for (key, seen, value) in &written {
         for member in c.view().replicas(c.view().partition_of_key(key)).to_vec() {
             let node = usize::from(member.0);

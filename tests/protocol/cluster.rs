@@ -3,9 +3,9 @@
 
 use crate::disk::Disk;
 use bytes::Bytes;
+use causeway::protocol::changes::{Command, Outcome, ViewChanges};
 use causeway::protocol::clock::{Clock, Timestamp};
 use causeway::protocol::context::Context;
-use causeway::protocol::council::{Command, Council, Outcome};
 use causeway::protocol::driver::Driver;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::limits::Limits;
@@ -70,7 +70,7 @@ pub struct Cluster {
     pub limits: Limits,
     /// How often a replica asked its peers for gossip.
     pub asked: usize,
-    pub council: Council,
+    pub changes: ViewChanges,
     /// Closing cohorts of which somebody said that they are over.
     pub over: BTreeSet<CohortId>,
     pub nodes: Vec<Node>,
@@ -93,13 +93,13 @@ impl Cluster {
 
     pub fn stopped(n: usize, k: usize) -> Self {
         let addresses: Vec<SocketAddr> = (0..n).map(address).collect();
-        let council = Council::first(View::first(&addresses, k).unwrap());
+        let changes = ViewChanges::first(View::first(&addresses, k).unwrap());
         Self {
             now_us: 0,
             limits: Limits::ORDINARY,
             asked: 0,
-            nodes: (0..n).map(|_| Node::new(council.views())).collect(),
-            council,
+            nodes: (0..n).map(|_| Node::new(changes.views())).collect(),
+            changes,
             over: BTreeSet::new(),
             cut: BTreeSet::new(),
             wire: VecDeque::new(),
@@ -204,7 +204,7 @@ impl Cluster {
                 Effect::Fault(error) => panic!("node {node}: {error}"),
                 Effect::Ready(number) => {
                     let member = MemberId(node as u16);
-                    self.council.apply(Command::Ready { member, number });
+                    self.changes.apply(Command::Ready { member, number });
                 }
                 Effect::Over(cohort) => {
                     self.over.insert(cohort);
@@ -249,7 +249,7 @@ impl Cluster {
 
     /// Decides something about views. Nodes do not know of it before they are told.
     pub fn decide(&mut self, command: Command) -> Outcome {
-        self.council.apply(command)
+        self.changes.apply(command)
     }
 
     /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it is told.
@@ -269,7 +269,7 @@ impl Cluster {
     pub fn add(&mut self) -> usize {
         let node = self.nodes.len();
         self.change(Change::Add(address(node)));
-        self.nodes.push(Node::new(self.council.views()));
+        self.nodes.push(Node::new(self.changes.views()));
         self.start(node);
         node
     }
@@ -295,7 +295,7 @@ impl Cluster {
 
     /// A node hears of the newest views, and will go over to them.
     pub fn begin_to_tell(&mut self, node: usize) {
-        let views = Arc::new(self.council.views().clone());
+        let views = Arc::new(self.changes.views().clone());
         if self.nodes[node].views == views {
             return;
         }
@@ -326,7 +326,7 @@ impl Cluster {
     /// Lets the running change, if any, and all cohorts that are closing come to an end; false if they do not.
     pub fn views_settle(&mut self) -> bool {
         for _ in 0..50 {
-            if let Some(number) = self.council.running().map(|r| r.number) {
+            if let Some(number) = self.changes.running().map(|r| r.number) {
                 let without = BTreeSet::new();
                 self.decide(Command::Enact { number, without });
             }
@@ -334,8 +334,8 @@ impl Cluster {
                 self.decide(Command::Over { cohort });
             }
             self.tell_all();
-            let views = self.council.views();
-            if self.council.running().is_none() && views.closing.is_empty() {
+            let views = self.changes.views();
+            if self.changes.running().is_none() && views.closing.is_empty() {
                 return true;
             }
             self.run_ms(200);
@@ -353,7 +353,7 @@ impl Cluster {
 
     /// The view in force.
     pub fn view(&self) -> &View {
-        &self.council.views().view
+        &self.changes.views().view
     }
 
     /// A key of a partition.

@@ -1,8 +1,8 @@
 //! Nodes that are dead for good, and what is left without them.
 
 use crate::cluster::Cluster;
+use causeway::protocol::changes::{Command, Outcome};
 use causeway::protocol::context::Context;
-use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::op::Refusal;
 use causeway::protocol::placement::Change;
@@ -26,7 +26,7 @@ fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
     assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
     for node in dead {
         c.change(Change::Remove(MemberId(*node as u16)));
-        assert!(c.views_settle(), "{:?}", c.council.views());
+        assert!(c.views_settle(), "{:?}", c.changes.views());
     }
     // What only they had is lost, and its slots are served again.
     c.run_ms(500);
@@ -69,7 +69,7 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     c.run_ms(500);
     c.enact(2);
     c.tell_all();
-    while !c.council.views().closing.is_empty() {
+    while !c.changes.views().closing.is_empty() {
         c.run_ms(10);
         for cohort in std::mem::take(&mut c.over) {
             c.decide(Command::Over { cohort });
@@ -92,7 +92,7 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     c.change(Change::Remove(MemberId(2)));
     c.tell(late);
     c.start(late);
-    assert!(c.views_settle(), "{:?}", c.council.views());
+    assert!(c.views_settle(), "{:?}", c.changes.views());
     c.run_ms(1_000);
     assert!(c.serves(0) && c.serves(1));
     assert_eq!(on_disk(&c, 0), on_disk(&c, 1));
@@ -132,7 +132,7 @@ fn are_dead(c: &mut Cluster, members: impl IntoIterator<Item = MemberId>) {
     c.run_ms(1_000);
     assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
     // All who are left have all that was written before the views, and nobody else has.
-    assert!(!c.views_settle(), "{:?}", c.council.views());
+    assert!(!c.views_settle(), "{:?}", c.changes.views());
 }
 
 fn the_first_two_have(c: &mut Cluster, written: &[(Key, Context)]) {
@@ -180,7 +180,7 @@ pub fn what_a_dead_partition_took_over_is_still_with_those_who_held_it_before() 
     let (mut c, written) = taken_over_unheard(1);
     are_dead(&mut c, [MemberId(2)]);
     c.change(Change::Remove(MemberId(2)));
-    assert!(c.views_settle(), "{:?}", c.council.views());
+    assert!(c.views_settle(), "{:?}", c.changes.views());
     the_first_two_have(&mut c, &written);
 }
 
@@ -191,7 +191,7 @@ fn what_a_dead_partition_of_two_took_over_is_still_with_those_who_held_it_before
     c.change(Change::Remove(MemberId(2)));
     assert!(!c.views_settle(), "node 3 is to hold it");
     c.change(Change::Remove(MemberId(3)));
-    assert!(c.views_settle(), "{:?}", c.council.views());
+    assert!(c.views_settle(), "{:?}", c.changes.views());
     the_first_two_have(&mut c, &written);
 }
 
@@ -206,6 +206,6 @@ fn what_several_took_over_one_after_the_other_is_still_with_those_who_held_it_be
     let member = MemberId(2);
     assert_eq!(c.decide(Command::GiveUp { member }), Outcome::Changed);
     c.change(Change::Remove(MemberId(3)));
-    assert!(c.views_settle(), "{:?}", c.council.views());
+    assert!(c.views_settle(), "{:?}", c.changes.views());
     the_first_two_have(&mut c, &written);
 }

@@ -1,8 +1,8 @@
 //! What a replica makes of peers that start again, fall silent, or are given up.
 
 use crate::cluster::Cluster;
+use causeway::protocol::changes::{Command, Outcome};
 use causeway::protocol::context::Context;
-use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::{LogId, MemberId};
 use causeway::protocol::message::Message;
 use causeway::protocol::placement::Change;
@@ -39,7 +39,7 @@ pub fn a_late_message_opens_no_log_again_that_is_finished() {
     c.mute(1, 0);
     c.run_ms(1_000);
     // The cohort of the log is not over. Later ones of its writer are no business of node 0.
-    assert!(!c.council.views().closing.is_empty());
+    assert!(!c.changes.views().closing.is_empty());
     let marks = c.marks(0);
     assert!(marks.is_finished(old) && marks.is_tracked(old));
     c.stop(0);

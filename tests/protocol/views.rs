@@ -1,9 +1,9 @@
 //! Views that change: following, handing over, and what a disk that is lost meanwhile may not do.
 
 use crate::cluster::Cluster;
+use causeway::protocol::changes::{Command, Outcome};
 use causeway::protocol::cluster::{self, ClusterId, PayloadKey};
 use causeway::protocol::context::Context;
-use causeway::protocol::council::{Command, Outcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::limits::{Bound, take_met};
 use causeway::protocol::message::{Append, Message, Range};
@@ -304,7 +304,7 @@ pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
     }
     c.run_ms(50);
     c.heal();
-    assert!(c.views_settle(), "{:?}", c.council.views().closing);
+    assert!(c.views_settle(), "{:?}", c.changes.views().closing);
     assert_eq!(c.value(node, &version.key, &none).as_deref(), Some("1"));
 }
 
@@ -925,7 +925,7 @@ pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_i
     let key = c.key(0, 0);
     let number = c.change(Change::SetK(2));
     c.tell_all();
-    let homes = c.council.views().next.clone();
+    let homes = c.changes.views().next.clone();
     let view = homes.as_ref().unwrap();
     let holders: Vec<usize> = view
         .replicas(view.partition_of_key(&key))
@@ -981,7 +981,7 @@ fn what_came_ahead_of_its_log_does_not_wait_for_who_has_lost_all_it_had() {
     c.nodes[1].disk.wipe();
     c.tell(1);
     c.start(1);
-    assert!(c.views_settle(), "{:?}", c.council.views().closing);
+    assert!(c.views_settle(), "{:?}", c.changes.views().closing);
     assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
 }
 
@@ -1033,7 +1033,7 @@ fn a_change_cancelled_unheard() -> (Cluster, Key) {
     let number = c.change(Change::SetK(2));
     c.tell_all();
     c.run_ms(500);
-    assert_eq!(c.council.awaited(&BTreeSet::new()), BTreeSet::new());
+    assert_eq!(c.changes.awaited(&BTreeSet::new()), BTreeSet::new());
     let outcome = c.decide(Command::Cancel { number });
     assert_eq!(outcome, Outcome::Cancelled { number });
     c.tell(1);
@@ -1090,7 +1090,7 @@ pub fn who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
     c.tell(0);
     c.tell(1);
     c.run_ms(500);
-    let awaited = c.council.awaited(&BTreeSet::new());
+    let awaited = c.changes.awaited(&BTreeSet::new());
     assert!(awaited.contains(&MemberId(0)), "it has not all: {number}");
     c.heal();
     assert!(c.views_settle());
@@ -1112,7 +1112,7 @@ fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_aft
     // All are to hold all. One of two replicas does not hear of it, and a follower does not get the
     // second write.
     let number = c.change(Change::SetK(4));
-    let unheard = Arc::new(c.council.views().clone());
+    let unheard = Arc::new(c.changes.views().clone());
     for node in [writer, others[0], others[1]] {
         c.tell(node);
     }
@@ -1142,7 +1142,7 @@ fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_aft
     let number = c.change(Change::SetK(4));
     c.tell_all();
     c.run_ms(500);
-    let awaited = c.council.awaited(&BTreeSet::new());
+    let awaited = c.changes.awaited(&BTreeSet::new());
     assert!(awaited.contains(&MemberId(follower as u16)), "{number}");
     c.heal();
     c.run_ms(1_000);
@@ -1229,7 +1229,7 @@ pub fn nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old() {
     }
     c.start(2);
     c.run_ms(500);
-    let closing = c.council.views().closing[0].id;
+    let closing = c.changes.views().closing[0].id;
     assert_eq!(c.marks(node).cohorts.get(&closing), Some(&false));
     // What was said of the disk that is lost does not count.
     c.over.clear();
@@ -1296,7 +1296,7 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     let node = c.add();
     let none = BTreeSet::new();
     let without = BTreeSet::from([MemberId(2)]);
-    let number = c.council.running().unwrap().number;
+    let number = c.changes.running().unwrap().number;
     c.decide(Command::Enact { number, without });
     let number = c.change(Change::Remove(MemberId(2)));
     c.decide(Command::Enact {
@@ -1312,7 +1312,7 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     for cohort in std::mem::take(&mut c.over) {
         c.decide(Command::Over { cohort });
     }
-    assert_eq!(c.council.views().closing.len(), 1);
+    assert_eq!(c.changes.views().closing.len(), 1);
     c.tell(node);
     c.run_ms(500);
     assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));

@@ -8,7 +8,7 @@ use super::net::Node;
 use super::nodes::{Nodes, address};
 use causeway::council::Role;
 use causeway::node::state_machine::Command;
-use causeway::protocol::council;
+use causeway::protocol::changes;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
@@ -46,7 +46,7 @@ async fn pause(nodes: &Nodes, from: u64, to: u64) {
     nodes.exec.sleep(Duration::from_millis(time)).await;
 }
 
-async fn propose(council: &Node, command: council::Command) {
+async fn propose(council: &Node, command: changes::Command) {
     let what = format!("{command:?}");
     let proposal = council.propose_within(Command::View(command), WITHIN);
     match proposal.await {
@@ -65,20 +65,20 @@ async fn report(nodes: Nodes, me: MemberId, council: Node) {
         let views = known.views();
         if known.behind().contains(&me) {
             let number = views.view.number;
-            propose(&council, council::Command::Ready { member: me, number }).await;
+            propose(&council, changes::Command::Ready { member: me, number }).await;
         }
         if let Some(running) = known.running()
             && !running.ready.contains(&me)
             && known.members().contains_key(&me)
         {
             let number = running.number;
-            propose(&council, council::Command::Ready { member: me, number }).await;
+            propose(&council, changes::Command::Ready { member: me, number }).await;
         }
         if let Some(cohort) = views.closing.first()
             && nodes.exec.draw(|rng| rng.percent(30))
         {
             let cohort = cohort.id;
-            propose(&council, council::Command::Over { cohort }).await;
+            propose(&council, changes::Command::Over { cohort }).await;
         }
     }
 }
@@ -113,7 +113,7 @@ async fn steer(nodes: Nodes, me: MemberId, council: Node) {
         }
         let away = away_since.iter().map(|(m, since)| (*m, now - since));
         let mut situation = Situation {
-            council: &agreed,
+            changes: &agreed,
             away: away.collect(),
             led_us,
             voters: status.voters,
@@ -151,7 +151,7 @@ pub async fn ask(nodes: Nodes, council: Node, asked: Asked, spare: u16) {
         Asked::Cancel => {
             if let Some(running) = known.running() {
                 let number = running.number;
-                propose(&council, council::Command::Cancel { number }).await;
+                propose(&council, changes::Command::Cancel { number }).await;
             }
             return;
         }
@@ -161,7 +161,7 @@ pub async fn ask(nodes: Nodes, council: Node, asked: Asked, spare: u16) {
         Change::Remove(member) => nodes.net.up(member).is_none(),
         _ => false,
     };
-    let command = council::Command::Change {
+    let command = changes::Command::Change {
         change,
         give_up,
         lose_data: true,

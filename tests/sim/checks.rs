@@ -237,7 +237,7 @@ impl World {
     /// does not count: it shares no log of that one, and drops it when it helps no more.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
-        let (views, slot) = (self.decisions.council.views(), Slot::of(&w.key));
+        let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
         let member = self.nodes[node].member;
         let holds = views.view.partition_of(member) == Some(views.view.partition(slot));
         let mut closing = views.closing.iter();

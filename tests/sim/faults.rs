@@ -269,7 +269,7 @@ impl World {
         let mut replicas = self.nodes_of(partition);
         replicas.retain(|n| *n != node);
         // While cohorts are closing, more than the partition's replicas may count on it.
-        let views = self.decisions.council.views();
+        let views = self.decisions.changes.views();
         let open = views.next.is_some() || !views.closing.is_empty();
         let refilling = replicas.iter().any(|n| self.nodes[*n].lost);
         let refilling = refilling || (open && self.nodes.iter().any(|n| n.lost));
@@ -312,7 +312,7 @@ impl World {
 
     /// The nodes that share logs with a node.
     fn tied_to(&self, node: usize) -> Vec<usize> {
-        let (views, member) = (self.decisions.council.views(), self.nodes[node].member);
+        let (views, member) = (self.decisions.changes.views(), self.nodes[node].member);
         let cohorts = views.cohorts_of(member).into_iter();
         let members = cohorts.flat_map(|c| views.sharing(&c));
         members
@@ -325,7 +325,7 @@ impl World {
     /// there and in reach. That is another replica of its partition that serves. Where there is none
     /// it is any peer that serves, or one that is out of the view and has what it helps with.
     pub fn may_compare(&self, node: usize) -> bool {
-        let views = self.decisions.council.views();
+        let views = self.decisions.changes.views();
         let member = self.nodes[node].member;
         let partition = views.view.partition_of(member);
         let mut nodes = partition.map_or(Vec::new(), |p| self.nodes_of(p));

@@ -4,7 +4,7 @@
 
 use super::oracle::Oracle;
 use super::world::{Failed, What, World};
-use causeway::protocol::council::{Command, Council, Outcome};
+use causeway::protocol::changes::{Command, Outcome, ViewChanges};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
@@ -28,7 +28,7 @@ const CANCEL_US: u64 = 6_000_000;
 
 /// The council, and everything that it ever decided.
 pub struct Decisions {
-    pub council: Council,
+    pub changes: ViewChanges,
     /// By version.
     decided: Vec<Arc<Views>>,
     since_us: u64,
@@ -41,10 +41,10 @@ pub struct Decisions {
 
 impl Decisions {
     pub fn new(view: View) -> Self {
-        let council = Council::first(view);
+        let changes = ViewChanges::first(view);
         Self {
-            decided: vec![Arc::new(council.views().clone())],
-            council,
+            decided: vec![Arc::new(changes.views().clone())],
+            changes,
             since_us: 0,
             asked: 0,
             leader: None,
@@ -77,7 +77,7 @@ pub fn address(i: usize) -> SocketAddr {
 impl World {
     /// The view in force.
     pub fn view(&self) -> &View {
-        &self.decisions.council.views().view
+        &self.decisions.changes.views().view
     }
 
     /// The nodes of the view in force.
@@ -88,7 +88,7 @@ impl World {
 
     /// Whether a node has the council's word: it can talk to a majority.
     fn hears_council(&self, node: usize) -> bool {
-        let members = self.decisions.council.members();
+        let members = self.decisions.changes.members();
         let reached = members.keys().filter(|m| {
             let other = usize::from(m.0);
             let up = self.nodes[other].process.is_some();
@@ -134,7 +134,7 @@ impl World {
                     self.give_up(member)?;
                 }
             }
-            Outcome::Refused(causeway::protocol::council::Refusal::Busy { .. })
+            Outcome::Refused(causeway::protocol::changes::Refusal::Busy { .. })
                 if self.decisions.asked < 20 && !self.healed =>
             {
                 self.decisions.asked += 1;
@@ -181,7 +181,7 @@ impl World {
             self.oracle.given_up.extend(&members);
             // What the partition's slots have is lost, unless a cohort that held them before is open still. So is the
             // knowledge which deletes have been forgotten there.
-            let view = self.decisions.council.views().view.clone();
+            let view = self.decisions.changes.views().view.clone();
             let dead = |key: &Key| {
                 let holders = view.replicas(view.partition_of_key(key));
                 holders.iter().all(|m| members.contains(m))
@@ -222,11 +222,11 @@ impl World {
     /// Lets the council decide.
     pub fn decide(&mut self, command: Command) -> Result<Outcome, Failed> {
         let said = format!("{command:?}");
-        let outcome = self.decisions.council.apply(command);
-        let views = self.decisions.council.views();
+        let outcome = self.decisions.changes.apply(command);
+        let views = self.decisions.changes.views();
         if views.version != self.decisions.latest().version {
             self.note(|| format!("COUNCIL {said}: {outcome:?}"));
-            let views = Arc::new(self.decisions.council.views().clone());
+            let views = Arc::new(self.decisions.changes.views().clone());
             self.decisions.decided.push(views);
             self.spread();
         }
@@ -237,7 +237,7 @@ impl World {
     fn spread(&mut self) {
         for node in 0..self.nodes.len() {
             let member = self.nodes[node].member;
-            let named = self.decisions.council.members().contains_key(&member);
+            let named = self.decisions.changes.members().contains_key(&member);
             if named || self.nodes[node].begun {
                 let most = if self.rng.percent(20) {
                     1_500_000
@@ -324,9 +324,9 @@ impl World {
         let Some((leader, since)) = self.leader() else {
             return Ok(());
         };
-        let (suspected, council) = (self.suspected(), self.decisions.council.clone());
+        let (suspected, changes) = (self.suspected(), self.decisions.changes.clone());
         let mut situation = Situation {
-            council: &council,
+            changes: &changes,
             away: self.away_from(leader),
             led_us: self.now - since,
             // Votes are given back in no time.
@@ -350,14 +350,14 @@ impl World {
     /// What an operator does who has asked for a change: takes it back when it does not end, and removes again whoever
     /// was given up.
     fn operate(&mut self) -> Result<(), Failed> {
-        let council = &self.decisions.council;
-        if let Some(number) = council.running().map(|r| r.number) {
+        let changes = &self.decisions.changes;
+        if let Some(number) = changes.running().map(|r| r.number) {
             if self.now > self.decisions.since_us + CANCEL_US && !self.healed {
                 self.decide(Command::Cancel { number })?;
             }
             return Ok(());
         }
-        let given_up = council.views().given_up.first().copied();
+        let given_up = changes.views().given_up.first().copied();
         if let Some(member) = given_up.filter(|_| self.healed || self.rng.percent(10)) {
             self.decisions.since_us = self.now;
             self.decide(Command::Change {
@@ -372,7 +372,7 @@ impl World {
     /// The node that leads the council, and since when: one that can talk to a majority, and the same for as long as it
     /// can.
     fn leader(&mut self) -> Option<(usize, u64)> {
-        let members = self.decisions.council.members().into_keys();
+        let members = self.decisions.changes.members().into_keys();
         let members: Vec<usize> = members.map(|m| usize::from(m.0)).collect();
         let leads = |n: &usize| {
             let it = &self.nodes[*n];
@@ -387,7 +387,7 @@ impl World {
 
     /// The members that a node does not hear, and for how long.
     fn away_from(&mut self, node: usize) -> BTreeMap<MemberId, u64> {
-        let members = self.decisions.council.members().into_keys();
+        let members = self.decisions.changes.members().into_keys();
         let away = |m: &MemberId| !self.hears(node, usize::from(m.0));
         let away: BTreeSet<MemberId> = members.filter(away).collect();
         let now = self.now;
@@ -420,7 +420,7 @@ impl World {
         if !self.rng.percent(5) || self.healed {
             return Vec::new();
         }
-        let gaining: Vec<MemberId> = self.decisions.council.gaining().into_keys().collect();
+        let gaining: Vec<MemberId> = self.decisions.changes.gaining().into_keys().collect();
         if gaining.is_empty() {
             return Vec::new();
         }
@@ -429,7 +429,7 @@ impl World {
 
     /// I12: changes of the view come to an end, and everybody knows.
     pub fn check_views(&self) -> Result<(), Failed> {
-        let council = &self.decisions.council;
+        let changes = &self.decisions.changes;
         for node in self.members() {
             if let Some(p) = &self.nodes[node].process
                 && p.driver.is_closing()
@@ -437,13 +437,13 @@ impl World {
                 return Err(format!("I12: node {node} still goes over to newer views"));
             }
         }
-        if let Some(running) = council.running() {
-            let awaited = council.awaited(&BTreeSet::new());
+        if let Some(running) = changes.running() {
+            let awaited = changes.awaited(&BTreeSet::new());
             return Err(format!(
                 "I12: {running:?} still runs and waits for {awaited:?}"
             ));
         }
-        let views = council.views();
+        let views = changes.views();
         if !views.closing.is_empty() || !views.leaving.is_empty() {
             let open: Vec<_> = views.closing.iter().map(|c| (c.id, &c.replicas)).collect();
             return Err(format!(

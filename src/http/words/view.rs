@@ -9,7 +9,7 @@ use crate::api::view::{
 };
 use crate::council::{Role, Status};
 use crate::node::{Gain, Member, Moved, Planned, Progress, Unheld};
-use crate::protocol::council::{Council, End, Finished, Running};
+use crate::protocol::changes::{End, Finished, Running, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
@@ -21,30 +21,30 @@ use std::net::SocketAddr;
 /// How views stand, as this node knows it.
 pub async fn view_state(member: &Member) -> ViewState {
     let membership = member.membership();
-    let council = membership.agreed();
+    let changes = membership.agreed();
     let status = match membership.council() {
         Some(council) => Some(council.status().await),
         None => None,
     };
-    let gaining = council.gaining();
-    let progress = membership.ask_progress(council.members().into_keys()).await;
+    let gaining = changes.gaining();
+    let progress = membership.ask_progress(changes.members().into_keys()).await;
     let offers = membership.offers_seen(&progress);
     let words = Words {
         member,
-        council: &council,
-        unheld: membership.unheld_as_known(&council),
+        changes: &changes,
+        unheld: membership.unheld_as_known(&changes),
         progress,
     };
-    let views = council.views();
+    let views = changes.views();
     let closing: Vec<_> = views.closing.iter().map(|c| words.closing(c)).collect();
     ViewState {
         node: member.config().address.to_string(),
-        view: placement(member, &council),
+        view: placement(member, &changes),
         change: words.change(&gaining, &closing, status.as_ref()),
         closing,
-        behind: names(member, council.behind()),
+        behind: names(member, changes.behind()),
         leaving: views.leaving.values().map(SocketAddr::to_string).collect(),
-        last: council.last().map(|last| last_change(member, last)),
+        last: changes.last().map(|last| last_change(member, last)),
         without_live_holder: words.unheld.into_iter().map(Into::into).collect(),
         offers: offers.into_iter().map(Into::into).collect(),
         council: council_state(member, status.as_ref()),
@@ -99,14 +99,14 @@ fn partitions(view: &View) -> Vec<PlannedPartition> {
     view.partitions().map(partition).collect()
 }
 
-fn placement(member: &Member, council: &Council) -> Placement {
-    let view = &council.views().view;
+fn placement(member: &Member, changes: &ViewChanges) -> Placement {
+    let view = &changes.views().view;
     let marks = member.marks();
     let one = |m: &MemberId| MemberStatus {
         node: name(member, *m),
         member: m.0,
         alive: is_alive(member, *m, &marks),
-        given_up: council.views().given_up.contains(m),
+        given_up: changes.views().given_up.contains(m),
     };
     let partitions = view.partitions().map(|(id, replicas)| PlacedPartition {
         partition_id: id.0,
@@ -171,7 +171,7 @@ fn council_state(member: &Member, status: Option<&Status>) -> CouncilState {
 /// Says how a change is doing.
 struct Words<'a> {
     member: &'a Member,
-    council: &'a Council,
+    changes: &'a ViewChanges,
     unheld: Vec<Unheld>,
     /// Of those members that said it.
     progress: BTreeMap<MemberId, Progress>,
@@ -185,8 +185,8 @@ impl Words<'_> {
         closing: &[ClosingCohort],
         status: Option<&Status>,
     ) -> Option<ChangeState> {
-        let Some(running) = self.council.running() else {
-            let last = self.council.last().filter(|last| last.end == End::InForce);
+        let Some(running) = self.changes.running() else {
+            let last = self.changes.last().filter(|last| last.end == End::InForce);
             return last.map(|last| self.closing_change(last, closing));
         };
         let gains = gaining.iter().map(|(m, slots)| self.gaining(*m, slots));
@@ -227,7 +227,7 @@ impl Words<'_> {
 
     fn gaining(&self, member: MemberId, slots: &SlotSet) -> Gaining {
         let ready = self.is_ready(member);
-        let next = self.council.views().next.as_ref();
+        let next = self.changes.views().next.as_ref();
         let progress = self.progress.get(&member).filter(|p| self.is_up_to_date(p));
         let gained = slots.len();
         let here = progress.map(|p| gained.saturating_sub(p.missing));
@@ -245,12 +245,12 @@ impl Words<'_> {
     }
 
     fn is_ready(&self, member: MemberId) -> bool {
-        let running = self.council.running();
+        let running = self.changes.running();
         running.is_some_and(|r| r.ready.contains(&member))
     }
 
     fn is_up_to_date(&self, progress: &Progress) -> bool {
-        progress.version >= self.council.views().version
+        progress.version >= self.changes.views().version
     }
 
     /// What the running change waits for.
@@ -259,7 +259,7 @@ impl Words<'_> {
         if !status.is_some_and(|s| s.has_quorum) {
             waits.push("the council has no quorum: nothing can be decided".to_owned());
         }
-        let awaited = self.council.awaited(&BTreeSet::new());
+        let awaited = self.changes.awaited(&BTreeSet::new());
         let names = awaited.iter().filter(|m| !running.ready.contains(m));
         waits.extend(names.map(|m| format!("{} {}", name(self.member, *m), self.state(*m))));
         waits.extend(self.waits_for_agreement(running));
@@ -276,7 +276,7 @@ impl Words<'_> {
             return None;
         };
         let dead = !running.given_up && !running.lose_data && self.silence(member).is_some();
-        let partition = self.council.views().view.partition_of(member)?;
+        let partition = self.changes.views().view.partition_of(member)?;
         let unheld = self.unheld.iter().filter(|u| u.partition == partition);
         let unheld: Vec<Unheld> = unheld.filter(|_| dead).cloned().collect();
         (!unheld.is_empty()).then(|| {
@@ -290,7 +290,7 @@ impl Words<'_> {
 
     /// Partitions that the change takes slots from or gives slots to, and that have died since it began.
     fn waits_for_dead(&self, running: &Running) -> Option<String> {
-        let views = self.council.views();
+        let views = self.changes.views();
         let next = views.next.as_ref()?;
         let removed = match running.change {
             Change::Remove(member) => views.view.partition_of(member),
@@ -354,12 +354,12 @@ impl Words<'_> {
     }
 
     fn closing(&self, cohort: &Cohort) -> ClosingCohort {
-        let views = self.council.views();
+        let views = self.changes.views();
         let silent = views.sharing(cohort).into_iter().filter_map(|m| {
             let silence = self.silence(m)?;
             Some(format!("{} {silence}", name(self.member, m)))
         });
-        let behind = self.council.behind().iter().filter(|m| {
+        let behind = self.changes.behind().iter().filter(|m| {
             let part = views.part(cohort, **m);
             !part.is_empty() && self.silence(**m).is_none()
         });

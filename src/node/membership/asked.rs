@@ -2,7 +2,7 @@
 
 use super::holders::Unheld;
 use crate::council::CouncilError;
-use crate::protocol::council::Refusal;
+use crate::protocol::changes::Refusal;
 use crate::protocol::placement::ChangeError;
 use crate::protocol::view::View;
 use std::fmt;

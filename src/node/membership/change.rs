@@ -7,7 +7,7 @@ use super::state_machine::{Command, Outcome};
 use crate::council::missing_without;
 use crate::net;
 use crate::node::wire::messages::Request;
-use crate::protocol::council::{self, Council, End};
+use crate::protocol::changes::{self, End, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::view::View;
@@ -37,53 +37,53 @@ impl Membership {
     /// Nothing was changed, except after [`CouncilError::Undecided`] where that is open.
     pub async fn change(&self, asked: Asked, lose_data: bool) -> Result<Changed, ChangeFailed> {
         let began = Instant::now();
-        let council = self.decided().await?;
+        let changes = self.decided().await?;
         let change = match asked {
             Asked::Add(address) => {
-                if let Some(number) = is_adding(&council, address) {
+                if let Some(number) = is_adding(&changes, address) {
                     return self.settled(number, began).await;
                 }
-                if council.views().view.member_at(address).is_some() && council.running().is_none()
+                if changes.views().view.member_at(address).is_some() && changes.running().is_none()
                 {
                     // Its data may still be on the way.
-                    return match council.last().filter(|last| last.end == End::InForce) {
+                    return match changes.last().filter(|last| last.end == End::InForce) {
                         Some(last) => self.settled(last.number, began).await,
-                        None => Ok(as_it_is(&council)),
+                        None => Ok(as_it_is(&changes)),
                     };
                 }
                 self.probe(address).await?;
                 Change::Add(address)
             }
             Asked::Remove(address) => {
-                let member = council.member_at(address);
+                let member = changes.member_at(address);
                 let member = member.ok_or(ChangeFailed::NoSuchNode(address))?;
-                self.leaves_majority(&council, member, address).await?;
+                self.leaves_majority(&changes, member, address).await?;
                 Change::Remove(member)
             }
-            Asked::SetK(k) if k == council.views().view.k && council.running().is_none() => {
-                return Ok(as_it_is(&council));
+            Asked::SetK(k) if k == changes.views().view.k && changes.running().is_none() => {
+                return Ok(as_it_is(&changes));
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let dead = self.gives_up(&council, (change, asked), false).await?;
-        let data_loss = self.at_stake(&council, change, &dead).await;
-        if !data_loss.is_empty() && !lose_data && council.running().is_none() {
+        let dead = self.gives_up(&changes, (change, asked), false).await?;
+        let data_loss = self.at_stake(&changes, change, &dead).await;
+        if !data_loss.is_empty() && !lose_data && changes.running().is_none() {
             return Err(ChangeFailed::LosesData(data_loss));
         }
         // Told that their data may be lost: the change must not wait for any of them.
         if lose_data && !data_loss.is_empty() && !dead.is_empty() {
             self.give_up(dead, asked).await?;
         }
-        let command = council::Command::Change {
+        let command = changes::Command::Change {
             change,
             give_up: false,
             lose_data,
         };
         let changed = match self.propose(command).await? {
-            council::Outcome::Started { number } | council::Outcome::Agreed { number } => {
+            changes::Outcome::Started { number } | changes::Outcome::Agreed { number } => {
                 self.settled(number, began).await
             }
-            council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            changes::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
             // To remove a node that was just being added takes that back.
             _ => Ok(as_it_is(&*self.decided().await?)),
         }?;
@@ -97,9 +97,9 @@ impl Membership {
     async fn give_up(&self, dead: BTreeSet<MemberId>, asked: Asked) -> Result<(), ChangeFailed> {
         let names = self.knowledge().names(&dead).join(", ");
         log::warn!("told that what only they have may be lost, this node has given up: {names}");
-        let command = council::Command::Dead { members: dead };
+        let command = changes::Command::Dead { members: dead };
         match self.propose(command).await? {
-            council::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            changes::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
             _ => Ok(()),
         }
     }
@@ -111,9 +111,9 @@ impl Membership {
     pub async fn cancel(&self) -> Result<Changed, ChangeFailed> {
         let running = self.decided().await?.running().map(|r| r.number);
         let number = running.ok_or(ChangeFailed::NothingRuns)?;
-        match self.propose(council::Command::Cancel { number }).await? {
+        match self.propose(changes::Command::Cancel { number }).await? {
             // It came into force meanwhile.
-            council::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
+            changes::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
             _ => Ok(as_it_is(&*self.decided().await?)),
         }
     }
@@ -121,13 +121,13 @@ impl Membership {
     /// Whether the council can do without a member, as it gives its vote back.
     async fn leaves_majority(
         &self,
-        council: &Council,
+        changes: &ViewChanges,
         member: MemberId,
         node: SocketAddr,
     ) -> Result<(), ChangeFailed> {
         let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
         let voters = raft.status().await.voters;
-        let members = council.views().view.members().map(|(m, _)| m).collect();
+        let members = changes.views().view.members().map(|(m, _)| m).collect();
         let alive = |m| self.peers().is_here(m);
         let missing = missing_without(&members, &voters, member, alive);
         if missing.is_empty() {
@@ -139,22 +139,22 @@ impl Membership {
     }
 
     /// What is decided about views.
-    async fn decided(&self) -> Result<Arc<Council>, ChangeFailed> {
-        let council = self.council().ok_or(ChangeFailed::NotFormed)?;
+    async fn decided(&self) -> Result<Arc<ViewChanges>, ChangeFailed> {
+        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
         // Nodes that have just started agree on the first view in a moment.
-        let mut agreed = council.followed();
+        let mut agreed = raft.followed();
         let formed = agreed.wait_for(Option::is_some);
         // What comes of it is a lock on the state: kept while the council goes on, it would stop the whole node.
         let formed = matches!(tokio::time::timeout(FORMED_WITHIN, formed).await, Ok(Ok(_)));
         if !formed {
             return Err(ChangeFailed::NotFormed);
         }
-        council.read().await?.views.ok_or(ChangeFailed::NotFormed)
+        raft.read().await?.views.ok_or(ChangeFailed::NotFormed)
     }
 
-    async fn propose(&self, command: council::Command) -> Result<council::Outcome, ChangeFailed> {
-        let council = self.council().ok_or(ChangeFailed::NotFormed)?;
-        match council.propose(Command::View(command)).await? {
+    async fn propose(&self, command: changes::Command) -> Result<changes::Outcome, ChangeFailed> {
+        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
+        match raft.propose(Command::View(command)).await? {
             Outcome::View(outcome) => Ok(outcome),
             Outcome::Begun | Outcome::Renewed | Outcome::TooEarly | Outcome::Keys(_) => {
                 Err(ChangeFailed::NotFormed)
@@ -224,9 +224,9 @@ impl Membership {
 
     /// The view that a change leads to, which may have come into force already.
     async fn view_of(&self, number: u64) -> Result<View, ChangeFailed> {
-        let council = self.decided().await?;
-        let next = council.views().next.as_ref().filter(|v| v.number == number);
-        Ok(next.unwrap_or(&council.views().view).clone())
+        let changes = self.decided().await?;
+        let next = changes.views().next.as_ref().filter(|v| v.number == number);
+        Ok(next.unwrap_or(&changes.views().view).clone())
     }
 
     /// Whether a node that is to be added is there and free.
@@ -249,8 +249,8 @@ impl Membership {
     }
 }
 
-fn as_it_is(council: &Council) -> Changed {
-    changed(council.views().view.clone(), true)
+fn as_it_is(changes: &ViewChanges) -> Changed {
+    changed(changes.views().view.clone(), true)
 }
 
 fn changed(view: View, done: bool) -> Changed {
@@ -262,21 +262,21 @@ fn changed(view: View, done: bool) -> Changed {
 }
 
 /// The number of the view of the change that runs, when it adds this node.
-fn is_adding(council: &Council, address: SocketAddr) -> Option<u64> {
-    let running = council.running();
+fn is_adding(changes: &ViewChanges, address: SocketAddr) -> Option<u64> {
+    let running = changes.running();
     let running = running.filter(|r| r.change == Change::Add(address));
     running.map(|r| r.number)
 }
 
 /// How a change ended, if it has, and the views since then.
-fn end_of(council: Option<&Council>, number: u64) -> Option<(End, Views)> {
-    let council = council?;
-    let last = council.last()?;
+fn end_of(changes: Option<&ViewChanges>, number: u64) -> Option<(End, Views)> {
+    let changes = changes?;
+    let last = changes.last()?;
     let end = match last.end {
         // Another one began after it.
         _ if last.number > number => End::Done,
         end @ (End::Done | End::Cancelled) if last.number == number => end,
         _ => return None,
     };
-    Some((end, council.views().clone()))
+    Some((end, changes.views().clone()))
 }

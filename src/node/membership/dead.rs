@@ -3,7 +3,7 @@
 use super::asked::{Asked, ChangeFailed, Silent, refused};
 use super::liveness;
 use super::part::Membership;
-use crate::protocol::council::Council;
+use crate::protocol::changes::ViewChanges;
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::policy::Patience;
@@ -26,19 +26,19 @@ impl Membership {
     /// When the change makes no sense, or would wait for members that are dead.
     pub async fn gives_up(
         &self,
-        council: &Council,
+        changes: &ViewChanges,
         (change, asked): (Change, Asked),
         at_once: bool,
     ) -> Result<BTreeSet<MemberId>, ChangeFailed> {
         // The change that runs has to end first, or the same is asked for again.
-        if council.running().is_some() {
+        if changes.running().is_some() {
             return Ok(BTreeSet::new());
         }
         let dead_after = Duration::from_micros(Patience::default().dead_us);
         let began = Instant::now();
         loop {
-            let mut silent = self.silent(council);
-            let toll = council.toll(&change, &silent);
+            let mut silent = self.silent(changes);
+            let toll = changes.toll(&change, &silent);
             let toll = toll.map_err(|refusal| refused(refusal, asked))?;
             let concerned: BTreeSet<MemberId> = toll.members().collect();
             let dead = |m: &MemberId| self.peers().away(*m).is_some_and(|away| away > dead_after);
@@ -46,7 +46,7 @@ impl Membership {
                 for heard in liveness::heard_by_others(self.peers(), concerned).await {
                     silent.remove(&heard);
                 }
-                let toll = council.toll(&change, &silent);
+                let toll = changes.toll(&change, &silent);
                 let toll = toll.map_err(|refusal| refused(refusal, asked))?;
                 if toll.needs.is_empty() {
                     return Ok(toll.gives_up);
@@ -62,8 +62,8 @@ impl Membership {
     }
 
     /// The members of the view in force that this node does not hear.
-    fn silent(&self, council: &Council) -> BTreeSet<MemberId> {
-        let members = council.views().view.members().map(|(member, _)| member);
+    fn silent(&self, changes: &ViewChanges) -> BTreeSet<MemberId> {
+        let members = changes.views().view.members().map(|(member, _)| member);
         let silent = members.filter(|m| !self.peers().is_here(*m));
         silent.collect()
     }

@@ -9,7 +9,7 @@ use crate::net;
 use crate::node::replica::core::Report;
 use crate::node::wire::links;
 use crate::node::wire::messages::{Request, Response};
-use crate::protocol::council::{self, Council};
+use crate::protocol::changes::{self, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,12 +30,12 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repor
     let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
     while let Some(report) = heard.recv().await {
         said.retain(|_, at| at.elapsed() < SAID);
-        let Some(council) = membership.council() else {
+        let Some(raft) = membership.council() else {
             continue;
         };
         let me = membership.me();
         let news = {
-            let agreed = council.followed().borrow().clone();
+            let agreed = raft.followed().borrow().clone();
             let views = agreed.as_ref();
             !said.contains_key(&report) && views.is_some_and(|views| is_news(views, me, report))
         };
@@ -43,27 +43,27 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repor
             continue;
         }
         let command = match report {
-            Report::Ready(number) => council::Command::Ready { member: me, number },
-            Report::Over(cohort) => council::Command::Over { cohort },
+            Report::Ready(number) => changes::Command::Ready { member: me, number },
+            Report::Over(cohort) => changes::Command::Over { cohort },
         };
         // It is said again when this fails.
-        if let Err(error) = council.propose(Command::View(command)).await {
+        if let Err(error) = raft.propose(Command::View(command)).await {
             log::debug!("the council does not hear {report:?}: {error}");
         }
         said.insert(report, Instant::now());
     }
 }
 
-fn is_news(council: &Council, me: MemberId, report: Report) -> bool {
+fn is_news(changes: &ViewChanges, me: MemberId, report: Report) -> bool {
     match report {
-        Report::Ready(number) if number == council.views().view.number => {
-            council.behind().contains(&me)
+        Report::Ready(number) if number == changes.views().view.number => {
+            changes.behind().contains(&me)
         }
         Report::Ready(number) => {
-            let running = council.running();
+            let running = changes.running();
             running.is_some_and(|r| r.number == number && !r.ready.contains(&me))
         }
-        Report::Over(cohort) => council.views().closing.iter().any(|c| c.id == cohort),
+        Report::Over(cohort) => changes.views().closing.iter().any(|c| c.id == cohort),
     }
 }
 
@@ -74,11 +74,11 @@ pub async fn steer(membership: Arc<Membership>) {
     let mut leading: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(council) = membership.council() else {
+        let Some(raft) = membership.council() else {
             continue;
         };
-        let agreed = council.followed().borrow().clone();
-        let status = council.status().await;
+        let agreed = raft.followed().borrow().clone();
+        let status = raft.status().await;
         if status.role != Role::Leader || !status.has_quorum {
             leading = None;
             // Who lost its disk must not have to wait for a leader: it may be needed for one.
@@ -92,7 +92,7 @@ pub async fn steer(membership: Arc<Membership>) {
         invite(&membership, agreed.as_deref(), &mut invited);
         for command in due {
             let what = format!("{command:?}");
-            match council.propose(command).await {
+            match raft.propose(command).await {
                 Ok(outcome) => log::info!("{what}: {outcome:?}"),
                 Err(CouncilError::NoQuorum { .. }) => break,
                 Err(error) => log::warn!("{what}: {error}"),
@@ -104,12 +104,12 @@ pub async fn steer(membership: Arc<Membership>) {
 /// What the leader has to have decided now. It has led for `led`, with a majority behind it.
 async fn due(
     membership: &Membership,
-    council: Option<&Council>,
+    changes: Option<&ViewChanges>,
     voters: BTreeSet<MemberId>,
     led: Duration,
 ) -> Vec<Command> {
     let known = membership.knowledge().views();
-    let Some(council) = council else {
+    let Some(changes) = changes else {
         return Vec::new();
     };
     let others = known
@@ -119,7 +119,7 @@ async fn due(
     let micros = |away: Duration| u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
     let away = others.filter_map(|m| Some((m, micros(membership.peers().away(m)?))));
     let mut situation = Situation {
-        council,
+        changes,
         away: away.collect(),
         led_us: micros(led),
         voters,
@@ -130,7 +130,7 @@ async fn due(
     let doubted = situation.doubted();
     situation.heard = liveness::heard_by_others(membership.peers(), doubted).await;
     if let Some(dead) = situation.not_to_be_lost()
-        && membership.is_only_holder(council, dead).await
+        && membership.is_only_holder(changes, dead).await
     {
         situation.only_holder = Some(dead);
     }
@@ -140,14 +140,14 @@ async fn due(
 /// Tells members that are away that they are members: a node that is being added, or one that lost its disk.
 fn invite(
     membership: &Membership,
-    council: Option<&Council>,
+    changes: Option<&ViewChanges>,
     invited: &mut BTreeMap<MemberId, Instant>,
 ) {
-    let Some(council) = council else {
+    let Some(changes) = changes else {
         return;
     };
     invited.retain(|_, at| at.elapsed() < INVITE_EVERY);
-    for (other, http) in council.members() {
+    for (other, http) in changes.members() {
         let here = membership.peers().is_here(other);
         let Some(address) = membership.config().peer_address(http).filter(|_| !here) else {
             continue;
@@ -156,10 +156,10 @@ fn invite(
             continue;
         }
         invited.insert(other, Instant::now());
-        let request = Request::Invite(Box::new(council.views().clone()));
+        let request = Request::Invite(Box::new(changes.views().clone()));
         let me = net::Identity {
             member: membership.me(),
-            fingerprint: council.views().view.fingerprint(),
+            fingerprint: changes.views().view.fingerprint(),
             ..membership.peers().stranger()
         };
         tokio::spawn(async move {

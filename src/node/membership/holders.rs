@@ -6,7 +6,7 @@
 
 use super::part::Membership;
 use crate::node::wire::messages::Count;
-use crate::protocol::council::Council;
+use crate::protocol::changes::ViewChanges;
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
@@ -38,18 +38,18 @@ pub struct Unheld {
 impl Membership {
     /// The slots that no live node holds the data of; `gone` does not count as live. A member that
     /// does not answer counts as dead.
-    async fn unheld(&self, council: &Council, gone: Option<MemberId>) -> Vec<Unheld> {
-        let members = council.members().into_keys();
+    async fn unheld(&self, changes: &ViewChanges, gone: Option<MemberId>) -> Vec<Unheld> {
+        let members = changes.members().into_keys();
         let members = members.filter(|member| Some(*member) != gone);
         let said = self.ask_progress(members).await;
         let live = said.iter().map(|(member, p)| (*member, p.count()));
-        self.without_holder(council, &live.collect())
+        self.without_holder(changes, &live.collect())
     }
 
     /// The same, to be shown, by what members have last said: a member that is connected and has
     /// not said that it lacks data holds it.
-    pub fn unheld_as_known(&self, council: &Council) -> Vec<Unheld> {
-        let (views, known) = (council.views(), self.counts().all());
+    pub fn unheld_as_known(&self, changes: &ViewChanges) -> Vec<Unheld> {
+        let (views, known) = (changes.views(), self.counts().all());
         let here = |m: &MemberId| self.peers().is_here(*m);
         let count = |member| {
             let said = match member == self.me() {
@@ -65,19 +65,23 @@ impl Membership {
         };
         let live = views.members().into_keys().filter(here);
         let live = live.map(|member| (member, count(member))).collect();
-        self.without_holder(council, &live)
+        self.without_holder(changes, &live)
     }
 
-    fn without_holder(&self, council: &Council, live: &BTreeMap<MemberId, Count>) -> Vec<Unheld> {
+    fn without_holder(
+        &self,
+        changes: &ViewChanges,
+        live: &BTreeMap<MemberId, Count>,
+    ) -> Vec<Unheld> {
         let known = self.counts().all();
-        let view = &council.views().view;
+        let view = &changes.views().view;
         let unheld = |(partition, slots): (PartitionId, SlotSet)| Unheld {
             partition,
             slots: slots.len(),
             nodes: self.knowledge().names(view.replicas(partition)),
             keys: keys(view, partition, &slots, &known),
         };
-        unheld_slots(council, live).map(unheld).collect()
+        unheld_slots(changes, live).map(unheld).collect()
     }
 
     /// The data that a removal would lose if no dead member ever came back: the slots of the node's
@@ -85,14 +89,14 @@ impl Membership {
     /// given up nothing more is lost.
     pub async fn at_stake(
         &self,
-        council: &Council,
+        changes: &ViewChanges,
         change: Change,
         gives_up: &BTreeSet<MemberId>,
     ) -> Vec<Unheld> {
         let Change::Remove(member) = change else {
             return Vec::new();
         };
-        let views = council.views();
+        let views = changes.views();
         let lost = |p: &PartitionId| {
             let mut replicas = views.view.replicas(*p).iter();
             replicas.all(|m| views.given_up.contains(m))
@@ -105,7 +109,7 @@ impl Membership {
         }
         let began = Instant::now();
         loop {
-            let mut unheld = self.unheld(council, None).await;
+            let mut unheld = self.unheld(changes, None).await;
             unheld.retain(|u| partitions.contains(&u.partition));
             if unheld.is_empty() || began.elapsed() > SURE_AFTER {
                 return unheld;
@@ -115,19 +119,19 @@ impl Membership {
     }
 
     /// Whether slots of a dead member have no live holder, so that to do without it may lose data.
-    pub async fn is_only_holder(&self, council: &Council, member: MemberId) -> bool {
-        let partition = council.views().view.partition_of(member);
-        let unheld = self.unheld(council, Some(member)).await;
+    pub async fn is_only_holder(&self, changes: &ViewChanges, member: MemberId) -> bool {
+        let partition = changes.views().view.partition_of(member);
+        let unheld = self.unheld(changes, Some(member)).await;
         unheld.iter().any(|u| Some(u.partition) == partition)
     }
 }
 
 /// The slots of each partition in force that nobody of `live` holds the data of.
 fn unheld_slots<'a>(
-    council: &'a Council,
+    changes: &'a ViewChanges,
     live: &'a BTreeMap<MemberId, Count>,
 ) -> impl Iterator<Item = (PartitionId, SlotSet)> + 'a {
-    let (views, running) = (council.views(), council.running());
+    let (views, running) = (changes.views(), changes.running());
     let next = views.next.as_ref().zip(running);
     // Those that have copied all that they are to hold.
     let copied = next.map(|(next, running)| {
@@ -175,30 +179,30 @@ fn keys(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::council::{Command, Outcome};
+    use crate::protocol::changes::{Command, Outcome};
     use crate::protocol::slots::SLOTS;
     use std::net::SocketAddr;
 
-    fn council(nodes: u16, k: usize) -> Council {
+    fn changes(nodes: u16, k: usize) -> ViewChanges {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let addresses: Vec<_> = (1..=nodes).map(at).collect();
-        Council::first(View::first(&addresses, k).unwrap())
+        ViewChanges::first(View::first(&addresses, k).unwrap())
     }
 
     /// What a member says that serves its partition.
-    fn serving(council: &Council, member: u16) -> (MemberId, Count) {
+    fn serving(changes: &ViewChanges, member: u16) -> (MemberId, Count) {
         let member = MemberId(member);
         let count = Count {
             live_keys: 100,
             slots: 10,
-            serves: council.views().current(member),
+            serves: changes.views().current(member),
         };
         (member, count)
     }
 
-    fn unheld(council: &Council, live: &[(MemberId, Count)]) -> Vec<(u32, usize)> {
+    fn unheld(changes: &ViewChanges, live: &[(MemberId, Count)]) -> Vec<(u32, usize)> {
         let live = live.iter().copied().collect();
-        let found = unheld_slots(council, &live);
+        let found = unheld_slots(changes, &live);
         found
             .map(|(partition, slots)| (partition.0, slots.len()))
             .collect()
@@ -206,50 +210,50 @@ mod tests {
 
     #[test]
     fn slots_are_held_by_a_live_member_that_serves_them_and_by_nobody_else() {
-        let council = council(4, 2);
-        let all: Vec<_> = (0..4).map(|m| serving(&council, m)).collect();
-        assert_eq!(unheld(&council, &all), []);
-        assert_eq!(unheld(&council, &[all[1], all[2]]), []);
+        let changes = changes(4, 2);
+        let all: Vec<_> = (0..4).map(|m| serving(&changes, m)).collect();
+        assert_eq!(unheld(&changes, &all), []);
+        assert_eq!(unheld(&changes, &[all[1], all[2]]), []);
         let half = usize::from(SLOTS) / 2;
-        assert_eq!(unheld(&council, &all[..2]), [(1, half)]);
+        assert_eq!(unheld(&changes, &all[..2]), [(1, half)]);
         // One that is there without its data.
         let (member, mut empty) = all[3];
         empty.serves = None;
         let there = [all[0], (member, empty)];
-        assert_eq!(unheld(&council, &there), [(1, half)]);
+        assert_eq!(unheld(&changes, &there), [(1, half)]);
         // One that still goes by a view before this one.
-        let since = council.views().view.number + 1;
+        let since = changes.views().view.number + 1;
         empty.serves = Some(CohortId {
             partition: PartitionId(1),
             since,
         });
-        assert_eq!(unheld(&council, &[all[0], (member, empty)]), [(1, half)]);
+        assert_eq!(unheld(&changes, &[all[0], (member, empty)]), [(1, half)]);
     }
 
     #[test]
     fn who_has_copied_all_that_it_is_to_hold_holds_it() {
-        let mut council = council(2, 1);
+        let mut changes = changes(2, 1);
         let change = Command::Change {
             change: Change::Remove(MemberId(1)),
             give_up: false,
             lose_data: false,
         };
-        let Outcome::Started { number } = council.apply(change) else {
+        let Outcome::Started { number } = changes.apply(change) else {
             panic!("not started");
         };
         let half = usize::from(SLOTS) / 2;
-        let first = serving(&council, 0);
-        assert_eq!(unheld(&council, &[first]), [(1, half)]);
+        let first = serving(&changes, 0);
+        assert_eq!(unheld(&changes, &[first]), [(1, half)]);
         let member = MemberId(0);
-        council.apply(Command::Ready { member, number });
-        assert_eq!(unheld(&council, &[first]), []);
-        assert_eq!(unheld(&council, &[]).len(), 2, "it is dead as well");
+        changes.apply(Command::Ready { member, number });
+        assert_eq!(unheld(&changes, &[first]), []);
+        assert_eq!(unheld(&changes, &[]).len(), 2, "it is dead as well");
     }
 
     #[test]
     fn keys_are_those_that_the_fullest_last_had() {
-        let council = council(2, 2);
-        let view = &council.views().view;
+        let changes = changes(2, 2);
+        let view = &changes.views().view;
         let (partition, slots) = (PartitionId(0), view.slots_of(PartitionId(0)));
         let count = |live_keys, slots| Count {
             live_keys,

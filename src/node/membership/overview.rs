@@ -2,7 +2,7 @@
 
 use super::part::Membership;
 use crate::node::wire::messages::{OfferState, Progress};
-use crate::protocol::council::End;
+use crate::protocol::changes::End;
 use crate::protocol::ids::MemberId;
 use std::collections::BTreeMap;
 
@@ -28,18 +28,18 @@ pub struct ViewGauges {
 impl Membership {
     /// How the views stand, in numbers.
     pub fn gauges(&self) -> ViewGauges {
-        let council = self.agreed();
-        let (running, last) = (council.running(), council.last());
+        let changes = self.agreed();
+        let (running, last) = (changes.running(), changes.last());
         let given_up = match running {
             Some(running) => running.given_up,
             None => last.is_some_and(|last| last.given_up),
         };
-        let unheld = self.unheld_as_known(&council);
+        let unheld = self.unheld_as_known(&changes);
         ViewGauges {
             number: self.marks().view().number,
             changing: running.is_some() || last.is_some_and(|last| last.end == End::InForce),
             slots_to_come: self.slots_to_come(),
-            leaving: council.views().leaving.len(),
+            leaving: changes.views().leaving.len(),
             given_up,
             unheld_slots: unheld.iter().map(|u| u.slots).sum(),
             unheld_keys: unheld.iter().filter_map(|u| u.keys).sum(),

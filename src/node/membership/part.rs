@@ -133,13 +133,13 @@ impl Membership {
     }
 
     /// The views that are decided and their changes, as far as this node knows.
-    pub fn agreed(&self) -> Arc<protocol::council::Council> {
+    pub fn agreed(&self) -> Arc<protocol::changes::ViewChanges> {
         let followed = self.council().map(Council::followed);
         let agreed = followed.and_then(|followed| followed.borrow().clone());
         // Before the council has met all know the first view alone.
         agreed.unwrap_or_else(|| {
             let view = self.knowledge.views().view.clone();
-            Arc::new(protocol::council::Council::first(view))
+            Arc::new(protocol::changes::ViewChanges::first(view))
         })
     }
 

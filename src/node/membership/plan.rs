@@ -4,7 +4,7 @@ use super::asked::{Asked, ChangeFailed, refused};
 use super::holders::Unheld;
 use super::part::Membership;
 use crate::node::wire::messages::Progress;
-use crate::protocol::council::{Command, Council};
+use crate::protocol::changes::{Command, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::{Slot, SlotSet};
@@ -65,20 +65,20 @@ impl Membership {
     /// # Errors
     /// Why the change would be refused.
     pub async fn plan(&self, asked: Asked) -> Result<Planned, ChangeFailed> {
-        let council = self.agreed();
-        let now = &council.views().view;
+        let changes = self.agreed();
+        let now = &changes.views().view;
         let change = match asked {
             Asked::Add(address) => Change::Add(address),
             Asked::Remove(address) => {
                 let member = now
                     .member_at(address)
-                    .or_else(|| council.member_at(address));
+                    .or_else(|| changes.member_at(address));
                 Change::Remove(member.ok_or(ChangeFailed::NoSuchNode(address))?)
             }
             Asked::SetK(k) => Change::SetK(k),
         };
-        let dead = self.gives_up(&council, (change, asked), true).await?;
-        let mut then = Council::clone(&council);
+        let dead = self.gives_up(&changes, (change, asked), true).await?;
+        let mut then = ViewChanges::clone(&changes);
         if !dead.is_empty() {
             let members = dead.clone();
             then.apply(Command::Dead { members });
@@ -100,7 +100,7 @@ impl Membership {
             Asked::Add(address) | Asked::Remove(address) => Some(address),
             Asked::SetK(_) => None,
         };
-        let data_loss = self.at_stake(&council, change, &dead).await;
+        let data_loss = self.at_stake(&changes, change, &dead).await;
         Ok(Planned {
             change,
             node,
@@ -108,7 +108,7 @@ impl Membership {
             moves: moves(now, &next, &keys),
             gaining: gaining.into_iter().filter_map(gain).collect(),
             data_loss,
-            busy: council.running().map(|r| (r.change, r.node)),
+            busy: changes.running().map(|r| (r.change, r.node)),
             next,
         })
     }

@@ -4,8 +4,8 @@
 //! a change of the view changes who decides about both.
 
 use crate::council::Machine;
+use crate::protocol::changes;
 use crate::protocol::cluster::Cluster;
-use crate::protocol::council;
 use crate::protocol::ids::MemberId;
 use crate::protocol::keys::{self, Keys};
 use crate::protocol::policy::leaving_with;
@@ -26,7 +26,7 @@ pub enum Command {
     },
     /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in its past.
     Renew(Cluster),
-    View(council::Command),
+    View(changes::Command),
     /// A change of the linearizable lists.
     Keys(keys::Change),
 }
@@ -36,7 +36,7 @@ pub enum Command {
 pub enum Outcome {
     Begun,
     Renewed,
-    View(council::Outcome),
+    View(changes::Outcome),
     Keys(keys::Outcome),
     /// The first view is not there yet.
     TooEarly,
@@ -53,7 +53,7 @@ pub struct Decided {
 }
 
 /// The views and their changes; `None` until the first view is in.
-pub type Agreed = Option<Arc<council::Council>>;
+pub type Agreed = Option<Arc<changes::ViewChanges>>;
 
 impl Machine for Decided {
     type Command = Command;
@@ -64,7 +64,7 @@ impl Machine for Decided {
         match (command, &mut self.views) {
             (Command::Begin { view, cluster }, views @ None) => {
                 let born = Views::born(view, cluster);
-                *views = Some(Arc::new(council::Council::of(born)));
+                *views = Some(Arc::new(changes::ViewChanges::of(born)));
                 Outcome::Begun
             }
             (Command::Begin { .. }, Some(_)) => Outcome::Begun,
@@ -92,11 +92,11 @@ impl Machine for Decided {
 
     fn electable(&self) -> BTreeSet<MemberId> {
         let mut members = self.members();
-        if let Some(council) = &self.views {
-            let leaving = council.views().leaving.keys().copied();
-            let given_up = council.views().given_up.iter().copied();
+        if let Some(changes) = &self.views {
+            let leaving = changes.views().leaving.keys().copied();
+            let given_up = changes.views().given_up.iter().copied();
             let leaving = leaving.chain(given_up);
-            for member in leaving.chain(council.running().and_then(leaving_with)) {
+            for member in leaving.chain(changes.running().and_then(leaving_with)) {
                 members.remove(&member);
             }
         }
@@ -109,7 +109,7 @@ fn to_plain<S: Serializer>(views: &Agreed, to: S) -> Result<S::Ok, S::Error> {
 }
 
 fn from_plain<'de, D: Deserializer<'de>>(from: D) -> Result<Agreed, D::Error> {
-    let views = Option::<council::Council>::deserialize(from)?;
+    let views = Option::<changes::ViewChanges>::deserialize(from)?;
     Ok(views.map(Arc::new))
 }
 
@@ -140,7 +140,7 @@ mod tests {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let first = View::first(&[at(1), at(2)], 1).unwrap();
         let add = || {
-            Command::View(council::Command::Change {
+            Command::View(changes::Command::Change {
                 change: Change::Add(at(3)),
                 give_up: false,
                 lose_data: false,
@@ -169,7 +169,7 @@ mod tests {
         let mut decided = Decided::default();
         decided.apply(begin(&View::first(&[at(1), at(2)], 1).unwrap(), 1));
         let [first, second] = [0, 1].map(MemberId);
-        decided.apply(view(council::Command::Change {
+        decided.apply(view(changes::Command::Change {
             change: Change::Remove(first),
             give_up: false,
             lose_data: false,
@@ -178,16 +178,16 @@ mod tests {
         let both = BTreeSet::from([first, second]);
         let one = BTreeSet::from([second]);
         assert_eq!(states(&decided), (both.clone(), one.clone()));
-        decided.apply(view(council::Command::Ready {
+        decided.apply(view(changes::Command::Ready {
             member: second,
             number: 3,
         }));
-        decided.apply(view(council::Command::Enact {
+        decided.apply(view(changes::Command::Enact {
             number: 3,
             without: BTreeSet::new(),
         }));
         assert_eq!(states(&decided), (both, one.clone()), "it is leaving");
-        decided.apply(view(council::Command::GiveUp { member: first }));
+        decided.apply(view(changes::Command::GiveUp { member: first }));
         assert_eq!(states(&decided), (one.clone(), one));
     }
 }

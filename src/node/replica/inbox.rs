@@ -205,9 +205,9 @@ mod tests {
     use super::super::shared::{Driver, Shared};
     use super::*;
     use crate::node::replica::reply;
+    use crate::protocol::changes::{Command, ViewChanges};
     use crate::protocol::clock::{Clock, Timestamp};
     use crate::protocol::context::Context;
-    use crate::protocol::council::{Command, Council};
     use crate::protocol::ids::{LogId, MemberId};
     use crate::protocol::limits::Limits;
     use crate::protocol::message::{Ack, Message};
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn core(dir: &Path, stored: impl Fn(Result<u64, StoreError>) + Send + 'static) -> Core {
-        let views = Arc::new(Council::first(view()).views().clone());
+        let views = Arc::new(ViewChanges::first(view()).views().clone());
         let (clocks, clock) = (Clocks::start(), Arc::new(Clock::default()));
         let disk = Arc::new(Disk::open(dir).unwrap());
         let setup = Setup {
@@ -315,13 +315,13 @@ mod tests {
         let (event, stored) = write();
         inbox.send(event).await;
         // Newer views that have to wait for it.
-        let mut council = Council::first(view());
-        council.apply(Command::Change {
+        let mut changes = ViewChanges::first(view());
+        changes.apply(Command::Change {
             change: Change::Add(([127, 0, 0, 1], 8082).into()),
             give_up: false,
             lose_data: false,
         });
-        let views = Arc::new(council.views().clone());
+        let views = Arc::new(changes.views().clone());
         inbox.input(Input::Views(views)).await;
         let (event, held) = write();
         inbox.send(event).await;

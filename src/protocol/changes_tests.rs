@@ -47,9 +47,9 @@ fn a_move() -> impl Strategy<Value = Move> {
 }
 
 /// The commands of a move.
-fn commands(council: &Council, step: &Move) -> Vec<Command> {
-    let members: Vec<MemberId> = council.members().into_keys().collect();
-    let number = council.running().map_or(council.newest, |r| r.number);
+fn commands(changes: &ViewChanges, step: &Move) -> Vec<Command> {
+    let members: Vec<MemberId> = changes.members().into_keys().collect();
+    let number = changes.running().map_or(changes.newest, |r| r.number);
     let change = |change, give_up| Command::Change {
         change,
         give_up,
@@ -78,9 +78,9 @@ fn commands(council: &Council, step: &Move) -> Vec<Command> {
             number: *number,
             without: members.into_iter().collect(),
         },
-        Move::Over(_) if council.views().closing.is_empty() => return Vec::new(),
+        Move::Over(_) if changes.views().closing.is_empty() => return Vec::new(),
         Move::Over(i) => Command::Over {
-            cohort: i.get(&council.views().closing).id,
+            cohort: i.get(&changes.views().closing).id,
         },
         Move::UnknownOver(partition, since) => Command::Over {
             cohort: CohortId {
@@ -109,7 +109,7 @@ struct History {
 }
 
 impl History {
-    fn note(&mut self, before: &Council, after: &Council, outcome: &Outcome) {
+    fn note(&mut self, before: &ViewChanges, after: &ViewChanges, outcome: &Outcome) {
         let view = &after.views.view;
         self.views.insert(view.number, view.clone());
         let now: BTreeSet<CohortId> = after.views.closing.iter().map(|c| c.id).collect();
@@ -217,17 +217,17 @@ fn assert_current(views: &Views) {
     }
 }
 
-fn assert_council(council: &Council) {
-    let (running, next) = (council.running(), council.views().next.as_ref());
+fn assert_changes(changes: &ViewChanges) {
+    let (running, next) = (changes.running(), changes.views().next.as_ref());
     assert_eq!(running.map(|r| r.number), next.map(|v| v.number));
-    let view = &council.views().view;
-    assert!(council.newest >= view.number);
+    let view = &changes.views().view;
+    assert!(changes.newest >= view.number);
     // Nobody could serve a partition whose replicas are all behind.
     for (_, replicas) in view.partitions() {
-        assert!(!replicas.iter().all(|m| council.behind().contains(m)));
+        assert!(!replicas.iter().all(|m| changes.behind().contains(m)));
     }
-    assert!(council.behind().iter().all(|m| view.address(*m).is_some()));
-    let gaining = council.gaining();
+    assert!(changes.behind().iter().all(|m| view.address(*m).is_some()));
+    let gaining = changes.gaining();
     if let Some(next) = next {
         let slots: BTreeSet<_> = Slot::all()
             .filter(|s| view.partition(*s) != next.partition(*s))
@@ -250,13 +250,13 @@ fn assert_council(council: &Council) {
             }
         }
     }
-    if let Some(last) = council.last() {
-        let open = !council.views().closing.is_empty();
+    if let Some(last) = changes.last() {
+        let open = !changes.views().closing.is_empty();
         assert!(last.end == End::Cancelled || open == (last.end == End::InForce));
     }
 }
 
-fn assert_step(before: &Council, after: &Council, command: &Command, outcome: &Outcome) {
+fn assert_step(before: &ViewChanges, after: &ViewChanges, command: &Command, outcome: &Outcome) {
     let mut same = after.views.clone();
     same.version = before.views.version;
     let grown = u64::from(same != before.views);
@@ -295,30 +295,30 @@ proptest! {
         k in 1usize..4,
         moves in proptest::collection::vec(a_move(), 1..60),
     ) {
-        let mut council = Council::first(View::first(&addresses(nodes), k).unwrap());
-        let mut twin = council.clone();
+        let mut changes = ViewChanges::first(View::first(&addresses(nodes), k).unwrap());
+        let mut twin = changes.clone();
         let mut history = History::default();
-        history.note(&council, &council, &Outcome::Unchanged);
+        history.note(&changes, &changes, &Outcome::Unchanged);
         for step in moves {
-            for command in commands(&council, &step) {
-                let before = council.clone();
-                let outcome = council.apply(command.clone());
-                assert_step(&before, &council, &command, &outcome);
-                history.note(&before, &council, &outcome);
+            for command in commands(&changes, &step) {
+                let before = changes.clone();
+                let outcome = changes.apply(command.clone());
+                assert_step(&before, &changes, &command, &outcome);
+                history.note(&before, &changes, &outcome);
                 prop_assert_eq!(twin.apply(command), outcome);
             }
-            assert_current(council.views());
-            assert_closing(council.views());
-            assert_council(&council);
-            history.assert_homes(council.views());
+            assert_current(changes.views());
+            assert_closing(changes.views());
+            assert_changes(&changes);
+            history.assert_homes(changes.views());
         }
-        let bytes = postcard::to_allocvec(&council).unwrap();
-        prop_assert_eq!(&postcard::from_bytes::<Council>(&bytes).unwrap(), &twin);
+        let bytes = postcard::to_allocvec(&changes).unwrap();
+        prop_assert_eq!(&postcard::from_bytes::<ViewChanges>(&bytes).unwrap(), &twin);
     }
 }
 
-fn council(nodes: usize, k: usize) -> Council {
-    Council::first(View::first(&addresses(nodes), k).unwrap())
+fn changes(nodes: usize, k: usize) -> ViewChanges {
+    ViewChanges::first(View::first(&addresses(nodes), k).unwrap())
 }
 
 fn change(change: Change) -> Command {
@@ -353,116 +353,116 @@ fn waiting(number: u64, members: &[u16]) -> Outcome {
 
 #[test]
 fn a_node_comes_in_when_it_is_ready() {
-    let mut council = council(3, 1);
+    let mut changes = changes(3, 1);
     let new = addresses(4)[3];
     let started = Outcome::Started { number: 2 };
-    let plan = council.plan(&Change::Add(new)).unwrap();
-    assert_eq!(council.gaining_in(&plan)[&MemberId(3)].len(), 4096);
-    assert_eq!(council.apply(change(Change::Add(new))), started);
-    assert_eq!(council.views().next, Some(plan));
-    assert_eq!(council.member_at(new), Some(MemberId(3)));
-    assert_eq!(council.gaining()[&MemberId(3)].len(), 4096);
-    assert_eq!(council.number_of_partitions(), 3);
+    let plan = changes.plan(&Change::Add(new)).unwrap();
+    assert_eq!(changes.gaining_in(&plan)[&MemberId(3)].len(), 4096);
+    assert_eq!(changes.apply(change(Change::Add(new))), started);
+    assert_eq!(changes.views().next, Some(plan));
+    assert_eq!(changes.member_at(new), Some(MemberId(3)));
+    assert_eq!(changes.gaining()[&MemberId(3)].len(), 4096);
+    assert_eq!(changes.number_of_partitions(), 3);
     let busy = Refusal::Busy {
         change: Change::Add(new),
         number: 2,
     };
     assert_eq!(
-        council.apply(change(Change::SetK(2))),
+        changes.apply(change(Change::SetK(2))),
         Outcome::Refused(busy)
     );
-    assert_eq!(council.apply(enact(2, &[])), waiting(2, &[3]));
+    assert_eq!(changes.apply(enact(2, &[])), waiting(2, &[3]));
     assert_eq!(
-        council.apply(enact(2, &[3])),
+        changes.apply(enact(2, &[3])),
         waiting(2, &[3]),
         "nobody would have its slots"
     );
-    assert_eq!(council.apply(ready(3, 2)), Outcome::Changed);
-    assert_eq!(council.apply(ready(3, 2)), Outcome::Unchanged);
-    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
-    assert_eq!(council.apply(enact(2, &[])), Outcome::Unchanged);
-    assert_eq!(council.last().unwrap().end, End::InForce);
-    assert_eq!(council.number_of_partitions(), 4);
+    assert_eq!(changes.apply(ready(3, 2)), Outcome::Changed);
+    assert_eq!(changes.apply(ready(3, 2)), Outcome::Unchanged);
+    assert_eq!(changes.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert_eq!(changes.apply(enact(2, &[])), Outcome::Unchanged);
+    assert_eq!(changes.last().unwrap().end, End::InForce);
+    assert_eq!(changes.number_of_partitions(), 4);
     for partition in 0..3 {
-        assert_eq!(council.apply(over(partition, 1)), Outcome::Changed);
-        assert_eq!(council.apply(over(partition, 1)), Outcome::Unchanged);
+        assert_eq!(changes.apply(over(partition, 1)), Outcome::Changed);
+        assert_eq!(changes.apply(over(partition, 1)), Outcome::Unchanged);
     }
-    assert_eq!(council.last().unwrap().end, End::Done);
+    assert_eq!(changes.last().unwrap().end, End::Done);
 }
 
 #[test]
 fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
-    let mut council = council(2, 1);
+    let mut changes = changes(2, 1);
     let started = |number| Outcome::Started { number };
-    assert_eq!(council.apply(change(Change::SetK(FULL))), started(2));
+    assert_eq!(changes.apply(change(Change::SetK(FULL))), started(2));
     let all: SlotSet = Slot::all().collect();
-    for (_, gained) in council.gaining() {
+    for (_, gained) in changes.gaining() {
         assert!(!gained.is_empty() && gained != all, "each has its own half");
     }
-    assert_eq!(council.apply(enact(2, &[])), waiting(2, &[0, 1]));
+    assert_eq!(changes.apply(enact(2, &[])), waiting(2, &[0, 1]));
     for member in [0, 1] {
-        assert_eq!(council.apply(ready(member, 2)), Outcome::Changed);
+        assert_eq!(changes.apply(ready(member, 2)), Outcome::Changed);
     }
-    assert_eq!(council.apply(enact(2, &[])), Outcome::InForce { number: 2 });
-    assert!(council.views().view.is_full());
+    assert_eq!(changes.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert!(changes.views().view.is_full());
     for partition in [0, 1] {
-        council.apply(over(partition, 1));
+        changes.apply(over(partition, 1));
     }
     assert_eq!(
-        council.apply(change(Change::Add(addresses(3)[2]))),
+        changes.apply(change(Change::Add(addresses(3)[2]))),
         started(3)
     );
-    let gained = council.gaining();
+    let gained = changes.gaining();
     assert_eq!(
         gained,
         BTreeMap::from([(MemberId(2), all)]),
         "all of it, and nobody else"
     );
-    council.apply(ready(2, 3));
-    assert_eq!(council.apply(enact(3, &[])), Outcome::InForce { number: 3 });
-    let view = &council.views().view;
+    changes.apply(ready(2, 3));
+    assert_eq!(changes.apply(enact(3, &[])), Outcome::InForce { number: 3 });
+    let view = &changes.views().view;
     assert_eq!(
         (view.replication_factor(), view.partitions().count()),
         (3, 1)
     );
     assert_eq!(
-        council.apply(change(Change::SetK(FULL))),
+        changes.apply(change(Change::SetK(FULL))),
         Outcome::Refused(ChangeError::NothingToDo(FULL).into())
     );
 }
 
 #[test]
 fn a_removed_node_leaves_when_its_cohort_is_over() {
-    let mut council = council(4, 2);
+    let mut changes = changes(4, 2);
     let out = MemberId(3);
-    council.apply(change(Change::Remove(out)));
+    changes.apply(change(Change::Remove(out)));
     assert!(
-        council.gaining().is_empty(),
+        changes.gaining().is_empty(),
         "its partition loses a replica, nothing else"
     );
-    assert_eq!(council.apply(enact(3, &[])), Outcome::InForce { number: 3 });
-    assert!(council.views().leaving.contains_key(&out));
+    assert_eq!(changes.apply(enact(3, &[])), Outcome::InForce { number: 3 });
+    assert!(changes.views().leaving.contains_key(&out));
     let address = addresses(4)[3];
     let leaving = Outcome::Refused(Refusal::Leaving {
         address,
         member: out,
     });
-    assert_eq!(council.apply(change(Change::Add(address))), leaving);
-    assert_eq!(council.apply(change(Change::Remove(out))), leaving);
-    let mut dies = council.clone();
+    assert_eq!(changes.apply(change(Change::Add(address))), leaving);
+    assert_eq!(changes.apply(change(Change::Remove(out))), leaving);
+    let mut dies = changes.clone();
     assert!(!dies.last().unwrap().given_up);
     dies.apply(Command::GiveUp { member: out });
     assert!(
         dies.last().unwrap().given_up,
         "it died while it was leaving"
     );
-    assert_eq!(council.apply(over(1, 1)), Outcome::Changed);
-    assert!(council.views().leaving.is_empty());
-    assert_eq!(council.last().unwrap().node, Some(address));
-    let back = council.apply(change(Change::Add(address)));
+    assert_eq!(changes.apply(over(1, 1)), Outcome::Changed);
+    assert!(changes.views().leaving.is_empty());
+    assert_eq!(changes.last().unwrap().node, Some(address));
+    let back = changes.apply(change(Change::Add(address)));
     assert_eq!(back, Outcome::Started { number: 4 });
     assert_eq!(
-        council.member_at(address),
+        changes.member_at(address),
         Some(MemberId(4)),
         "a new member"
     );
@@ -470,37 +470,37 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
 
 #[test]
 fn a_dead_node_is_not_waited_for() {
-    let mut council = council(4, 2);
+    let mut changes = changes(4, 2);
     let member = MemberId(3);
-    council.apply(change(Change::Remove(member)));
-    let before = council.views().view.number;
-    assert_eq!(council.apply(Command::GiveUp { member }), Outcome::Changed);
-    let views = council.views();
+    changes.apply(change(Change::Remove(member)));
+    let before = changes.views().view.number;
+    assert_eq!(changes.apply(Command::GiveUp { member }), Outcome::Changed);
+    let views = changes.views();
     assert!(views.view.number > before, "contexts tell of it");
     assert!(views.next.as_ref().unwrap().number > views.view.number);
     assert_eq!(
-        council.apply(Command::GiveUp { member }),
+        changes.apply(Command::GiveUp { member }),
         Outcome::Unchanged
     );
-    council.apply(enact(3, &[]));
-    assert!(council.views().leaving.is_empty() && council.last().unwrap().given_up);
-    assert!(council.views().given_up.is_empty(), "it is out");
+    changes.apply(enact(3, &[]));
+    assert!(changes.views().leaving.is_empty() && changes.last().unwrap().given_up);
+    assert!(changes.views().given_up.is_empty(), "it is out");
     let other = MemberId(0);
     let refused = Outcome::Refused(Refusal::InView(other));
-    assert_eq!(council.apply(Command::GiveUp { member: other }), refused);
+    assert_eq!(changes.apply(Command::GiveUp { member: other }), refused);
 }
 
 #[test]
 fn a_member_that_is_given_up_stays_so_until_it_is_out() {
-    let mut council = council(4, 2);
+    let mut changes = changes(4, 2);
     let (member, address) = (MemberId(3), addresses(4)[3]);
-    council.apply(change(Change::Remove(member)));
-    council.apply(Command::GiveUp { member });
+    changes.apply(change(Change::Remove(member)));
+    changes.apply(Command::GiveUp { member });
     let cancelled = Outcome::Cancelled { number: 3 };
-    assert_eq!(council.apply(Command::Cancel { number: 3 }), cancelled);
-    assert!(council.views().given_up.contains(&member));
+    assert_eq!(changes.apply(Command::Cancel { number: 3 }), cancelled);
+    assert!(changes.views().given_up.contains(&member));
     assert_eq!(
-        council.apply(Command::GiveUp { member }),
+        changes.apply(Command::GiveUp { member }),
         Outcome::Unchanged
     );
     // Nothing else is changed while somebody holds slots and does not serve them.
@@ -510,71 +510,71 @@ fn a_member_that_is_given_up_stays_so_until_it_is_out() {
         Change::Remove(MemberId(0)),
         Change::Add(addresses(5)[4]),
     ] {
-        assert_eq!(council.apply(change(other)), first);
+        assert_eq!(changes.apply(change(other)), first);
     }
-    let again = council.apply(change(Change::Remove(member)));
+    let again = changes.apply(change(Change::Remove(member)));
     assert_eq!(again, Outcome::Started { number: 5 });
-    assert!(council.running().unwrap().given_up);
-    assert_eq!(council.apply(enact(5, &[])), Outcome::InForce { number: 5 });
-    let views = council.views();
+    assert!(changes.running().unwrap().given_up);
+    assert_eq!(changes.apply(enact(5, &[])), Outcome::InForce { number: 5 });
+    let views = changes.views();
     assert!(views.given_up.is_empty() && views.leaving.is_empty());
 }
 
 #[test]
 fn removing_a_node_that_is_being_added_cancels_that() {
-    let mut council = council(2, 1);
-    council.apply(change(Change::Add(addresses(3)[2])));
+    let mut changes = changes(2, 1);
+    changes.apply(change(Change::Add(addresses(3)[2])));
     let cancelled = Outcome::Cancelled { number: 2 };
     assert_eq!(
-        council.apply(change(Change::Remove(MemberId(2)))),
+        changes.apply(change(Change::Remove(MemberId(2)))),
         cancelled
     );
     let again = Command::Cancel { number: 2 };
-    assert_eq!(council.apply(again), Outcome::Unchanged);
+    assert_eq!(changes.apply(again), Outcome::Unchanged);
     // Neither its number nor its view's is used again.
-    council.apply(change(Change::Add(addresses(3)[2])));
-    assert_eq!(council.running().unwrap().number, 3);
-    assert_eq!(council.member_at(addresses(3)[2]), Some(MemberId(3)));
-    assert_eq!(council.apply(ready(2, 2)), Outcome::Unchanged);
+    changes.apply(change(Change::Add(addresses(3)[2])));
+    assert_eq!(changes.running().unwrap().number, 3);
+    assert_eq!(changes.member_at(addresses(3)[2]), Some(MemberId(3)));
+    assert_eq!(changes.apply(ready(2, 2)), Outcome::Unchanged);
 }
 
 #[test]
 fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
-    let mut council = council(4, 2);
+    let mut changes = changes(4, 2);
     // m1 becomes a partition's only replica, m3 is to join m2's.
-    council.apply(change(Change::SetK(4)));
-    let gaining: Vec<u16> = council.gaining().into_keys().map(|m| m.0).collect();
+    changes.apply(change(Change::SetK(4)));
+    let gaining: Vec<u16> = changes.gaining().into_keys().map(|m| m.0).collect();
     assert_eq!(gaining, [0, 1, 2, 3]);
     for member in [0, 1] {
-        council.apply(ready(member, 2));
+        changes.apply(ready(member, 2));
     }
-    assert_eq!(council.apply(enact(2, &[3])), waiting(2, &[2]));
+    assert_eq!(changes.apply(enact(2, &[3])), waiting(2, &[2]));
     assert_eq!(
-        council.apply(enact(2, &[2, 3])),
+        changes.apply(enact(2, &[2, 3])),
         Outcome::InForce { number: 2 }
     );
-    assert_eq!(council.behind().len(), 2);
-    council.apply(change(Change::Remove(MemberId(0))));
-    council.apply(enact(4, &[2, 3]));
-    council.apply(change(Change::Remove(MemberId(1))));
+    assert_eq!(changes.behind().len(), 2);
+    changes.apply(change(Change::Remove(MemberId(0))));
+    changes.apply(enact(4, &[2, 3]));
+    changes.apply(change(Change::Remove(MemberId(1))));
     // Those who are left came in without what they are to hold.
-    assert_eq!(council.apply(enact(6, &[2, 3])), waiting(6, &[2, 3]));
-    assert_eq!(council.apply(ready(2, 4)), Outcome::Changed);
+    assert_eq!(changes.apply(enact(6, &[2, 3])), waiting(6, &[2, 3]));
+    assert_eq!(changes.apply(ready(2, 4)), Outcome::Changed);
     assert_eq!(
-        council.apply(enact(6, &[2, 3])),
+        changes.apply(enact(6, &[2, 3])),
         Outcome::InForce { number: 6 }
     );
 }
 
 #[test]
 fn a_cohort_is_not_over_before_those_whose_slots_it_took() {
-    let mut council = council(1, 1);
+    let mut changes = changes(1, 1);
     for (node, number) in [(1, 2), (2, 3)] {
-        council.apply(change(Change::Add(addresses(3)[node])));
-        council.apply(ready(node as u16, number));
-        council.apply(enact(number, &[]));
+        changes.apply(change(Change::Add(addresses(3)[node])));
+        changes.apply(ready(node as u16, number));
+        changes.apply(enact(number, &[]));
     }
-    let views = council.views();
+    let views = changes.views();
     let first = &views.closing[0];
     let later = views
         .closing
@@ -591,9 +591,9 @@ fn a_cohort_is_not_over_before_those_whose_slots_it_took() {
         cohort: later.id,
         earlier: first.id,
     });
-    assert_eq!(council.apply(over(1, 2)), too_early);
-    assert_eq!(council.apply(over(0, 1)), Outcome::Changed);
-    assert_eq!(council.apply(over(1, 2)), Outcome::Changed);
+    assert_eq!(changes.apply(over(1, 2)), too_early);
+    assert_eq!(changes.apply(over(0, 1)), Outcome::Changed);
+    assert_eq!(changes.apply(over(1, 2)), Outcome::Changed);
 }
 
 #[test]
@@ -603,29 +603,29 @@ fn a_removal_may_lose_data_when_that_is_asked_for_at_once_or_while_it_runs() {
         give_up: false,
         lose_data,
     };
-    let may_lose = |council: &Council| council.running().unwrap().lose_data;
-    let mut council = council(3, 1);
-    let Outcome::Started { number } = council.apply(removal(2, false)) else {
+    let may_lose = |changes: &ViewChanges| changes.running().unwrap().lose_data;
+    let mut changes = changes(3, 1);
+    let Outcome::Started { number } = changes.apply(removal(2, false)) else {
         panic!("not started");
     };
-    assert!(!may_lose(&council));
-    let again = council.apply(removal(2, false));
+    assert!(!may_lose(&changes));
+    let again = changes.apply(removal(2, false));
     assert!(matches!(again, Outcome::Refused(Refusal::Busy { .. })));
-    let other = council.apply(removal(1, true));
+    let other = changes.apply(removal(1, true));
     assert!(matches!(other, Outcome::Refused(Refusal::Busy { .. })));
-    assert!(!may_lose(&council), "another removal says nothing of this");
+    assert!(!may_lose(&changes), "another removal says nothing of this");
     for _ in 0..2 {
-        let agreed = council.apply(removal(2, true));
+        let agreed = changes.apply(removal(2, true));
         assert_eq!(agreed, Outcome::Agreed { number });
-        assert!(may_lose(&council));
+        assert!(may_lose(&changes));
     }
-    council.apply(Command::Cancel { number });
-    council.apply(removal(2, false));
-    assert!(!may_lose(&council), "that was agreed to of another change");
-    let number = council.running().unwrap().number;
-    council.apply(Command::Cancel { number });
-    council.apply(removal(2, true));
-    assert!(may_lose(&council));
+    changes.apply(Command::Cancel { number });
+    changes.apply(removal(2, false));
+    assert!(!may_lose(&changes), "that was agreed to of another change");
+    let number = changes.running().unwrap().number;
+    changes.apply(Command::Cancel { number });
+    changes.apply(removal(2, true));
+    assert!(may_lose(&changes));
 }
 
 proptest! {
@@ -636,33 +636,33 @@ proptest! {
         k in 1usize..4,
         dice in proptest::collection::vec(any::<bool>(), 8),
     ) {
-        let mut council = council(nodes, k);
+        let mut changes = changes(nodes, k);
         let dead = (0..nodes - 1).filter(|i| dice[*i]).map(|i| MemberId(i as u16));
         let dead: BTreeSet<MemberId> = dead.collect();
-        let said = council.apply(Command::Dead { members: dead.clone() });
+        let said = changes.apply(Command::Dead { members: dead.clone() });
         prop_assert_eq!(said == Outcome::Changed, !dead.is_empty());
         for member in &dead {
-            let before = council.views().view.clone();
-            let started = council.apply(change(Change::Remove(*member)));
+            let before = changes.views().view.clone();
+            let started = changes.apply(change(Change::Remove(*member)));
             let Outcome::Started { number } = started else {
                 panic!("{started:?}");
             };
-            for member in council.gaining().into_keys() {
+            for member in changes.gaining().into_keys() {
                 prop_assert!(!dead.contains(&member));
-                council.apply(Command::Ready { member, number });
+                changes.apply(Command::Ready { member, number });
             }
-            prop_assert_eq!(council.apply(enact(number, &[])), Outcome::InForce { number });
-            let view = &council.views().view;
+            prop_assert_eq!(changes.apply(enact(number, &[])), Outcome::InForce { number });
+            let view = &changes.views().view;
             for (partition, replicas) in view.partitions() {
                 if replicas.iter().all(|m| dead.contains(m)) {
                     prop_assert_eq!(view.slots_of(partition), before.slots_of(partition));
                 }
             }
-            while let Some(cohort) = council.views().closing.first().map(|c| c.id) {
-                prop_assert_eq!(council.apply(Command::Over { cohort }), Outcome::Changed);
+            while let Some(cohort) = changes.views().closing.first().map(|c| c.id) {
+                prop_assert_eq!(changes.apply(Command::Over { cohort }), Outcome::Changed);
             }
         }
-        let views = council.views();
+        let views = changes.views();
         assert_sound(&views.view);
         prop_assert!(views.given_up.is_empty() && views.leaving.is_empty());
     }
@@ -670,16 +670,16 @@ proptest! {
 
 #[test]
 fn the_last_living_node_is_not_said_to_be_dead() {
-    let mut council = council(2, 1);
+    let mut changes = changes(2, 1);
     let dead = |members: &[u16]| Command::Dead {
         members: members.iter().copied().map(MemberId).collect(),
     };
     let last = Outcome::Refused(ChangeError::LastNode(MemberId(1)).into());
-    assert_eq!(council.apply(dead(&[0, 1])), last);
-    assert_eq!(council.apply(dead(&[0])), Outcome::Changed);
-    assert_eq!(council.apply(dead(&[0, 7])), Outcome::Unchanged);
-    assert_eq!(council.apply(dead(&[1])), last);
-    council.apply(change(Change::Remove(MemberId(0))));
-    let busy = council.apply(dead(&[1]));
+    assert_eq!(changes.apply(dead(&[0, 1])), last);
+    assert_eq!(changes.apply(dead(&[0])), Outcome::Changed);
+    assert_eq!(changes.apply(dead(&[0, 7])), Outcome::Unchanged);
+    assert_eq!(changes.apply(dead(&[1])), last);
+    changes.apply(change(Change::Remove(MemberId(0))));
+    let busy = changes.apply(dead(&[1]));
     assert!(matches!(busy, Outcome::Refused(Refusal::Busy { .. })));
 }

@@ -1,4 +1,4 @@
-//! What the nodes agree on: the views, the change that runs, and how the last one ended.
+//! View changes: the views that the nodes agree on, the change that runs, and how the last one ended.
 //!
 //! A machine that knows neither time nor who is alive: commands go in, in one order on all nodes, and every node
 //! comes to the same state. Whoever drives it decides when to wait no longer, and says so with a command.
@@ -166,9 +166,9 @@ pub struct Finished {
     pub without: BTreeSet<MemberId>,
 }
 
-/// What the nodes agree on.
+/// The state machine of view changes: the same on every node that has applied the same commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Council {
+pub struct ViewChanges {
     views: Views,
     running: Option<Running>,
     last: Option<Finished>,
@@ -179,7 +179,7 @@ pub struct Council {
     newest: u64,
 }
 
-impl Council {
+impl ViewChanges {
     /// That of a cluster that has never changed its view.
     #[must_use]
     pub fn first(view: View) -> Self {
@@ -650,5 +650,5 @@ impl fmt::Display for End {
 }
 
 #[cfg(test)]
-#[path = "council_tests.rs"]
+#[path = "changes_tests.rs"]
 mod tests;
