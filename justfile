@@ -29,7 +29,7 @@ lint:
 seed SEED TRACE="400":
     SIM_SEED={{ SEED }} SIM_TRACE={{ TRACE }} cargo test --test sim simulated -- --nocapture
 
-# One seed of the council's simulator
+# One seed of the Raft group's simulator
 raft-seed SEED TRACE="info":
     SIM_SEED={{ SEED }} SIM_TRACE={{ TRACE }} cargo test --test raft_sim promise -- --nocapture
 

@@ -4,10 +4,10 @@
 pub mod api;
 pub mod check;
 pub mod cli;
-pub mod council;
 pub mod http;
 pub mod net;
 pub mod node;
 pub mod protocol;
+pub mod raft;
 pub mod server;
 pub mod storage;

@@ -1,5 +1,5 @@
-//! The council, with Raft inside, in a simulation: the real code of `src/council` and of the Raft library, whose time, chance,
-//! disks and network are drawn from one seed.
+//! The Raft group, in a simulation: the real code of `src/raft` and of the Raft library, whose
+//! time, chance, disks and network are drawn from one seed.
 //!
 //! ```text
 //! SIM_SEEDS=n cargo test --test raft_sim     runs n seeds, from SIM_FROM on
@@ -53,7 +53,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn councils_keep_every_promise() {
+fn groups_keep_every_promise() {
     if let Some(seed) = number("SIM_SEED") {
         return replay(seed);
     }

@@ -102,16 +102,16 @@ impl Metrics {
         }
     }
 
-    /// Everything, as text; with how the council stands, if the node takes part in one.
+    /// Everything, as text; with how the Raft group stands, if the node takes part in one.
     ///
     /// # Errors
     /// When the text cannot be written.
-    pub fn text(&self, council: Option<FromCouncil>) -> Result<String, fmt::Error> {
+    pub fn text(&self, raft: Option<FromRaft>) -> Result<String, fmt::Error> {
         let mut out = String::with_capacity(16 * 1024);
         text::encode_registry(&mut out, &self.registry)?;
-        if let Some(council) = council {
+        if let Some(raft) = raft {
             let mut registry = Registry::with_prefix("causeway");
-            registry.register_collector(Box::new(council));
+            registry.register_collector(Box::new(raft));
             text::encode_registry(&mut out, &registry)?;
         }
         text::encode_eof(&mut out)?;
@@ -167,26 +167,26 @@ fn position(labels: &[&str], label: &str) -> usize {
     found.unwrap_or(labels.len())
 }
 
-/// How the council stands at a node. It is asked before metrics are written, since its answer has
-/// to be waited for, which a collector cannot do.
+/// How the Raft group stands at a node. It is asked before metrics are written, since its answer
+/// has to be waited for, which a collector cannot do.
 #[derive(Debug)]
-pub struct FromCouncil {
+pub struct FromRaft {
     status: RaftStatus,
     /// What all lists together count, of the most that they may.
     list_bytes: usize,
 }
 
-impl FromCouncil {
+impl FromRaft {
     /// How it stands now; nothing where there is none yet.
     pub async fn ask(member: &Member) -> Option<Self> {
         let status = words::raft::raft_status(member).await?;
-        let council = member.membership().council()?;
-        let list_bytes = council.look(|decided| decided.keys.bytes());
+        let raft = member.membership().raft()?;
+        let list_bytes = raft.look(|decided| decided.keys.bytes());
         Some(Self { status, list_bytes })
     }
 }
 
-impl Collector for FromCouncil {
+impl Collector for FromRaft {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let Self { status, list_bytes } = self;
         let gauges = [

@@ -79,7 +79,7 @@ pub enum NoView {
     Standby(ErrorReply),
 }
 
-/// Of a call to a list: in text where the list or its council is the reason, in JSON where it is
+/// Of a call to a list: in text where the list or its Raft group is the reason, in JSON where it is
 /// what all surfaces have in common.
 pub struct ListErrors;
 

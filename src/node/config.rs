@@ -18,10 +18,10 @@
 //! `PEER_PORT` is used, it has to lie at the same distance from `ip_port` on every node (with one
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
-use crate::council;
 use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
 use crate::protocol::view::{View, ViewError};
+use crate::raft;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,8 +56,8 @@ pub struct Config {
     pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
-    /// The council's settings: no variable changes them.
-    pub council: council::Config,
+    /// The Raft group's settings: no variable changes them.
+    pub raft: raft::Config,
     peer_distance: i32,
 }
 
@@ -147,7 +147,7 @@ impl Config {
                 lookup("MAX_VALUE_BYTES"),
                 MAX_VALUE_BYTES,
             )?,
-            council: council::Config::default(),
+            raft: raft::Config::default(),
             peer_distance,
         })
     }

@@ -1,9 +1,9 @@
 //! Why a node cannot start, or cannot go on.
 
-use crate::council;
 use crate::node::identity::OtherCluster;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
+use crate::raft;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,9 +16,9 @@ pub enum StartError {
     /// The disk cannot be used.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The council's log cannot be used.
+    /// The Raft group's log cannot be used.
     #[error("{0}")]
-    Council(#[from] council::OpenError),
+    Raft(#[from] raft::OpenError),
     /// Nothing can be stored where the data is to be.
     #[error("nothing can be stored in {}: {error}; give another DATA_DIR", .directory.display())]
     DataDir {

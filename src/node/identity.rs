@@ -18,8 +18,8 @@ use std::sync::Arc;
 const NAME: &str = "place";
 /// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE3";
-/// Where in the data directory the council keeps its log.
-pub const COUNCIL_DIR: &str = "council";
+/// Where in the data directory the Raft group keeps its log.
+pub const RAFT_DIR: &str = "council";
 /// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
 const FORMER: &str = "former";
 /// The same while it is being put aside.
@@ -121,7 +121,7 @@ pub fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
     views: Option<&Views>,
 ) -> Result<(), E> {
     let cluster = views.and_then(|views| views.cluster);
-    for dir in [dir.to_owned(), dir.join(COUNCIL_DIR)] {
+    for dir in [dir.to_owned(), dir.join(RAFT_DIR)] {
         let format = storage::read_format(&dir)?;
         let Some(found) = format.and_then(|f| f.cluster).map(ClusterId) else {
             continue;
@@ -144,7 +144,7 @@ pub fn mark_cluster(dir: &Path, views: &Views) -> Result<(), StoreError> {
         return Ok(());
     };
     storage::set_cluster(dir, cluster.id.0)?;
-    storage::set_cluster(&dir.join(COUNCIL_DIR), cluster.id.0)
+    storage::set_cluster(&dir.join(RAFT_DIR), cluster.id.0)
 }
 
 /// Puts aside what a node has from its time as another member, beside what was put aside before;
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn the_stores_follow_their_node_through_clusters_that_go_on_from_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let stores = [dir.path().to_owned(), dir.path().join(COUNCIL_DIR)];
+        let stores = [dir.path().to_owned(), dir.path().join(RAFT_DIR)];
         drop(
             stores
                 .each_ref()

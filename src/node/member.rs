@@ -161,7 +161,8 @@ impl Member {
         tokio::spawn(async move { stop.run_until_cancelled(task).await });
     }
 
-    /// Resolves when the member has ended, by a failure of the storage or of its council, or a shutdown.
+    /// Resolves when the member has ended, by a failure of the storage or of its Raft log, or a
+    /// shutdown.
     ///
     /// # Errors
     /// What failed.
@@ -188,7 +189,7 @@ impl Member {
         self.membership.stop().cancel();
         self.inbox.input(Input::Stop).await;
         let ended = self.core_ended().await;
-        self.membership.leave_council().await;
+        self.membership.leave_raft().await;
         self.membership.peers().shutdown().await;
         ended
     }

@@ -1,7 +1,7 @@
 //! Whether a member serves, and why not.
 
 use super::member::Member;
-use super::membership::part::Council;
+use super::membership::part::ClusterRaft;
 use super::wire::messages::{Condition, Order};
 use crate::protocol::replica::GIVEN_UP;
 
@@ -56,7 +56,8 @@ impl Member {
         }
         let clock = self.router().admission().check_clock();
         clock.map_err(|refusal| refusal.to_string())?;
-        // It serves all the same, as far as it can: reads, and where it is only the council's, writes.
+        // It serves all the same, as far as it can: reads, and where it is only the Raft group's,
+        // writes.
         self.has_room()?;
         // As a node that is cut off does.
         match self.membership().peers().refused() {
@@ -70,9 +71,9 @@ impl Member {
         if let Some(full) = self.room().full() {
             return Err(format!("writes are refused, the disk is full: {full}"));
         }
-        let council = self.membership().council();
-        let council = council.map_or(Ok(()), Council::has_room);
-        council.map_err(|full| format!("the council stores nothing here, {full}"))
+        let raft = self.membership().raft();
+        let raft = raft.map_or(Ok(()), ClusterRaft::has_room);
+        raft.map_err(|full| format!("the council stores nothing here, {full}"))
     }
 
     /// Takes an order from another node.

@@ -7,7 +7,7 @@
 //! | `Order`               | anybody                   | refused: no member   | anybody       |
 //! | `Invite`              | refused: it is one        | anybody              | -             |
 //! | `Operation`           | members                   | refused: no member   | -             |
-//! | `Council`             | members                   | refused: no member   | -             |
+//! | `Raft`                | members                   | refused: no member   | -             |
 //! | `Progress`            | members                   | refused: no member   | -             |
 //! | `Hears`               | members                   | refused: no member   | -             |
 //! | a message             | members                   | dropped              | dropped       |
@@ -111,8 +111,8 @@ async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
         (Request::Operation(forward), Role::Member(member)) => {
             Response::Operation(member.router().serve(forward).await)
         }
-        (Request::Council(rpc), Role::Member(member)) => match member.membership().council() {
-            Some(council) => Response::Council(council.handle(rpc).await),
+        (Request::Raft(rpc), Role::Member(member)) => match member.membership().raft() {
+            Some(raft) => Response::Raft(raft.handle(rpc).await),
             None => Response::Refused("it is starting".to_owned()),
         },
         (Request::Progress, Role::Member(member)) => {

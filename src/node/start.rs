@@ -1,5 +1,5 @@
-//! Puts a member together, and starts all that it does: its replica's thread, its connections, its council, and the tasks
-//! that follow and steer that.
+//! Puts a member together, and starts all that it does: its replica's thread, its connections, its
+//! part in the Raft group, and the tasks that follow and steer that.
 
 use super::config::Config;
 use super::error::StartError;
@@ -23,7 +23,7 @@ use crate::storage::{Committer, Disk};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// Reports for the council that may wait.
+/// Reports for the Raft group that may wait.
 const REPORTS: usize = 64;
 
 /// What outlives a member: the node has it, whatever it is at the moment.
@@ -80,7 +80,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
         ended,
     ));
     serve::as_member(&member, driver.log_id().incarnation).await?;
-    let reports = join_council(&member, node).await?;
+    let reports = join_raft(&member, node).await?;
     let send = Arc::new(member.membership().peers().sender());
     let core = Core::new(driver, shared, committer, send, reports);
     std::thread::Builder::new()
@@ -98,20 +98,20 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
     Ok(member)
 }
 
-/// Opens the council, and starts what follows and steers it.
-async fn join_council(
+/// Opens the Raft group, and starts what follows and steers it.
+async fn join_raft(
     member: &Arc<Member>,
     node: &Lasting,
 ) -> Result<mpsc::Sender<Report>, StartError> {
     let part = || Arc::clone(member.membership());
-    let council = member.membership().join_council().await?;
-    // The council's store may be new. Nothing else marks it before the tasks below run.
+    let raft = member.membership().join_raft().await?;
+    // The Raft group's store may be new. Nothing else marks it before the tasks below run.
     identity::mark_cluster(&node.config.data_dir, &member.known())?;
     let (reports, heard) = mpsc::channel(REPORTS);
     let knowledge = Arc::clone(member.membership().knowledge());
     let (seal, inbox) = (Arc::clone(&node.seal), member.inbox().clone());
     member.spawn(follow::take_over(part(), knowledge.follow(), seal, inbox));
-    member.spawn(follow::listen(knowledge, council.followed()));
+    member.spawn(follow::listen(knowledge, raft.followed()));
     member.spawn(follow::ask(part()));
     member.spawn(driver::report(part(), heard));
     member.spawn(birth::attend(part()));

@@ -1,8 +1,9 @@
 //! Which cluster a node belongs to.
 //!
-//! A cluster is *born* once: with the first entry of its council, which holds a random id and a random key. From
-//! then on the id tells it apart from every other cluster, an earlier one of the same nodes included, and the key
-//! makes sure that a `causal_payload` is one that its nodes have made.
+//! A cluster is *born* once: with the first entry of its Raft group, which holds a random id and a
+//! random key. From then on the id tells it apart from every other cluster, an earlier one of the
+//! same nodes included, and the key makes sure that a `causal_payload` is one that its nodes have
+//! made.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,9 +1,9 @@
-//! When the leader of the council waits no longer: what it has decided about a change that runs, and about members that
-//! are leaving.
+//! When the Raft leader waits no longer: what it has decided about a change that runs, and about
+//! members that are leaving.
 //!
 //! Pure: a situation in, commands out. Nothing is remembered between two looks, so a command is proposed again until the
-//! council's state shows it. Whoever leads describes the situation: the node from its connections, the simulator from
-//! who is cut off, frozen or down there.
+//! Raft group's state shows it. Whoever leads describes the situation: the node from its
+//! connections, the simulator from who is cut off, frozen or down there.
 
 use super::changes::{Command, Running, ViewChanges};
 use super::ids::MemberId;
@@ -41,7 +41,7 @@ pub struct Situation<'a> {
     /// For how long it has led with a majority behind it, in microseconds. Before that it may have been the one that was
     /// cut off: nobody counts as away for longer.
     pub led_us: u64,
-    /// Members of the council with a vote.
+    /// Members of the Raft group with a vote.
     pub voters: BTreeSet<MemberId>,
     /// Members that other nodes hear: it may be no more than the leader's own way to them. Asked for those that
     /// are [doubted](Self::doubted).
@@ -105,7 +105,7 @@ impl Situation<'_> {
                 return (dead && !waits).then_some(Command::GiveUp { member });
             }
             if self.voters.contains(&member) {
-                // First the council can do without its vote.
+                // First the Raft group can do without its vote.
                 return None;
             }
         }

@@ -1,4 +1,4 @@
-//! What is due in every kind of situation, and that the council takes it.
+//! What is due in every kind of situation, and that the Raft group takes it.
 
 use super::super::changes::Outcome;
 use super::super::view::View;
@@ -192,7 +192,7 @@ fn states() -> Vec<ViewChanges> {
 }
 
 #[test]
-fn whatever_is_due_is_taken_by_the_council_and_nobody_who_is_heard_is_given_up() {
+fn whatever_is_due_is_taken_by_the_raft_group_and_nobody_who_is_heard_is_given_up() {
     let times = [None, Some(SECOND), Some(4 * SECOND), Some(7 * SECOND)];
     for changes in states() {
         for case in 0..times.len().pow(2) * 2 * 2 {

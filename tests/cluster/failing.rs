@@ -202,7 +202,7 @@ async fn a_partition_whose_nodes_failed_is_missed_and_nothing_else() {
     cluster.end().await;
 }
 
-/// Who leads the council, by its own account.
+/// The Raft leader, by its own account.
 async fn leader(cluster: &Cluster, nodes: &[usize]) -> Result<usize, String> {
     for node in nodes {
         let url = format!("http://{}/admin/status", cluster.at(*node));
@@ -216,7 +216,7 @@ async fn leader(cluster: &Cluster, nodes: &[usize]) -> Result<usize, String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_council_goes_on_when_its_leader_fails() {
+async fn the_raft_group_goes_on_when_its_leader_fails() {
     let cluster = Cluster::start(3, 3).await;
     cluster.formed().await;
     let first = leader(&cluster, &[0, 1, 2]).await.unwrap();

@@ -230,7 +230,7 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_council_goes_on_when_a_full_disk_has_room_again() {
+async fn the_raft_group_goes_on_when_a_full_disk_has_room_again() {
     let mut cluster = Cluster::new(3, 3).apart();
     cluster.up(1).await;
     cluster.up(2).await;
@@ -298,7 +298,7 @@ async fn text(at: SocketAddr, path: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_council_has_no_room_is_not_ready_and_says_so() {
+async fn a_node_whose_raft_group_has_no_room_is_not_ready_and_says_so() {
     let mut cluster = Cluster::new(3, 3).apart();
     cluster.up(1).await;
     cluster.up(2).await;

@@ -3,12 +3,12 @@
 
 use crate::common;
 use causeway::api::status::Status;
-use causeway::council;
 use causeway::node::StartError;
 use causeway::node::config::Config;
 use causeway::protocol::replica::OpenError;
 use causeway::protocol::store::StoreError;
 use causeway::protocol::view::View;
+use causeway::raft;
 use causeway::server::{self, RunError, Running};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ pub struct Cluster {
     /// Each node in a process of its own.
     apart: bool,
     /// For nodes in this process.
-    council: council::Config,
+    raft: raft::Config,
 }
 
 /// A node's place: its address and disk, whether it runs or not.
@@ -236,7 +236,7 @@ impl Cluster {
             spots,
             k,
             apart: false,
-            council: council::Config::default(),
+            raft: raft::Config::default(),
         }
     }
 
@@ -259,10 +259,10 @@ impl Cluster {
         self
     }
 
-    /// The same, in this process, with a snapshot of the council's log after so many bytes at least.
+    /// The same, in this process, with a snapshot of the Raft log after so many bytes at least.
     #[must_use]
     pub fn snapshot_after(mut self, bytes: u64) -> Self {
-        self.council.snapshot_after = bytes;
+        self.raft.snapshot_after = bytes;
         self
     }
 
@@ -331,7 +331,7 @@ impl Cluster {
     pub fn config(&self, node: usize) -> Config {
         let (spot, view) = (&self.spots[node], self.view_of(node));
         let mut config = common::config(spot.address, &view, spot.dir.path(), &spot.more());
-        config.council = self.council.clone();
+        config.raft = self.raft.clone();
         config
     }
 

@@ -127,7 +127,7 @@ async fn a_cluster_that_was_renewed_goes_on_and_takes_no_payload_from_before() {
         let read = Session::default().get(cluster.at(node), "k").await;
         assert_eq!(read.value(), Some("v"));
     }
-    // The council knows it as well: what it decides next is taken over.
+    // The Raft group knows it as well: what it decides next is taken over.
     cluster.formed().await;
     let reply = set_k(cluster.at(2), 2).await;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -421,7 +421,7 @@ async fn a_payload_of_an_earlier_life_is_refused_and_never_passed_on() {
         let read = fresh.get(cluster.at(node), "k").await;
         assert_eq!((read.status, read.value()), (200, Some("new")));
     }
-    // Without any council: the disk says what the cluster is.
+    // Without any Raft group: the disk says what the cluster is.
     cluster.down(1).await;
     let read = old.get(cluster.at(0), "k").await;
     assert_eq!(read.body["code"], "foreign_payload", "{read:?}");

@@ -1,5 +1,5 @@
-//! What an operator does, with the command line: changes planned, made, watched and cancelled, and a council that lost most
-//! of its voters.
+//! What an operator does, with the command line: changes planned, made, watched and cancelled, and
+//! a Raft group that lost most of its voters.
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
@@ -38,7 +38,7 @@ async fn state(at: SocketAddr) -> Result<ViewState, String> {
     reply.json().await.map_err(|e| e.to_string())
 }
 
-/// Waits until the council can decide, and can lose a node.
+/// Waits until the Raft group can decide, and can lose a node.
 async fn voting(nodes: &[SocketAddr]) {
     for at in nodes {
         eventually("the council can decide", PATIENCE, async || {

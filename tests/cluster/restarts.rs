@@ -195,7 +195,7 @@ async fn a_first_start_does_not_wait_long_for_a_node_that_is_missing() {
     cluster.end().await;
 }
 
-/// Changes a list, as soon as there is a council that decides it.
+/// Changes a list, as soon as there is a Raft group that decides it.
 async fn decides(at: SocketAddr) {
     led(at).await;
     eventually("a list is changed", PATIENCE, async || {
@@ -206,7 +206,7 @@ async fn decides(at: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_council_forms_without_a_first_voter_that_never_came_up() {
+async fn a_raft_group_forms_without_a_first_voter_that_never_came_up() {
     let mut cluster = Cluster::new(3, 3).apart();
     cluster.up(0).await;
     cluster.up(1).await;

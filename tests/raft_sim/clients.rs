@@ -5,11 +5,11 @@ use super::history::{History, Seen};
 use super::net::Node;
 use super::nodes::Nodes;
 use bytes::Bytes;
-use causeway::council::CouncilError;
 use causeway::node::state_machine::{Command, Outcome};
 use causeway::protocol::hashed::Hashed;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::keys::{self, Change, Condition, List, What};
+use causeway::raft::ConsensusError;
 use futures_util::future::{Either, select};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,7 +86,7 @@ impl Clients {
         let up = self.nodes.net.all_up();
         let able: Vec<MemberId> = up
             .iter()
-            .filter(|(_, up)| up.council.is_some())
+            .filter(|(_, up)| up.raft.is_some())
             .map(|(m, _)| *m)
             .collect();
         (!able.is_empty()).then(|| able[self.nodes.exec.draw(|rng| rng.index(able.len()))])
@@ -96,28 +96,28 @@ impl Clients {
     async fn at<R, F>(&self, node: MemberId, serve: impl FnOnce(Node) -> F) -> Told<R>
     where
         R: Send + 'static,
-        F: Future<Output = Result<R, CouncilError>> + Send + 'static,
+        F: Future<Output = Result<R, ConsensusError>> + Send + 'static,
     {
         let exec = &self.nodes.exec;
         let Some(up) = self.nodes.net.up(node) else {
             return Told::NotDone;
         };
-        let Some(council) = up.council else {
+        let Some(raft) = up.raft else {
             return Told::NotDone;
         };
         let (back, answer) = oneshot::channel();
-        let served = serve(council);
+        let served = serve(raft);
         exec.spawn(up.process, async move { drop(back.send(served.await)) });
         let end = Box::pin(exec.sleep(WAITS));
         match select(answer, end).await {
             Either::Left((Ok(Ok(done)), _)) => Told::Done(done),
             Either::Left((
                 Ok(Err(
-                    CouncilError::NoQuorum { .. }
-                    | CouncilError::Behind { .. }
-                    | CouncilError::Overloaded
-                    | CouncilError::TooLong { .. }
-                    | CouncilError::Full(_),
+                    ConsensusError::NoQuorum { .. }
+                    | ConsensusError::Behind { .. }
+                    | ConsensusError::Overloaded
+                    | ConsensusError::TooLong { .. }
+                    | ConsensusError::Full(_),
                 )),
                 _,
             )) => Told::NotDone,
@@ -142,8 +142,8 @@ impl Clients {
             };
             let command = Command::Keys(change.clone());
             let told = self
-                .at(node, |council| async move {
-                    council.propose_within(command, PATIENCE).await
+                .at(node, |raft| async move {
+                    raft.propose_within(command, PATIENCE).await
                 })
                 .await;
             let asks = turn + 1 < TRIES && again;
@@ -189,11 +189,11 @@ impl Clients {
     pub async fn read_at(&self, node: MemberId, key: &str, began: u64) -> bool {
         let hashed = Hashed::new(Bytes::from(key.to_owned()));
         let told = self
-            .at(node, |council| async move {
+            .at(node, |raft| async move {
                 let look = |state: &super::machine::Watched| -> Option<List> {
                     state.decided.keys.get(&hashed).cloned()
                 };
-                council.read_within(PATIENCE, look).await
+                raft.read_within(PATIENCE, look).await
             })
             .await;
         let Told::Done(list) = told else {

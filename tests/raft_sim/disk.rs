@@ -3,8 +3,8 @@
 
 use super::exec::{Exec, Process};
 use bytes::Bytes;
-use causeway::council::{Engine, StoreQueue, Stored};
 use causeway::protocol::store::{Batch, Store, StoreError};
+use causeway::raft::{Engine, StoreQueue, Stored};
 use causeway::storage::Numbered;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;

@@ -5,7 +5,7 @@
 //! that is killed is gone with all that it had.
 
 use super::rng::Rng;
-use causeway::council::simulated::{Task, Wait, World};
+use causeway::raft::simulated::{Task, Wait, World};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -385,7 +385,7 @@ pub fn run<R: Send + 'static, F: Future<Output = R> + Send + 'static>(
         tasks: RefCell::default(),
     });
     TASKS.with_borrow_mut(|now| *now = Some(Rc::clone(&tasks)));
-    let entered = causeway::council::simulated::enter(tasks.clone());
+    let entered = causeway::raft::simulated::enter(tasks.clone());
     let result = Arc::new(Mutex::new(None));
     let place = Arc::clone(&result);
     let whole = begin(exec.clone());

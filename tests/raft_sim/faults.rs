@@ -4,9 +4,9 @@ use super::disk::Trouble;
 use super::nodes::Nodes;
 use super::plan::{Fault, Target};
 use super::views;
-use causeway::council::first_voters;
-use causeway::council::teeth::{Rule, broken};
 use causeway::protocol::ids::MemberId;
+use causeway::raft::first_voters;
+use causeway::raft::teeth::{Rule, broken};
 use std::time::Duration;
 
 impl Nodes {
@@ -124,12 +124,11 @@ impl Nodes {
                 let up = self.net.all_up();
                 let able = up
                     .into_iter()
-                    .filter_map(|(_, up)| Some((up.process, up.council?)));
+                    .filter_map(|(_, up)| Some((up.process, up.raft?)));
                 let able: Vec<_> = able.collect();
                 if !able.is_empty() {
-                    let (process, council) =
-                        able[self.exec.draw(|rng| rng.index(able.len()))].clone();
-                    let ask = views::ask(self.clone(), council, asked, number as u16);
+                    let (process, raft) = able[self.exec.draw(|rng| rng.index(able.len()))].clone();
+                    let ask = views::ask(self.clone(), raft, asked, number as u16);
                     self.exec.spawn(process, ask);
                 }
             }
@@ -196,8 +195,8 @@ impl Nodes {
             .collect();
         let all_vote = broken(Rule::VoteWithoutLog);
         let votes = |m: &MemberId| self.device(*m).has(b"e") || all_vote;
-        // A majority of the first voters with empty disks takes itself for a first start, and forms a council of its own
-        // (`council/forming.rs`), also when none of them votes any more.
+        // A majority of the first voters with empty disks takes itself for a first start, and forms
+        // a Raft group of its own (`raft/forming.rs`), also when none of them votes any more.
         let first = first_voters(&self.founders());
         let empty = first.iter().filter(|m| **m == node || !self.is_born(**m));
         let forms = empty.count() > first.len() / 2;

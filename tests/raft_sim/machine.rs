@@ -1,9 +1,9 @@
-//! The machine that the councils run: the real one, with a digest of all commands that were applied. No two nodes may have
-//! applied as many commands, and not the same ones.
+//! The machine that the Raft nodes run: the real one, with a digest of all commands that were
+//! applied. No two nodes may have applied as many commands, and not the same ones.
 
-use causeway::council::Machine;
 use causeway::node::state_machine::{Agreed, Command, Decided, Outcome};
 use causeway::protocol::ids::MemberId;
+use causeway::raft::Machine;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;

@@ -3,15 +3,15 @@
 
 use super::exec::{Exec, Process};
 use super::machine::Watched;
-use causeway::council::{Council, Rpc, RpcReply, Transport, TransportError};
 use causeway::protocol::ids::MemberId;
+use causeway::raft::{RaftNode, Rpc, RpcReply, Transport, TransportError};
 use futures_util::future::{BoxFuture, Either, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-pub type Node = Council<Watched, Link>;
+pub type Node = RaftNode<Watched, Link>;
 
 /// A node that runs.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub struct Up {
     pub process: Process,
     pub frozen: bool,
     /// `None` while it is being opened.
-    pub council: Option<Node>,
+    pub raft: Option<Node>,
 }
 
 #[derive(Default)]
@@ -187,7 +187,7 @@ impl Link {
         served: Served<R>,
         back: Arc<Mutex<Option<oneshot::Sender<R>>>>,
     ) {
-        let node = self.net.up(to).and_then(|up| up.council);
+        let node = self.net.up(to).and_then(|up| up.raft);
         let Some(reply) = served(node).await else {
             return;
         };

@@ -1,15 +1,16 @@
-//! Nodes: their processes come and go, their disks stay. What a node does around its council is here as far as the council
-//! is about it: it is formed, it is told who comes and goes, and a node leaves when it is a member no more.
+//! Nodes: their processes come and go, their disks stay. What a node does around Raft is here as
+//! far as Raft is about it: it is formed, it is told who comes and goes, and a node leaves when it
+//! is a member no more.
 
 use super::disk::{Device, Trouble};
 use super::exec::{Exec, NOBODY, Process};
 use super::machine::Watched;
 use super::net::{Link, Net, Node, Served, Up};
-use causeway::council::{Config, Council, Past, Step, first_voters, next_step};
 use causeway::node::state_machine::{Agreed, Command};
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
+use causeway::raft::{Config, Past, RaftNode, Step, first_voters, next_step};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ struct Place {
     gone: bool,
     /// Starts that were asked for: of those only the last one counts.
     starts: u64,
-    /// What its disk has done to this process that may end its council.
+    /// What its disk has done to this process that may end its part in the Raft group.
     failed: bool,
 }
 
@@ -136,7 +137,7 @@ impl Nodes {
         let up = Up {
             process,
             frozen: false,
-            council: None,
+            raft: None,
         };
         self.net.set_up(node, Some(up));
         let link = Link {
@@ -206,7 +207,7 @@ impl Nodes {
     pub async fn shutdown(&self, node: MemberId) {
         let Some(Up {
             process,
-            council: Some(council),
+            raft: Some(raft),
             ..
         }) = self.net.up(node)
         else {
@@ -215,7 +216,7 @@ impl Nodes {
         log::info!("{node}: is shut down");
         let (done, end) = tokio::sync::oneshot::channel();
         self.exec.spawn(process, async move {
-            if let Err(error) = council.shutdown().await {
+            if let Err(error) = raft.shutdown().await {
                 log::info!("{node}: {error}");
             }
             let _ = done.send(());
@@ -232,9 +233,9 @@ impl Nodes {
     async fn live(self, me: MemberId, process: Process, link: Link, device: Device) {
         let troubled = device.trouble().is_some();
         let disk = device.open(&self.exec, process);
-        let opened = Council::open_simulated(self.config.clone(), me, link.clone(), disk).await;
-        let council = match opened {
-            Ok(council) => council,
+        let opened = RaftNode::open_simulated(self.config.clone(), me, link.clone(), disk).await;
+        let raft = match opened {
+            Ok(raft) => raft,
             Err(error) => {
                 log::info!("{me}: cannot be opened: {error}");
                 let troubled = troubled || device.trouble().is_some();
@@ -244,22 +245,22 @@ impl Nodes {
         let up = Up {
             process,
             frozen: false,
-            council: Some(council.clone()),
+            raft: Some(raft.clone()),
         };
         self.net.set_up(me, Some(up));
         if self.founders().contains(&me) {
-            let attend = self.clone().attend(me, council.clone(), link.clone());
+            let attend = self.clone().attend(me, raft.clone(), link.clone());
             self.exec.spawn(process, attend);
         }
-        let follow = self.clone().follow(me, council.clone(), link.clone());
+        let follow = self.clone().follow(me, raft.clone(), link.clone());
         self.exec.spawn(process, follow);
-        super::views::begin(&self, me, process, &council);
-        let error = council.failed().await;
+        super::views::begin(&self, me, process, &raft);
+        let error = raft.failed().await;
         let may = self.lock()[&me].failed;
         self.end(me, process, &error.to_string(), may);
     }
 
-    /// The council of a node has failed: the process ends, and is started again.
+    /// The part of a node in the Raft group has failed: the process ends, and is started again.
     fn end(&self, me: MemberId, process: Process, why: &str, may: bool) {
         if !may {
             return self.is_wrong(format!("the council of {me} failed: {why}"));
@@ -276,7 +277,7 @@ impl Nodes {
     }
 
     /// Takes part in the birth of the cluster, as `node/membership/birth.rs` has it.
-    async fn attend(self, me: MemberId, council: Node, link: Link) {
+    async fn attend(self, me: MemberId, raft: Node, link: Link) {
         let founders = self.founders();
         let voters = first_voters(&founders);
         let (mut soon, mut formed) = (None, false);
@@ -287,7 +288,7 @@ impl Nodes {
                 self.lock().entry(me).or_default().born = true;
                 return;
             }
-            let own = council.past().await;
+            let own = raft.past().await;
             formed |= own == Past::Met;
             if voters.contains(&me) && formed {
                 let view = self.first.clone();
@@ -297,7 +298,7 @@ impl Nodes {
                     former: None,
                 });
                 let begin = Command::Begin { view, cluster };
-                if let Err(error) = council.propose_within(begin, DECIDED_WITHIN).await {
+                if let Err(error) = raft.propose_within(begin, DECIDED_WITHIN).await {
                     log::info!("{me}: the birth is not decided yet: {error}");
                 }
             } else if voters.contains(&me) {
@@ -308,8 +309,8 @@ impl Nodes {
                 log::debug!("{me}: {own:?}, others {pasts:?}: {step:?}");
                 let done = match step {
                     Step::Wait | Step::Soon | Step::Follow => Ok(()),
-                    Step::Vote => council.gain_vote().await,
-                    Step::Form => council.initialize(&founders).await,
+                    Step::Vote => raft.gain_vote().await,
+                    Step::Form => raft.initialize(&founders).await,
                 };
                 match (done, step) {
                     (Ok(()), Step::Soon) => drop(soon.get_or_insert(now)),
@@ -339,12 +340,13 @@ impl Nodes {
         link.ask(other, served, ANSWER_WITHIN).await.ok()
     }
 
-    /// Learns what is decided about the views: by its council, and from others, which may know that it was removed.
-    async fn follow(self, me: MemberId, council: Node, link: Link) {
+    /// Learns what is decided about the views: by its Raft group, and from others, which may know
+    /// that it was removed.
+    async fn follow(self, me: MemberId, raft: Node, link: Link) {
         loop {
             let time = self.exec.draw(|rng| rng.within(100, 400));
             self.exec.sleep(Duration::from_millis(time)).await;
-            let mut known: Agreed = council.followed().borrow().clone();
+            let mut known: Agreed = raft.followed().borrow().clone();
             if known.is_some() {
                 self.lock().entry(me).or_default().born = true;
             }
@@ -378,13 +380,13 @@ impl Nodes {
     }
 
     /// The leader that a majority follows, if it can be asked.
-    pub async fn leader(&self) -> Option<(MemberId, causeway::council::Status)> {
+    pub async fn leader(&self) -> Option<(MemberId, causeway::raft::Status)> {
         for (node, up) in self.net.all_up() {
-            let Some(council) = up.council.filter(|_| !up.frozen) else {
+            let Some(raft) = up.raft.filter(|_| !up.frozen) else {
                 continue;
             };
-            let status = council.status().await;
-            if status.role == causeway::council::Role::Leader && status.has_quorum {
+            let status = raft.status().await;
+            if status.role == causeway::raft::Role::Leader && status.has_quorum {
                 return Some((node, status));
             }
         }
@@ -392,11 +394,11 @@ impl Nodes {
     }
 
     /// What all nodes that run have applied, and how they stand.
-    pub async fn looks(&self) -> Vec<(MemberId, Watched, causeway::council::Status)> {
+    pub async fn looks(&self) -> Vec<(MemberId, Watched, causeway::raft::Status)> {
         let mut found = Vec::new();
         for (node, up) in self.net.all_up() {
-            if let Some(council) = up.council {
-                found.push((node, council.look(Clone::clone), council.status().await));
+            if let Some(raft) = up.raft {
+                found.push((node, raft.look(Clone::clone), raft.status().await));
             }
         }
         found

@@ -1,9 +1,10 @@
-//! Teeth of the simulator: each rule of the council that a test build can break has to be noticed within a few seeds.
+//! Teeth of the simulator: each rule of the Raft group that a test build can break has to be
+//! noticed within a few seeds.
 
 use super::plan::Plan;
 use super::run::run;
 use super::{number, on_all_cores};
-use causeway::council::teeth::{Rule, break_rule};
+use causeway::raft::teeth::{Rule, break_rule};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 

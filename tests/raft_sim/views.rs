@@ -1,17 +1,18 @@
 //! Views that change: nodes say what they have come to, the leader looks after the change that runs and starts who is to come,
-//! and an operator asks for changes. All of it is decided by the councils of the simulation.
+//! and an operator asks for changes. All of it is decided by the Raft group of the simulation.
 //!
-//! There is no data here but the council's: a node is ready as soon as it knows that it is to be.
+//! There is no data here but the Raft group's: a node is ready as soon as it knows that it is to
+//! be.
 
 use super::exec::Process;
 use super::net::Node;
 use super::nodes::{Nodes, address};
-use causeway::council::Role;
 use causeway::node::state_machine::Command;
 use causeway::protocol::changes;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
+use causeway::raft::Role;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,10 +35,10 @@ pub enum Asked {
 }
 
 /// Begins what a node does for the views.
-pub fn begin(nodes: &Nodes, me: MemberId, process: Process, council: &Node) {
-    let report = report(nodes.clone(), me, council.clone());
+pub fn begin(nodes: &Nodes, me: MemberId, process: Process, raft: &Node) {
+    let report = report(nodes.clone(), me, raft.clone());
     nodes.exec.spawn(process, report);
-    let steer = steer(nodes.clone(), me, council.clone());
+    let steer = steer(nodes.clone(), me, raft.clone());
     nodes.exec.spawn(process, steer);
 }
 
@@ -46,9 +47,9 @@ async fn pause(nodes: &Nodes, from: u64, to: u64) {
     nodes.exec.sleep(Duration::from_millis(time)).await;
 }
 
-async fn propose(council: &Node, command: changes::Command) {
+async fn propose(raft: &Node, command: changes::Command) {
     let what = format!("{command:?}");
-    let proposal = council.propose_within(Command::View(command), WITHIN);
+    let proposal = raft.propose_within(Command::View(command), WITHIN);
     match proposal.await {
         Ok(outcome) => log::info!("{what}: {outcome:?}"),
         Err(error) => log::debug!("{what}: {error}"),
@@ -56,41 +57,41 @@ async fn propose(council: &Node, command: changes::Command) {
 }
 
 /// Says that this node has what it is to have, and that what is closing is over.
-async fn report(nodes: Nodes, me: MemberId, council: Node) {
+async fn report(nodes: Nodes, me: MemberId, raft: Node) {
     loop {
         pause(&nodes, 100, 500).await;
-        let Some(known) = council.followed().borrow().clone() else {
+        let Some(known) = raft.followed().borrow().clone() else {
             continue;
         };
         let views = known.views();
         if known.behind().contains(&me) {
             let number = views.view.number;
-            propose(&council, changes::Command::Ready { member: me, number }).await;
+            propose(&raft, changes::Command::Ready { member: me, number }).await;
         }
         if let Some(running) = known.running()
             && !running.ready.contains(&me)
             && known.members().contains_key(&me)
         {
             let number = running.number;
-            propose(&council, changes::Command::Ready { member: me, number }).await;
+            propose(&raft, changes::Command::Ready { member: me, number }).await;
         }
         if let Some(cohort) = views.closing.first()
             && nodes.exec.draw(|rng| rng.percent(30))
         {
             let cohort = cohort.id;
-            propose(&council, changes::Command::Over { cohort }).await;
+            propose(&raft, changes::Command::Over { cohort }).await;
         }
     }
 }
 
 /// Looks after the running change while this node leads, as `node/membership/driver.rs` has it.
-async fn steer(nodes: Nodes, me: MemberId, council: Node) {
+async fn steer(nodes: Nodes, me: MemberId, raft: Node) {
     let mut leading = None;
     let mut away_since: BTreeMap<MemberId, u64> = BTreeMap::new();
     loop {
         pause(&nodes, 80, 120).await;
-        let agreed = council.followed().borrow().clone();
-        let status = council.status().await;
+        let agreed = raft.followed().borrow().clone();
+        let status = raft.status().await;
         let Some(agreed) = agreed else {
             continue;
         };
@@ -130,14 +131,14 @@ async fn steer(nodes: Nodes, me: MemberId, council: Node) {
         };
         situation.heard = doubted.filter(heard).collect();
         for command in situation.due() {
-            propose(&council, command).await;
+            propose(&raft, command).await;
         }
     }
 }
 
 /// Asks for a change, at any node.
-pub async fn ask(nodes: Nodes, council: Node, asked: Asked, spare: u16) {
-    let Some(known) = council.followed().borrow().clone() else {
+pub async fn ask(nodes: Nodes, raft: Node, asked: Asked, spare: u16) {
+    let Some(known) = raft.followed().borrow().clone() else {
         return;
     };
     let members: Vec<MemberId> = known.views().view.members().map(|(m, _)| m).collect();
@@ -151,7 +152,7 @@ pub async fn ask(nodes: Nodes, council: Node, asked: Asked, spare: u16) {
         Asked::Cancel => {
             if let Some(running) = known.running() {
                 let number = running.number;
-                propose(&council, changes::Command::Cancel { number }).await;
+                propose(&raft, changes::Command::Cancel { number }).await;
             }
             return;
         }
@@ -166,5 +167,5 @@ pub async fn ask(nodes: Nodes, council: Node, asked: Asked, spare: u16) {
         give_up,
         lose_data: true,
     };
-    propose(&council, command).await;
+    propose(&raft, command).await;
 }

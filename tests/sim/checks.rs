@@ -422,8 +422,8 @@ impl World {
     }
 
     /// Whether a node shares a log for the sake of a next view alone, and what it has fetched for that
-    /// will never be served: the council has dropped the view, or given the node up. The node may not
-    /// have heard.
+    /// will never be served: the Raft group has dropped the view, or given the node up. The node
+    /// may not have heard.
     fn was_turned_away(&self, node: usize, log: LogId) -> bool {
         let it = &self.nodes[node];
         let Some(views) = self.views_at(node) else {

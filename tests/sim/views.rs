@@ -1,6 +1,7 @@
 //! Views that change: what the operator asks for, how the nodes hear of it, and how a process goes on in another view.
 //!
-//! The council itself is taken for granted here: one state, which a node learns of when it can reach a majority.
+//! The Raft group itself is taken for granted here: one state, which a node learns of when it can
+//! reach a majority.
 
 use super::oracle::Oracle;
 use super::world::{Failed, What, World};
@@ -26,14 +27,14 @@ const PATIENCE: Patience = Patience {
 /// A change that takes this long is cancelled, while there are faults, in microseconds.
 const CANCEL_US: u64 = 6_000_000;
 
-/// The council, and everything that it ever decided.
+/// The Raft group, and everything that it ever decided.
 pub struct Decisions {
     pub changes: ViewChanges,
     /// By version.
     decided: Vec<Arc<Views>>,
     since_us: u64,
     asked: u8,
-    /// The node that leads the council, and since when.
+    /// The Raft leader, and since when.
     leader: Option<(usize, u64)>,
     /// Since when the leader does not hear members.
     away_since: BTreeMap<MemberId, u64>,
@@ -86,8 +87,8 @@ impl World {
         members.map(|(m, _)| usize::from(m.0)).collect()
     }
 
-    /// Whether a node has the council's word: it can talk to a majority.
-    fn hears_council(&self, node: usize) -> bool {
+    /// Whether a node has the Raft group's word: it can talk to a majority.
+    fn hears_raft(&self, node: usize) -> bool {
         let members = self.decisions.changes.members();
         let reached = members.keys().filter(|m| {
             let other = usize::from(m.0);
@@ -219,7 +220,7 @@ impl World {
         self.oracle.has(node, write) || version.is_some_and(|v| v.stamp >= w.stamp)
     }
 
-    /// Lets the council decide.
+    /// Lets the Raft group decide.
     pub fn decide(&mut self, command: Command) -> Result<Outcome, Failed> {
         let said = format!("{command:?}");
         let outcome = self.decisions.changes.apply(command);
@@ -266,7 +267,7 @@ impl World {
         let Some(latest) = newer.last() else {
             return Ok(());
         };
-        if !self.hears_council(node) {
+        if !self.hears_raft(node) {
             self.after(150_000, What::Learn(node));
             return Ok(());
         }
@@ -309,15 +310,15 @@ impl World {
         }
     }
 
-    /// Something for the council, if it gets there.
+    /// Something for the Raft group, if it gets there.
     pub fn propose(&mut self, node: usize, command: Command) -> Result<(), Failed> {
-        if self.rng.percent(80) && self.hears_council(node) {
+        if self.rng.percent(80) && self.hears_raft(node) {
             self.decide(command)?;
         }
         Ok(())
     }
 
-    /// Looks after the running change, as the council's leader does and as an operator may.
+    /// Looks after the running change, as the Raft leader does and as an operator may.
     pub fn steer(&mut self) -> Result<(), Failed> {
         self.after(STEER_US, What::Steer);
         self.operate()?;
@@ -369,14 +370,14 @@ impl World {
         Ok(())
     }
 
-    /// The node that leads the council, and since when: one that can talk to a majority, and the same for as long as it
-    /// can.
+    /// The Raft leader, and since when: one that can talk to a majority, and the same for as long
+    /// as it can.
     fn leader(&mut self) -> Option<(usize, u64)> {
         let members = self.decisions.changes.members().into_keys();
         let members: Vec<usize> = members.map(|m| usize::from(m.0)).collect();
         let leads = |n: &usize| {
             let it = &self.nodes[*n];
-            it.process.is_some() && it.paused_until <= self.now && self.hears_council(*n)
+            it.process.is_some() && it.paused_until <= self.now && self.hears_raft(*n)
         };
         let last = self.decisions.leader;
         let stays = last.filter(|(n, _)| members.contains(n) && leads(n));

@@ -66,7 +66,7 @@ pub enum What {
     Learn(usize),
     /// Somebody looks after a change of the view.
     Steer,
-    /// A node has something for the council.
+    /// A node has something for the Raft group.
     Propose(usize, Command),
 }
 

@@ -5,7 +5,7 @@ use crate::api::problem::ErrorReply;
 use crate::api::status::Status;
 use crate::http::body::json;
 use crate::http::host::Surface;
-use crate::http::metrics::FromCouncil;
+use crate::http::metrics::FromRaft;
 use crate::http::problem::Problem;
 use crate::http::responses::RemovedNode;
 use crate::http::words;
@@ -82,12 +82,12 @@ pub async fn metrics(
     _req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let council = match surface.member() {
-        Ok(member) => FromCouncil::ask(&member).await,
+    let raft = match surface.member() {
+        Ok(member) => FromRaft::ask(&member).await,
         // In no view: what the node knows by itself is told all the same.
         Err(_) => None,
     };
-    let text = surface.metrics.text(council).map_err(|why| {
+    let text = surface.metrics.text(raft).map_err(|why| {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the metrics cannot be written: {why}"),

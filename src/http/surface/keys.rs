@@ -3,7 +3,6 @@
 //! Errors are plain text here, as the contract has them.
 
 use crate::api::problem::ErrorReply;
-use crate::council::CouncilError;
 use crate::http::body::{json, plain};
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
@@ -15,6 +14,7 @@ use crate::protocol::keys::{
     Change, Condition, List, MAX_KEY_BYTES, MAX_LIST_BYTES, MAX_ONCE_BYTES, MAX_PAST,
     MAX_TOTAL_BYTES, Outcome, Past, What,
 };
+use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
 
-/// The longest body, in bytes: what one entry of the council's log takes.
+/// The longest body, in bytes: what one entry of the Raft log takes.
 const MAX_BODY: usize = 1 << 20;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a client has seen of `/kvs`: a `causal_payload`.
@@ -327,7 +327,7 @@ fn mark(mut response: HttpResponse, local: bool) -> HttpResponse {
     response
 }
 
-fn done(outcome: Result<Outcome, CouncilError>, codec: &Codec) -> HttpResponse {
+fn done(outcome: Result<Outcome, ConsensusError>, codec: &Codec) -> HttpResponse {
     match outcome {
         Ok(Outcome::Done { revision }) => {
             let mut response = HttpResponse::NoContent().finish();
@@ -374,27 +374,27 @@ fn done(outcome: Result<Outcome, CouncilError>, codec: &Codec) -> HttpResponse {
     }
 }
 
-/// Why the council did not answer.
-pub(super) fn failed(error: &CouncilError) -> Problem {
+/// Why the Raft group did not answer.
+pub(super) fn failed(error: &ConsensusError) -> Problem {
     let (status, advice) = match error {
-        CouncilError::NoQuorum { .. } | CouncilError::Overloaded => (
+        ConsensusError::NoQuorum { .. } | ConsensusError::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; try again",
         ),
-        CouncilError::Undecided { .. } | CouncilError::Stopped => (
+        ConsensusError::Undecided { .. } | ConsensusError::Stopped => (
             StatusCode::SERVICE_UNAVAILABLE,
             "it may be done, now or later; try again, with an Idempotency-Key to be safe",
         ),
-        CouncilError::Behind { .. } => (
+        ConsensusError::Behind { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "try again, ask another node, or read with consistency=local",
         ),
-        CouncilError::Full(_) => (
+        ConsensusError::Full(_) => (
             StatusCode::INSUFFICIENT_STORAGE,
             "nothing was done; ask another node",
         ),
-        CouncilError::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was done"),
-        CouncilError::Encoding(_) | CouncilError::Storage(_) => {
+        ConsensusError::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was done"),
+        ConsensusError::Encoding(_) | ConsensusError::Storage(_) => {
             log::error!("{error}");
             (
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,7 +5,7 @@
 //! keys.rs         the linearizable lists
 //! cluster.rs      where things are
 //! view.rs         changes of the view
-//! raft_status.rs  how the council stands
+//! raft_status.rs  how the Raft group stands
 //! health.rs       is the node alive, does it serve, how is it doing
 //! operator        the operator's store: plain keys, faults on demand, the replication strategy
 //! ```

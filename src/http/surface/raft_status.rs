@@ -1,13 +1,14 @@
-//! `/admin/status`: how the council stands that decides about views and `/keys`, as this node sees it.
+//! `/admin/status`: how the Raft group stands that decides about views and `/keys`, as this node
+//! sees it.
 
 use super::keys::failed;
 use crate::api::raft::RaftStatus;
-use crate::council::CouncilError;
 use crate::http::body::{json, plain};
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::responses::{NoView, RemovedNode};
 use crate::http::words::raft::raft_status;
+use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -32,7 +33,7 @@ pub async fn status(
 ) -> Result<HttpResponse, Problem> {
     let status = raft_status(&*surface.member()?).await;
     let Some(status) = status else {
-        return Err(failed(&CouncilError::Stopped));
+        return Err(failed(&ConsensusError::Stopped));
     };
     let accept = req.headers().get(ACCEPT).map(HeaderValue::as_bytes);
     let wants_json = accept.is_some_and(|a| memchr::memmem::find(a, b"application/json").is_some());

@@ -2,7 +2,6 @@
 
 use crate::api::problem::ErrorReply;
 use crate::api::view::{Plan, ViewReply, ViewState};
-use crate::council::CouncilError;
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
@@ -10,6 +9,7 @@ use crate::http::request::{self, Kind};
 use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChanges};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
+use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -305,12 +305,12 @@ pub fn problem(failed: ChangeFailed) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "a node that was to hold data did not answer, or somebody asked for it; the view before is in force",
         ),
-        ChangeFailed::Council(CouncilError::NoQuorum { .. }) => (
+        ChangeFailed::Raft(ConsensusError::NoQuorum { .. }) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was changed, reads and writes go on in the view in force; try again when more nodes are up, or, if \
              most of those that vote are gone for good, have one decide alone (view force, on a stopped node)",
         ),
-        ChangeFailed::Council(_) | ChangeFailed::NotFormed => (
+        ChangeFailed::Raft(_) | ChangeFailed::NotFormed => (
             StatusCode::SERVICE_UNAVAILABLE,
             "reads and writes go on in the view in force; try again when more nodes are up",
         ),

@@ -1,14 +1,14 @@
-//! How the council stands at one node, as `/admin/status` says it.
+//! How the Raft group stands at one node, as `/admin/status` says it.
 
 use super::name;
 use crate::api::raft::{RaftPeer, RaftStatus};
-use crate::council::Role;
 use crate::node::Member;
+use crate::raft::Role;
 
-/// How the council stands, as this node sees it.
+/// How the Raft group stands, as this node sees it.
 pub async fn raft_status(member: &Member) -> Option<RaftStatus> {
-    let council = member.membership().council()?;
-    let status = council.status().await;
+    let raft = member.membership().raft()?;
+    let status = raft.status().await;
     let state = match status.role {
         Role::Learner => "learner",
         Role::Follower => "follower",
@@ -36,12 +36,12 @@ pub async fn raft_status(member: &Member) -> Option<RaftStatus> {
         leader: status.leader.map(|leader| name(member, leader)),
         term: status.term,
         has_quorum: status.has_quorum,
-        full: council.has_room().err().map(|full| full.to_string()),
+        full: raft.has_room().err().map(|full| full.to_string()),
         log_len: status.log_len,
         last_applied: status.last_applied,
         commit_idx: status.committed,
         peers: peers.collect(),
-        keys: council.look(|decided| decided.keys.len()),
+        keys: raft.look(|decided| decided.keys.len()),
         uptime_seconds: member.uptime().as_secs(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

@@ -7,7 +7,6 @@ use crate::api::view::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, ViewState,
 };
-use crate::council::{Role, Status};
 use crate::node::{Gain, Member, Moved, Planned, Progress, Unheld};
 use crate::protocol::changes::{End, Finished, Running, ViewChanges};
 use crate::protocol::ids::MemberId;
@@ -15,6 +14,7 @@ use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
 use crate::protocol::view::{PartitionId, View};
 use crate::protocol::views::Cohort;
+use crate::raft::{Role, Status};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 pub async fn view_state(member: &Member) -> ViewState {
     let membership = member.membership();
     let changes = membership.agreed();
-    let status = match membership.council() {
-        Some(council) => Some(council.status().await),
+    let status = match membership.raft() {
+        Some(raft) => Some(raft.status().await),
         None => None,
     };
     let gaining = changes.gaining();

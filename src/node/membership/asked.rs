@@ -1,10 +1,10 @@
 //! What an operator may ask of the view, and what comes of it.
 
 use super::holders::Unheld;
-use crate::council::CouncilError;
 use crate::protocol::changes::Refusal;
 use crate::protocol::placement::ChangeError;
 use crate::protocol::view::View;
+use crate::raft::ConsensusError;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -50,7 +50,7 @@ pub enum ChangeFailed {
         /// What happens instead.
         why: String,
     },
-    /// The council could decide nothing any more, for want of other nodes.
+    /// The Raft group could decide nothing any more, for want of other nodes.
     #[error(
         "without {node} nothing could be decided about the view and the lists any more, because {missing} \
          does not answer: bring that back, or remove it first"
@@ -73,9 +73,9 @@ pub enum ChangeFailed {
     /// There is nothing to cancel.
     #[error("no change of the view is running")]
     NothingRuns,
-    /// The council could not decide.
+    /// The Raft group could not decide.
     #[error("{0}")]
-    Council(#[from] CouncilError),
+    Raft(#[from] ConsensusError),
     /// There is no view to change yet.
     #[error(
         "the nodes have not agreed on the first view yet, because too many of those in VIEW have not been up at one time"

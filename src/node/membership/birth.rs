@@ -1,16 +1,17 @@
-//! The birth of a cluster, at its very first start: a majority of the nodes that may vote form the council, whose first
-//! entry gives the cluster its id and its key. Before a node has heard of that it serves no client, for what it answered
-//! could belong to no cluster. Later starts know from the disk which cluster it is, and wait for nobody.
+//! The birth of a cluster, at its very first start: a majority of the nodes that may vote form the
+//! Raft group, whose first entry gives the cluster its id and its key. Before a node has heard of
+//! that it serves no client, for what it answered could belong to no cluster. Later starts know
+//! from the disk which cluster it is, and wait for nobody.
 
 use super::forming::Forming;
-use super::part::{Council, Membership};
+use super::part::{ClusterRaft, Membership};
 use super::state_machine::Command;
-use crate::council::{self as raft, Past, Step};
 use crate::node::identity;
 use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
+use crate::raft::{self, Past, Step};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,36 +21,36 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(20);
 /// Time for another node to say what it knows.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// Time for the council to decide the birth; it is proposed again after that.
+/// Time for the Raft group to decide the birth; it is proposed again after that.
 const DECIDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Takes part in the birth, until the cluster is born: a first voter forms the council with the others. Then it sees to
-/// it that the council knows the same cluster.
+/// Takes part in the birth, until the cluster is born: a first voter forms the Raft group with the
+/// others. Then it sees to it that the Raft group knows the same cluster.
 pub async fn attend(membership: Arc<Membership>) {
     let (mut soon, mut formed) = (None::<Instant>, false);
     loop {
         let known = membership.knowledge().views();
-        let Some(council) = membership.council() else {
+        let Some(raft) = membership.raft() else {
             return;
         };
         if let Some(cluster) = known.cluster {
-            return confirm(council, cluster).await;
+            return confirm(raft, cluster).await;
         }
         let members: BTreeSet<MemberId> = known.view.members().map(|(m, _)| m).collect();
         let voters = raft::first_voters(&members);
         let others = look_around(&membership, &known, &voters).await;
         let votes = voters.contains(&membership.me());
-        let own = council.past().await;
+        let own = raft.past().await;
         formed |= own == Past::Met;
         if votes && formed {
-            propose(council, &known).await;
+            propose(raft, &known).await;
         } else if votes {
             let since = soon.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             let step = raft::next_step(own, &others, since);
             let done = match step {
                 Step::Wait | Step::Soon | Step::Follow => Ok(()),
-                Step::Vote => council.gain_vote().await,
-                Step::Form => council.initialize(&members).await,
+                Step::Vote => raft.gain_vote().await,
+                Step::Form => raft.initialize(&members).await,
             };
             match (done, step) {
                 (Ok(()), Step::Soon) => drop(soon.get_or_insert_with(Instant::now)),
@@ -65,7 +66,7 @@ pub async fn attend(membership: Arc<Membership>) {
 }
 
 /// Asks all others at the same time what they know.
-/// The first voters among them say what they know of councils of the past.
+/// The first voters among them say what they know of Raft groups of the past.
 async fn look_around(
     it: &Membership,
     known: &Views,
@@ -105,22 +106,22 @@ async fn look_around(
 }
 
 /// Proposes the birth. All voters do so, and the first proposal counts.
-async fn propose(council: &Council, known: &Views) {
+async fn propose(raft: &ClusterRaft, known: &Views) {
     let command = Command::Begin {
         view: known.view.clone(),
         cluster: identity::draw(None),
     };
-    if let Err(error) = council.propose_within(command, DECIDED_WITHIN).await {
+    if let Err(error) = raft.propose_within(command, DECIDED_WITHIN).await {
         log::debug!("the birth of the cluster is not decided yet: {error}");
     }
 }
 
-/// Has the council decide a cluster that the disk names and that it does not know: an operator has made it go on from the
-/// one before.
-async fn confirm(council: &Council, cluster: Cluster) {
+/// Has the Raft group decide a cluster that the disk names and that it does not know: an operator
+/// has made it go on from the one before.
+async fn confirm(raft: &ClusterRaft, cluster: Cluster) {
     loop {
         let decided = {
-            let mut followed = council.followed();
+            let mut followed = raft.followed();
             let agreed = followed.wait_for(Option::is_some).await;
             agreed.ok().and_then(|a| a.as_ref()?.views().cluster)
         };
@@ -130,7 +131,7 @@ async fn confirm(council: &Council, cluster: Cluster) {
         if !cluster.goes_on_from(decided.id) {
             return;
         }
-        match council.propose(Command::Renew(cluster)).await {
+        match raft.propose(Command::Renew(cluster)).await {
             Ok(_) => log::warn!("the cluster goes on from {} as {}", decided.id, cluster.id),
             Err(error) => {
                 log::warn!("that the cluster goes on as another one is not decided yet: {error}");

@@ -4,7 +4,6 @@ use super::asked::{Asked, ChangeFailed, Changed, refused};
 use super::follow;
 use super::part::Membership;
 use super::state_machine::{Command, Outcome};
-use crate::council::missing_without;
 use crate::net;
 use crate::node::wire::messages::Request;
 use crate::protocol::changes::{self, End, ViewChanges};
@@ -12,6 +11,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::view::View;
 use crate::protocol::views::Views;
+use crate::raft::missing_without;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Membership {
     /// A removal loses data that no live node holds only with `lose_data`.
     ///
     /// # Errors
-    /// Nothing was changed, except after [`CouncilError::Undecided`] where that is open.
+    /// Nothing was changed, except after [`ConsensusError::Undecided`] where that is open.
     pub async fn change(&self, asked: Asked, lose_data: bool) -> Result<Changed, ChangeFailed> {
         let began = Instant::now();
         let changes = self.decided().await?;
@@ -118,14 +118,14 @@ impl Membership {
         }
     }
 
-    /// Whether the council can do without a member, as it gives its vote back.
+    /// Whether the Raft group can do without a member, as it gives its vote back.
     async fn leaves_majority(
         &self,
         changes: &ViewChanges,
         member: MemberId,
         node: SocketAddr,
     ) -> Result<(), ChangeFailed> {
-        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
+        let raft = self.raft().ok_or(ChangeFailed::NotFormed)?;
         let voters = raft.status().await.voters;
         let members = changes.views().view.members().map(|(m, _)| m).collect();
         let alive = |m| self.peers().is_here(m);
@@ -140,11 +140,12 @@ impl Membership {
 
     /// What is decided about views.
     async fn decided(&self) -> Result<Arc<ViewChanges>, ChangeFailed> {
-        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
+        let raft = self.raft().ok_or(ChangeFailed::NotFormed)?;
         // Nodes that have just started agree on the first view in a moment.
         let mut agreed = raft.followed();
         let formed = agreed.wait_for(Option::is_some);
-        // What comes of it is a lock on the state: kept while the council goes on, it would stop the whole node.
+        // What comes of it is a lock on the state: kept while the Raft group goes on, it would stop
+        // the whole node.
         let formed = matches!(tokio::time::timeout(FORMED_WITHIN, formed).await, Ok(Ok(_)));
         if !formed {
             return Err(ChangeFailed::NotFormed);
@@ -153,7 +154,7 @@ impl Membership {
     }
 
     async fn propose(&self, command: changes::Command) -> Result<changes::Outcome, ChangeFailed> {
-        let raft = self.council().ok_or(ChangeFailed::NotFormed)?;
+        let raft = self.raft().ok_or(ChangeFailed::NotFormed)?;
         match raft.propose(Command::View(command)).await? {
             Outcome::View(outcome) => Ok(outcome),
             Outcome::Begun | Outcome::Renewed | Outcome::TooEarly | Outcome::Keys(_) => {
@@ -164,7 +165,7 @@ impl Membership {
 
     /// Waits until a change has come to its end.
     async fn settled(&self, number: u64, began: Instant) -> Result<Changed, ChangeFailed> {
-        let mut agreed = self.council().ok_or(ChangeFailed::NotFormed)?.followed();
+        let mut agreed = self.raft().ok_or(ChangeFailed::NotFormed)?.followed();
         let view = self.view_of(number).await?;
         let left = || ANSWER_AFTER.saturating_sub(began.elapsed());
         let end = agreed.wait_for(|agreed| end_of(agreed.as_deref(), number).is_some());

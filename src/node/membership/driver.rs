@@ -1,10 +1,9 @@
-//! What a member does for the council: it reports what its replica has come to, and, while it leads, looks after the
-//! running change.
+//! What a member does for the Raft group: it reports what its replica has come to, and, while it
+//! leads, looks after the running change.
 
 use super::liveness;
 use super::part::Membership;
 use super::state_machine::Command;
-use crate::council::{CouncilError, Role};
 use crate::net;
 use crate::node::replica::core::Report;
 use crate::node::wire::links;
@@ -12,6 +11,7 @@ use crate::node::wire::messages::{Request, Response};
 use crate::protocol::changes::{self, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
+use crate::raft::{ConsensusError, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,15 +22,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Members that are away are told this often that they are members.
 const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
-/// The same is not said to the council again within this time.
+/// The same is not said to the Raft group again within this time.
 const SAID: Duration = Duration::from_millis(300);
 
-/// Tells the council what the replica says, until it knows.
+/// Tells the Raft group what the replica says, until it knows.
 pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Report>) {
     let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
     while let Some(report) = heard.recv().await {
         said.retain(|_, at| at.elapsed() < SAID);
-        let Some(raft) = membership.council() else {
+        let Some(raft) = membership.raft() else {
             continue;
         };
         let me = membership.me();
@@ -74,7 +74,7 @@ pub async fn steer(membership: Arc<Membership>) {
     let mut leading: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(raft) = membership.council() else {
+        let Some(raft) = membership.raft() else {
             continue;
         };
         let agreed = raft.followed().borrow().clone();
@@ -94,7 +94,7 @@ pub async fn steer(membership: Arc<Membership>) {
             let what = format!("{command:?}");
             match raft.propose(command).await {
                 Ok(outcome) => log::info!("{what}: {outcome:?}"),
-                Err(CouncilError::NoQuorum { .. }) => break,
+                Err(ConsensusError::NoQuorum { .. }) => break,
                 Err(error) => log::warn!("{what}: {error}"),
             }
         }

@@ -1,9 +1,10 @@
 //! Fault injection: the switch by which a node acts as a dead one, and comes back.
 //!
-//! To fail is to end as a member: the connections, the council's part and the replica stop, and the disk is let go.
-//! What stays is the process with its HTTP surface, and an ear for orders on the port for other nodes; whatever else
-//! comes there gets no answer. To recover is to start again from the disk, by the same way as a process that was
-//! killed: newer views are asked for, the replica is compared with a live peer, and then it serves.
+//! To fail is to end as a member: the connections, the part in the Raft group and the replica stop,
+//! and the disk is let go. What stays is the process with its HTTP surface, and an ear for orders
+//! on the port for other nodes; whatever else comes there gets no answer. To recover is to start
+//! again from the disk, by the same way as a process that was killed: newer views are asked for,
+//! the replica is compared with a live peer, and then it serves.
 //!
 //! Nothing of this is on disk: a restart of the process ends it. A fault that was made on purpose must not outlast what
 //! an operator does to get rid of one.

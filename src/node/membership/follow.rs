@@ -1,7 +1,8 @@
 //! How a member hears of newer views, and what it does with them: first onto the disk, then the connections, then the
 //! replica.
 //!
-//! The council tells its members. Whom it does not reach, such as a node that was removed while it was away, asks.
+//! The Raft group tells its members. Whom it does not reach, such as a node that was removed while
+//! it was away, asks.
 
 use super::knowledge::Knowledge;
 use super::part::Membership;
@@ -25,7 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 /// After a failure of the disk it is tried again this often.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// Takes over what the council decides.
+/// Takes over what the Raft group decides.
 pub async fn listen(knowledge: Arc<Knowledge>, mut agreed: watch::Receiver<Agreed>) {
     loop {
         let views = {

@@ -1,4 +1,4 @@
-//! Whether members that the leader of the council does not hear are heard by others.
+//! Whether members that the Raft leader does not hear are heard by others.
 
 use crate::node::wire::messages::{Request, Response};
 use crate::node::wire::peers::Peers;

@@ -1,7 +1,7 @@
 //! A node's part in its cluster: which cluster it is in, by which views, who else is there, and how all of that changes.
 //!
 //! ```text
-//! state_machine.rs  what the council decides about
+//! state_machine.rs  what the Raft group decides about
 //! knowledge.rs      the newest views that the node knows
 //! forming.rs        how far the cluster's birth is, in words
 //! counts.rs         how many keys other members last had
@@ -17,7 +17,7 @@
 //! plan.rs           what a change would do
 //! change.rs         changes of the view that an operator asks for
 //! follow.rs         newer views: heard of, stored, gone over to
-//! driver.rs         what a member does for the council
+//! driver.rs         what a member does for the Raft group
 //! birth.rs          how the cluster comes about, at its first start
 //! standby.rs        a node that is no member: it can be invited, and asks others what it is
 //! ```

@@ -1,15 +1,15 @@
-//! A member's part in its cluster, of all that this takes: the other nodes, the views that are known, the council, and what
-//! members said of themselves. What is done with it stands in the files beside this one.
+//! A member's part in its cluster, of all that this takes: the other nodes, the views that are
+//! known, the Raft group, and what members said of themselves. What is done with it stands in the
+//! files beside this one.
 
 use super::counts::Counts;
 use super::forming::Forming;
 use super::knowledge::Knowledge;
 use super::offers::Offers;
 use super::state_machine::Decided;
-use crate::council::{self, Past};
 use crate::node::config::Config;
 use crate::node::error::StartError;
-use crate::node::identity::COUNCIL_DIR;
+use crate::node::identity::RAFT_DIR;
 use crate::node::replica::shared::Shared;
 use crate::node::wire::messages::ViewsKnown;
 use crate::node::wire::peers::Peers;
@@ -19,13 +19,14 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
+use crate::raft::{self, Past};
 use arc_swap::Guard;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The council of nodes: Raft, which decides about the views and the lists.
-pub type Council = council::Council<Decided, RaftTransport>;
+/// The Raft group of the members, which decides about the views and the lists.
+pub type ClusterRaft = raft::RaftNode<Decided, RaftTransport>;
 
 /// A member's part in its cluster.
 pub struct Membership {
@@ -34,7 +35,7 @@ pub struct Membership {
     peers: Arc<Peers>,
     knowledge: Arc<Knowledge>,
     shared: Arc<Shared>,
-    council: OnceLock<Council>,
+    raft: OnceLock<ClusterRaft>,
     counts: Counts,
     offers: Arc<Offers>,
     forming: watch::Sender<Forming>,
@@ -42,7 +43,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// That of a member with this replica, which knows these views and has not joined the council yet.
+    /// That of a member with this replica, which knows these views and has not joined the Raft
+    /// group yet.
     pub fn new(
         config: Arc<Config>,
         me: MemberId,
@@ -56,7 +58,7 @@ impl Membership {
             config,
             me,
             shared,
-            council: OnceLock::new(),
+            raft: OnceLock::new(),
             counts: Counts::default(),
             offers,
             forming: watch::Sender::default(),
@@ -64,17 +66,17 @@ impl Membership {
         }
     }
 
-    /// Opens the council, on this node's disk.
+    /// Opens the Raft group, on this node's disk.
     ///
     /// # Errors
     /// When its log cannot be used.
-    pub async fn join_council(&self) -> Result<Council, StartError> {
+    pub async fn join_raft(&self) -> Result<ClusterRaft, StartError> {
         let transport = RaftTransport::over(&self.peers);
-        let dir = self.config.data_dir.join(COUNCIL_DIR);
-        let settings = self.config.council.clone();
-        let council = Council::open(settings, self.me, transport, &dir).await?;
-        let _ = self.council.set(council.clone());
-        Ok(council)
+        let dir = self.config.data_dir.join(RAFT_DIR);
+        let settings = self.config.raft.clone();
+        let raft = ClusterRaft::open(settings, self.me, transport, &dir).await?;
+        let _ = self.raft.set(raft.clone());
+        Ok(raft)
     }
 
     /// The node's settings.
@@ -102,9 +104,9 @@ impl Membership {
         self.shared.marks.load()
     }
 
-    /// The node's part in the council; `None` while that is being opened.
-    pub fn council(&self) -> Option<&Council> {
-        self.council.get()
+    /// The node's part in the Raft group; `None` while that is being opened.
+    pub fn raft(&self) -> Option<&ClusterRaft> {
+        self.raft.get()
     }
 
     /// How many keys other members last had.
@@ -134,19 +136,19 @@ impl Membership {
 
     /// The views that are decided and their changes, as far as this node knows.
     pub fn agreed(&self) -> Arc<protocol::changes::ViewChanges> {
-        let followed = self.council().map(Council::followed);
+        let followed = self.raft().map(ClusterRaft::followed);
         let agreed = followed.and_then(|followed| followed.borrow().clone());
-        // Before the council has met all know the first view alone.
+        // Before the Raft group has met all know the first view alone.
         agreed.unwrap_or_else(|| {
             let view = self.knowledge.views().view.clone();
             Arc::new(protocol::changes::ViewChanges::first(view))
         })
     }
 
-    /// What this node knows of councils of the past.
-    pub async fn past_councils(&self) -> Past {
-        match self.council() {
-            Some(council) => council.past().await,
+    /// What this node knows of Raft groups of the past.
+    pub async fn past_groups(&self) -> Past {
+        match self.raft() {
+            Some(raft) => raft.past().await,
             // It is being opened.
             None => Past::Unknown,
         }
@@ -156,7 +158,7 @@ impl Membership {
     pub async fn standing(&self, version: u64) -> ViewsKnown {
         let known = self.knowledge.views();
         let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
-        let past = self.past_councils().await;
+        let past = self.past_groups().await;
         let marks = self.marks();
         let settled = marks.views.version == known.version && !marks.gauges.dropping;
         ViewsKnown {
@@ -166,23 +168,23 @@ impl Membership {
         }
     }
 
-    /// Resolves when the council has failed on this node; never while there is none.
+    /// Resolves when the Raft group has failed on this node; never while there is none.
     pub async fn failed(&self) -> StoreError {
-        let Some(council) = self.council() else {
+        let Some(raft) = self.raft() else {
             return std::future::pending().await;
         };
-        let error = council.failed().await;
-        let dir = self.config.data_dir.join(COUNCIL_DIR);
+        let error = raft.failed().await;
+        let dir = self.config.data_dir.join(RAFT_DIR);
         StoreError::Io {
             what: format!("the council in {}", dir.display()),
             detail: error.to_string(),
         }
     }
 
-    /// Ends the part in the council.
-    pub async fn leave_council(&self) {
-        if let Some(council) = self.council()
-            && let Err(error) = council.shutdown().await
+    /// Ends the part in the Raft group.
+    pub async fn leave_raft(&self) {
+        if let Some(raft) = self.raft()
+            && let Err(error) = raft.shutdown().await
         {
             log::error!("{error}");
         }

@@ -1,13 +1,13 @@
 //! A node that is no member: it answers questions about views, waits to be invited, and asks others what it is.
 
 use super::knowledge::foreign_views;
-use crate::council::Past;
 use crate::net;
 use crate::node::config::Config;
 use crate::node::identity::member_at;
 use crate::node::wire::links::{self, Links};
 use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::views::Views;
+use crate::raft::Past;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::net::SocketAddr;

@@ -1,9 +1,8 @@
-//! What the nodes of a cluster decide by consensus: the machine that their council runs.
+//! What the nodes of a cluster decide by consensus: the machine that their Raft group runs.
 //!
 //! The views and the linearizable lists are in one machine, and so in one Raft group: there is one quorum to ask about, and
 //! a change of the view changes who decides about both.
 
-use crate::council::Machine;
 use crate::protocol::changes;
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
@@ -11,6 +10,7 @@ use crate::protocol::keys::{self, Keys};
 use crate::protocol::policy::leaving_with;
 use crate::protocol::view::View;
 use crate::protocol::views::Views;
+use crate::raft::Machine;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::sync::Arc;

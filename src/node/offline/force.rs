@@ -1,12 +1,12 @@
-//! Disaster recovery on a node that is stopped: more than half of the council's voters are gone for good, and it goes on
-//! alone; or the whole cluster was put back to an earlier state.
+//! Disaster recovery on a node that is stopped: more than half of the Raft group's voters are gone
+//! for good, and it goes on alone; or the whole cluster was put back to an earlier state.
 //!
 //! Either way there were things that clients may have seen and that are gone now. So it becomes another cluster, which
 //! goes on from the one before: the other nodes follow it, and no payload that was made before is taken.
 
-use crate::council;
+use crate::raft;
 
-use crate::node::identity::{self, COUNCIL_DIR, OtherCluster, Place};
+use crate::node::identity::{self, OtherCluster, Place, RAFT_DIR};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
@@ -31,7 +31,7 @@ pub enum ForceError {
     #[error("{0}")]
     OtherCluster(#[from] OtherCluster),
     #[error("{0}")]
-    Council(#[from] council::OpenError),
+    Raft(#[from] raft::OpenError),
 }
 
 /// The stopped node in a data directory. Nothing can start on the directory as long as the value lives.
@@ -68,7 +68,7 @@ impl Survivor {
             view,
         };
         let address = members.remove(&member).ok_or_else(removed)?;
-        if !dir.join(COUNCIL_DIR).exists() {
+        if !dir.join(RAFT_DIR).exists() {
             return Err(no_member());
         }
         Ok(Self {
@@ -82,12 +82,13 @@ impl Survivor {
         })
     }
 
-    /// Makes the node the only voter of the council. [`council::force`] says what has to be made sure of before.
+    /// Makes the node the only voter of the Raft group. [`raft::force`] says what has to be made
+    /// sure of before.
     ///
     /// # Errors
-    /// When the council's directory cannot be used, or holds no council.
+    /// When the Raft group's directory cannot be used, or holds no Raft group.
     pub async fn force(self) -> Result<(), ForceError> {
-        council::force(self.member, &self.dir.join(COUNCIL_DIR)).await?;
+        raft::force(self.member, &self.dir.join(RAFT_DIR)).await?;
         self.renew()
     }
 

@@ -48,7 +48,7 @@ pub enum Input {
     Stop,
 }
 
-/// What the council is to hear of a replica.
+/// What the Raft group is to hear of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Report {
     /// All that the view with this number asks of it is here.

@@ -1,7 +1,7 @@
-//! The linearizable lists, through any member: changes and reads go to the council's leader, wherever it is.
+//! The linearizable lists, through any member: changes and reads go to the Raft leader, wherever it
+//! is.
 
 use super::admission::{Admission, Failed};
-use crate::council::CouncilError;
 use crate::node::membership::part::Membership;
 use crate::node::membership::state_machine::{Command, Decided, Outcome};
 use crate::node::replica::room::Room;
@@ -9,6 +9,7 @@ use crate::node::replica::shared::Shared;
 use crate::protocol::context::Context;
 use crate::protocol::hashed::Hashed;
 use crate::protocol::keys::{self, Change, List, What};
+use crate::raft::ConsensusError;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,16 +54,16 @@ impl Lists {
         &self,
         key: Bytes,
         freshness: Freshness,
-    ) -> Result<(Option<List>, Option<Context>), CouncilError> {
-        let council = self.membership.council().ok_or(CouncilError::Stopped)?;
+    ) -> Result<(Option<List>, Option<Context>), ConsensusError> {
+        let raft = self.membership.raft().ok_or(ConsensusError::Stopped)?;
         let key = Hashed::new(key);
         let look = |decided: &Decided| {
             let keys = &decided.keys;
             (keys.get(&key).cloned(), keys.past(&key).cloned())
         };
         let (list, past) = match freshness {
-            Freshness::Linearizable => council.read_within(PATIENCE, look).await?,
-            Freshness::Local => council.look(look),
+            Freshness::Linearizable => raft.read_within(PATIENCE, look).await?,
+            Freshness::Local => raft.look(look),
         };
         Ok((list, past.map(|past| self.pruned(past))))
     }
@@ -70,30 +71,27 @@ impl Lists {
     /// Changes a list.
     ///
     /// # Errors
-    /// After [`CouncilError::Undecided`] the change may have been made, or may be made yet.
-    pub async fn change(&self, mut change: Change) -> Result<keys::Outcome, CouncilError> {
-        let council = self.membership.council().ok_or(CouncilError::Stopped)?;
+    /// After [`ConsensusError::Undecided`] the change may have been made, or may be made yet.
+    pub async fn change(&self, mut change: Change) -> Result<keys::Outcome, ConsensusError> {
+        let raft = self.membership.raft().ok_or(ConsensusError::Stopped)?;
         // What makes lists smaller is let through: what is kept free is for that.
         if let (Some(reason), What::Put(_) | What::Append(_)) = (self.room.full(), &change.what) {
-            return Err(CouncilError::Full(reason));
+            return Err(ConsensusError::Full(reason));
         }
         if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
             let key = Hashed::new(change.key.clone());
-            let known = council.look(|decided| decided.keys.past(&key).cloned());
+            let known = raft.look(|decided| decided.keys.past(&key).cloned());
             let marks = self.shared.marks.load();
             let settled = known.iter().flat_map(Context::iter);
             past.settled = settled
                 .filter(|(log, seq)| marks.is_stable(*log, *seq))
                 .collect();
         }
-        match council
-            .propose_within(Command::Keys(change), PATIENCE)
-            .await?
-        {
+        match raft.propose_within(Command::Keys(change), PATIENCE).await? {
             Outcome::Keys(outcome) => Ok(outcome),
             other => {
                 log::error!("a change of a list got an answer of another kind: {other:?}");
-                Err(CouncilError::Undecided { waited: PATIENCE })
+                Err(ConsensusError::Undecided { waited: PATIENCE })
             }
         }
     }

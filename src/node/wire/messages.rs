@@ -1,7 +1,6 @@
 //! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
-//! node for, calls of the council, and questions about views.
+//! node for, calls of the Raft group, and questions about views.
 
-use crate::council::{Past, Rpc, RpcReply};
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};
@@ -9,6 +8,7 @@ use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::views::{CohortId, Views};
+use crate::raft::{Past, Rpc, RpcReply};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ pub struct Envelope {
 pub enum Request {
     /// Do a client's operation.
     Operation(Forward),
-    /// A call of the council.
-    Council(Rpc),
+    /// A call of the Raft group.
+    Raft(Rpc),
     /// What is known of views, if it is newer than this version.
     Standing {
         /// What the asker knows.
@@ -52,8 +52,8 @@ pub enum Request {
 pub enum Response {
     /// What became of it.
     Operation(Forwarded),
-    /// The council's own answer.
-    Council(RpcReply),
+    /// The Raft group's own answer.
+    Raft(RpcReply),
     /// What is known of views.
     Standing(ViewsKnown),
     /// The invitation is accepted.
@@ -99,7 +99,7 @@ pub struct Forwarded {
 pub struct ViewsKnown {
     /// If they are newer than what the asker has.
     pub newer: Option<Box<Views>>,
-    /// What the node knows of councils of the past.
+    /// What the node knows of Raft groups of the past.
     pub past: Past,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,

@@ -5,7 +5,7 @@
 //! links.rs           the kind of connection, and how a node introduces itself
 //! presence.rs        which members are connected
 //! peers.rs           the other nodes, as a member reaches them
-//! raft_transport.rs  the council's calls over the connections
+//! raft_transport.rs  the Raft group's calls over the connections
 //! ```
 
 pub mod links;

@@ -1,13 +1,13 @@
-//! Carries the council's calls over the connections between nodes.
+//! Carries the Raft group's calls over the connections between nodes.
 
 use super::messages::{Request, Response};
 use super::peers::Peers;
-use crate::council::{Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
+use crate::raft::{Rpc, RpcReply, Transport, TransportError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// The connections, as the council uses them.
+/// The connections, as the Raft group uses them.
 #[derive(Clone)]
 pub struct RaftTransport(Weak<Peers>);
 
@@ -26,9 +26,9 @@ impl Transport for RaftTransport {
         timeout: Duration,
     ) -> Result<RpcReply, TransportError> {
         let peers = self.0.upgrade().ok_or(TransportError::Unreachable(to))?;
-        let request = Request::Council(request);
+        let request = Request::Raft(request);
         match peers.request(to, &request, timeout).await {
-            Ok(Response::Council(reply)) => Ok(reply),
+            Ok(Response::Raft(reply)) => Ok(reply),
             Ok(_) => Err(TransportError::NoAnswer(to)),
             Err(error) if error.definitely_not_sent() => Err(TransportError::Unreachable(to)),
             Err(_) => Err(TransportError::NoAnswer(to)),

@@ -1,0 +1,297 @@
+//! Coming back without a disk: before the node follows a leader it asks the other voters whether
+//! they know of a later one, and before it elects a candidate, whether they have elected it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::disk::LogStore;
+use super::network::{self, Promised, Reply, Request};
+use super::standing::{Standing, is_enough};
+use super::transport::Transport;
+use super::types::{LeaderId, Raft, Vote, member, node_id};
+use crate::protocol::ids::MemberId;
+
+/// Time for each of two rounds of questions. The leader sends again what was not taken meanwhile.
+const ASK: Duration = Duration::from_millis(500);
+
+/// What this node has promised. None as long as it does not vote: it may have forgotten some of it.
+/// And none while its disk does not have it: a crash may take it back.
+pub async fn promised(raft: &Raft, standing: &Standing, log: &LogStore) -> Option<Promised> {
+    if !standing.votes() {
+        return None;
+    }
+    // As the library has it now, not as it last told: what a grant was sent for has to be in it.
+    let promised = raft.with_raft_state(|state| Promised {
+        leader: state.vote_ref().leader_id,
+        voters: state
+            .membership_state
+            .effective()
+            .membership()
+            .get_joint_config()
+            .clone(),
+    });
+    let promised = promised.await.ok()?;
+    (log.promised() == promised.leader).then_some(promised)
+}
+
+/// Whether the leader with this vote may be followed: asks the other voters whether they have
+/// promised anything later.
+///
+/// One that does not answer may be a candidate whom this node has promised its vote in its former
+/// life, and who is about to be elected with it. So unless all of them answer, it waits until such
+/// an election is over.
+pub async fn may_follow<T: Transport>(
+    me: MemberId,
+    transport: &T,
+    standing: &Standing,
+    leader: Vote,
+) -> bool {
+    let leader = leader.leader_id;
+    let Some(id) = leader.voted_for() else {
+        return false;
+    };
+    let own = promise_of(transport, id).await;
+    let Some(own) = own.filter(|own| own.leader <= leader) else {
+        return false;
+    };
+    let others = others_of(&own.voters, &[id, node_id(me)]);
+    let promises: Vec<_> = promises_of(transport, &others).collect().await;
+    let earlier = promises
+        .into_iter()
+        .filter(|(_, promised)| promised.is_some_and(|promised| promised <= leader));
+    let mut earlier: BTreeSet<u64> = earlier.map(|(node, _)| node).collect();
+    let settled = earlier == others || standing.waited();
+    earlier.insert(id);
+    let enough = is_enough(&own.voters, &earlier) && settled;
+    if enough {
+        log::info!("this node came without its log, and follows leader {leader}");
+        standing.follow_from(&leader);
+    }
+    enough
+}
+
+/// Whether a candidate with this vote may be elected by a node that has no right to vote yet: asks
+/// the other voters whether they have elected it. Those that have must be so many that every
+/// majority has one of them, this node not counted.
+///
+/// Such a candidate has everything that was ever decided, whatever this node has itself. A majority
+/// stored it, so one of those who elected the candidate did; and before it elected it, since from
+/// then on it takes nothing from earlier leaders. So the candidate's log was no shorter than one
+/// with all of that, as for any vote. That a voter has promised nothing later would not do: it
+/// could still store an entry of an earlier leader, and have it decided with one that this node
+/// confirmed in its former life.
+///
+/// A later candidate may be about to be elected with a vote from this node's former life, and what
+/// is decided with the present one has to reach it. If every majority has this candidate itself, as
+/// of two voters, the later one has to be elected by it, and so has its log. Else this node waits
+/// until such an election is over.
+pub async fn may_elect<T: Transport>(
+    me: MemberId,
+    transport: &T,
+    standing: &Standing,
+    candidate: Vote,
+) -> bool {
+    let candidate = candidate.leader_id;
+    let Some(id) = candidate.voted_for() else {
+        return false;
+    };
+    let own = promise_of(transport, id).await;
+    let Some(own) = own.filter(|own| own.leader == candidate) else {
+        return false;
+    };
+    let mut elected = BTreeSet::from([id]);
+    if is_enough(&own.voters, &elected) {
+        return true;
+    }
+    if !standing.waited() {
+        return false;
+    }
+    let others = others_of(&own.voters, &[id, node_id(me)]);
+    let mut promises = promises_of(transport, &others);
+    while let Some((node, promised)) = promises.next().await {
+        if promised.is_some_and(|promised| promised == candidate) {
+            elected.insert(node);
+        }
+        // The candidate waits no longer than a call to a node that does not answer takes.
+        if is_enough(&own.voters, &elected) {
+            return true;
+        }
+    }
+    false
+}
+
+/// All voters but these.
+fn others_of(voters: &[BTreeSet<u64>], without: &[u64]) -> BTreeSet<u64> {
+    let all = voters.iter().flatten().copied();
+    all.filter(|node| !without.contains(node)).collect()
+}
+
+/// Asks nodes for the leader or candidate whom each has promised itself to, and has their answers
+/// as they come.
+fn promises_of<'a, T: Transport>(
+    transport: &'a T,
+    nodes: &BTreeSet<u64>,
+) -> FuturesUnordered<impl Future<Output = (u64, Option<LeaderId>)> + use<'a, T>> {
+    let ask = |node: &u64| {
+        let node = *node;
+        async move {
+            let promised = promise_of(transport, node).await;
+            (node, promised.map(|promised| promised.leader))
+        }
+    };
+    nodes.iter().map(ask).collect()
+}
+
+/// Asks a node what it has promised.
+async fn promise_of<T: Transport>(transport: &T, node: u64) -> Option<Promised> {
+    let to = member(node)?;
+    match network::call(transport, to, &Request::Promised, ASK).await {
+        Ok(Reply::Promised(promised)) => Some(promised),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::disk::RaftDisk;
+    use crate::raft::transport::{Rpc, RpcReply, TransportError};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use tempfile::TempDir;
+
+    /// Whom each voter that answers has promised itself to, and the voters that all know of.
+    #[derive(Clone)]
+    struct Voters {
+        promised: BTreeMap<u64, LeaderId>,
+        voters: Vec<BTreeSet<u64>>,
+    }
+
+    impl Voters {
+        fn new(voters: &[&[u64]], promised: &[(u64, LeaderId)]) -> Self {
+            let set = |numbers: &&[u64]| numbers.iter().copied().collect();
+            Self {
+                promised: promised.iter().copied().collect(),
+                voters: voters.iter().map(set).collect(),
+            }
+        }
+    }
+
+    impl Transport for Voters {
+        async fn call(
+            &self,
+            to: MemberId,
+            _: Rpc,
+            _: Duration,
+        ) -> Result<RpcReply, TransportError> {
+            let promised = Promised {
+                leader: *self
+                    .promised
+                    .get(&node_id(to))
+                    .ok_or(TransportError::NoAnswer(to))?,
+                voters: self.voters.clone(),
+            };
+            let reply = network::encode(&Reply::Promised(promised), 0).unwrap();
+            Ok(RpcReply(reply))
+        }
+
+        fn alive(&self, _: MemberId) -> bool {
+            true
+        }
+    }
+
+    fn standing() -> (Standing, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RaftDisk::open(dir.path()).unwrap();
+        (Standing::open(Arc::new(disk)).unwrap(), dir)
+    }
+
+    /// A node that has just come back, and one that came back a while ago.
+    fn both() -> ([Standing; 2], [TempDir; 2]) {
+        let ((now, a), (before, b)) = (standing(), standing());
+        ([now, before.has_waited()], [a, b])
+    }
+
+    /// With the vote that node 3 forgot, node 2 was elected after node 1, and may have had decided
+    /// what node 1 does not have.
+    #[tokio::test]
+    async fn an_earlier_leader_of_the_same_term_is_not_followed() {
+        let (standing, _dir) = standing();
+        let (first, second) = (LeaderId::new(7, 1), LeaderId::new(7, 2));
+        let voters = Voters::new(&[&[1, 2, 3]], &[(1, first), (2, second)]);
+        let ask = |vote| may_follow(MemberId(3), &voters, &standing, vote);
+        assert!(!ask(Vote::new_committed(7, 1)).await);
+        assert!(!standing.follows(&second));
+        assert!(ask(Vote::new_committed(7, 2)).await);
+        assert!(standing.follows(&second) && !standing.follows(&first));
+    }
+
+    /// Node 4 says nothing: it may be a candidate whom node 9 has promised its vote before it lost
+    /// its disk.
+    #[tokio::test]
+    async fn a_leader_is_followed_when_no_other_can_be_elected_with_a_forgotten_vote() {
+        let ([now, before], _dirs) = both();
+        let leader = LeaderId::new(7, 1);
+        let vote = Vote::new_committed(7, 1);
+        let said = [(1, leader), (2, leader), (3, LeaderId::new(5, 4))];
+        let silent = Voters::new(&[&[1, 2, 3, 4, 9]], &said);
+        assert!(!may_follow(MemberId(9), &silent, &now, vote).await);
+        assert!(!now.follows(&leader));
+        assert!(may_follow(MemberId(9), &silent, &before, vote).await);
+        let mut all = silent.clone();
+        all.promised.insert(4, leader);
+        assert!(may_follow(MemberId(9), &all, &now, vote).await);
+        // No time makes up for too few.
+        let mut few = silent;
+        few.promised.remove(&3);
+        let ([_, before], _dirs) = both();
+        assert!(!may_follow(MemberId(9), &few, &before, vote).await);
+    }
+
+    #[tokio::test]
+    async fn of_two_voters_the_other_one_is_elected_at_once() {
+        let (standing, _dir) = standing();
+        let candidate = LeaderId::new(7, 1);
+        let vote = Vote::new(7, 1);
+        let ask = async |voters: &[&[u64]], promised| {
+            let voters = Voters::new(voters, &[(1, promised)]);
+            may_elect(MemberId(9), &voters, &standing, vote).await
+        };
+        assert!(ask(&[&[1, 9]], candidate).await);
+        // It stands no more.
+        assert!(!ask(&[&[1, 9]], LeaderId::new(8, 1)).await);
+        assert!(!ask(&[&[1, 2, 9]], candidate).await);
+        assert!(!ask(&[&[1, 9], &[9]], candidate).await);
+    }
+
+    /// The voters change from three to two, and one of the two has lost its disk: no majority is
+    /// without it.
+    #[tokio::test]
+    async fn a_candidate_is_elected_when_others_who_meet_every_majority_have_elected_it() {
+        let ([now, before], _dirs) = both();
+        let candidate = LeaderId::new(7, 1);
+        let vote = Vote::new(7, 1);
+        let half_done: &[&[u64]] = &[&[1, 2, 9], &[2, 9]];
+        let elected = Voters::new(half_done, &[(1, candidate), (2, candidate)]);
+        assert!(may_elect(MemberId(9), &elected, &before, vote).await);
+        // A later one may be about to be elected with a forgotten vote.
+        assert!(!may_elect(MemberId(9), &elected, &now, vote).await);
+        // Who has promised nothing later may still store what an earlier leader sends.
+        let earlier = [(1, candidate), (2, LeaderId::new(6, 3))];
+        let earlier = Voters::new(half_done, &earlier);
+        assert!(!may_elect(MemberId(9), &earlier, &before, vote).await);
+        let later = [(1, candidate), (2, LeaderId::new(7, 2))];
+        let later = Voters::new(half_done, &later);
+        assert!(!may_elect(MemberId(9), &later, &before, vote).await);
+        let silent = Voters::new(half_done, &[(1, candidate)]);
+        assert!(!may_elect(MemberId(9), &silent, &before, vote).await);
+        // Two of five: the three others are a majority.
+        let five: &[&[u64]] = &[&[1, 2, 3, 4, 9]];
+        let two = [(1, candidate), (2, candidate)];
+        assert!(!may_elect(MemberId(9), &Voters::new(five, &two), &before, vote).await);
+        let three = [(1, candidate), (2, candidate), (4, candidate)];
+        assert!(may_elect(MemberId(9), &Voters::new(five, &three), &before, vote).await);
+    }
+}

@@ -1,0 +1,149 @@
+//! Proposals on their way to a leader elsewhere: those that wait go together, in one call.
+//!
+//! A few calls to the same leader are under way at a time, and meanwhile proposals gather. Calls to
+//! a leader of before do not hold up those to the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::group::Group;
+use super::leader::{GROUP, GROUP_BYTES};
+use super::network::{self, CallError, Refusal, Reply, Request};
+use super::runtime;
+use super::transport::{Transport, TransportError};
+use super::types::Answer;
+use crate::protocol::ids::MemberId;
+
+/// Calls to one leader that are under way, at most.
+const CALLS: usize = 2;
+/// Proposals that may wait.
+const QUEUE: usize = 8192;
+
+/// What became of a proposal that was sent.
+#[derive(Clone)]
+pub enum Delivery {
+    Answered(Answer),
+    /// By the leader: not done.
+    Refused(Refusal),
+    /// It certainly did not arrive.
+    NotSent,
+    /// It may have arrived.
+    Unsure,
+}
+
+struct Parcel {
+    to: MemberId,
+    proposal: Group,
+    back: oneshot::Sender<Delivery>,
+}
+
+/// Takes proposals to leaders. Clones share the queue.
+#[derive(Clone)]
+pub struct Courier(mpsc::Sender<Parcel>);
+
+impl Courier {
+    /// Starts the task that sends. It ends with `stop`. A call ends within `timeout`.
+    pub fn start<T: Transport>(
+        transport: T,
+        timeout: Duration,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let sending = send(transport, timeout, waiting, tasks.clone());
+        runtime::spawn(tasks, async move {
+            stop.run_until_cancelled(sending).await;
+        });
+        Self(queue)
+    }
+
+    /// Has a proposal sent to a leader.
+    pub async fn deliver(&self, to: MemberId, proposal: Group) -> Delivery {
+        let (back, answer) = oneshot::channel();
+        match self.0.try_send(Parcel { to, proposal, back }) {
+            Ok(()) => answer.await.unwrap_or(Delivery::Unsure),
+            Err(_) => Delivery::NotSent,
+        }
+    }
+}
+
+async fn send<T: Transport>(
+    transport: T,
+    timeout: Duration,
+    mut waiting: mpsc::Receiver<Parcel>,
+    tasks: TaskTracker,
+) {
+    let mut next = None;
+    let mut leader = (None, Arc::new(Semaphore::new(CALLS)));
+    loop {
+        let mut first = match next.take() {
+            Some(parcel) => parcel,
+            None => match waiting.recv().await {
+                Some(parcel) => parcel,
+                None => return,
+            },
+        };
+        let to = first.to;
+        if leader.0 != Some(to) {
+            leader = (Some(to), Arc::new(Semaphore::new(CALLS)));
+        }
+        // Who stopped waiting, for there is another leader, must not keep the others.
+        let call = tokio::select! {
+            biased;
+            call = Arc::clone(&leader.1).acquire_owned() => call,
+            () = first.back.closed() => continue,
+        };
+        let Ok(call) = call else {
+            return;
+        };
+        let mut bytes = first.proposal.bytes();
+        let (mut proposals, mut back) = (vec![first.proposal], vec![first.back]);
+        // What goes together is to fit into one log entry.
+        while proposals.len() < GROUP {
+            let Ok(parcel) = waiting.try_recv() else {
+                break;
+            };
+            // Who stopped waiting asks again, if at all.
+            if parcel.back.is_closed() {
+                continue;
+            }
+            bytes += parcel.proposal.bytes();
+            if parcel.to != to || bytes > GROUP_BYTES {
+                next = Some(parcel);
+                break;
+            }
+            proposals.push(parcel.proposal);
+            back.push(parcel.back);
+        }
+        let transport = transport.clone();
+        runtime::spawn(&tasks, async move {
+            let request = Request::Propose(Group::join(&proposals));
+            let reply = network::call(&transport, to, &request, timeout).await;
+            drop(call);
+            hand_out(reply, back);
+        });
+    }
+}
+
+fn hand_out(reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
+    let mut answers = Vec::new();
+    let otherwise = match reply {
+        Ok(Reply::Proposed(all)) if all.len() == back.len() => {
+            answers = all;
+            Delivery::Unsure
+        }
+        Ok(Reply::Refused(refusal)) => Delivery::Refused(refusal),
+        Err(CallError::Transport(TransportError::Unreachable(_))) => Delivery::NotSent,
+        Ok(_) | Err(_) => Delivery::Unsure,
+    };
+    let mut answers = answers.into_iter();
+    for back in back {
+        let answer = answers.next().map(Delivery::Answered);
+        // Nobody may wait any more.
+        let _ = back.send(answer.unwrap_or_else(|| otherwise.clone()));
+    }
+}

@@ -1,0 +1,303 @@
+//! The Raft group's own store: vote, log and snapshot, written in one order.
+//!
+//! Keys: `f` format, `q` that it was closed in order, `e` that this node may vote, `v` vote, `c`
+//! committed, `p` purged, `l` + index a log entry, `s` the current snapshot's manifest, `d` +
+//! generation + part a part of a snapshot.
+
+mod durable;
+mod engine;
+mod log;
+mod snapshots;
+mod writer;
+
+pub use durable::Durable;
+#[cfg(feature = "teeth")]
+pub use engine::Stored;
+pub use engine::{Engine, StoreQueue};
+pub use log::LogStore;
+pub use snapshots::Snapshots;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageError, StorageIOError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::store::{Batch, StoreError};
+use crate::raft::runtime;
+use crate::storage::Disk;
+use writer::{Done, Writer};
+
+/// Version of the keys and values described above.
+const FORMAT: u8 = 4;
+const CLOSED: &[u8] = b"q";
+/// Memory for blocks read from disk: what is read again and again is kept as entries.
+const CACHE_BYTES: u64 = 4 << 20;
+/// How long what need not be durable soon waits for a batch to go with.
+const LATE: Duration = Duration::from_millis(50);
+/// A disk that was full is tried again this often, when so many bytes are free: opening it again
+/// takes some.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+const FULL_ROOM: u64 = 128 << 20;
+/// How long closing waits for reads that are under way.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// The store and its writer, shared by the log and the snapshots.
+pub struct RaftDisk {
+    /// `None` once it is closed.
+    disk: Mutex<Option<Arc<dyn Engine>>>,
+    writer: Writer,
+    durable: Durable,
+    late: Mutex<Late>,
+    was_closed: bool,
+}
+
+/// What goes with the next batch, so that it costs no sync of its own; by itself only when none
+/// comes for a while.
+#[derive(Default)]
+struct Late {
+    batch: Option<Batch>,
+    /// Somebody will look whether it went.
+    watched: bool,
+}
+
+impl RaftDisk {
+    /// Opens the directory, and creates it when there is none. Blocks.
+    ///
+    /// # Errors
+    /// As [`Disk::open`], and as [`RaftDisk::on`].
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::on(Arc::new(Disk::open_with_cache(dir, CACHE_BYTES)?))
+    }
+
+    /// Takes a store that is open. Blocks.
+    ///
+    /// # Errors
+    /// As storing fails; `Format` when the Raft group's own format is not the known one.
+    pub fn on(disk: Arc<dyn Engine>) -> Result<Self, StoreError> {
+        match disk.get(b"f")?.as_deref() {
+            None => {
+                let mut batch = Batch::default();
+                batch.put(&b"f"[..], vec![FORMAT]);
+                disk.commit_now(batch)?;
+            }
+            Some([FORMAT]) => {}
+            Some(found) => {
+                return Err(StoreError::Format {
+                    what: "the council's store".to_owned(),
+                    found: format!("{found:?}"),
+                    known: FORMAT.to_string(),
+                });
+            }
+        }
+        let was_closed = disk.get(CLOSED)?.is_some();
+        if was_closed {
+            let mut batch = Batch::default();
+            batch.delete(CLOSED);
+            disk.commit_now(batch)?;
+        }
+        let durable = Durable::new(0);
+        let queue = |stored| Arc::clone(&disk).queue(stored);
+        let writer = Writer::start(queue, durable.clone())?;
+        Ok(Self {
+            disk: Mutex::new(Some(disk)),
+            writer,
+            durable,
+            late: Mutex::default(),
+            was_closed,
+        })
+    }
+
+    /// Whether all that it was given before it was opened is there: it was closed, and not left by
+    /// a crash.
+    pub fn was_closed(&self) -> bool {
+        self.was_closed
+    }
+
+    /// How far the log is on the disk, and how the disk does.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Tries again and again to store what waits, while the disk is full.
+    pub async fn keep_storing(self: Arc<Self>) {
+        loop {
+            self.durable.until_full(true).await;
+            if let Err(error) = self.durable.room() {
+                ::log::error!("the council stores nothing until there is room: {error}");
+            }
+            while self.durable.room().is_err() {
+                runtime::sleep(FULL_RETRY).await;
+                if self
+                    .disk()
+                    .is_ok_and(|disk| disk.is_nearly_full(FULL_ROOM) == Ok(false))
+                {
+                    self.writer.retry();
+                }
+            }
+            ::log::warn!("the council stores again");
+        }
+    }
+
+    /// A full disk is an error from now on: whoever waits for it is told.
+    pub fn end_patience(&self) {
+        self.writer.end_patience();
+    }
+
+    /// Queues a batch behind all earlier ones. `done` is called when it is durable, or on the error
+    /// that stopped the writer: on the writer's thread, so it must not block.
+    pub fn submit(&self, batch: Batch, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        self.queue(&mut self.late(), batch, Box::new(done));
+    }
+
+    /// With what was put off, which is held until it is queued: it must not come after what is
+    /// queued later.
+    fn queue(&self, late: &mut Late, mut batch: Batch, done: Done) {
+        if let Some(mut first) = late.batch.take() {
+            first.ops.append(&mut batch.ops);
+            batch = first;
+        }
+        self.writer.submit(batch, done);
+    }
+
+    /// Stores a batch behind all earlier ones, with the next one or after a while. It takes the
+    /// place of one that was put off before and still waits. Must be called on a runtime.
+    pub fn put_off(self: &Arc<Self>, batch: Batch) {
+        let mut late = self.late();
+        late.batch = Some(batch);
+        if std::mem::replace(&mut late.watched, true) {
+            return;
+        }
+        let disk = Arc::downgrade(self);
+        runtime::spawn_alone(async move {
+            runtime::sleep(LATE).await;
+            if let Some(disk) = disk.upgrade() {
+                disk.store_late();
+            }
+        });
+    }
+
+    fn store_late(&self) {
+        let mut late = self.late();
+        late.watched = false;
+        if late.batch.is_some() {
+            self.queue(&mut late, Batch::default(), Box::new(|_| {}));
+        }
+    }
+
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a batch, and returns when it is durable.
+    ///
+    /// # Errors
+    /// When the writer failed, now or before.
+    pub async fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let (durable, wait) = tokio::sync::oneshot::channel();
+        // Whoever stopped waiting needs no answer.
+        self.submit(batch, |result| drop(durable.send(result)));
+        wait.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Reads away from the runtime's workers. A full disk may have to be opened again: then it
+    /// reads again.
+    ///
+    /// # Errors
+    /// Those of `read`, and `Io` after closing.
+    pub async fn read<R: Send + 'static>(
+        &self,
+        read: impl Fn(&dyn Engine) -> Result<R, StoreError> + Clone + Send + 'static,
+    ) -> Result<R, StoreError> {
+        loop {
+            let (disk, read) = (self.disk()?, read.clone());
+            let had_room = self.durable.room().is_ok();
+            let found = runtime::blocking(move || read(&*disk)).await;
+            let found = found.unwrap_or_else(|_| Err(closed()));
+            if found.is_ok() || had_room && self.durable.room().is_ok() {
+                return found;
+            }
+            self.durable.until_full(false).await;
+        }
+    }
+
+    /// The value of a key. Blocks.
+    ///
+    /// # Errors
+    /// As reading fails.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.disk()?.get(key)
+    }
+
+    fn disk(&self) -> Result<Arc<dyn Engine>, StoreError> {
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.clone().ok_or_else(closed)
+    }
+
+    /// Stores what is queued and lets go of the directory. Blocks.
+    ///
+    /// # Errors
+    /// The error that stopped the writer.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.store_late();
+        let result = self.writer.stop();
+        let disk = {
+            let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.take()
+        };
+        // Nothing can come behind it: the writer has ended.
+        if let (Ok(()), Some(disk)) = (&result, &disk) {
+            let mut batch = Batch::default();
+            batch.put(CLOSED, &b"1"[..]);
+            if let Err(error) = disk.commit_now(batch) {
+                ::log::warn!("the council's next start will be as after a crash: {error}");
+            }
+        }
+        let began = Instant::now();
+        // The directory is locked until the last read has ended.
+        while disk.as_ref().is_some_and(|d| Arc::strong_count(d) > 1) && began.elapsed() < CLOSE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        result
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Io {
+        what: "the council's storage".to_owned(),
+        detail: "it is closed".to_owned(),
+    }
+}
+
+fn encode(what: &str, value: &impl Serialize) -> Result<Bytes, StoreError> {
+    let bytes = postcard::to_stdvec(value).map_err(|error| no_encoding(what, error))?;
+    Ok(Bytes::from(bytes))
+}
+
+fn no_encoding(what: &str, error: postcard::Error) -> StoreError {
+    StoreError::Io {
+        what: what.to_owned(),
+        detail: format!("it cannot be encoded: {error}"),
+    }
+}
+
+fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|error| StoreError::Corrupt {
+        what: what.to_owned(),
+        detail: error.to_string(),
+    })
+}
+
+/// The store's error in the form that the Raft library takes. It ends the library's work, without a
+/// panic.
+pub fn fatal(
+    subject: ErrorSubject<u64>,
+    verb: ErrorVerb,
+    error: &(dyn std::error::Error + 'static),
+) -> StorageError<u64> {
+    let source = StorageIOError::new(subject, verb, AnyError::error(error));
+    StorageError::IO { source }
+}

@@ -1,0 +1,130 @@
+//! When a node cannot go on in the Raft group: not now, since its disk is full, or never again.
+
+use std::sync::Arc;
+
+use super::disk::Durable;
+use super::error::ConsensusError;
+use super::machine::Machine;
+use super::network::Request;
+use super::standing::Standing;
+use super::transport::Transport;
+use super::types::{LogId, Raft};
+use super::{RaftNode, ended};
+use crate::protocol::store::StoreError;
+
+impl<M: Machine, T: Transport> RaftNode<M, T> {
+    /// Resolves when this node can take part no more until it is opened again, with the reason.
+    /// After a shutdown it never does.
+    pub async fn failed(&self) -> StoreError {
+        let inner = &self.inner;
+        let mut changes = inner.raft.server_metrics();
+        let ended = async { while changes.changed().await.is_ok() {} };
+        let failed = tokio::select! {
+            biased;
+            error = inner.durable.failure() => error,
+            () = ended => self.end_of_library(),
+        };
+        if inner.stop.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+        failed
+    }
+
+    fn end_of_library(&self) -> StoreError {
+        let detail = match &self.inner.raft.metrics().borrow().running_state {
+            Err(fatal) => ended(fatal).to_string(),
+            // It leaves no word behind when it panics.
+            Ok(()) => "its task panicked".to_owned(),
+        };
+        StoreError::Io {
+            what: "the Raft library".to_owned(),
+            detail,
+        }
+    }
+
+    /// Whether the disk has room for the log, as far as storing has shown.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub fn has_room(&self) -> Result<(), ConsensusError> {
+        let room = self.inner.durable.room();
+        room.map_err(|error| ConsensusError::Full(error.to_string()))
+    }
+
+    /// Whether a leader is sound, as far as its request shows: one that has another entry in the
+    /// place of a decided one makes this node's part in the Raft group fail. Most voters have lost
+    /// what they confirmed, and the library counts on that they have not: it would take the
+    /// leader's entries for those that it has, and panic when they are decided.
+    pub(super) fn is_sound(&self, request: &Request) -> bool {
+        let inner = &self.inner;
+        let (vote, prev, entries) = match request {
+            Request::Append(rpc) => (rpc.vote, rpc.prev_log_id, &rpc.entries[..]),
+            Request::Snapshot(rpc) => (rpc.vote, rpc.meta.last_log_id, &[][..]),
+            _ => return true,
+        };
+        // A deposed leader may have what was never decided. The library refuses it.
+        let Some(decided) = inner.log.decided_before(&vote) else {
+            return true;
+        };
+        let sent = entries.iter().map(|entry| entry.log_id);
+        let mut sent = prev.into_iter().chain(sent);
+        let Some(other) = sent.find(|id| contradicts(*id, decided)) else {
+            return true;
+        };
+        let error = StoreError::Io {
+            what: "following the council's leader".to_owned(),
+            detail: format!(
+                "entry {decided} is decided here, and the leader of term {} has {other} in its log: most voters have \
+                 lost their disks, or were given old copies",
+                vote.leader_id.term
+            ),
+        };
+        log::error!("{error}");
+        inner.durable.fail(error);
+        false
+    }
+}
+
+/// Whether no log can have both entries.
+fn contradicts(sent: LogId, decided: LogId) -> bool {
+    match sent.index.cmp(&decided.index) {
+        // Terms grow along a log.
+        std::cmp::Ordering::Less => sent.leader_id > decided.leader_id,
+        std::cmp::Ordering::Equal => sent != decided,
+        std::cmp::Ordering::Greater => false,
+    }
+}
+
+/// A node whose disk is full stands for no election: it could store no vote.
+pub async fn abstain_while_full(raft: Raft, durable: Durable, standing: Arc<Standing>) {
+    loop {
+        durable.until_full(true).await;
+        raft.runtime_config().elect(false);
+        durable.until_full(false).await;
+        raft.runtime_config().elect(standing.votes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openraft::CommittedLeaderId;
+
+    #[test]
+    fn an_entry_of_a_later_term_in_the_place_of_a_decided_one_contradicts_it() {
+        let id = |term, index| LogId::new(CommittedLeaderId::new(term, 1), index);
+        let decided = id(3, 7);
+        for (sent, wanted) in [
+            (id(3, 7), false),
+            (id(4, 7), true),
+            (id(2, 7), true),
+            (id(4, 6), true),
+            (id(3, 6), false),
+            (id(2, 6), false),
+            (id(4, 8), false),
+            (id(3, 8), false),
+        ] {
+            assert_eq!(contradicts(sent, decided), wanted, "{sent}");
+        }
+    }
+}

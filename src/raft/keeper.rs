@@ -1,0 +1,170 @@
+//! Makes the Raft group's membership follow the members that the replicated state names. Every node
+//! runs it; it acts where the node leads, one change at a time, and looks again after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use openraft::ChangeMembers;
+
+use super::apply::Shown;
+use super::machine::Machine;
+use super::network::{self, Reply, Request};
+use super::runtime;
+use super::seats::{self, Picture, Step};
+use super::status;
+use super::transport::Transport;
+use super::types::{Metrics, Raft, member, node_id};
+use crate::protocol::ids::MemberId;
+
+const EVERY: Duration = Duration::from_millis(200);
+/// Time for one change, before the keeper looks again at what is to be done.
+const CHANGE: Duration = Duration::from_secs(5);
+/// Time for a question to another node.
+const ASK: Duration = Duration::from_millis(500);
+/// A learner that lacks no more entries than this may vote.
+const LEVEL: u64 = 64;
+
+/// Follows the members on one node.
+pub struct Keeper<M: Machine, T> {
+    pub me: MemberId,
+    pub raft: Raft,
+    pub transport: T,
+    pub shown: Shown<M>,
+    /// A voter not heard of for this long is dead.
+    pub dead_after: Duration,
+}
+
+impl<M: Machine, T: Transport> Keeper<M, T> {
+    /// Keeps until it is dropped.
+    pub async fn keep(self) {
+        let mut heard = BTreeMap::new();
+        loop {
+            let began = runtime::now();
+            self.leave_if_removed().await;
+            let picture = self.picture(&mut heard);
+            if let Some(step) = self.next_step(picture).await {
+                self.change(step).await;
+            }
+            runtime::sleep(EVERY.saturating_sub(runtime::now() - began)).await;
+        }
+    }
+
+    /// A leader that was removed says no more, so that the voters that are left elect another.
+    async fn leave_if_removed(&self) {
+        let voters: BTreeSet<MemberId> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let voters = metrics.membership_config.voter_ids();
+            let leaving = status::is_leaving(&metrics);
+            voters.filter_map(member).filter(|_| leaving).collect()
+        };
+        let mut ready = 0;
+        for voter in &voters {
+            ready += usize::from(self.may_vote(*voter).await);
+        }
+        let leave = !voters.is_empty() && ready > voters.len() / 2;
+        self.raft.runtime_config().heartbeat(!leave);
+    }
+
+    /// The next step. Votes go only to nodes that use them: else nobody could be elected after this
+    /// leader.
+    async fn next_step(&self, picture: Option<Picture>) -> Option<Step> {
+        let mut picture = picture?;
+        loop {
+            let step = seats::next_step(&picture)?;
+            let Step::Vote(voters) = &step else {
+                return Some(step);
+            };
+            let mut abstains = None;
+            for new in voters - &picture.voters {
+                if !self.may_vote(new).await {
+                    abstains = Some(new);
+                }
+            }
+            match abstains {
+                Some(node) => drop(picture.level.remove(&node)),
+                None => return Some(step),
+            }
+        }
+    }
+
+    async fn may_vote(&self, node: MemberId) -> bool {
+        let reply = network::call(&self.transport, node, &Request::MayVote, ASK).await;
+        matches!(reply, Ok(Reply::MayVote(true)))
+    }
+
+    /// How things stand, if this node leads and can change them.
+    fn picture(&self, heard: &mut BTreeMap<MemberId, Instant>) -> Option<Picture> {
+        let (members, electable) = self.shown.look(|m| (m.members(), m.electable()));
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let last = membership.get_joint_config().last();
+        let voters: BTreeSet<MemberId> = last
+            .into_iter()
+            .flatten()
+            .filter_map(|id| member(*id))
+            .collect();
+        let known: BTreeSet<MemberId> = membership
+            .nodes()
+            .filter_map(|(id, _)| member(*id))
+            .collect();
+        let alive = self.alive(&(&members | &known), heard);
+        if !status::leads(&metrics) || !status::has_quorum(&metrics) {
+            return None;
+        }
+        Some(Picture {
+            me: self.me,
+            learners: &known - &voters,
+            members,
+            electable,
+            voters,
+            joint: membership.get_joint_config().len() > 1,
+            alive,
+            level: level(&metrics),
+        })
+    }
+
+    /// Followed on every node, so that a new leader knows who has been dead for long.
+    fn alive(
+        &self,
+        nodes: &BTreeSet<MemberId>,
+        heard: &mut BTreeMap<MemberId, Instant>,
+    ) -> BTreeSet<MemberId> {
+        heard.retain(|member, _| nodes.contains(member));
+        let now = runtime::now();
+        for node in nodes {
+            let at = heard.entry(*node).or_insert(now);
+            if *node == self.me || self.transport.alive(*node) {
+                *at = now;
+            }
+        }
+        let alive = heard.iter().filter(|(_, at)| now - **at < self.dead_after);
+        alive.map(|(node, _)| *node).collect()
+    }
+
+    async fn change(&self, step: Step) {
+        let ids = |set: &BTreeSet<MemberId>| set.iter().copied().map(node_id).collect();
+        let change = match &step {
+            Step::Learn(node) => ChangeMembers::AddNodes(BTreeMap::from([(node_id(*node), ())])),
+            Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(ids(voters)),
+            Step::Forget(nodes) => ChangeMembers::RemoveNodes(ids(nodes)),
+        };
+        // Voters that lose their vote are kept as learners, so that they get to know it.
+        let change = self.raft.change_membership(change, true);
+        match runtime::timeout(CHANGE, change).await {
+            Ok(Ok(_)) => log::info!("the council's membership has changed: {step:?}"),
+            Ok(Err(error)) => log::debug!("not now: {step:?}: {error}"),
+            Err(_) => log::warn!("the council's membership is slow to change: {step:?}"),
+        }
+    }
+}
+
+fn level(metrics: &Metrics) -> BTreeSet<MemberId> {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let matched = metrics.replication.iter().flatten();
+    matched
+        .filter(|(_, at)| at.is_some_and(|at| at.index + LEVEL >= last))
+        .filter_map(|(id, _)| member(*id))
+        .collect()
+}

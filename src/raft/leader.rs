@@ -1,0 +1,221 @@
+//! The leader's part: proposals that wait are decided together, in one log entry with one sync on
+//! each node.
+
+use openraft::ServerState;
+use openraft::error::{CheckIsLeaderError, RaftError};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::group::Group;
+use super::network::{Refusal, Reply};
+use super::runtime;
+use super::status;
+use super::teeth::{Rule, broken};
+use super::types::{Answer, Raft, ServerMetrics};
+
+/// Proposals in one log entry, at most.
+pub const GROUP: usize = 512;
+/// Bytes of the commands in one log entry, unless one command is larger.
+pub const GROUP_BYTES: usize = 1 << 20;
+/// Proposals that may wait.
+const QUEUE: usize = 8192;
+
+/// Proposals that came together are answered together.
+struct Waiting {
+    proposals: Group,
+    count: usize,
+    answers: oneshot::Sender<Vec<Answer>>,
+}
+
+/// The proposals that wait for an entry to be decided. Clones share them.
+#[derive(Clone)]
+pub struct Queue(mpsc::Sender<Waiting>);
+
+/// Where they are taken from.
+pub struct Gathering(mpsc::Receiver<Waiting>);
+
+impl Queue {
+    /// An empty one.
+    pub fn new() -> (Self, Gathering) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self(queue), Gathering(waiting))
+    }
+
+    /// Whether no proposals wait. If some do, an entry with them follows the one that is on its
+    /// way.
+    pub fn is_empty(&self) -> bool {
+        self.0.capacity() == self.0.max_capacity()
+    }
+
+    /// Has proposals wait for good.
+    #[cfg(test)]
+    pub fn fill(&self, proposals: Group) {
+        let waiting = Waiting {
+            proposals,
+            count: 0,
+            answers: oneshot::channel().0,
+        };
+        self.0.try_send(waiting).unwrap();
+    }
+}
+
+/// Takes proposals for the leader. Clones share the queue.
+#[derive(Clone)]
+pub struct Leader {
+    raft: Raft,
+    queue: Queue,
+}
+
+impl Leader {
+    /// Starts the task that groups proposals. It ends with `stop`.
+    pub fn start(
+        raft: Raft,
+        (queue, gathering): (Queue, Gathering),
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let gathering = gather(raft.clone(), gathering.0);
+        runtime::spawn(tasks, async move {
+            stop.run_until_cancelled(gathering).await;
+        });
+        Self { raft, queue }
+    }
+
+    /// Has proposals decided, if this node leads. They share a log entry: at most [`GROUP`] of
+    /// them, and no longer than [`GROUP_BYTES`] unless there is one only. There is an answer to
+    /// each.
+    ///
+    /// # Errors
+    /// What is to be said to all of them: `Refused`, `Failed`, or `Unsure`.
+    pub async fn decide(&self, proposals: Group) -> Result<Vec<Answer>, Reply> {
+        if let Some(refusal) = self.refusal() {
+            return Err(Reply::Refused(refusal));
+        }
+        let Some(count) = proposals.count() else {
+            return Err(Reply::Failed("these are no proposals".to_owned()));
+        };
+        let (answers, answered) = oneshot::channel();
+        let waiting = Waiting {
+            proposals,
+            count,
+            answers,
+        };
+        match self.queue.0.try_send(waiting) {
+            Ok(()) => answered.await.map_err(|_| Reply::Unsure),
+            Err(TrySendError::Full(_)) => Err(Reply::Refused(Refusal::Overloaded)),
+            Err(TrySendError::Closed(_)) => Err(Reply::Failed("it is shut down".to_owned())),
+        }
+    }
+
+    /// Up to where a linearizable read has to have applied the log, confirmed by a majority, if
+    /// this node leads.
+    pub async fn read_index(&self) -> Reply {
+        if let Some(refusal) = self.refusal() {
+            return Reply::Refused(refusal);
+        }
+        if broken(Rule::ReadUnconfirmed) {
+            let decided = self.raft.with_raft_state(|state| state.committed).await;
+            return match decided {
+                Ok(id) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),
+                Err(fatal) => Reply::Failed(fatal.to_string()),
+            };
+        }
+        match self.raft.get_read_log_id().await {
+            Ok((id, _)) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
+                Reply::Refused(Refusal::NotLeader)
+            }
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                Reply::Refused(Refusal::NoQuorum)
+            }
+            Err(RaftError::Fatal(fatal)) => Reply::Failed(fatal.to_string()),
+        }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        if !status::leads(&metrics) {
+            return Some(Refusal::NotLeader);
+        }
+        (!status::has_quorum(&metrics)).then_some(Refusal::NoQuorum)
+    }
+}
+
+/// One log entry is on its way at a time, and proposals gather meanwhile. A second one at the same
+/// time would find fewer of them, and cost each node a sync and messages of its own.
+async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(first) => Some(first),
+            None => waiting.recv().await,
+        };
+        let Some(first) = first else {
+            return;
+        };
+        let (mut count, mut bytes) = (first.count, first.proposals.bytes());
+        let mut together = vec![first];
+        while let Ok(more) = waiting.try_recv() {
+            count += more.count;
+            bytes += more.proposals.bytes();
+            if count > GROUP || bytes > GROUP_BYTES {
+                next = Some(more);
+                break;
+            }
+            together.push(more);
+        }
+        // Who stopped waiting asks again, if at all.
+        together.retain(|waiting| !waiting.answers.is_closed());
+        if together.is_empty() {
+            continue;
+        }
+        let (groups, waits): (Vec<_>, Vec<_>) = together
+            .into_iter()
+            .map(|w| (w.proposals, (w.count, w.answers)))
+            .unzip();
+        hand_out(waits, decide(&raft, Group::join(&groups)).await);
+    }
+}
+
+/// The answers to the proposals of one log entry. There are none when it is not known what becomes
+/// of it: the library answers when the entry is applied or cut off, and neither comes when a
+/// snapshot of another leader's overtakes it.
+async fn decide(raft: &Raft, proposals: Group) -> Vec<Answer> {
+    let mut changes = raft.server_metrics();
+    let leads = |now: &ServerMetrics| {
+        let leads = now.state == ServerState::Leader;
+        leads.then_some(now.vote.leader_id.term)
+    };
+    let Some(term) = leads(&changes.borrow_and_update()) else {
+        return Vec::new();
+    };
+    let Ok(result) = raft.client_write_ff(proposals).await else {
+        return Vec::new();
+    };
+    let response = tokio::select! {
+        // It may be deposed by what this entry is answered with.
+        biased;
+        response = result => response.ok().and_then(Result::ok),
+        // An error means that the library has ended.
+        _ = changes.wait_for(|now| leads(now) != Some(term)) => None,
+    };
+    response.map_or_else(Vec::new, |response| response.data)
+}
+
+/// Hands out the answers: to each who waits, for as many proposals as it had. There are none where
+/// it is not known what becomes of the entry: also after a refusal it may be in the log, and the
+/// next leader may commit it.
+fn hand_out(waits: Vec<(usize, oneshot::Sender<Vec<Answer>>)>, answers: Vec<Answer>) {
+    let mut answers = answers.into_iter();
+    for (count, wait) in waits {
+        let part: Vec<Answer> = answers.by_ref().take(count).collect();
+        // Without an answer to each there is none: the other end finds its channel closed. Who
+        // stopped waiting needs none.
+        if part.len() == count {
+            let _ = wait.send(part);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What the Raft group decides about: a value that committed commands change, the same on every
+//! node.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::ids::MemberId;
+
+/// A replicated state machine: a pure value without clock, chance or I/O, so that the same commands
+/// in the same order give the same value on every node.
+///
+/// Commands, outcomes and the machine itself travel and are stored in a format (postcard) that does
+/// not describe itself: their types must not ask for what kind of value comes next (`flatten`,
+/// `untagged`).
+///
+/// The machine is cloned for each snapshot. Its large parts should be such that clones share them,
+/// and that a change after a clone copies little.
+pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What is proposed.
+    type Command: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+    /// What the proposer gets back.
+    type Outcome: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+    /// The part that is followed from change to change
+    /// ([`RaftNode::followed`](super::RaftNode::followed)). Cheap to clone and to compare.
+    type Followed: Clone + PartialEq + Send + Sync + 'static;
+
+    /// Applies a committed command. It must not panic, whatever the command: a refusal is an
+    /// outcome.
+    fn apply(&mut self, command: Self::Command) -> Self::Outcome;
+
+    /// The part that is followed.
+    fn followed(&self) -> Self::Followed;
+
+    /// The nodes that ought to take part in the Raft group. Empty as long as nothing is known of
+    /// them: the Raft group then stays as it was formed.
+    fn members(&self) -> BTreeSet<MemberId>;
+
+    /// Those of the members that may have a vote: not who is about to go. A node that votes and is
+    /// gone could take the majority with it.
+    fn electable(&self) -> BTreeSet<MemberId> {
+        self.members()
+    }
+}

@@ -1,0 +1,481 @@
+//! Raft: a replicated state machine on a few nodes, for what the whole cluster has to agree on.
+//!
+//! The implementation is openraft, which no other part of the program names. The nodes with a vote
+//! are at most five; all other members follow the log as learners, so that every node has the
+//! decided state at hand ([`RaftNode::look`]). On the leader a keeper makes the votes follow the
+//! members that the state itself names.
+//!
+//! The state machine ([`Machine`]) and the way to other nodes ([`Transport`]) are the caller's.
+//! Everything else is here: the log on disk, snapshots, forwarding to the leader, grouping of
+//! proposals, and that a proposal that was sent twice is applied once.
+
+mod apply;
+mod comeback;
+mod compact;
+mod config;
+mod courier;
+mod disk;
+#[cfg(test)]
+mod disk_tests;
+mod error;
+mod force;
+mod forming;
+mod group;
+mod health;
+mod keeper;
+mod leader;
+mod line;
+mod machine;
+mod network;
+mod propose;
+mod reads;
+mod runtime;
+mod seats;
+mod serve;
+mod sessions;
+mod standing;
+mod status;
+#[cfg(test)]
+mod store_tests;
+#[cfg(not(feature = "teeth"))]
+mod teeth;
+#[cfg(feature = "teeth")]
+pub mod teeth;
+mod transport;
+mod types;
+
+pub use config::{Config, MAX_COMMAND_BYTES};
+pub use error::{ConsensusError, OpenError};
+pub use force::force;
+pub use forming::{Past, Step, next_step};
+pub use machine::Machine;
+pub use seats::{first_voters, missing_without};
+pub use status::{Role, Status};
+pub use transport::{Rpc, RpcReply, Transport, TransportError};
+
+#[cfg(feature = "teeth")]
+pub use {
+    disk::{Engine, StoreQueue, Stored},
+    force::force_simulated,
+    runtime::simulated,
+};
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use openraft::error::{Fatal, InitializeError, RaftError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::protocol::ids::MemberId;
+use crate::protocol::store::StoreError;
+use apply::{Applier, Shown};
+use compact::Growth;
+use courier::Courier;
+use disk::{Durable, LogStore, RaftDisk, Snapshots};
+use group::{Group, SessionId};
+use keeper::Keeper;
+use leader::{Leader, Queue};
+use line::Network;
+use propose::{Asker, Numbers, Question, Said};
+use reads::{Reads, Rounds};
+use standing::Standing;
+use teeth::{Rule, broken};
+use types::{Answer, Raft};
+
+/// How long a look at the state waits for the Raft library's task.
+const STATUS_WITHIN: Duration = Duration::from_millis(200);
+
+/// This node's part in the Raft group. Clones share it. Without [`RaftNode::shutdown`] it ends some
+/// time after the last clone is dropped.
+pub struct RaftNode<M: Machine, T: Transport> {
+    inner: Arc<Inner<M, T>>,
+}
+
+impl<M: Machine, T: Transport> Clone for RaftNode<M, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+struct Inner<M: Machine, T> {
+    me: MemberId,
+    config: Config,
+    transport: T,
+    raft: Raft,
+    leader: Leader,
+    courier: Courier,
+    reads: Reads,
+    numbers: Numbers,
+    shown: Shown<M>,
+    disk: Arc<RaftDisk>,
+    log: LogStore,
+    durable: Durable,
+    standing: Arc<Standing>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<M: Machine, T> Drop for Inner<M, T> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<M: Machine, T: Transport> RaftNode<M, T> {
+    /// Opens this node's part in `dir`, which is its own, and takes part as far as it did before: a
+    /// node with an empty directory waits until it is addressed or [`RaftNode::initialize`] is
+    /// called.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or what is in it is damaged.
+    pub async fn open(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        dir: &Path,
+    ) -> Result<Self, OpenError> {
+        let dir = dir.to_owned();
+        Self::open_on(config, me, transport, move || RaftDisk::open(&dir)).await
+    }
+
+    /// As [`RaftNode::open`], on a disk that a simulator has.
+    ///
+    /// # Errors
+    /// As [`RaftNode::open`].
+    #[cfg(feature = "teeth")]
+    pub async fn open_simulated(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        disk: Arc<dyn Engine>,
+    ) -> Result<Self, OpenError> {
+        Self::open_on(config, me, transport, || RaftDisk::on(disk)).await
+    }
+
+    async fn open_on(
+        config: Config,
+        me: MemberId,
+        transport: T,
+        open: impl FnOnce() -> Result<RaftDisk, StoreError> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let opened = runtime::blocking(move || {
+            let disk = Arc::new(open()?);
+            let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
+            let snapshots = Snapshots::open(Arc::clone(&disk))?;
+            let log = log.with(&snapshots);
+            let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
+            Ok::<_, OpenError>((disk, log, snapshots, standing))
+        });
+        let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
+        let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        // Whatever else is there to wait for the disk: it goes on when there is room.
+        let (stopped, storing) = (stop.clone(), Arc::clone(&disk).keep_storing());
+        runtime::spawn(
+            &tasks,
+            async move { stopped.run_until_cancelled(storing).await },
+        );
+        // An error below ends it.
+        let unless_opened = stop.clone().drop_guard();
+        let growth = Growth::new(config.snapshot_after);
+        let (durable, log_store) = (log.durable().clone(), log.clone());
+        let applier = Applier::<M>::open(snapshots, durable.clone(), growth.clone()).await;
+        let applier = applier.map_err(|e| cannot(&e))?;
+        let shown = applier.shown().clone();
+        let settings = settings()?;
+        let (queue, gathering) = Queue::new();
+        let network = Network {
+            transport: transport.clone(),
+            durable: durable.clone(),
+            queue: queue.clone(),
+            tasks: tasks.clone(),
+        };
+        let raft = Raft::new(types::node_id(me), settings, network, log, applier)
+            .await
+            .map_err(|e| cannot(&e))?;
+        raft.runtime_config().elect(standing.votes());
+        if log_store.led() && standing.votes() {
+            let elected = raft.trigger().elect().await;
+            elected.map_err(|e| cannot(&e))?;
+        }
+        let leader = Leader::start(raft.clone(), (queue, gathering), &tasks, stop.clone());
+        let courier = Courier::start(transport.clone(), propose::ATTEMPT, &tasks, stop.clone());
+        let keeper = Keeper {
+            me,
+            raft: raft.clone(),
+            transport: transport.clone(),
+            shown: shown.clone(),
+            dead_after: config.dead_after,
+        };
+        let stopped = stop.clone();
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(keeper.keep()).await
+        });
+        let abstaining =
+            health::abstain_while_full(raft.clone(), durable.clone(), Arc::clone(&standing));
+        let stopped = stop.clone();
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(abstaining).await
+        });
+        let (stopped, cutting) = (stop.clone(), compact::keep_short(raft.clone(), growth));
+        runtime::spawn(
+            &tasks,
+            async move { stopped.run_until_cancelled(cutting).await },
+        );
+        let (reads, rounds) = Rounds::new(
+            me,
+            raft.clone(),
+            transport.clone(),
+            leader.clone(),
+            courier.clone(),
+            config.patience,
+        );
+        let stopped = stop.clone();
+        runtime::spawn(&tasks, async move {
+            stopped.run_until_cancelled(rounds.run()).await
+        });
+        let run = runtime::random();
+        let inner = Inner {
+            me,
+            config,
+            transport,
+            raft,
+            leader,
+            courier,
+            reads,
+            numbers: Numbers::new(SessionId { member: me, run }),
+            shown,
+            disk,
+            log: log_store,
+            durable,
+            standing,
+            stop,
+            tasks,
+        };
+        unless_opened.disarm();
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Forms the Raft group at the first start of a cluster. The first voters call it, with the
+    /// same set of first `members`, when [`next_step`] says so. It does nothing where a Raft group
+    /// was formed before. A node that comes later, or comes back without its disk, must not call
+    /// it: it could form a second Raft group. Without it a node with an empty directory votes only
+    /// when it has caught up with a leader.
+    ///
+    /// # Errors
+    /// `Storage` or `Stopped`.
+    pub async fn initialize(&self, members: &BTreeSet<MemberId>) -> Result<(), ConsensusError> {
+        if !members.contains(&self.inner.me) {
+            return Ok(());
+        }
+        self.gain_vote().await?;
+        let voters = seats::first_voters(members);
+        if !voters.contains(&self.inner.me) {
+            return Ok(());
+        }
+        let voters: BTreeSet<u64> = voters.into_iter().map(types::node_id).collect();
+        match self.inner.raft.initialize(voters).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
+                Err(ConsensusError::Encoding(error.to_string()))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(ended(&fatal)),
+        }
+    }
+
+    /// Has a command decided and applied, once, and returns what came of it. While there is no
+    /// leader it waits for one. Ends within the configured patience.
+    ///
+    /// # Errors
+    /// Each says whether the command may be applied all the same.
+    pub async fn propose(&self, command: M::Command) -> Result<M::Outcome, ConsensusError> {
+        self.propose_within(command, self.inner.config.patience)
+            .await
+    }
+
+    /// As [`RaftNode::propose`], within another patience.
+    ///
+    /// # Errors
+    /// As [`RaftNode::propose`].
+    pub async fn propose_within(
+        &self,
+        command: M::Command,
+        patience: Duration,
+    ) -> Result<M::Outcome, ConsensusError> {
+        self.has_room()?;
+        let number = self.inner.numbers.take()?;
+        let proposal = Group::one(&number.header(), &command)?;
+        let asker = Asker {
+            me: self.inner.me,
+            transport: &self.inner.transport,
+            leader: &self.inner.leader,
+            courier: &self.inner.courier,
+            raft: &self.inner.raft,
+            patience,
+        };
+        match asker.ask(Question::Propose(proposal)).await? {
+            Said::Answer(Answer::Outcome(outcome)) => {
+                postcard::from_bytes(&outcome).map_err(encoding)
+            }
+            Said::Answer(Answer::Unreadable(why)) => Err(ConsensusError::Encoding(why)),
+            // Not met as long as the number is held; whatever happened then is not known.
+            Said::Answer(Answer::Past) | Said::ReadIndex(_) => {
+                Err(ConsensusError::Undecided { waited: patience })
+            }
+        }
+    }
+
+    /// The state with everything in it that was decided before the call: a linearizable read. Ends
+    /// within the configured patience.
+    ///
+    /// # Errors
+    /// `NoQuorum`, `Behind`, `Overloaded`, `Full`, `Storage`, `Stopped`.
+    pub async fn read(&self) -> Result<M, ConsensusError> {
+        self.read_within(self.inner.config.patience, M::clone).await
+    }
+
+    /// As [`RaftNode::read`], but it ends within `patience`, and only takes what `look` takes: the
+    /// state stands still meanwhile, so `look` must be quick.
+    ///
+    /// # Errors
+    /// As [`RaftNode::read`].
+    pub async fn read_within<R>(
+        &self,
+        patience: Duration,
+        look: impl FnOnce(&M) -> R,
+    ) -> Result<R, ConsensusError> {
+        self.has_room()?;
+        let began = runtime::now();
+        let needed = match broken(Rule::ReadBehind) {
+            true => 0,
+            false => self.inner.reads.index(patience).await?,
+        };
+        let mut next = self.inner.shown.next();
+        if *next.borrow() < needed {
+            let waited = patience.saturating_sub(runtime::now() - began);
+            let reached = next.wait_for(|next| *next >= needed);
+            match runtime::timeout(waited, reached).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(ConsensusError::Stopped),
+                Err(_) => return Err(ConsensusError::Behind { waited: patience }),
+            }
+        }
+        Ok(self.look(look))
+    }
+
+    /// The state as this node has it, which may be behind what is decided. After a restart it
+    /// begins with what this node knew to be decided before. The state stands still meanwhile, so
+    /// `look` must be quick.
+    pub fn look<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        self.inner.shown.look(look)
+    }
+
+    /// The part of the state that is followed, as this node has it.
+    pub fn followed(&self) -> watch::Receiver<M::Followed> {
+        self.inner.shown.followed()
+    }
+
+    /// Gains the right to vote, for good: at the first start of a cluster, before the Raft group is
+    /// formed ([`next_step`]). Durable when it returns.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn gain_vote(&self) -> Result<(), ConsensusError> {
+        let gained = self.inner.standing.gain().await;
+        gained.map_err(|error| ConsensusError::Storage(error.to_string()))?;
+        self.inner.raft.runtime_config().elect(true);
+        Ok(())
+    }
+
+    /// What this node knows of Raft groups of the past.
+    pub async fn past(&self) -> Past {
+        let inner = &self.inner;
+        let led = inner
+            .raft
+            .with_raft_state(|state| state.vote_ref().is_committed());
+        match runtime::timeout(config::HEARTBEAT, led).await {
+            Err(_) | Ok(Err(_)) => Past::Unknown,
+            // The first entry only says who votes, and is the same wherever a Raft group is formed.
+            Ok(Ok(led)) if led || inner.durable.next() > 1 => Past::Met,
+            Ok(Ok(_)) if inner.standing.votes() => Past::Votes,
+            Ok(Ok(_)) => Past::None,
+        }
+    }
+
+    /// How the Raft group stands, as this node sees it.
+    pub async fn status(&self) -> Status {
+        let raft = &self.inner.raft;
+        let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
+        // A disk that hangs can stop the library's task; all else is known without it.
+        let committed = runtime::timeout(STATUS_WITHIN, committed).await;
+        let committed = committed.ok().and_then(Result::ok).flatten();
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        Status::new(&metrics, committed, self.inner.standing.votes())
+    }
+
+    /// Stops taking part and lets go of the directory. Nothing that was acknowledged is lost.
+    ///
+    /// # Errors
+    /// `Storage` when the storage had failed before.
+    pub async fn shutdown(&self) -> Result<(), ConsensusError> {
+        let inner = &self.inner;
+        inner.stop.cancel();
+        inner.disk.end_patience();
+        if let Err(error) = inner.raft.shutdown().await {
+            log::error!("the council's task ended badly: {error}");
+        }
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        let disk = Arc::clone(&inner.disk);
+        match runtime::blocking(move || disk.close()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ConsensusError::Storage(error.to_string())),
+            Err(error) => Err(ConsensusError::Storage(error.to_string())),
+        }
+    }
+}
+
+fn encoding(error: postcard::Error) -> ConsensusError {
+    ConsensusError::Encoding(error.to_string())
+}
+
+/// Why the Raft library no longer works.
+fn ended(fatal: &Fatal<u64>) -> ConsensusError {
+    match fatal {
+        Fatal::StorageError(error) => ConsensusError::Storage(error.to_string()),
+        Fatal::Panicked => ConsensusError::Storage("its task gave up".to_owned()),
+        Fatal::Stopped => ConsensusError::Stopped,
+    }
+}
+
+fn settings() -> Result<Arc<openraft::Config>, OpenError> {
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let settings = openraft::Config {
+        cluster_name: "causeway".to_owned(),
+        heartbeat_interval: ms(config::HEARTBEAT),
+        election_timeout_min: ms(config::ELECTION_MIN),
+        election_timeout_max: ms(config::ELECTION_MAX),
+        install_snapshot_timeout: ms(config::SEND_PART),
+        snapshot_max_chunk_size: config::PART_BYTES,
+        // Snapshots are made and the log is cut by its bytes: see `compact`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // Who is behind is sent entries as long as the log has them.
+        replication_lag_threshold: u64::MAX,
+        ..openraft::Config::default()
+    };
+    let settings = settings.validate();
+    settings
+        .map(Arc::new)
+        .map_err(|e| OpenError::Start(e.to_string()))
+}

@@ -1,0 +1,249 @@
+//! The asking side, on any node: finds the leader and asks it, again and again while leaders
+//! change, until the time is up.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft::error::Fatal;
+use tokio::sync::watch;
+
+use super::courier::{Courier, Delivery};
+use super::error::ConsensusError;
+use super::group::{Group, Header, SessionId};
+use super::leader::Leader;
+use super::network::{self, CallError, Refusal, Reply, Request};
+use super::runtime;
+use super::sessions::WINDOW;
+use super::teeth::{Rule, broken};
+use super::transport::{Transport, TransportError};
+use super::types::{Answer, Raft, ServerMetrics, member};
+use crate::protocol::ids::MemberId;
+
+/// Pause after an attempt that a leader did not take, unless the leader changes before.
+const PAUSE: Duration = Duration::from_millis(30);
+/// One attempt, at most: the leader that a node knows of may be gone.
+pub const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Numbers this process' proposals.
+pub struct Numbers {
+    session: SessionId,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    /// Those that somebody waits for.
+    waiting: BTreeSet<u64>,
+}
+
+/// A number for as long as somebody waits for its proposal.
+pub struct Number<'a> {
+    numbers: &'a Numbers,
+    number: u64,
+    below: u64,
+}
+
+impl Numbers {
+    pub fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The next number.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many numbers were given out since the oldest that is still in use.
+    pub fn take(&self) -> Result<Number<'_>, ConsensusError> {
+        let mut open = self.lock();
+        let number = open.next;
+        let below = open.waiting.first().copied().unwrap_or(number);
+        if number - below >= WINDOW {
+            return Err(ConsensusError::Overloaded);
+        }
+        open.next += 1;
+        open.waiting.insert(number);
+        Ok(Number {
+            numbers: self,
+            number,
+            below,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Number<'_> {
+    /// What its proposal says beside the command.
+    pub fn header(&self) -> Header {
+        Header {
+            session: self.numbers.session,
+            number: self.number,
+            below: self.below,
+        }
+    }
+}
+
+impl Drop for Number<'_> {
+    fn drop(&mut self) {
+        self.numbers.lock().waiting.remove(&self.number);
+    }
+}
+
+/// Asks the leader, wherever it is.
+pub struct Asker<'a, T> {
+    pub me: MemberId,
+    pub transport: &'a T,
+    pub leader: &'a Leader,
+    pub courier: &'a Courier,
+    pub raft: &'a Raft,
+    pub patience: Duration,
+}
+
+/// What a leader is asked. It may be asked twice.
+#[derive(Clone)]
+pub enum Question {
+    /// One proposal.
+    Propose(Group),
+    ReadIndex,
+}
+
+/// What a leader said to it.
+pub enum Said {
+    Answer(Answer),
+    /// The first log index that a read does not need.
+    ReadIndex(u64),
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Answered(Said),
+    Overloaded,
+    /// Certainly not done.
+    NotTaken,
+    Unsure,
+}
+
+impl<T: Transport> Asker<'_, T> {
+    /// Asks until a leader has answered with anything but a refusal.
+    ///
+    /// # Errors
+    /// As they are.
+    pub async fn ask(self, question: Question) -> Result<Said, ConsensusError> {
+        let end = runtime::now() + self.patience;
+        // Unlike all metrics these stand still while proposals are decided: nobody is woken up for
+        // nothing.
+        let mut changes = self.raft.server_metrics();
+        // A read leaves nothing behind that could be in doubt.
+        let lasting = matches!(question, Question::Propose(_));
+        let (mut unsure, mut known) = (false, None);
+        loop {
+            let leader = self.leader_now(&mut changes)?;
+            known = leader.or(known);
+            let left = end.saturating_duration_since(runtime::now());
+            if left.is_zero() {
+                return Err(self.out_of_time(unsure, known));
+            }
+            let Some(leader) = leader else {
+                new_leader(&mut changes, None, left).await;
+                continue;
+            };
+            let attempt = self.attempt(leader, question.clone(), left.min(ATTEMPT));
+            let attempt = tokio::select! {
+                biased;
+                attempt = attempt => attempt,
+                () = runtime::sleep(left) => Attempt::Unsure,
+                () = other_leader(&mut changes, Some(leader)) => Attempt::Unsure,
+            };
+            match attempt {
+                Attempt::Answered(said) => return Ok(said),
+                Attempt::Overloaded => return Err(ConsensusError::Overloaded),
+                Attempt::NotTaken => {}
+                Attempt::Unsure => unsure |= lasting,
+            }
+            new_leader(&mut changes, Some(leader), left.min(PAUSE)).await;
+        }
+    }
+
+    async fn attempt(&self, leader: MemberId, question: Question, timeout: Duration) -> Attempt {
+        let reply = match question {
+            Question::Propose(proposal) if leader == self.me => {
+                match self.leader.decide(proposal).await {
+                    Ok(mut answers) => match answers.pop() {
+                        Some(answer) => return Attempt::Answered(Said::Answer(answer)),
+                        None => Reply::Unsure,
+                    },
+                    Err(reply) => reply,
+                }
+            }
+            Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
+                Delivery::Answered(answer) => return Attempt::Answered(Said::Answer(answer)),
+                Delivery::Refused(refusal) => Reply::Refused(refusal),
+                Delivery::NotSent => return Attempt::NotTaken,
+                Delivery::Unsure => return Attempt::Unsure,
+            },
+            Question::ReadIndex if leader == self.me => self.leader.read_index().await,
+            Question::ReadIndex => {
+                let asked = network::call(self.transport, leader, &Request::ReadIndex, timeout);
+                match asked.await {
+                    Ok(reply) => reply,
+                    Err(CallError::Transport(TransportError::Unreachable(_))) => {
+                        return Attempt::NotTaken;
+                    }
+                    Err(_) => return Attempt::Unsure,
+                }
+            }
+        };
+        match reply {
+            Reply::ReadIndex(next) => Attempt::Answered(Said::ReadIndex(next)),
+            Reply::Refused(Refusal::NotLeader | Refusal::NoQuorum) => Attempt::NotTaken,
+            Reply::Refused(Refusal::Overloaded) => Attempt::Overloaded,
+            _ => Attempt::Unsure,
+        }
+    }
+
+    fn leader_now(
+        &self,
+        changes: &mut watch::Receiver<ServerMetrics>,
+    ) -> Result<Option<MemberId>, ConsensusError> {
+        match &self.raft.metrics().borrow().running_state {
+            // It leaves no word behind when it panics, and nothing that could be waited for.
+            Ok(()) if changes.has_changed().is_err() => Err(super::ended(&Fatal::Panicked)),
+            Ok(()) => Ok(leader(&changes.borrow_and_update())),
+            Err(fatal) => Err(super::ended(fatal)),
+        }
+    }
+
+    fn out_of_time(&self, unsure: bool, leader: Option<MemberId>) -> ConsensusError {
+        let waited = self.patience;
+        if unsure && !broken(Rule::DenyUnsure) {
+            ConsensusError::Undecided { waited }
+        } else {
+            ConsensusError::NoQuorum { waited, leader }
+        }
+    }
+}
+
+fn leader(metrics: &ServerMetrics) -> Option<MemberId> {
+    metrics.current_leader.and_then(member)
+}
+
+/// Waits until this node knows of another leader than `old`, at most `time`.
+async fn new_leader(
+    changes: &mut watch::Receiver<ServerMetrics>,
+    old: Option<MemberId>,
+    time: Duration,
+) {
+    // Time that is up is found by the caller.
+    let _ = runtime::timeout(time, other_leader(changes, old)).await;
+}
+
+async fn other_leader(changes: &mut watch::Receiver<ServerMetrics>, old: Option<MemberId>) {
+    // An error means that this node's part has ended, which the next look shows.
+    let _ = changes.wait_for(|metrics| leader(metrics) != old).await;
+}

@@ -1,0 +1,169 @@
+//! What a node answers to other nodes of the Raft group.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use openraft::error::RaftError;
+use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
+
+use super::machine::Machine;
+use super::network::{self, Promised, Reply, Request};
+use super::teeth::{Rule, broken};
+use super::transport::{Rpc, RpcReply, Transport};
+use super::types::{LeaderId, LogId, Vote};
+use super::{RaftNode, comeback, config, propose, runtime};
+
+type Elected = Result<VoteResponse<u64>, RaftError<u64>>;
+
+impl<M: Machine, T: Transport> RaftNode<M, T> {
+    /// Answers another node's call.
+    pub async fn handle(&self, rpc: Rpc) -> RpcReply {
+        let reply = match network::decode(&rpc.0) {
+            Ok(request) => self.serve(request).await,
+            Err(error) => Reply::Failed(error.to_string()),
+        };
+        // An empty answer cannot be read at the other end either, where that is an answer of
+        // another kind.
+        let bytes = network::encode(&reply, reply.size()).unwrap_or_else(|error| {
+            log::error!("an answer of the council has no encoding: {error}");
+            Bytes::new()
+        });
+        RpcReply(bytes)
+    }
+
+    async fn serve(&self, request: Request) -> Reply {
+        let raft = &self.inner.raft;
+        let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
+        // What waits for the disk would gather without end.
+        if let Err(error) = self.has_room() {
+            return failed(&error);
+        }
+        if !self.is_sound(&request) {
+            return Reply::Failed("its log contradicts the leader's".to_owned());
+        }
+        match request {
+            Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            Request::Append(rpc) => {
+                let (leader, decided) = (rpc.vote.leader_id, rpc.leader_commit);
+                let last = rpc.entries.last().map(|entry| entry.log_id);
+                let last = last.or(rpc.prev_log_id);
+                match raft.append_entries(rpc).await {
+                    Ok(reply) => {
+                        self.may_vote(leader, decided).await;
+                        self.confirm(reply, last).await
+                    }
+                    Err(error) => failed(&error),
+                }
+            }
+            Request::Vote(rpc) => match self.elect(rpc).await {
+                Some(Ok(reply)) => Reply::Vote(reply),
+                Some(Err(error)) => failed(&error),
+                None => unsafe_yet(),
+            },
+            Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
+                Ok(reply) => Reply::Snapshot(Ok(reply)),
+                Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
+                Err(RaftError::Fatal(error)) => failed(&error),
+            },
+            Request::Propose(proposals) => {
+                let decided = self.inner.leader.decide(proposals);
+                // The other node waits no longer than that.
+                match runtime::timeout(propose::ATTEMPT, decided).await {
+                    Ok(Ok(answers)) => Reply::Proposed(answers),
+                    Ok(Err(reply)) => reply,
+                    Err(_) => Reply::Unsure,
+                }
+            }
+            Request::ReadIndex => self.inner.leader.read_index().await,
+            Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
+            Request::Promised => match self.promised().await {
+                Some(promised) => Reply::Promised(promised),
+                None => unsafe_yet(),
+            },
+        }
+    }
+
+    /// The answer to a leader: that this node has its entries up to `last` only when it has them on
+    /// its disk.
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
+        if broken(Rule::ConfirmBeforeDurable) {
+            return Reply::Append(reply);
+        }
+        let confirmed = network::confirmed(&reply, last);
+        // The leader waits no longer than that.
+        let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
+        match stored.await {
+            Ok(Ok(())) => Reply::Append(reply),
+            Ok(Err(error)) => Reply::Failed(error.to_string()),
+            Err(_) => Reply::Failed("its disk takes too long".to_owned()),
+        }
+    }
+
+    // Boxed, what is rarely needed: a transport may lead straight to the other node's `handle`, and
+    // that back here.
+
+    async fn may_follow(&self, leader: Vote) -> bool {
+        let inner = &self.inner;
+        if inner.standing.follows(&leader.leader_id) || broken(Rule::FollowAnyLeader) {
+            return true;
+        }
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
+            inner.me,
+            &inner.transport,
+            &inner.standing,
+            leader,
+        ));
+        asked.await
+    }
+
+    /// The answer to a candidate. None when this node may not elect it yet.
+    async fn elect(&self, mut rpc: VoteRequest<u64>) -> Option<Elected> {
+        let inner = &self.inner;
+        if !inner.standing.votes() {
+            if !self.may_elect(rpc.vote).await {
+                return None;
+            }
+            // The candidate has everything that was ever decided. What this node has beyond that
+            // was only sent to it, by a leader that lost it, and may be all that keeps the only
+            // possible candidate from being elected.
+            rpc.last_log_id = rpc.last_log_id.max(inner.log.last());
+        }
+        Some(inner.raft.vote(rpc).await)
+    }
+
+    async fn may_elect(&self, candidate: Vote) -> bool {
+        if broken(Rule::ElectAnybody) {
+            return true;
+        }
+        let inner = &self.inner;
+        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(
+            inner.me,
+            &inner.transport,
+            &inner.standing,
+            candidate,
+        ));
+        asked.await
+    }
+
+    async fn promised(&self) -> Option<Promised> {
+        let inner = &self.inner;
+        comeback::promised(&inner.raft, &inner.standing, &inner.log).await
+    }
+
+    /// Gains the right to vote, if there is nothing left that this node could lack. What a leader
+    /// knows to be decided is all that ever was only when an entry of its own is.
+    async fn may_vote(&self, leader: LeaderId, decided: Option<LogId>) {
+        let all = decided.filter(|id| id.leader_id == leader);
+        let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
+        if self.inner.standing.waited()
+            && all.is_some_and(level)
+            && let Err(error) = self.gain_vote().await
+        {
+            log::error!("this node does not vote in the council yet: {error}");
+        }
+    }
+}
+
+fn unsafe_yet() -> Reply {
+    Reply::Failed("it came without its log, and does not take part yet".to_owned())
+}

@@ -1,0 +1,162 @@
+//! Whether this node may take part with a vote.
+//!
+//! A node that comes back without its disk has forgotten what it promised and what it confirmed,
+//! while others still count on both. Its vote could make a leader that lacks a decided entry; and
+//! were it to follow a leader that was deposed with its help, the two would be a majority for
+//! entries that contradict decided ones. So a node with a new directory
+//!
+//! 1. follows no leader until so many of the other voters have promised nothing later that no later
+//!    leader can have been elected, with this node's former vote or without ([`is_enough`]); while
+//!    one of them does not answer, who may be about to be elected with that vote, it waits first,
+//!    as in 2; from then on it goes by votes as every node does;
+//! 2. grants no vote until it has, from such a leader, everything that was decided before it came
+//!    back. Before that it only joins others: it elects a candidate that so many of them have
+//!    elected that every majority has one of them. Of two voters that is the other one alone; while
+//!    the voters change from three to two it may be the two others of the three. Such a candidate
+//!    has everything that was ever decided, also when this node's log is longer
+//!    ([`comeback`](super::comeback)).
+//!
+//! Who forms the Raft group at the first start of a cluster has nothing to forget, and votes at
+//! once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::disk::RaftDisk;
+use super::runtime;
+use super::teeth::{Rule, broken};
+use super::types::LeaderId;
+use crate::protocol::store::{Batch, StoreError};
+
+/// Longer than an election takes, and than a message of the node's former life is on its way: an
+/// election in which it may have voted before is over, and what it confirmed is counted.
+const ABSTAIN: Duration = Duration::from_secs(3);
+const KEY: &[u8] = b"e";
+/// No rank: no leader is followed.
+const NONE: u64 = u64::MAX;
+
+/// This node's right to vote.
+pub struct Standing {
+    disk: Arc<RaftDisk>,
+    opened: Instant,
+    votes: AtomicBool,
+    /// Leaders of this rank and of later ones are followed.
+    from: AtomicU64,
+}
+
+impl Standing {
+    /// Reads whether the right was gained before. Blocks.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn open(disk: Arc<RaftDisk>) -> Result<Self, StoreError> {
+        let votes = disk.get(KEY)?.is_some() || broken(Rule::VoteWithoutLog);
+        Ok(Self {
+            disk,
+            opened: runtime::now(),
+            votes: AtomicBool::new(votes),
+            from: AtomicU64::new(if votes { 0 } else { NONE }),
+        })
+    }
+
+    /// As if it had been opened so long ago that it could gain the right.
+    #[cfg(test)]
+    pub fn has_waited(mut self) -> Self {
+        self.opened -= ABSTAIN;
+        self
+    }
+
+    pub fn votes(&self) -> bool {
+        self.votes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a leader may be followed.
+    pub fn follows(&self, leader: &LeaderId) -> bool {
+        rank(leader) >= self.from.load(Ordering::Acquire)
+    }
+
+    /// Enough others have promised nothing later than `leader`.
+    pub fn follow_from(&self, leader: &LeaderId) {
+        self.from.fetch_min(rank(leader), Ordering::AcqRel);
+    }
+
+    /// Whether it could gain the right, once it is level.
+    pub fn waited(&self) -> bool {
+        !self.votes() && runtime::now() - self.opened >= ABSTAIN
+    }
+
+    /// Gains the right, for good.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn gain(&self) -> Result<(), StoreError> {
+        if self.votes() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.put(KEY, &b"1"[..]);
+        self.disk.write(batch).await?;
+        self.votes.store(true, Ordering::Relaxed);
+        self.from.store(0, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Leaders in their order, as numbers: by term, and in one term by node.
+fn rank(leader: &LeaderId) -> u64 {
+    leader.term << u16::BITS | leader.node_id
+}
+
+/// Whether every majority of the voters, one that this node was part of in its former life
+/// included, has one among those who `answered`, of which this node is none. While a change of the
+/// voters is half done there are two sets of them.
+pub fn is_enough<N: Ord>(voters: &[BTreeSet<N>], answered: &BTreeSet<N>) -> bool {
+    let meets_all = |set: &BTreeSet<N>| {
+        let majority = set.len() / 2 + 1;
+        set.intersection(answered).count() > set.len() - majority
+    };
+    !voters.is_empty() && voters.iter().all(meets_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(numbers: &[u64]) -> BTreeSet<u64> {
+        numbers.iter().copied().collect()
+    }
+
+    /// Node 9 has lost its disk. Whichever majority it was part of, another of that majority has
+    /// answered.
+    #[test]
+    fn enough_others_meet_every_majority() {
+        for others in 1..=4_u64 {
+            let all: Vec<u64> = (1..=others).chain([9]).collect();
+            let majority = all.len() / 2 + 1;
+            for answers in 0..1_u64 << others {
+                let answered: BTreeSet<u64> = (1..=others)
+                    .filter(|n| answers >> (n - 1) & 1 == 1)
+                    .collect();
+                let meets = (0..1_u64 << all.len()).all(|chosen| {
+                    let quorum = all
+                        .iter()
+                        .enumerate()
+                        .filter(|(at, _)| chosen >> at & 1 == 1);
+                    let quorum: BTreeSet<u64> = quorum.map(|(_, n)| *n).collect();
+                    quorum.len() < majority || !quorum.is_disjoint(&answered)
+                });
+                assert_eq!(
+                    is_enough(&[set(&all)], &answered),
+                    meets,
+                    "{all:?} {answered:?}"
+                );
+            }
+        }
+        let half_done = [set(&[1, 2, 9]), set(&[1, 3, 4])];
+        assert!(!is_enough(&half_done, &set(&[1, 2])));
+        assert!(is_enough(&half_done, &set(&[1, 2, 3])));
+        assert!(!is_enough(&[], &set(&[1])));
+    }
+}

@@ -1,0 +1,124 @@
+//! How the Raft group stands at a node, for operators.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::ServerState;
+use serde::Serialize;
+
+use super::config::QUORUM_LOST;
+use super::types::{LogId, Metrics, member};
+use crate::protocol::ids::MemberId;
+
+/// What a node is in the Raft group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Follows the log without a vote: a standby, or one of more members than there are votes.
+    Learner,
+    Follower,
+    Candidate,
+    Leader,
+    /// Takes no part: it was shut down, or its storage failed.
+    Stopped,
+}
+
+/// The Raft group as a node of it sees it. Positions in the log are indices from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub me: MemberId,
+    pub role: Role,
+    pub leader: Option<MemberId>,
+    pub term: u64,
+    /// On the leader: a majority has answered lately. On others: they know of a leader. A leader
+    /// that is cut off finds out within two seconds.
+    pub has_quorum: bool,
+    /// False on a node that came with an empty directory, until it forms a Raft group or has caught
+    /// up with one.
+    pub may_vote: bool,
+    pub voters: BTreeSet<MemberId>,
+    pub learners: BTreeSet<MemberId>,
+    /// Entries in the log, those not counted that a snapshot has taken the place of.
+    pub log_len: u64,
+    pub last_log: Option<u64>,
+    /// Up to here the log is decided, as far as this node knows.
+    pub committed: Option<u64>,
+    pub last_applied: Option<u64>,
+    pub snapshot: Option<u64>,
+    /// On the leader: up to where each node is known to have the log.
+    pub matched: BTreeMap<MemberId, Option<u64>>,
+    /// Why it stopped.
+    pub failure: Option<String>,
+}
+
+impl Status {
+    pub(super) fn new(metrics: &Metrics, committed: Option<u64>, may_vote: bool) -> Self {
+        let index = |id: Option<LogId>| id.map(|id| id.index);
+        let members = metrics.membership_config.membership();
+        let last_applied = index(metrics.last_applied);
+        let next = |last: Option<u64>| last.map_or(0, |n| n + 1);
+        let failure = metrics.running_state.as_ref().err();
+        let matched = metrics.replication.iter().flatten();
+        Self {
+            me: member(metrics.id).unwrap_or_default(),
+            role: role(metrics),
+            leader: leader(metrics),
+            term: metrics.current_term,
+            has_quorum: has_quorum(metrics),
+            may_vote,
+            voters: members.voter_ids().filter_map(member).collect(),
+            learners: members.learner_ids().filter_map(member).collect(),
+            log_len: next(metrics.last_log_index) - next(index(metrics.purged)),
+            last_log: metrics.last_log_index,
+            committed: committed.max(last_applied),
+            last_applied,
+            snapshot: index(metrics.snapshot),
+            matched: matched
+                .filter_map(|(id, at)| Some((member(*id)?, index(*at))))
+                .collect(),
+            failure: failure.map(ToString::to_string),
+        }
+    }
+}
+
+fn role(metrics: &Metrics) -> Role {
+    if metrics.running_state.is_err() {
+        return Role::Stopped;
+    }
+    match metrics.state {
+        ServerState::Learner => Role::Learner,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Leader => Role::Leader,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+/// The leader that the node knows of, if it still takes part itself.
+pub(super) fn leader(metrics: &Metrics) -> Option<MemberId> {
+    metrics.running_state.as_ref().ok()?;
+    metrics.current_leader.and_then(member)
+}
+
+/// Whether the node leads, and goes on leading.
+pub(super) fn leads(metrics: &Metrics) -> bool {
+    let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
+    leads && !is_leaving(metrics)
+}
+
+/// Whether the node led until it was decided that it has no vote any more: to others it is the
+/// leader as long as it shows itself.
+pub(super) fn is_leaving(metrics: &Metrics) -> bool {
+    let stored = &metrics.membership_config;
+    let votes = stored.voter_ids().any(|id| id == metrics.id);
+    // While a change is half done the old voters are among those named.
+    let decided = *stored.log_id() <= metrics.last_applied;
+    metrics.current_leader == Some(metrics.id) && !votes && decided
+}
+
+/// Whether, as far as the node can tell, proposals can be decided.
+pub(super) fn has_quorum(metrics: &Metrics) -> bool {
+    let lost = |silent: u64| u128::from(silent) >= QUORUM_LOST.as_millis();
+    // A leader that no majority has answered yet may be one of the past, come back.
+    let leading = || metrics.millis_since_quorum_ack.is_some_and(|ms| !lost(ms));
+    leader(metrics).is_some() && (!leads(metrics) || leading())
+}

@@ -1,0 +1,56 @@
+//! The types that the Raft library is set up with. Commands and outcomes are bytes to it: only the
+//! ends, where they are proposed and applied, know what they mean.
+
+use std::io::Cursor;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::group::Group;
+use crate::protocol::ids::MemberId;
+
+openraft::declare_raft_types!(
+    pub Types:
+        D = Group,
+        R = Vec<Answer>,
+        NodeId = u64,
+        Node = (),
+        AsyncRuntime = super::runtime::Library,
+);
+
+pub type Entry = openraft::Entry<Types>;
+pub type LogId = openraft::LogId<u64>;
+pub type Vote = openraft::Vote<u64>;
+/// A term may have several leaders, one after the other: of two, the one with the greater number is
+/// the later one.
+pub type LeaderId = openraft::LeaderId<u64>;
+pub type Membership = openraft::StoredMembership<u64, ()>;
+pub type SnapshotMeta = openraft::SnapshotMeta<u64, ()>;
+pub type Metrics = openraft::RaftMetrics<u64, ()>;
+/// The part of the metrics that tells who leads.
+pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
+pub type Raft = openraft::Raft<Types>;
+
+/// An outcome, encoded. Those of lists take no memory elsewhere.
+pub type Encoded = SmallVec<[u8; 24]>;
+
+/// What became of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It was applied, now or before.
+    Outcome(Encoded),
+    /// A late copy of a proposal that nobody waits for: not applied by this entry.
+    Past,
+    /// Its bytes are no command, or its outcome has no encoding.
+    Unreadable(String),
+}
+
+/// The library's number of a member.
+pub fn node_id(member: MemberId) -> u64 {
+    u64::from(member.0)
+}
+
+/// The member with the library's number `id`. `None` for numbers that no member has.
+pub fn member(id: u64) -> Option<MemberId> {
+    u16::try_from(id).ok().map(MemberId)
+}
