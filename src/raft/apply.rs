@@ -20,7 +20,7 @@ use super::network::entry_size;
 use super::runtime;
 use super::sessions::{Known, Sessions};
 use super::teeth::{Rule, broken};
-use super::types::{Answer, Encoded, Entry, LogId, Membership, SnapshotMeta, Types};
+use super::types::{Answer, Encoded, Entry, EntryId, SnapshotMeta, StoredMembership, Types};
 use crate::protocol::store::StoreError;
 
 type Failure = StorageError<u64>;
@@ -101,8 +101,8 @@ pub struct Applier<M: Machine> {
 /// What a snapshot holds beside the machine.
 #[derive(Clone)]
 struct At {
-    last: Option<LogId>,
-    membership: Membership,
+    last: Option<EntryId>,
+    membership: StoredMembership,
     sessions: Arc<Sessions>,
 }
 
@@ -133,7 +133,7 @@ impl<M: Machine> Applier<M> {
                 M::default(),
                 At {
                     last: None,
-                    membership: Membership::default(),
+                    membership: StoredMembership::default(),
                     sessions: Arc::default(),
                 },
             ),
@@ -196,7 +196,7 @@ fn decode<M: Machine>(meta: &SnapshotMeta, data: &[u8]) -> Result<(M, At), postc
 impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     type SnapshotBuilder = Builder<M>;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), Failure> {
+    async fn applied_state(&mut self) -> Result<(Option<EntryId>, StoredMembership), Failure> {
         Ok((self.at.last, self.at.membership.clone()))
     }
 
@@ -226,7 +226,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
                     })
                 }
                 EntryPayload::Membership(members) => {
-                    self.at.membership = Membership::new(Some(entry.log_id), members);
+                    self.at.membership = StoredMembership::new(Some(entry.log_id), members);
                     self.shown.change(next, |_| Vec::new())
                 }
             });

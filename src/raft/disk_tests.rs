@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::network::{self, Reply, Request};
-use super::types::{Entry, LogId, Vote};
+use super::types::{Entry, EntryId, Vote};
 use super::{
     Config, ConsensusError, Machine, RaftNode, Role, Rpc, RpcReply, Transport, TransportError,
 };
@@ -216,7 +216,7 @@ async fn a_follower_confirms_when_it_has_stored() {
         leader_commit: None,
     };
     let entry = Entry {
-        log_id: LogId::new(CommittedLeaderId::new(9, 2), next),
+        log_id: EntryId::new(CommittedLeaderId::new(9, 2), next),
         payload: EntryPayload::Blank,
     };
     let append = AppendEntriesRequest {
@@ -296,7 +296,7 @@ async fn no_leader_is_followed_that_lacks_what_is_decided() {
         node.propose(item).await.unwrap();
     }
     let next = node.inner.durable.next();
-    let id = |term, index| LogId::new(CommittedLeaderId::new(term, 2), index);
+    let id = |term, index| EntryId::new(CommittedLeaderId::new(term, 2), index);
     let entry = Entry {
         log_id: id(9, next - 2),
         payload: EntryPayload::Blank,
@@ -305,7 +305,7 @@ async fn no_leader_is_followed_that_lacks_what_is_decided() {
     assert_eq!(own.map(|id| id.index), Some(next - 1));
     let rpc = AppendEntriesRequest {
         vote: Vote::new_committed(9, 2),
-        prev_log_id: own.map(|own| LogId::new(own.leader_id, next - 3)),
+        prev_log_id: own.map(|own| EntryId::new(own.leader_id, next - 3)),
         entries: vec![entry],
         leader_commit: Some(id(9, next - 2)),
     };
@@ -324,7 +324,7 @@ async fn a_deposed_leader_is_refused_and_no_failure() {
     let node = cluster.node(MemberId(1));
     node.propose(1).await.unwrap();
     let next = node.inner.durable.next();
-    let id = LogId::new(CommittedLeaderId::new(0, 2), next - 1);
+    let id = EntryId::new(CommittedLeaderId::new(0, 2), next - 1);
     let rpc = AppendEntriesRequest {
         vote: Vote::new_committed(0, 2),
         prev_log_id: Some(id),

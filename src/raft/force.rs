@@ -20,7 +20,7 @@ use super::disk::{LogStore, RaftDisk};
 use super::error::OpenError;
 use super::runtime;
 use super::standing::Standing;
-use super::types::{Entry, LogId, Vote, node_id};
+use super::types::{Entry, EntryId, Vote, node_id};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 
@@ -91,7 +91,7 @@ async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), OpenError> {
     };
     let id = node_id(me);
     let term = vote.leader_id().term.max(last.leader_id.term) + 1;
-    let log_id = LogId::new(CommittedLeaderId::new(term, id), last.index + 1);
+    let log_id = EntryId::new(CommittedLeaderId::new(term, id), last.index + 1);
     let members = openraft::Membership::new(vec![BTreeSet::from([id])], None);
     log::warn!(
         "FORCED: {me} goes on as the only voter of the council, with entry {log_id} after {last}. What only the other \

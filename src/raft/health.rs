@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::network::Request;
 use super::standing::Standing;
 use super::transport::Transport;
-use super::types::{LogId, Raft};
+use super::types::{EntryId, Raft};
 use super::{RaftNode, ended};
 use crate::protocol::store::StoreError;
 
@@ -86,7 +86,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 }
 
 /// Whether no log can have both entries.
-fn contradicts(sent: LogId, decided: LogId) -> bool {
+fn contradicts(sent: EntryId, decided: EntryId) -> bool {
     match sent.index.cmp(&decided.index) {
         // Terms grow along a log.
         std::cmp::Ordering::Less => sent.leader_id > decided.leader_id,
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_a_later_term_in_the_place_of_a_decided_one_contradicts_it() {
-        let id = |term, index| LogId::new(CommittedLeaderId::new(term, 1), index);
+        let id = |term, index| EntryId::new(CommittedLeaderId::new(term, 1), index);
         let decided = id(3, 7);
         for (sent, wanted) in [
             (id(3, 7), false),

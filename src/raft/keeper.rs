@@ -13,7 +13,7 @@ use super::runtime;
 use super::seats::{self, Picture, Step};
 use super::status;
 use super::transport::Transport;
-use super::types::{Metrics, Raft, member, node_id};
+use super::types::{Raft, RaftMetrics, member, node_id};
 use crate::protocol::ids::MemberId;
 
 const EVERY: Duration = Duration::from_millis(200);
@@ -160,7 +160,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
     }
 }
 
-fn level(metrics: &Metrics) -> BTreeSet<MemberId> {
+fn level(metrics: &RaftMetrics) -> BTreeSet<MemberId> {
     let last = metrics.last_log_index.unwrap_or(0);
     let matched = metrics.replication.iter().flatten();
     matched

@@ -24,7 +24,7 @@ use super::network::{self, CallError, Reply, Request};
 use super::runtime;
 use super::teeth::{Rule, broken};
 use super::transport::{Transport, TransportError};
-use super::types::{LogId, Types, Vote, member};
+use super::types::{EntryId, Types, Vote, member};
 
 /// Pause before a node that could not be reached is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -51,9 +51,9 @@ pub struct Line<T> {
 /// What a node said last: that it has all entries of the leader with this vote, up to `last`.
 struct Confirmed {
     vote: Vote,
-    last: LogId,
+    last: EntryId,
     /// What it was told to be decided.
-    decided: Option<LogId>,
+    decided: Option<EntryId>,
     when: Instant,
 }
 
@@ -217,7 +217,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Other {
         asked: Arc<AtomicUsize>,
-        last: Arc<Mutex<Option<LogId>>>,
+        last: Arc<Mutex<Option<EntryId>>>,
     }
 
     impl Transport for Other {
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    fn id(index: u64) -> LogId {
-        LogId::new(CommittedLeaderId::new(3, 1), index)
+    fn id(index: u64) -> EntryId {
+        EntryId::new(CommittedLeaderId::new(3, 1), index)
     }
 
     /// With the entries from `prev` to `last`.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Entry, LeaderId, LogId, Types};
+use super::types::{Answer, Entry, EntryId, LeaderId, Types};
 use crate::protocol::ids::MemberId;
 
 /// Room for what is said beside proposals and data.
@@ -129,7 +129,7 @@ pub fn entry_size(entry: &Entry) -> usize {
 
 /// The first log index that a follower with this answer does not confirm, when it was sent entries
 /// up to `last`.
-pub fn confirmed(reply: &AppendEntriesResponse<u64>, last: Option<LogId>) -> u64 {
+pub fn confirmed(reply: &AppendEntriesResponse<u64>, last: Option<EntryId>) -> u64 {
     let last = match reply {
         AppendEntriesResponse::Success => last,
         AppendEntriesResponse::PartialSuccess(part) => *part,
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn only_an_answer_that_takes_entries_confirms_them() {
-        let id = |index| Some(LogId::new(openraft::CommittedLeaderId::new(3, 1), index));
+        let id = |index| Some(EntryId::new(openraft::CommittedLeaderId::new(3, 1), index));
         let confirmed = |reply| confirmed(&reply, id(7));
         assert_eq!(confirmed(AppendEntriesResponse::Success), 8);
         assert_eq!(confirmed(AppendEntriesResponse::PartialSuccess(id(5))), 6);

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::network::{self, Promised, Reply, Request};
 use super::teeth::{Rule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
-use super::types::{LeaderId, LogId, Vote};
+use super::types::{EntryId, LeaderId, Vote};
 use super::{RaftNode, comeback, config, propose, runtime};
 
 type Elected = Result<VoteResponse<u64>, RaftError<u64>>;
@@ -85,7 +85,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     /// The answer to a leader: that this node has its entries up to `last` only when it has them on
     /// its disk.
-    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<LogId>) -> Reply {
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<EntryId>) -> Reply {
         if broken(Rule::ConfirmBeforeDurable) {
             return Reply::Append(reply);
         }
@@ -152,9 +152,9 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     /// Gains the right to vote, if there is nothing left that this node could lack. What a leader
     /// knows to be decided is all that ever was only when an entry of its own is.
-    async fn may_vote(&self, leader: LeaderId, decided: Option<LogId>) {
+    async fn may_vote(&self, leader: LeaderId, decided: Option<EntryId>) {
         let all = decided.filter(|id| id.leader_id == leader);
-        let level = |id: LogId| *self.inner.shown.next().borrow() > id.index;
+        let level = |id: EntryId| *self.inner.shown.next().borrow() > id.index;
         if self.inner.standing.waited()
             && all.is_some_and(level)
             && let Err(error) = self.gain_vote().await

@@ -6,7 +6,7 @@ use openraft::ServerState;
 use serde::Serialize;
 
 use super::config::QUORUM_LOST;
-use super::types::{LogId, Metrics, member};
+use super::types::{EntryId, RaftMetrics, member};
 use crate::protocol::ids::MemberId;
 
 /// What a node is in the Raft group.
@@ -51,8 +51,8 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn new(metrics: &Metrics, committed: Option<u64>, may_vote: bool) -> Self {
-        let index = |id: Option<LogId>| id.map(|id| id.index);
+    pub(super) fn new(metrics: &RaftMetrics, committed: Option<u64>, may_vote: bool) -> Self {
+        let index = |id: Option<EntryId>| id.map(|id| id.index);
         let members = metrics.membership_config.membership();
         let last_applied = index(metrics.last_applied);
         let next = |last: Option<u64>| last.map_or(0, |n| n + 1);
@@ -80,7 +80,7 @@ impl Status {
     }
 }
 
-fn role(metrics: &Metrics) -> Role {
+fn role(metrics: &RaftMetrics) -> Role {
     if metrics.running_state.is_err() {
         return Role::Stopped;
     }
@@ -94,20 +94,20 @@ fn role(metrics: &Metrics) -> Role {
 }
 
 /// The leader that the node knows of, if it still takes part itself.
-pub(super) fn leader(metrics: &Metrics) -> Option<MemberId> {
+pub(super) fn leader(metrics: &RaftMetrics) -> Option<MemberId> {
     metrics.running_state.as_ref().ok()?;
     metrics.current_leader.and_then(member)
 }
 
 /// Whether the node leads, and goes on leading.
-pub(super) fn leads(metrics: &Metrics) -> bool {
+pub(super) fn leads(metrics: &RaftMetrics) -> bool {
     let leads = metrics.running_state.is_ok() && metrics.state == ServerState::Leader;
     leads && !is_leaving(metrics)
 }
 
 /// Whether the node led until it was decided that it has no vote any more: to others it is the
 /// leader as long as it shows itself.
-pub(super) fn is_leaving(metrics: &Metrics) -> bool {
+pub(super) fn is_leaving(metrics: &RaftMetrics) -> bool {
     let stored = &metrics.membership_config;
     let votes = stored.voter_ids().any(|id| id == metrics.id);
     // While a change is half done the old voters are among those named.
@@ -116,7 +116,7 @@ pub(super) fn is_leaving(metrics: &Metrics) -> bool {
 }
 
 /// Whether, as far as the node can tell, proposals can be decided.
-pub(super) fn has_quorum(metrics: &Metrics) -> bool {
+pub(super) fn has_quorum(metrics: &RaftMetrics) -> bool {
     let lost = |silent: u64| u128::from(silent) >= QUORUM_LOST.as_millis();
     // A leader that no majority has answered yet may be one of the past, come back.
     let leading = || metrics.millis_since_quorum_ack.is_some_and(|ms| !lost(ms));

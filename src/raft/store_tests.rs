@@ -17,7 +17,7 @@ use super::apply::Applier;
 use super::compact::Growth;
 use super::disk::{Durable, LogStore, RaftDisk, Snapshots};
 use super::machine::Machine;
-use super::types::{Entry, LogId, SnapshotMeta, Types, Vote};
+use super::types::{Entry, EntryId, SnapshotMeta, Types, Vote};
 use super::{Config, ConsensusError, RaftNode, Role, Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
@@ -61,8 +61,8 @@ fn open(dir: &Path) -> (Arc<RaftDisk>, LogStore) {
     (disk, log)
 }
 
-fn id(term: u64, index: u64) -> LogId {
-    LogId::new(openraft::CommittedLeaderId::new(term, 1), index)
+fn id(term: u64, index: u64) -> EntryId {
+    EntryId::new(openraft::CommittedLeaderId::new(term, 1), index)
 }
 
 fn entry(term: u64, index: u64) -> Entry {
@@ -98,8 +98,8 @@ async fn what_was_written_is_there_after_a_restart() {
     assert_eq!(state.last_purged_log_id, Some(id(1, 2)));
     assert_eq!(state.last_log_id, Some(id(3, 8)));
     let found = log.try_get_log_entries(0..100).await.unwrap();
-    let found: Vec<LogId> = found.into_iter().map(|entry| entry.log_id).collect();
-    let mut wanted: Vec<LogId> = (3..8).map(|n| id(1, n)).collect();
+    let found: Vec<EntryId> = found.into_iter().map(|entry| entry.log_id).collect();
+    let mut wanted: Vec<EntryId> = (3..8).map(|n| id(1, n)).collect();
     wanted.push(id(3, 8));
     assert_eq!(found, wanted);
 }

@@ -19,14 +19,14 @@ openraft::declare_raft_types!(
 );
 
 pub type Entry = openraft::Entry<Types>;
-pub type LogId = openraft::LogId<u64>;
+pub type EntryId = openraft::LogId<u64>;
 pub type Vote = openraft::Vote<u64>;
 /// A term may have several leaders, one after the other: of two, the one with the greater number is
 /// the later one.
 pub type LeaderId = openraft::LeaderId<u64>;
-pub type Membership = openraft::StoredMembership<u64, ()>;
+pub type StoredMembership = openraft::StoredMembership<u64, ()>;
 pub type SnapshotMeta = openraft::SnapshotMeta<u64, ()>;
-pub type Metrics = openraft::RaftMetrics<u64, ()>;
+pub type RaftMetrics = openraft::RaftMetrics<u64, ()>;
 /// The part of the metrics that tells who leads.
 pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
 pub type Raft = openraft::Raft<Types>;

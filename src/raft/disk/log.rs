@@ -18,7 +18,7 @@ use super::{Durable, Engine, RaftDisk, Snapshots, decode, encode, fatal, no_enco
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::network;
 use crate::raft::teeth::{Rule, broken};
-use crate::raft::types::{Entry, LeaderId, LogId, Types, Vote};
+use crate::raft::types::{Entry, EntryId, LeaderId, Types, Vote};
 
 /// Bytes of durable entries kept in memory.
 const TAIL_BYTES: usize = 8 << 20;
@@ -34,16 +34,16 @@ pub struct LogStore {
     index: Arc<Mutex<Index>>,
     durable: Durable,
     /// The last entry that a snapshot on the disk stands for.
-    snapshot: Option<watch::Receiver<Option<LogId>>>,
+    snapshot: Option<watch::Receiver<Option<EntryId>>>,
     led: bool,
 }
 
 /// What is known of the log without reading it.
 struct Index {
     vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    last: Option<LogId>,
+    committed: Option<EntryId>,
+    purged: Option<EntryId>,
+    last: Option<EntryId>,
     /// The latest entries without a gap, each with its size in bytes.
     tail: VecDeque<(Entry, usize)>,
     tail_bytes: usize,
@@ -56,7 +56,7 @@ impl LogStore {
     /// `Corrupt` when it has a gap or cannot be decoded, and as reading fails.
     pub fn open(disk: Arc<RaftDisk>, me: u64) -> Result<Self, StoreError> {
         let store = disk.disk()?;
-        let purged: Option<LogId> = load(&*store, b"p", "the council's purged mark")?;
+        let purged: Option<EntryId> = load(&*store, b"p", "the council's purged mark")?;
         let mut last = purged;
         let mut damage = None;
         store.scan(&key(next(purged)), &key(u64::MAX), &mut |_, value| {
@@ -109,7 +109,7 @@ impl LogStore {
     /// Returns when a snapshot on the disk stands for all entries up to `last`. The library stores
     /// one that was sent to this node and cuts the log at the same time: a crash in between would
     /// leave neither.
-    async fn stands_for(&self, last: LogId) -> Result<(), StoreError> {
+    async fn stands_for(&self, last: EntryId) -> Result<(), StoreError> {
         let Some(mut stored) = self.snapshot.clone() else {
             return Ok(());
         };
@@ -133,7 +133,7 @@ impl LogStore {
     }
 
     /// The last entry, stored or not.
-    pub fn last(&self) -> Option<LogId> {
+    pub fn last(&self) -> Option<EntryId> {
         self.lock().last
     }
 
@@ -145,7 +145,7 @@ impl LogStore {
 
     /// The last entry that this node knows to be decided, unless it has promised another vote that
     /// is later than this one.
-    pub fn decided_before(&self, vote: &Vote) -> Option<LogId> {
+    pub fn decided_before(&self, vote: &Vote) -> Option<EntryId> {
         let index = self.lock();
         let later = index.vote.as_ref().is_some_and(|promised| promised > vote);
         index.decided().filter(|_| !later)
@@ -192,12 +192,12 @@ impl LogStore {
 
 impl Index {
     /// A mark beyond the log speaks of entries that a snapshot has taken the place of.
-    fn committed(&self) -> Option<LogId> {
+    fn committed(&self) -> Option<EntryId> {
         self.committed.filter(|id| id.index < next(self.last))
     }
 
     /// The last entry that is known to be decided.
-    fn decided(&self) -> Option<LogId> {
+    fn decided(&self) -> Option<EntryId> {
         self.committed().max(self.purged)
     }
 
@@ -323,7 +323,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     /// Put off: it may only be behind. It goes with later entries, behind those that it speaks of.
-    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), Failure> {
+    async fn save_committed(&mut self, committed: Option<EntryId>) -> Result<(), Failure> {
         let Some(id) = committed else {
             return Ok(());
         };
@@ -337,7 +337,7 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 
-    async fn read_committed(&mut self) -> Result<Option<LogId>, Failure> {
+    async fn read_committed(&mut self) -> Result<Option<EntryId>, Failure> {
         Ok(self.lock().committed())
     }
 
@@ -385,7 +385,7 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 
-    async fn truncate(&mut self, log_id: LogId) -> Result<(), Failure> {
+    async fn truncate(&mut self, log_id: EntryId) -> Result<(), Failure> {
         let from = log_id.index;
         let kept = match from.checked_sub(1) {
             None => None,
@@ -410,7 +410,7 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 
-    async fn purge(&mut self, log_id: LogId) -> Result<(), Failure> {
+    async fn purge(&mut self, log_id: EntryId) -> Result<(), Failure> {
         self.stands_for(log_id).await.map_err(cannot_write)?;
         let mut batch = Batch::default();
         batch.put(
@@ -456,7 +456,7 @@ fn leads(vote: &Vote, me: u64) -> bool {
 }
 
 /// The index after a log id.
-fn next(id: Option<LogId>) -> u64 {
+fn next(id: Option<EntryId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
 }
 
@@ -491,7 +491,7 @@ fn scan(
     damage.map_or(Ok((found, room)), Err)
 }
 
-fn gap(last: Option<LogId>, found: LogId) -> StoreError {
+fn gap(last: Option<EntryId>, found: EntryId) -> StoreError {
     StoreError::Corrupt {
         what: "the council's log".to_owned(),
         detail: format!("{found} comes after {last:?}"),

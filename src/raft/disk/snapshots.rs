@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{Engine, RaftDisk, decode, encode};
 use crate::protocol::store::{Batch, StoreError};
-use crate::raft::types::{LogId, SnapshotMeta};
+use crate::raft::types::{EntryId, SnapshotMeta};
 
 /// Bytes of a part: as many as the log's writes may have to wait for.
 const PART_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ pub struct Snapshots {
     disk: Arc<RaftDisk>,
     /// The current one. Held while another is written.
     current: Arc<Mutex<Option<Manifest>>>,
-    stored: watch::Sender<Option<LogId>>,
+    stored: watch::Sender<Option<EntryId>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ impl Snapshots {
     }
 
     /// The last entry that the current snapshot stands for.
-    pub fn stored(&self) -> watch::Receiver<Option<LogId>> {
+    pub fn stored(&self) -> watch::Receiver<Option<EntryId>> {
         self.stored.subscribe()
     }
 
