@@ -18,7 +18,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The Raft group's log cannot be used.
     #[error("{0}")]
-    Raft(#[from] raft::OpenError),
+    Raft(#[from] raft::RaftOpenError),
     /// Nothing can be stored where the data is to be.
     #[error("nothing can be stored in {}: {error}; give another DATA_DIR", .directory.display())]
     DataDir {

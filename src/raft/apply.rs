@@ -18,9 +18,11 @@ use super::group::Proposal;
 use super::machine::Machine;
 use super::network::entry_size;
 use super::runtime;
-use super::sessions::{Known, Sessions};
+use super::sessions::{KnownProposal, Sessions};
 use super::teeth::{Rule, broken};
-use super::types::{Answer, Encoded, Entry, EntryId, SnapshotMeta, StoredMembership, Types};
+use super::types::{
+    EncodedOutcome, Entry, EntryId, ProposalResult, SnapshotMeta, StoredMembership, Types,
+};
 use crate::protocol::store::StoreError;
 
 type Failure = StorageError<u64>;
@@ -157,27 +159,27 @@ fn apply_one<M: Machine>(
     machine: &mut M,
     sessions: &mut Sessions,
     proposal: Result<Proposal<'_>, postcard::Error>,
-) -> Answer {
+) -> ProposalResult {
     // The same bytes on every node: what cannot be read here is left out everywhere.
-    let unreadable = |error: postcard::Error| Answer::Unreadable(error.to_string());
+    let unreadable = |error: postcard::Error| ProposalResult::Unreadable(error.to_string());
     let Proposal { header, command } = match proposal {
         Ok(proposal) => proposal,
         Err(error) => return unreadable(error),
     };
     match sessions.look(&header) {
         _ if broken(Rule::ApplyTwice) => {}
-        Known::Applied(outcome) => return Answer::Outcome(outcome),
-        Known::Past => return Answer::Past,
-        Known::New => {}
+        KnownProposal::Applied(outcome) => return ProposalResult::Outcome(outcome),
+        KnownProposal::Past => return ProposalResult::Past,
+        KnownProposal::New => {}
     }
     let command = match postcard::from_bytes(command) {
         Ok(command) => command,
         Err(error) => return unreadable(error),
     };
-    match postcard::to_extend(&machine.apply(command), Encoded::new()) {
+    match postcard::to_extend(&machine.apply(command), EncodedOutcome::new()) {
         Ok(outcome) => {
             sessions.applied(&header, outcome.clone());
-            Answer::Outcome(outcome)
+            ProposalResult::Outcome(outcome)
         }
         Err(error) => unreadable(error),
     }
@@ -200,7 +202,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         Ok((self.at.last, self.at.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Answer>>, Failure>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<ProposalResult>>, Failure>
     where
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::disk::LogStore;
-use super::network::{self, Promised, Reply, Request};
+use super::network::{self, Promised, RaftReply, RaftRequest};
 use super::standing::{Standing, is_enough};
 use super::transport::Transport;
 use super::types::{LeaderId, Raft, Vote, member, node_id};
@@ -147,8 +147,8 @@ fn promises_of<'a, T: Transport>(
 /// Asks a node what it has promised.
 async fn promise_of<T: Transport>(transport: &T, node: u64) -> Option<Promised> {
     let to = member(node)?;
-    match network::call(transport, to, &Request::Promised, ASK).await {
-        Ok(Reply::Promised(promised)) => Some(promised),
+    match network::call(transport, to, &RaftRequest::Promised, ASK).await {
+        Ok(RaftReply::Promised(promised)) => Some(promised),
         _ => None,
     }
 }
@@ -193,7 +193,7 @@ mod tests {
                     .ok_or(TransportError::NoAnswer(to))?,
                 voters: self.voters.clone(),
             };
-            let reply = network::encode(&Reply::Promised(promised), 0).unwrap();
+            let reply = network::encode(&RaftReply::Promised(promised), 0).unwrap();
             Ok(RpcReply(reply))
         }
 

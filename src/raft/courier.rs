@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use super::group::Group;
 use super::leader::{GROUP, GROUP_BYTES};
-use super::network::{self, CallError, Refusal, Reply, Request};
+use super::network::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
 use super::runtime;
 use super::transport::{Transport, TransportError};
-use super::types::Answer;
+use super::types::ProposalResult;
 use crate::protocol::ids::MemberId;
 
 /// Calls to one leader that are under way, at most.
@@ -26,9 +26,9 @@ const QUEUE: usize = 8192;
 /// What became of a proposal that was sent.
 #[derive(Clone)]
 pub enum Delivery {
-    Answered(Answer),
+    Answered(ProposalResult),
     /// By the leader: not done.
-    Refused(Refusal),
+    Refused(RaftRefusal),
     /// It certainly did not arrive.
     NotSent,
     /// It may have arrived.
@@ -121,7 +121,7 @@ async fn send<T: Transport>(
         }
         let transport = transport.clone();
         runtime::spawn(&tasks, async move {
-            let request = Request::Propose(Group::join(&proposals));
+            let request = RaftRequest::Propose(Group::join(&proposals));
             let reply = network::call(&transport, to, &request, timeout).await;
             drop(call);
             hand_out(reply, back);
@@ -129,15 +129,15 @@ async fn send<T: Transport>(
     }
 }
 
-fn hand_out(reply: Result<Reply, CallError>, back: Vec<oneshot::Sender<Delivery>>) {
+fn hand_out(reply: Result<RaftReply, RaftCallError>, back: Vec<oneshot::Sender<Delivery>>) {
     let mut answers = Vec::new();
     let otherwise = match reply {
-        Ok(Reply::Proposed(all)) if all.len() == back.len() => {
+        Ok(RaftReply::Proposed(all)) if all.len() == back.len() => {
             answers = all;
             Delivery::Unsure
         }
-        Ok(Reply::Refused(refusal)) => Delivery::Refused(refusal),
-        Err(CallError::Transport(TransportError::Unreachable(_))) => Delivery::NotSent,
+        Ok(RaftReply::Refused(refusal)) => Delivery::Refused(refusal),
+        Err(RaftCallError::Transport(TransportError::Unreachable(_))) => Delivery::NotSent,
         Ok(_) | Err(_) => Delivery::Unsure,
     };
     let mut answers = answers.into_iter();

@@ -11,10 +11,10 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::network::{self, Reply, Request};
+use super::network::{self, RaftReply, RaftRequest};
 use super::types::{Entry, EntryId, Vote};
 use super::{
-    Config, ConsensusError, Machine, RaftNode, Role, Rpc, RpcReply, Transport, TransportError,
+    Config, ConsensusError, Machine, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError,
 };
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
@@ -132,7 +132,7 @@ impl Cluster {
         until(async || {
             for member in self.others(MemberId(0)) {
                 let status = self.node(member).status().await;
-                if status.role == Role::Leader && status.has_quorum {
+                if status.role == RaftRole::Leader && status.has_quorum {
                     found = Some(member);
                 }
             }
@@ -224,11 +224,11 @@ async fn a_follower_confirms_when_it_has_stored() {
         ..follow.clone()
     };
     let send = |rpc: AppendEntriesRequest<_>| {
-        let (node, request) = (node.clone(), Request::Append(rpc));
+        let (node, request) = (node.clone(), RaftRequest::Append(rpc));
         let rpc = Rpc(network::encode(&request, 0).unwrap());
         tokio::spawn(async move {
             let RpcReply(reply) = node.handle(rpc).await;
-            network::decode::<Reply>(&reply).unwrap()
+            network::decode::<RaftReply>(&reply).unwrap()
         })
     };
     // An only voter would elect itself again, and wait for its disk.
@@ -237,11 +237,11 @@ async fn a_follower_confirms_when_it_has_stored() {
     let release = hang(&node).await;
     let reply = send(append.clone()).await.unwrap();
     assert_eq!(node.status().await.last_log, Some(next));
-    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    assert!(matches!(reply, RaftReply::Failed(_)), "{reply:?}");
     drop(release);
     until(async || {
         let reply = send(append.clone()).await.unwrap();
-        matches!(reply, Reply::Append(AppendEntriesResponse::Success))
+        matches!(reply, RaftReply::Append(AppendEntriesResponse::Success))
     })
     .await;
 }
@@ -275,15 +275,15 @@ async fn a_leader_whose_disk_fails_under_an_entry_stops() {
         what: "a test".to_owned(),
         detail: "the disk is full".to_owned(),
     });
-    until(async || node.status().await.role == Role::Stopped).await;
+    until(async || node.status().await.role == RaftRole::Stopped).await;
     assert!(lost.await.unwrap().is_err());
 }
 
 /// Sends an append to a node as another node would.
-async fn append(node: &Node, rpc: AppendEntriesRequest<super::types::Types>) -> Reply {
-    let rpc = Rpc(network::encode(&Request::Append(rpc), 0).unwrap());
+async fn append(node: &Node, rpc: AppendEntriesRequest<super::types::Types>) -> RaftReply {
+    let rpc = Rpc(network::encode(&RaftRequest::Append(rpc), 0).unwrap());
     let RpcReply(reply) = node.handle(rpc).await;
-    network::decode::<Reply>(&reply).unwrap()
+    network::decode::<RaftReply>(&reply).unwrap()
 }
 
 /// Two of three lost what they had confirmed, and one of them leads: its log is shorter than what
@@ -310,7 +310,7 @@ async fn no_leader_is_followed_that_lacks_what_is_decided() {
         leader_commit: Some(id(9, next - 2)),
     };
     let reply = append(&node, rpc).await;
-    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    assert!(matches!(reply, RaftReply::Failed(_)), "{reply:?}");
     let failure = tokio::time::timeout(LONG, node.failed()).await.unwrap();
     assert!(failure.to_string().contains("is decided here"), "{failure}");
     assert_eq!(items(&node), [0, 1, 2, 3]);
@@ -332,7 +332,10 @@ async fn a_deposed_leader_is_refused_and_no_failure() {
         leader_commit: None,
     };
     let reply = append(&node, rpc).await;
-    let refused = matches!(reply, Reply::Append(AppendEntriesResponse::HigherVote(_)));
+    let refused = matches!(
+        reply,
+        RaftReply::Append(AppendEntriesResponse::HigherVote(_))
+    );
     assert!(refused, "{reply:?}");
     node.propose(2).await.unwrap();
 }

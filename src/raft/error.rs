@@ -49,7 +49,7 @@ fn last_leader(leader: &Option<MemberId>) -> String {
 
 /// Why a Raft group could not be opened or formed.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum RaftOpenError {
     #[error("the council's storage: {0}")]
     Store(#[from] StoreError),
     /// The storage is sound, but the Raft library does not start from it.

@@ -17,7 +17,7 @@ use openraft::{CommittedLeaderId, EntryPayload};
 #[cfg(feature = "teeth")]
 use super::disk::Engine;
 use super::disk::{LogStore, RaftDisk};
-use super::error::OpenError;
+use super::error::RaftOpenError;
 use super::runtime;
 use super::standing::Standing;
 use super::types::{Entry, EntryId, Vote, node_id};
@@ -36,7 +36,7 @@ use crate::protocol::store::StoreError;
 ///
 /// # Errors
 /// When the directory cannot be used, or holds no Raft group.
-pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
+pub async fn force(me: MemberId, dir: &Path) -> Result<(), RaftOpenError> {
     let dir = dir.to_owned();
     force_on(me, move || RaftDisk::open(&dir)).await
 }
@@ -46,20 +46,20 @@ pub async fn force(me: MemberId, dir: &Path) -> Result<(), OpenError> {
 /// # Errors
 /// As [`force`].
 #[cfg(feature = "teeth")]
-pub async fn force_simulated(me: MemberId, disk: Arc<dyn Engine>) -> Result<(), OpenError> {
+pub async fn force_simulated(me: MemberId, disk: Arc<dyn Engine>) -> Result<(), RaftOpenError> {
     force_on(me, || RaftDisk::on(disk)).await
 }
 
 async fn force_on(
     me: MemberId,
     open: impl FnOnce() -> Result<RaftDisk, StoreError> + Send + 'static,
-) -> Result<(), OpenError> {
+) -> Result<(), RaftOpenError> {
     let open = runtime::blocking(move || {
         let disk = Arc::new(open()?);
         let log = LogStore::open(Arc::clone(&disk), node_id(me))?;
-        Ok::<_, OpenError>((disk, log))
+        Ok::<_, RaftOpenError>((disk, log))
     });
-    let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
+    let cannot = |error: &dyn std::error::Error| RaftOpenError::Start(error.to_string());
     let (disk, log) = open.await.map_err(|e| cannot(&e))??;
     disk.end_patience();
     let mut result = rewrite(me, log).await;
@@ -74,18 +74,18 @@ async fn force_on(
 
 /// A node that came without its log votes when it has caught up with a leader. There will be none
 /// but itself.
-async fn may_vote(disk: Arc<RaftDisk>) -> Result<(), OpenError> {
+async fn may_vote(disk: Arc<RaftDisk>) -> Result<(), RaftOpenError> {
     let standing = runtime::blocking(move || Standing::open(disk)).await;
-    let standing = standing.map_err(|e| OpenError::Start(e.to_string()))??;
+    let standing = standing.map_err(|e| RaftOpenError::Start(e.to_string()))??;
     Ok(standing.gain().await?)
 }
 
-async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), OpenError> {
-    let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
+async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), RaftOpenError> {
+    let cannot = |error: &dyn std::error::Error| RaftOpenError::Start(error.to_string());
     let vote = log.read_vote().await.map_err(|e| cannot(&e))?;
     let state = log.get_log_state().await.map_err(|e| cannot(&e))?;
     let (Some(vote), Some(last)) = (vote, state.last_log_id) else {
-        return Err(OpenError::Start(
+        return Err(RaftOpenError::Start(
             "there is no council to go on with".to_owned(),
         ));
     };

@@ -20,7 +20,7 @@ pub const MISSING_FOR: Duration = Duration::from_secs(1);
 
 /// What a node knows of Raft groups of the past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Past {
+pub enum GroupPast {
     /// It cannot say: it has not read its disk yet.
     #[default]
     Unknown,
@@ -34,7 +34,7 @@ pub enum Past {
 
 /// What a first voter has to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum FormingStep {
     /// Ask again: it is not clear that nothing was decided before.
     Wait,
     /// Ask again: it is clear, and the others get a moment for the same step.
@@ -48,23 +48,23 @@ pub enum Step {
 }
 
 /// The next step of a first voter that stands at `own`, when the others said of themselves what is
-/// in `others` (`None`: no answer), and the step was [`Step::Soon`] for the time `soon`.
-pub fn next_step(own: Past, others: &[Option<Past>], soon: Duration) -> Step {
+/// in `others` (`None`: no answer), and the step was [`FormingStep::Soon`] for the time `soon`.
+pub fn next_step(own: GroupPast, others: &[Option<GroupPast>], soon: Duration) -> FormingStep {
     let said = |past| others.iter().filter(|said| **said == Some(past)).count();
-    if own == Past::Met || said(Past::Met) > 0 {
-        return Step::Follow;
+    if own == GroupPast::Met || said(GroupPast::Met) > 0 {
+        return FormingStep::Follow;
     }
     let voters = others.len() + 1;
-    let (new, voting) = (said(Past::None), said(Past::Votes));
+    let (new, voting) = (said(GroupPast::None), said(GroupPast::Votes));
     // Whoever is still starting says soon what it has.
-    if own == Past::Unknown || said(Past::Unknown) > 0 || new + voting < voters / 2 {
-        return Step::Wait;
+    if own == GroupPast::Unknown || said(GroupPast::Unknown) > 0 || new + voting < voters / 2 {
+        return FormingStep::Wait;
     }
     let there = new + voting;
     match own {
-        Past::Votes if new == 0 || soon >= MISSING_FOR => Step::Form,
-        Past::None if there == others.len() || soon >= MISSING_FOR => Step::Vote,
-        _ => Step::Soon,
+        GroupPast::Votes if new == 0 || soon >= MISSING_FOR => FormingStep::Form,
+        GroupPast::None if there == others.len() || soon >= MISSING_FOR => FormingStep::Vote,
+        _ => FormingStep::Soon,
     }
 }
 
@@ -72,16 +72,16 @@ pub fn next_step(own: Past, others: &[Option<Past>], soon: Duration) -> Step {
 mod tests {
     use super::*;
 
-    const ANSWERS: [Option<Past>; 5] = [
+    const ANSWERS: [Option<GroupPast>; 5] = [
         None,
-        Some(Past::Unknown),
-        Some(Past::None),
-        Some(Past::Votes),
-        Some(Past::Met),
+        Some(GroupPast::Unknown),
+        Some(GroupPast::None),
+        Some(GroupPast::Votes),
+        Some(GroupPast::Met),
     ];
 
     /// All that `others` nodes may say.
-    fn all_answers(others: u32) -> impl Iterator<Item = Vec<Option<Past>>> {
+    fn all_answers(others: u32) -> impl Iterator<Item = Vec<Option<GroupPast>>> {
         (0..5_usize.pow(others)).map(move |mut n| {
             let mut answers = Vec::new();
             for _ in 0..others {
@@ -92,29 +92,43 @@ mod tests {
         })
     }
 
-    fn acts(step: Step) -> bool {
-        matches!(step, Step::Vote | Step::Form)
+    fn acts(step: FormingStep) -> bool {
+        matches!(step, FormingStep::Vote | FormingStep::Form)
     }
 
     #[test]
     fn none_votes_unless_a_majority_has_met_no_raft_group_and_nobody_can_have() {
         for others in 0..=4 {
             for answers in all_answers(others) {
-                let fresh = |said: &&Option<Past>| matches!(said, Some(Past::None | Past::Votes));
+                let fresh = |said: &&Option<GroupPast>| {
+                    matches!(said, Some(GroupPast::None | GroupPast::Votes))
+                };
                 let fresh = answers.iter().filter(fresh).count() + 1;
                 let majority = 2 * fresh > answers.len() + 1;
-                let doubt = answers.contains(&Some(Past::Unknown));
-                let met = answers.contains(&Some(Past::Met));
-                for own in [Past::Unknown, Past::None, Past::Votes, Past::Met] {
+                let doubt = answers.contains(&Some(GroupPast::Unknown));
+                let met = answers.contains(&Some(GroupPast::Met));
+                for own in [
+                    GroupPast::Unknown,
+                    GroupPast::None,
+                    GroupPast::Votes,
+                    GroupPast::Met,
+                ] {
                     for soon in [Duration::ZERO, MISSING_FOR] {
                         let step = next_step(own, &answers, soon);
                         let what = format!("{own:?} {answers:?} {soon:?}: {step:?}");
-                        assert_eq!(step == Step::Follow, met || own == Past::Met, "{what}");
+                        assert_eq!(
+                            step == FormingStep::Follow,
+                            met || own == GroupPast::Met,
+                            "{what}"
+                        );
                         let clear = majority && !doubt && !met;
-                        let may = clear && matches!(own, Past::None | Past::Votes);
-                        assert_eq!(may, acts(step) || step == Step::Soon, "{what}");
+                        let may = clear && matches!(own, GroupPast::None | GroupPast::Votes);
+                        assert_eq!(may, acts(step) || step == FormingStep::Soon, "{what}");
                         // It gains its vote first.
-                        assert!(step != Step::Form || own == Past::Votes, "{what}");
+                        assert!(
+                            step != FormingStep::Form || own == GroupPast::Votes,
+                            "{what}"
+                        );
                         // Nobody is waited for without end.
                         assert!(!may || soon < MISSING_FOR || acts(step), "{what}");
                     }
@@ -128,11 +142,23 @@ mod tests {
         let now = Duration::ZERO;
         for others in 0..=4 {
             let all = |past| vec![Some(past); others];
-            assert_eq!(next_step(Past::None, &all(Past::None), now), Step::Vote);
-            assert_eq!(next_step(Past::None, &all(Past::Votes), now), Step::Vote);
-            assert_eq!(next_step(Past::Votes, &all(Past::Votes), now), Step::Form);
+            assert_eq!(
+                next_step(GroupPast::None, &all(GroupPast::None), now),
+                FormingStep::Vote
+            );
+            assert_eq!(
+                next_step(GroupPast::None, &all(GroupPast::Votes), now),
+                FormingStep::Vote
+            );
+            assert_eq!(
+                next_step(GroupPast::Votes, &all(GroupPast::Votes), now),
+                FormingStep::Form
+            );
             if others > 0 {
-                assert_eq!(next_step(Past::Votes, &all(Past::None), now), Step::Soon);
+                assert_eq!(
+                    next_step(GroupPast::Votes, &all(GroupPast::None), now),
+                    FormingStep::Soon
+                );
             }
         }
     }
@@ -140,24 +166,45 @@ mod tests {
     /// One of three never comes up.
     #[test]
     fn who_says_nothing_is_waited_for_once() {
-        let others = [Some(Past::None), None];
-        assert_eq!(next_step(Past::None, &others, Duration::ZERO), Step::Soon);
-        assert_eq!(next_step(Past::None, &others, MISSING_FOR), Step::Vote);
-        let others = [Some(Past::Votes), None];
-        assert_eq!(next_step(Past::Votes, &others, Duration::ZERO), Step::Form);
+        let others = [Some(GroupPast::None), None];
+        assert_eq!(
+            next_step(GroupPast::None, &others, Duration::ZERO),
+            FormingStep::Soon
+        );
+        assert_eq!(
+            next_step(GroupPast::None, &others, MISSING_FOR),
+            FormingStep::Vote
+        );
+        let others = [Some(GroupPast::Votes), None];
+        assert_eq!(
+            next_step(GroupPast::Votes, &others, Duration::ZERO),
+            FormingStep::Form
+        );
         // Alone it is no majority, however long it waits.
         let nobody = [None, None];
-        assert_eq!(next_step(Past::None, &nobody, MISSING_FOR), Step::Wait);
+        assert_eq!(
+            next_step(GroupPast::None, &nobody, MISSING_FOR),
+            FormingStep::Wait
+        );
     }
 
     /// All nodes start, one of them without its disk, and the others have not read theirs yet.
     #[test]
     fn whoever_is_still_starting_is_waited_for() {
-        let starting = [Some(Past::Unknown), Some(Past::Unknown)];
-        assert_eq!(next_step(Past::None, &starting, MISSING_FOR), Step::Wait);
-        let one = [Some(Past::Unknown), Some(Past::None)];
-        assert_eq!(next_step(Past::None, &one, MISSING_FOR), Step::Wait);
-        let met = [Some(Past::Met), None];
-        assert_eq!(next_step(Past::None, &met, MISSING_FOR), Step::Follow);
+        let starting = [Some(GroupPast::Unknown), Some(GroupPast::Unknown)];
+        assert_eq!(
+            next_step(GroupPast::None, &starting, MISSING_FOR),
+            FormingStep::Wait
+        );
+        let one = [Some(GroupPast::Unknown), Some(GroupPast::None)];
+        assert_eq!(
+            next_step(GroupPast::None, &one, MISSING_FOR),
+            FormingStep::Wait
+        );
+        let met = [Some(GroupPast::Met), None];
+        assert_eq!(
+            next_step(GroupPast::None, &met, MISSING_FOR),
+            FormingStep::Follow
+        );
     }
 }

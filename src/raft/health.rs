@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::disk::Durable;
 use super::error::ConsensusError;
 use super::machine::Machine;
-use super::network::Request;
+use super::network::RaftRequest;
 use super::standing::Standing;
 use super::transport::Transport;
 use super::types::{EntryId, Raft};
@@ -55,11 +55,11 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// place of a decided one makes this node's part in the Raft group fail. Most voters have lost
     /// what they confirmed, and the library counts on that they have not: it would take the
     /// leader's entries for those that it has, and panic when they are decided.
-    pub(super) fn is_sound(&self, request: &Request) -> bool {
+    pub(super) fn is_sound(&self, request: &RaftRequest) -> bool {
         let inner = &self.inner;
         let (vote, prev, entries) = match request {
-            Request::Append(rpc) => (rpc.vote, rpc.prev_log_id, &rpc.entries[..]),
-            Request::Snapshot(rpc) => (rpc.vote, rpc.meta.last_log_id, &[][..]),
+            RaftRequest::Append(rpc) => (rpc.vote, rpc.prev_log_id, &rpc.entries[..]),
+            RaftRequest::Snapshot(rpc) => (rpc.vote, rpc.meta.last_log_id, &[][..]),
             _ => return true,
         };
         // A deposed leader may have what was never decided. The library refuses it.

@@ -8,9 +8,9 @@ use openraft::ChangeMembers;
 
 use super::apply::Shown;
 use super::machine::Machine;
-use super::network::{self, Reply, Request};
+use super::network::{self, RaftReply, RaftRequest};
 use super::runtime;
-use super::seats::{self, Picture, Step};
+use super::seats::{self, MembershipStep, Picture};
 use super::status;
 use super::transport::Transport;
 use super::types::{Raft, RaftMetrics, member, node_id};
@@ -68,11 +68,11 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
 
     /// The next step. Votes go only to nodes that use them: else nobody could be elected after this
     /// leader.
-    async fn next_step(&self, picture: Option<Picture>) -> Option<Step> {
+    async fn next_step(&self, picture: Option<Picture>) -> Option<MembershipStep> {
         let mut picture = picture?;
         loop {
             let step = seats::next_step(&picture)?;
-            let Step::Vote(voters) = &step else {
+            let MembershipStep::Vote(voters) = &step else {
                 return Some(step);
             };
             let mut abstains = None;
@@ -89,8 +89,8 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
     }
 
     async fn may_vote(&self, node: MemberId) -> bool {
-        let reply = network::call(&self.transport, node, &Request::MayVote, ASK).await;
-        matches!(reply, Ok(Reply::MayVote(true)))
+        let reply = network::call(&self.transport, node, &RaftRequest::MayVote, ASK).await;
+        matches!(reply, Ok(RaftReply::MayVote(true)))
     }
 
     /// How things stand, if this node leads and can change them.
@@ -143,12 +143,14 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
         alive.map(|(node, _)| *node).collect()
     }
 
-    async fn change(&self, step: Step) {
+    async fn change(&self, step: MembershipStep) {
         let ids = |set: &BTreeSet<MemberId>| set.iter().copied().map(node_id).collect();
         let change = match &step {
-            Step::Learn(node) => ChangeMembers::AddNodes(BTreeMap::from([(node_id(*node), ())])),
-            Step::Vote(voters) => ChangeMembers::ReplaceAllVoters(ids(voters)),
-            Step::Forget(nodes) => ChangeMembers::RemoveNodes(ids(nodes)),
+            MembershipStep::Learn(node) => {
+                ChangeMembers::AddNodes(BTreeMap::from([(node_id(*node), ())]))
+            }
+            MembershipStep::Vote(voters) => ChangeMembers::ReplaceAllVoters(ids(voters)),
+            MembershipStep::Forget(nodes) => ChangeMembers::RemoveNodes(ids(nodes)),
         };
         // Voters that lose their vote are kept as learners, so that they get to know it.
         let change = self.raft.change_membership(change, true);

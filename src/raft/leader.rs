@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::group::Group;
-use super::network::{Refusal, Reply};
+use super::network::{RaftRefusal, RaftReply};
 use super::runtime;
 use super::status;
 use super::teeth::{Rule, broken};
-use super::types::{Answer, Raft, ServerMetrics};
+use super::types::{ProposalResult, Raft, ServerMetrics};
 
 /// Proposals in one log entry, at most.
 pub const GROUP: usize = 512;
@@ -26,7 +26,7 @@ const QUEUE: usize = 8192;
 struct Waiting {
     proposals: Group,
     count: usize,
-    answers: oneshot::Sender<Vec<Answer>>,
+    answers: oneshot::Sender<Vec<ProposalResult>>,
 }
 
 /// The proposals that wait for an entry to be decided. Clones share them.
@@ -89,12 +89,12 @@ impl Leader {
     ///
     /// # Errors
     /// What is to be said to all of them: `Refused`, `Failed`, or `Unsure`.
-    pub async fn decide(&self, proposals: Group) -> Result<Vec<Answer>, Reply> {
+    pub async fn decide(&self, proposals: Group) -> Result<Vec<ProposalResult>, RaftReply> {
         if let Some(refusal) = self.refusal() {
-            return Err(Reply::Refused(refusal));
+            return Err(RaftReply::Refused(refusal));
         }
         let Some(count) = proposals.count() else {
-            return Err(Reply::Failed("these are no proposals".to_owned()));
+            return Err(RaftReply::Failed("these are no proposals".to_owned()));
         };
         let (answers, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -103,44 +103,44 @@ impl Leader {
             answers,
         };
         match self.queue.0.try_send(waiting) {
-            Ok(()) => answered.await.map_err(|_| Reply::Unsure),
-            Err(TrySendError::Full(_)) => Err(Reply::Refused(Refusal::Overloaded)),
-            Err(TrySendError::Closed(_)) => Err(Reply::Failed("it is shut down".to_owned())),
+            Ok(()) => answered.await.map_err(|_| RaftReply::Unsure),
+            Err(TrySendError::Full(_)) => Err(RaftReply::Refused(RaftRefusal::Overloaded)),
+            Err(TrySendError::Closed(_)) => Err(RaftReply::Failed("it is shut down".to_owned())),
         }
     }
 
     /// Up to where a linearizable read has to have applied the log, confirmed by a majority, if
     /// this node leads.
-    pub async fn read_index(&self) -> Reply {
+    pub async fn read_index(&self) -> RaftReply {
         if let Some(refusal) = self.refusal() {
-            return Reply::Refused(refusal);
+            return RaftReply::Refused(refusal);
         }
         if broken(Rule::ReadUnconfirmed) {
             let decided = self.raft.with_raft_state(|state| state.committed).await;
             return match decided {
-                Ok(id) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),
-                Err(fatal) => Reply::Failed(fatal.to_string()),
+                Ok(id) => RaftReply::ReadIndex(id.map_or(0, |id| id.index + 1)),
+                Err(fatal) => RaftReply::Failed(fatal.to_string()),
             };
         }
         match self.raft.get_read_log_id().await {
-            Ok((id, _)) => Reply::ReadIndex(id.map_or(0, |id| id.index + 1)),
+            Ok((id, _)) => RaftReply::ReadIndex(id.map_or(0, |id| id.index + 1)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
-                Reply::Refused(Refusal::NotLeader)
+                RaftReply::Refused(RaftRefusal::NotLeader)
             }
             Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
-                Reply::Refused(Refusal::NoQuorum)
+                RaftReply::Refused(RaftRefusal::NoQuorum)
             }
-            Err(RaftError::Fatal(fatal)) => Reply::Failed(fatal.to_string()),
+            Err(RaftError::Fatal(fatal)) => RaftReply::Failed(fatal.to_string()),
         }
     }
 
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<RaftRefusal> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         if !status::leads(&metrics) {
-            return Some(Refusal::NotLeader);
+            return Some(RaftRefusal::NotLeader);
         }
-        (!status::has_quorum(&metrics)).then_some(Refusal::NoQuorum)
+        (!status::has_quorum(&metrics)).then_some(RaftRefusal::NoQuorum)
     }
 }
 
@@ -183,7 +183,7 @@ async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
 /// The answers to the proposals of one log entry. There are none when it is not known what becomes
 /// of it: the library answers when the entry is applied or cut off, and neither comes when a
 /// snapshot of another leader's overtakes it.
-async fn decide(raft: &Raft, proposals: Group) -> Vec<Answer> {
+async fn decide(raft: &Raft, proposals: Group) -> Vec<ProposalResult> {
     let mut changes = raft.server_metrics();
     let leads = |now: &ServerMetrics| {
         let leads = now.state == ServerState::Leader;
@@ -208,10 +208,13 @@ async fn decide(raft: &Raft, proposals: Group) -> Vec<Answer> {
 /// Hands out the answers: to each who waits, for as many proposals as it had. There are none where
 /// it is not known what becomes of the entry: also after a refusal it may be in the log, and the
 /// next leader may commit it.
-fn hand_out(waits: Vec<(usize, oneshot::Sender<Vec<Answer>>)>, answers: Vec<Answer>) {
+fn hand_out(
+    waits: Vec<(usize, oneshot::Sender<Vec<ProposalResult>>)>,
+    answers: Vec<ProposalResult>,
+) {
     let mut answers = answers.into_iter();
     for (count, wait) in waits {
-        let part: Vec<Answer> = answers.by_ref().take(count).collect();
+        let part: Vec<ProposalResult> = answers.by_ref().take(count).collect();
         // Without an answer to each there is none: the other end finds its channel closed. Who
         // stopped waiting needs none.
         if part.len() == count {

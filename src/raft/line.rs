@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::config::{ELECTION_MIN, HEARTBEAT};
 use super::disk::Durable;
 use super::leader::Queue;
-use super::network::{self, CallError, Reply, Request};
+use super::network::{self, RaftCallError, RaftReply, RaftRequest};
 use super::runtime;
 use super::teeth::{Rule, broken};
 use super::transport::{Transport, TransportError};
@@ -87,17 +87,19 @@ type Failed<E> = RPCError<u64, (), RaftError<u64, E>>;
 impl<T: Transport> Line<T> {
     async fn call<E: std::error::Error>(
         &self,
-        request: Request,
+        request: RaftRequest,
         option: &RPCOption,
-    ) -> Result<Reply, Failed<E>> {
+    ) -> Result<RaftReply, Failed<E>> {
         let Some(to) = member(self.to) else {
             return Err(unreachable("no member has this number"));
         };
         let reply = network::call(&self.network.transport, to, &request, option.hard_ttl()).await;
         match reply {
-            Ok(Reply::Failed(reason)) => Err(unreachable(reason)),
+            Ok(RaftReply::Failed(reason)) => Err(unreachable(reason)),
             Ok(reply) => Ok(reply),
-            Err(CallError::Transport(TransportError::Unreachable(_))) => Err(unreachable("down")),
+            Err(RaftCallError::Transport(TransportError::Unreachable(_))) => {
+                Err(unreachable("down"))
+            }
             Err(error) => Err(RPCError::Network(NetworkError::new(&error))),
         }
     }
@@ -120,7 +122,7 @@ impl<T: Transport> Line<T> {
         };
         let (transport, timeout) = (self.network.transport.clone(), option.hard_ttl());
         runtime::spawn(&self.network.tasks, async move {
-            let _ = network::call(&transport, to, &Request::Append(rpc), timeout).await;
+            let _ = network::call(&transport, to, &RaftRequest::Append(rpc), timeout).await;
         });
     }
 }
@@ -154,7 +156,7 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
         self.confirmed = None;
         let last = rpc.entries.last().map(|entry| entry.log_id);
         let last = last.or(rpc.prev_log_id);
-        let Reply::Append(reply) = self.call(Request::Append(rpc), &option).await? else {
+        let RaftReply::Append(reply) = self.call(RaftRequest::Append(rpc), &option).await? else {
             return Err(unfit());
         };
         self.stored(network::confirmed(&reply, last)).await?;
@@ -175,9 +177,9 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, (), RaftError<u64, InstallSnapshotError>>>
     {
-        match self.call(Request::Snapshot(rpc), &option).await? {
-            Reply::Snapshot(Ok(reply)) => Ok(reply),
-            Reply::Snapshot(Err(error)) => Err(RPCError::RemoteError(RemoteError::new(
+        match self.call(RaftRequest::Snapshot(rpc), &option).await? {
+            RaftReply::Snapshot(Ok(reply)) => Ok(reply),
+            RaftReply::Snapshot(Err(error)) => Err(RPCError::RemoteError(RemoteError::new(
                 self.to,
                 RaftError::APIError(error),
             ))),
@@ -190,8 +192,8 @@ impl<T: Transport> RaftNetwork<Types> for Line<T> {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
-        match self.call(Request::Vote(rpc), &option).await? {
-            Reply::Vote(reply) => Ok(reply),
+        match self.call(RaftRequest::Vote(rpc), &option).await? {
+            RaftReply::Vote(reply) => Ok(reply),
             _ => Err(unfit()),
         }
     }
@@ -227,13 +229,13 @@ mod tests {
             request: Rpc,
             _: Duration,
         ) -> Result<RpcReply, TransportError> {
-            let request: Request = network::decode(&request.0).unwrap();
-            let Request::Append(rpc) = request else {
+            let request: RaftRequest = network::decode(&request.0).unwrap();
+            let RaftRequest::Append(rpc) = request else {
                 panic!("{request:?}");
             };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = rpc.leader_commit;
             self.asked.fetch_add(1, Ordering::Relaxed);
-            let reply = Reply::Append(AppendEntriesResponse::Success);
+            let reply = RaftReply::Append(AppendEntriesResponse::Success);
             Ok(RpcReply(network::encode(&reply, 0).unwrap()))
         }
 

@@ -45,12 +45,12 @@ mod transport;
 mod types;
 
 pub use config::{Config, MAX_COMMAND_BYTES};
-pub use error::{ConsensusError, OpenError};
+pub use error::{ConsensusError, RaftOpenError};
 pub use force::force;
-pub use forming::{Past, Step, next_step};
+pub use forming::{FormingStep, GroupPast, next_step};
 pub use machine::Machine;
 pub use seats::{first_voters, missing_without};
-pub use status::{Role, Status};
+pub use status::{GroupStatus, RaftRole};
 pub use transport::{Rpc, RpcReply, Transport, TransportError};
 
 #[cfg(feature = "teeth")]
@@ -81,11 +81,11 @@ use group::{Group, SessionId};
 use keeper::Keeper;
 use leader::{Leader, Queue};
 use line::Network;
-use propose::{Asker, Numbers, Question, Said};
+use propose::{LeaderClient, Numbers, Question, Said};
 use reads::{Reads, Rounds};
 use standing::Standing;
 use teeth::{Rule, broken};
-use types::{Answer, Raft};
+use types::{ProposalResult, Raft};
 
 /// How long a look at the state waits for the Raft library's task.
 const STATUS_WITHIN: Duration = Duration::from_millis(200);
@@ -140,7 +140,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         me: MemberId,
         transport: T,
         dir: &Path,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RaftOpenError> {
         let dir = dir.to_owned();
         Self::open_on(config, me, transport, move || RaftDisk::open(&dir)).await
     }
@@ -155,7 +155,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         me: MemberId,
         transport: T,
         disk: Arc<dyn Engine>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RaftOpenError> {
         Self::open_on(config, me, transport, || RaftDisk::on(disk)).await
     }
 
@@ -164,16 +164,16 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         me: MemberId,
         transport: T,
         open: impl FnOnce() -> Result<RaftDisk, StoreError> + Send + 'static,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RaftOpenError> {
         let opened = runtime::blocking(move || {
             let disk = Arc::new(open()?);
             let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
             let log = log.with(&snapshots);
             let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
-            Ok::<_, OpenError>((disk, log, snapshots, standing))
+            Ok::<_, RaftOpenError>((disk, log, snapshots, standing))
         });
-        let cannot = |error: &dyn std::error::Error| OpenError::Start(error.to_string());
+        let cannot = |error: &dyn std::error::Error| RaftOpenError::Start(error.to_string());
         let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Whatever else is there to wait for the disk: it goes on when there is room.
@@ -314,7 +314,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         self.has_room()?;
         let number = self.inner.numbers.take()?;
         let proposal = Group::one(&number.header(), &command)?;
-        let asker = Asker {
+        let asker = LeaderClient {
             me: self.inner.me,
             transport: &self.inner.transport,
             leader: &self.inner.leader,
@@ -323,12 +323,12 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             patience,
         };
         match asker.ask(Question::Propose(proposal)).await? {
-            Said::Answer(Answer::Outcome(outcome)) => {
+            Said::Answer(ProposalResult::Outcome(outcome)) => {
                 postcard::from_bytes(&outcome).map_err(encoding)
             }
-            Said::Answer(Answer::Unreadable(why)) => Err(ConsensusError::Encoding(why)),
+            Said::Answer(ProposalResult::Unreadable(why)) => Err(ConsensusError::Encoding(why)),
             // Not met as long as the number is held; whatever happened then is not known.
-            Said::Answer(Answer::Past) | Said::ReadIndex(_) => {
+            Said::Answer(ProposalResult::Past) | Said::ReadIndex(_) => {
                 Err(ConsensusError::Undecided { waited: patience })
             }
         }
@@ -397,22 +397,22 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 
     /// What this node knows of Raft groups of the past.
-    pub async fn past(&self) -> Past {
+    pub async fn past(&self) -> GroupPast {
         let inner = &self.inner;
         let led = inner
             .raft
             .with_raft_state(|state| state.vote_ref().is_committed());
         match runtime::timeout(config::HEARTBEAT, led).await {
-            Err(_) | Ok(Err(_)) => Past::Unknown,
+            Err(_) | Ok(Err(_)) => GroupPast::Unknown,
             // The first entry only says who votes, and is the same wherever a Raft group is formed.
-            Ok(Ok(led)) if led || inner.durable.next() > 1 => Past::Met,
-            Ok(Ok(_)) if inner.standing.votes() => Past::Votes,
-            Ok(Ok(_)) => Past::None,
+            Ok(Ok(led)) if led || inner.durable.next() > 1 => GroupPast::Met,
+            Ok(Ok(_)) if inner.standing.votes() => GroupPast::Votes,
+            Ok(Ok(_)) => GroupPast::None,
         }
     }
 
     /// How the Raft group stands, as this node sees it.
-    pub async fn status(&self) -> Status {
+    pub async fn status(&self) -> GroupStatus {
         let raft = &self.inner.raft;
         let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
         // A disk that hangs can stop the library's task; all else is known without it.
@@ -420,7 +420,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         let committed = committed.ok().and_then(Result::ok).flatten();
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
-        Status::new(&metrics, committed, self.inner.standing.votes())
+        GroupStatus::new(&metrics, committed, self.inner.standing.votes())
     }
 
     /// Stops taking part and lets go of the directory. Nothing that was acknowledged is lost.
@@ -458,7 +458,7 @@ fn ended(fatal: &Fatal<u64>) -> ConsensusError {
     }
 }
 
-fn settings() -> Result<Arc<openraft::Config>, OpenError> {
+fn settings() -> Result<Arc<openraft::Config>, RaftOpenError> {
     let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let settings = openraft::Config {
         cluster_name: "causeway".to_owned(),
@@ -477,5 +477,5 @@ fn settings() -> Result<Arc<openraft::Config>, OpenError> {
     let settings = settings.validate();
     settings
         .map(Arc::new)
-        .map_err(|e| OpenError::Start(e.to_string()))
+        .map_err(|e| RaftOpenError::Start(e.to_string()))
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Answer, Entry, EntryId, LeaderId, Types};
+use super::types::{Entry, EntryId, LeaderId, ProposalResult, Types};
 use crate::protocol::ids::MemberId;
 
 /// Room for what is said beside proposals and data.
@@ -23,7 +23,7 @@ const HEAD: usize = 128;
 
 /// What an [`Rpc`] holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Request {
+pub enum RaftRequest {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
@@ -39,18 +39,18 @@ pub enum Request {
 
 /// What an [`RpcReply`] holds.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Reply {
+pub enum RaftReply {
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
     Snapshot(Result<InstallSnapshotResponse<u64>, InstallSnapshotError>),
     /// To each of the proposals.
-    Proposed(Vec<Answer>),
+    Proposed(Vec<ProposalResult>),
     /// The first log index that the read does not need.
     ReadIndex(u64),
     MayVote(bool),
     Promised(Promised),
     /// Nothing was done.
-    Refused(Refusal),
+    Refused(RaftRefusal),
     /// It may be done, or not.
     Unsure,
     /// The node takes no part, for the reason given.
@@ -68,7 +68,7 @@ pub struct Promised {
 
 /// Why a node did not take what only a leader may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
+pub enum RaftRefusal {
     NotLeader,
     /// It leads, and has lost touch with the majority.
     NoQuorum,
@@ -77,7 +77,7 @@ pub enum Refusal {
 
 /// Why a call gave no reply.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum CallError {
+pub enum RaftCallError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     #[error("{0}")]
@@ -88,15 +88,15 @@ pub enum CallError {
 pub async fn call<T: Transport>(
     transport: &T,
     to: MemberId,
-    request: &Request,
+    request: &RaftRequest,
     timeout: Duration,
-) -> Result<Reply, CallError> {
+) -> Result<RaftReply, RaftCallError> {
     let rpc = Rpc(encode(request, request.size())?);
     let RpcReply(bytes) = transport.call(to, rpc, timeout).await?;
     Ok(decode(&bytes)?)
 }
 
-impl Request {
+impl RaftRequest {
     /// About as many bytes as it takes.
     fn size(&self) -> usize {
         let carried = match self {
@@ -109,11 +109,11 @@ impl Request {
     }
 }
 
-impl Reply {
+impl RaftReply {
     /// About as many bytes as it takes.
     pub fn size(&self) -> usize {
         match self {
-            Self::Proposed(answers) => HEAD + answers.len() * size_of::<Answer>(),
+            Self::Proposed(answers) => HEAD + answers.len() * size_of::<ProposalResult>(),
             _ => HEAD,
         }
     }

@@ -12,12 +12,12 @@ use super::courier::{Courier, Delivery};
 use super::error::ConsensusError;
 use super::group::{Group, Header, SessionId};
 use super::leader::Leader;
-use super::network::{self, CallError, Refusal, Reply, Request};
+use super::network::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
 use super::runtime;
 use super::sessions::WINDOW;
 use super::teeth::{Rule, broken};
 use super::transport::{Transport, TransportError};
-use super::types::{Answer, Raft, ServerMetrics, member};
+use super::types::{ProposalResult, Raft, ServerMetrics, member};
 use crate::protocol::ids::MemberId;
 
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
@@ -96,7 +96,7 @@ impl Drop for Number<'_> {
 }
 
 /// Asks the leader, wherever it is.
-pub struct Asker<'a, T> {
+pub struct LeaderClient<'a, T> {
     pub me: MemberId,
     pub transport: &'a T,
     pub leader: &'a Leader,
@@ -115,7 +115,7 @@ pub enum Question {
 
 /// What a leader said to it.
 pub enum Said {
-    Answer(Answer),
+    Answer(ProposalResult),
     /// The first log index that a read does not need.
     ReadIndex(u64),
 }
@@ -129,7 +129,7 @@ enum Attempt {
     Unsure,
 }
 
-impl<T: Transport> Asker<'_, T> {
+impl<T: Transport> LeaderClient<'_, T> {
     /// Asks until a leader has answered with anything but a refusal.
     ///
     /// # Errors
@@ -176,23 +176,23 @@ impl<T: Transport> Asker<'_, T> {
                 match self.leader.decide(proposal).await {
                     Ok(mut answers) => match answers.pop() {
                         Some(answer) => return Attempt::Answered(Said::Answer(answer)),
-                        None => Reply::Unsure,
+                        None => RaftReply::Unsure,
                     },
                     Err(reply) => reply,
                 }
             }
             Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
                 Delivery::Answered(answer) => return Attempt::Answered(Said::Answer(answer)),
-                Delivery::Refused(refusal) => Reply::Refused(refusal),
+                Delivery::Refused(refusal) => RaftReply::Refused(refusal),
                 Delivery::NotSent => return Attempt::NotTaken,
                 Delivery::Unsure => return Attempt::Unsure,
             },
             Question::ReadIndex if leader == self.me => self.leader.read_index().await,
             Question::ReadIndex => {
-                let asked = network::call(self.transport, leader, &Request::ReadIndex, timeout);
+                let asked = network::call(self.transport, leader, &RaftRequest::ReadIndex, timeout);
                 match asked.await {
                     Ok(reply) => reply,
-                    Err(CallError::Transport(TransportError::Unreachable(_))) => {
+                    Err(RaftCallError::Transport(TransportError::Unreachable(_))) => {
                         return Attempt::NotTaken;
                     }
                     Err(_) => return Attempt::Unsure,
@@ -200,9 +200,9 @@ impl<T: Transport> Asker<'_, T> {
             }
         };
         match reply {
-            Reply::ReadIndex(next) => Attempt::Answered(Said::ReadIndex(next)),
-            Reply::Refused(Refusal::NotLeader | Refusal::NoQuorum) => Attempt::NotTaken,
-            Reply::Refused(Refusal::Overloaded) => Attempt::Overloaded,
+            RaftReply::ReadIndex(next) => Attempt::Answered(Said::ReadIndex(next)),
+            RaftReply::Refused(RaftRefusal::NotLeader | RaftRefusal::NoQuorum) => Attempt::NotTaken,
+            RaftReply::Refused(RaftRefusal::Overloaded) => Attempt::Overloaded,
             _ => Attempt::Unsure,
         }
     }

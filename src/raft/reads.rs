@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::courier::Courier;
 use super::error::ConsensusError;
 use super::leader::Leader;
-use super::propose::{Asker, Question, Said};
+use super::propose::{LeaderClient, Question, Said};
 use super::runtime;
 use super::transport::Transport;
 use super::types::Raft;
@@ -94,7 +94,7 @@ impl<T: Transport> Rounds<T> {
             if round.is_empty() {
                 continue;
             }
-            let asker = Asker {
+            let asker = LeaderClient {
                 me: self.me,
                 transport: &self.transport,
                 leader: &self.leader,

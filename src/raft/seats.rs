@@ -67,7 +67,7 @@ pub struct Picture {
 
 /// A change of who takes part. One is done at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum MembershipStep {
     /// The log is sent to this node from now on.
     Learn(MemberId),
     /// These vote from now on; those that did and are not among them go on as learners.
@@ -77,25 +77,25 @@ pub enum Step {
 }
 
 /// The next change, if there is anything to do.
-pub fn next_step(now: &Picture) -> Option<Step> {
+pub fn next_step(now: &Picture) -> Option<MembershipStep> {
     if now.members.is_empty() {
-        return now.joint.then(|| Step::Vote(now.voters.clone()));
+        return now.joint.then(|| MembershipStep::Vote(now.voters.clone()));
     }
     let known = &now.voters | &now.learners;
     let missing = now.members.difference(&known).next();
     if let Some(member) = missing.filter(|_| !now.joint) {
-        return Some(Step::Learn(*member));
+        return Some(MembershipStep::Learn(*member));
     }
     let voters = next_voters(now);
     if !voters.is_empty() && (now.joint || voters != now.voters) {
-        return Some(Step::Vote(voters));
+        return Some(MembershipStep::Vote(voters));
     }
     if !now.voters.contains(&now.me) {
         // Its successor forgets it; else it would never get to know who that is.
         return None;
     }
     let gone = &now.learners - &now.members;
-    (!gone.is_empty()).then_some(Step::Forget(gone))
+    (!gone.is_empty()).then_some(MembershipStep::Forget(gone))
 }
 
 /// Votes stay with those that have them and are alive. Then come learners that are alive and level;
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    fn vote(numbers: &[u16]) -> Option<Step> {
-        Some(Step::Vote(set(numbers)))
+    fn vote(numbers: &[u16]) -> Option<MembershipStep> {
+        Some(MembershipStep::Vote(set(numbers)))
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn who_is_missing_learns_before_it_votes() {
         let mut now = picture(&[1, 2, 3], &[1], &[]);
-        assert_eq!(next_step(&now), Some(Step::Learn(MemberId(2))));
+        assert_eq!(next_step(&now), Some(MembershipStep::Learn(MemberId(2))));
         now.learners = set(&[2, 3]);
         now.level = set(&[1]);
         assert_eq!(next_step(&now), None);
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn who_is_removed_loses_its_vote_first() {
         assert_eq!(next_step(&picture(&[1, 2], &[1, 2, 3], &[])), vote(&[1, 2]));
-        let gone = Some(Step::Forget(set(&[3])));
+        let gone = Some(MembershipStep::Forget(set(&[3])));
         assert_eq!(next_step(&picture(&[1, 2], &[1, 2], &[3])), gone);
         // The leader too, but its successor does the rest.
         assert_eq!(next_step(&picture(&[2, 3], &[2, 3], &[1])), None);

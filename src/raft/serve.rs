@@ -6,7 +6,7 @@ use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 
 use super::machine::Machine;
-use super::network::{self, Promised, Reply, Request};
+use super::network::{self, Promised, RaftReply, RaftRequest};
 use super::teeth::{Rule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{EntryId, LeaderId, Vote};
@@ -19,7 +19,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     pub async fn handle(&self, rpc: Rpc) -> RpcReply {
         let reply = match network::decode(&rpc.0) {
             Ok(request) => self.serve(request).await,
-            Err(error) => Reply::Failed(error.to_string()),
+            Err(error) => RaftReply::Failed(error.to_string()),
         };
         // An empty answer cannot be read at the other end either, where that is an answer of
         // another kind.
@@ -30,20 +30,20 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         RpcReply(bytes)
     }
 
-    async fn serve(&self, request: Request) -> Reply {
+    async fn serve(&self, request: RaftRequest) -> RaftReply {
         let raft = &self.inner.raft;
-        let failed = |fatal: &dyn std::error::Error| Reply::Failed(fatal.to_string());
+        let failed = |fatal: &dyn std::error::Error| RaftReply::Failed(fatal.to_string());
         // What waits for the disk would gather without end.
         if let Err(error) = self.has_room() {
             return failed(&error);
         }
         if !self.is_sound(&request) {
-            return Reply::Failed("its log contradicts the leader's".to_owned());
+            return RaftReply::Failed("its log contradicts the leader's".to_owned());
         }
         match request {
-            Request::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
-            Request::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
-            Request::Append(rpc) => {
+            RaftRequest::Append(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            RaftRequest::Snapshot(rpc) if !self.may_follow(rpc.vote).await => unsafe_yet(),
+            RaftRequest::Append(rpc) => {
                 let (leader, decided) = (rpc.vote.leader_id, rpc.leader_commit);
                 let last = rpc.entries.last().map(|entry| entry.log_id);
                 let last = last.or(rpc.prev_log_id);
@@ -55,29 +55,29 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
                     Err(error) => failed(&error),
                 }
             }
-            Request::Vote(rpc) => match self.elect(rpc).await {
-                Some(Ok(reply)) => Reply::Vote(reply),
+            RaftRequest::Vote(rpc) => match self.elect(rpc).await {
+                Some(Ok(reply)) => RaftReply::Vote(reply),
                 Some(Err(error)) => failed(&error),
                 None => unsafe_yet(),
             },
-            Request::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
-                Ok(reply) => Reply::Snapshot(Ok(reply)),
-                Err(RaftError::APIError(error)) => Reply::Snapshot(Err(error)),
+            RaftRequest::Snapshot(rpc) => match raft.install_snapshot(rpc).await {
+                Ok(reply) => RaftReply::Snapshot(Ok(reply)),
+                Err(RaftError::APIError(error)) => RaftReply::Snapshot(Err(error)),
                 Err(RaftError::Fatal(error)) => failed(&error),
             },
-            Request::Propose(proposals) => {
+            RaftRequest::Propose(proposals) => {
                 let decided = self.inner.leader.decide(proposals);
                 // The other node waits no longer than that.
                 match runtime::timeout(propose::ATTEMPT, decided).await {
-                    Ok(Ok(answers)) => Reply::Proposed(answers),
+                    Ok(Ok(answers)) => RaftReply::Proposed(answers),
                     Ok(Err(reply)) => reply,
-                    Err(_) => Reply::Unsure,
+                    Err(_) => RaftReply::Unsure,
                 }
             }
-            Request::ReadIndex => self.inner.leader.read_index().await,
-            Request::MayVote => Reply::MayVote(self.inner.standing.votes()),
-            Request::Promised => match self.promised().await {
-                Some(promised) => Reply::Promised(promised),
+            RaftRequest::ReadIndex => self.inner.leader.read_index().await,
+            RaftRequest::MayVote => RaftReply::MayVote(self.inner.standing.votes()),
+            RaftRequest::Promised => match self.promised().await {
+                Some(promised) => RaftReply::Promised(promised),
                 None => unsafe_yet(),
             },
         }
@@ -85,17 +85,17 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     /// The answer to a leader: that this node has its entries up to `last` only when it has them on
     /// its disk.
-    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<EntryId>) -> Reply {
+    async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<EntryId>) -> RaftReply {
         if broken(Rule::ConfirmBeforeDurable) {
-            return Reply::Append(reply);
+            return RaftReply::Append(reply);
         }
         let confirmed = network::confirmed(&reply, last);
         // The leader waits no longer than that.
         let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
         match stored.await {
-            Ok(Ok(())) => Reply::Append(reply),
-            Ok(Err(error)) => Reply::Failed(error.to_string()),
-            Err(_) => Reply::Failed("its disk takes too long".to_owned()),
+            Ok(Ok(())) => RaftReply::Append(reply),
+            Ok(Err(error)) => RaftReply::Failed(error.to_string()),
+            Err(_) => RaftReply::Failed("its disk takes too long".to_owned()),
         }
     }
 
@@ -164,6 +164,6 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 }
 
-fn unsafe_yet() -> Reply {
-    Reply::Failed("it came without its log, and does not take part yet".to_owned())
+fn unsafe_yet() -> RaftReply {
+    RaftReply::Failed("it came without its log, and does not take part yet".to_owned())
 }

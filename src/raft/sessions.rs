@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::group::{Header, SessionId};
-use super::types::Encoded;
+use super::types::EncodedOutcome;
 
 /// Span of the numbers that a session may have in flight.
 pub const WINDOW: u64 = 1 << 16;
@@ -30,20 +30,20 @@ pub struct Sessions {
 struct Session {
     used: u64,
     below: u64,
-    outcomes: BTreeMap<u64, Encoded>,
+    outcomes: BTreeMap<u64, EncodedOutcome>,
 }
 
 /// What is known of a proposal.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownProposal {
     New,
-    Applied(Encoded),
+    Applied(EncodedOutcome),
     Past,
 }
 
 impl Sessions {
     /// Looks a proposal up, and forgets what its session no longer waits for.
-    pub fn look(&mut self, proposal: &Header) -> Known {
+    pub fn look(&mut self, proposal: &Header) -> KnownProposal {
         self.now += 1;
         let session = self.known.entry(proposal.session).or_default();
         session.used = self.now;
@@ -57,17 +57,17 @@ impl Sessions {
             }
         }
         if proposal.number < session.below {
-            return Known::Past;
+            return KnownProposal::Past;
         }
         let known = session.outcomes.get(&proposal.number).cloned();
         if self.known.len() > MAX_SESSIONS {
             self.forget_oldest();
         }
-        known.map_or(Known::New, Known::Applied)
+        known.map_or(KnownProposal::New, KnownProposal::Applied)
     }
 
     /// Remembers the outcome of a proposal that was new.
-    pub fn applied(&mut self, proposal: &Header, outcome: Encoded) {
+    pub fn applied(&mut self, proposal: &Header, outcome: EncodedOutcome) {
         if let Some(session) = self.known.get_mut(&proposal.session) {
             session.outcomes.insert(proposal.number, outcome);
         }
@@ -102,13 +102,13 @@ mod tests {
     fn a_proposal_is_new_once_and_is_forgotten_when_nobody_waits() {
         let mut sessions = Sessions::default();
         let first = proposal(7, 0, 0);
-        assert_eq!(sessions.look(&first), Known::New);
-        sessions.applied(&first, Encoded::from_slice(b"a"));
-        let known = Known::Applied(Encoded::from_slice(b"a"));
+        assert_eq!(sessions.look(&first), KnownProposal::New);
+        sessions.applied(&first, EncodedOutcome::from_slice(b"a"));
+        let known = KnownProposal::Applied(EncodedOutcome::from_slice(b"a"));
         assert_eq!(sessions.look(&first), known);
-        assert_eq!(sessions.look(&proposal(8, 0, 0)), Known::New);
-        assert_eq!(sessions.look(&proposal(7, 3, 1)), Known::New);
-        assert_eq!(sessions.look(&first), Known::Past);
+        assert_eq!(sessions.look(&proposal(8, 0, 0)), KnownProposal::New);
+        assert_eq!(sessions.look(&proposal(7, 3, 1)), KnownProposal::New);
+        assert_eq!(sessions.look(&first), KnownProposal::Past);
         assert!(sessions.known.values().all(|s| s.outcomes.is_empty()));
     }
 
@@ -117,10 +117,10 @@ mod tests {
         let mut sessions = Sessions::default();
         for run in 0..2 * MAX_SESSIONS as u64 {
             let one = proposal(run, 0, 0);
-            assert_eq!(sessions.look(&one), Known::New);
-            sessions.applied(&one, Encoded::from_slice(b"x"));
+            assert_eq!(sessions.look(&one), KnownProposal::New);
+            sessions.applied(&one, EncodedOutcome::from_slice(b"x"));
             // In use, so it stays.
-            assert_ne!(sessions.look(&proposal(0, 0, 0)), Known::New);
+            assert_ne!(sessions.look(&proposal(0, 0, 0)), KnownProposal::New);
         }
         assert_eq!(sessions.known.len(), MAX_SESSIONS);
     }

@@ -12,7 +12,7 @@ use crate::protocol::ids::MemberId;
 /// What a node is in the Raft group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum RaftRole {
     /// Follows the log without a vote: a standby, or one of more members than there are votes.
     Learner,
     Follower,
@@ -24,9 +24,9 @@ pub enum Role {
 
 /// The Raft group as a node of it sees it. Positions in the log are indices from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct GroupStatus {
     pub me: MemberId,
-    pub role: Role,
+    pub role: RaftRole,
     pub leader: Option<MemberId>,
     pub term: u64,
     /// On the leader: a majority has answered lately. On others: they know of a leader. A leader
@@ -50,7 +50,7 @@ pub struct Status {
     pub failure: Option<String>,
 }
 
-impl Status {
+impl GroupStatus {
     pub(super) fn new(metrics: &RaftMetrics, committed: Option<u64>, may_vote: bool) -> Self {
         let index = |id: Option<EntryId>| id.map(|id| id.index);
         let members = metrics.membership_config.membership();
@@ -80,16 +80,16 @@ impl Status {
     }
 }
 
-fn role(metrics: &RaftMetrics) -> Role {
+fn role(metrics: &RaftMetrics) -> RaftRole {
     if metrics.running_state.is_err() {
-        return Role::Stopped;
+        return RaftRole::Stopped;
     }
     match metrics.state {
-        ServerState::Learner => Role::Learner,
-        ServerState::Follower => Role::Follower,
-        ServerState::Candidate => Role::Candidate,
-        ServerState::Leader => Role::Leader,
-        ServerState::Shutdown => Role::Stopped,
+        ServerState::Learner => RaftRole::Learner,
+        ServerState::Follower => RaftRole::Follower,
+        ServerState::Candidate => RaftRole::Candidate,
+        ServerState::Leader => RaftRole::Leader,
+        ServerState::Shutdown => RaftRole::Stopped,
     }
 }
 

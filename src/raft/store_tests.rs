@@ -18,7 +18,7 @@ use super::compact::Growth;
 use super::disk::{Durable, LogStore, RaftDisk, Snapshots};
 use super::machine::Machine;
 use super::types::{Entry, EntryId, SnapshotMeta, Types, Vote};
-use super::{Config, ConsensusError, RaftNode, Role, Rpc, RpcReply, Transport, TransportError};
+use super::{Config, ConsensusError, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
 
@@ -234,7 +234,7 @@ async fn a_raft_group_whose_storage_failed_says_so() {
         "{failed:?}"
     );
     let status = raft.status().await;
-    assert_eq!(status.role, Role::Stopped);
+    assert_eq!(status.role, RaftRole::Stopped);
     assert!(status.failure.is_some());
     raft.shutdown().await.unwrap();
 }

@@ -12,7 +12,7 @@ use crate::protocol::ids::MemberId;
 openraft::declare_raft_types!(
     pub Types:
         D = Group,
-        R = Vec<Answer>,
+        R = Vec<ProposalResult>,
         NodeId = u64,
         Node = (),
         AsyncRuntime = super::runtime::Library,
@@ -32,13 +32,13 @@ pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
 pub type Raft = openraft::Raft<Types>;
 
 /// An outcome, encoded. Those of lists take no memory elsewhere.
-pub type Encoded = SmallVec<[u8; 24]>;
+pub type EncodedOutcome = SmallVec<[u8; 24]>;
 
 /// What became of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
+pub enum ProposalResult {
     /// It was applied, now or before.
-    Outcome(Encoded),
+    Outcome(EncodedOutcome),
     /// A late copy of a proposal that nobody waits for: not applied by this entry.
     Past,
     /// Its bytes are no command, or its outcome has no encoding.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use causeway::protocol::ids::MemberId;
 use causeway::raft::{
-    Config, ConsensusError, Machine, RaftNode, Role, Rpc, RpcReply, Status, Transport,
+    Config, ConsensusError, GroupStatus, Machine, RaftNode, RaftRole, Rpc, RpcReply, Transport,
     TransportError,
 };
 use serde::{Deserialize, Serialize};
@@ -263,14 +263,14 @@ impl Cluster {
     async fn leader_now(&self) -> Option<u16> {
         for number in self.up() {
             let status = self.node(number).status().await;
-            if status.role == Role::Leader && status.has_quorum {
+            if status.role == RaftRole::Leader && status.has_quorum {
                 return Some(number);
             }
         }
         None
     }
 
-    pub async fn status(&self, number: u16) -> Status {
+    pub async fn status(&self, number: u16) -> GroupStatus {
         self.node(number).status().await
     }
 

@@ -1,7 +1,7 @@
 //! Nodes that join, leave and die.
 
 use super::cluster::{Cluster, Command, m, patient, set};
-use causeway::raft::{Config, Role, force};
+use causeway::raft::{Config, RaftRole, force};
 use std::time::Duration;
 
 fn hasty() -> Config {
@@ -31,7 +31,7 @@ async fn of_four_members_three_vote_and_all_follow() {
     assert_eq!(cluster.push(4, "a", 1).await, Ok(1));
     assert_eq!(cluster.list(4, "a").await, [1]);
     cluster.level(4).await;
-    assert_eq!(cluster.status(4).await.role, Role::Learner);
+    assert_eq!(cluster.status(4).await.role, RaftRole::Learner);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

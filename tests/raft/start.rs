@@ -1,7 +1,7 @@
 //! First starts, restarts, and what every node can be asked.
 
 use super::cluster::{Cluster, Command, LONG, m, patient, set};
-use causeway::raft::{Config, ConsensusError, Role};
+use causeway::raft::{Config, ConsensusError, RaftRole};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn proposals_through_every_node(n: u16) {
     }
     let leader = cluster.leader().await;
     let status = cluster.status(leader).await;
-    assert_eq!(status.role, Role::Leader);
+    assert_eq!(status.role, RaftRole::Leader);
     assert_eq!(status.leader, Some(m(leader)));
     assert!(status.committed >= status.last_applied);
 }
@@ -125,7 +125,7 @@ async fn a_long_command_is_refused_and_a_stopped_raft_group_says_so() {
     let refused = node.propose(Command::Push("a".to_owned(), 1)).await;
     assert_eq!(refused, Err(ConsensusError::Stopped));
     assert_eq!(node.read().await.map(drop), Err(ConsensusError::Stopped));
-    assert_eq!(node.status().await.role, Role::Stopped);
+    assert_eq!(node.status().await.role, RaftRole::Stopped);
 }
 
 /// As after a panic of the library's task, which leaves no word behind.

@@ -10,7 +10,7 @@ use causeway::node::state_machine::{Agreed, Command};
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
-use causeway::raft::{Config, Past, RaftNode, Step, first_voters, next_step};
+use causeway::raft::{Config, FormingStep, GroupPast, RaftNode, first_voters, next_step};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -289,7 +289,7 @@ impl Nodes {
                 return;
             }
             let own = raft.past().await;
-            formed |= own == Past::Met;
+            formed |= own == GroupPast::Met;
             if voters.contains(&me) && formed {
                 let view = self.first.clone();
                 let cluster = self.exec.draw(|rng| Cluster {
@@ -304,19 +304,20 @@ impl Nodes {
             } else if voters.contains(&me) {
                 let now = self.exec.now_us();
                 let since = soon.map_or(Duration::ZERO, |at| Duration::from_micros(now - at));
-                let pasts: Vec<Option<Past>> = others.iter().map(|o| Some(o.as_ref()?.0)).collect();
+                let pasts: Vec<Option<GroupPast>> =
+                    others.iter().map(|o| Some(o.as_ref()?.0)).collect();
                 let step = next_step(own, &pasts, since);
                 log::debug!("{me}: {own:?}, others {pasts:?}: {step:?}");
                 let done = match step {
-                    Step::Wait | Step::Soon | Step::Follow => Ok(()),
-                    Step::Vote => raft.gain_vote().await,
-                    Step::Form => raft.initialize(&founders).await,
+                    FormingStep::Wait | FormingStep::Soon | FormingStep::Follow => Ok(()),
+                    FormingStep::Vote => raft.gain_vote().await,
+                    FormingStep::Form => raft.initialize(&founders).await,
                 };
                 match (done, step) {
-                    (Ok(()), Step::Soon) => drop(soon.get_or_insert(now)),
+                    (Ok(()), FormingStep::Soon) => drop(soon.get_or_insert(now)),
                     (Ok(()), step) => {
                         soon = None;
-                        formed = step == Step::Form;
+                        formed = step == FormingStep::Form;
                     }
                     (Err(error), _) => log::info!("{me}: is not formed: {error}"),
                 }
@@ -325,14 +326,14 @@ impl Nodes {
         }
     }
 
-    async fn past_of(&self, link: &Link, other: MemberId) -> Option<(Past, bool)> {
+    async fn past_of(&self, link: &Link, other: MemberId) -> Option<(GroupPast, bool)> {
         let nodes = self.clone();
-        let served: Served<(Past, bool)> = Arc::new(move |node: Option<Node>| {
+        let served: Served<(GroupPast, bool)> = Arc::new(move |node: Option<Node>| {
             let nodes = nodes.clone();
             Box::pin(async move {
                 let past = match node {
                     Some(node) => node.past().await,
-                    None => Past::Unknown,
+                    None => GroupPast::Unknown,
                 };
                 Some((past, nodes.is_born(other)))
             })
@@ -380,13 +381,13 @@ impl Nodes {
     }
 
     /// The leader that a majority follows, if it can be asked.
-    pub async fn leader(&self) -> Option<(MemberId, causeway::raft::Status)> {
+    pub async fn leader(&self) -> Option<(MemberId, causeway::raft::GroupStatus)> {
         for (node, up) in self.net.all_up() {
             let Some(raft) = up.raft.filter(|_| !up.frozen) else {
                 continue;
             };
             let status = raft.status().await;
-            if status.role == causeway::raft::Role::Leader && status.has_quorum {
+            if status.role == causeway::raft::RaftRole::Leader && status.has_quorum {
                 return Some((node, status));
             }
         }
@@ -394,7 +395,7 @@ impl Nodes {
     }
 
     /// What all nodes that run have applied, and how they stand.
-    pub async fn looks(&self) -> Vec<(MemberId, Watched, causeway::raft::Status)> {
+    pub async fn looks(&self) -> Vec<(MemberId, Watched, causeway::raft::GroupStatus)> {
         let mut found = Vec::new();
         for (node, up) in self.net.all_up() {
             if let Some(raft) = up.raft {

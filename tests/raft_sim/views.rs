@@ -12,7 +12,7 @@ use causeway::protocol::changes;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
-use causeway::raft::Role;
+use causeway::raft::RaftRole;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -95,7 +95,7 @@ async fn steer(nodes: Nodes, me: MemberId, raft: Node) {
         let Some(agreed) = agreed else {
             continue;
         };
-        if status.role != Role::Leader || !status.has_quorum {
+        if status.role != RaftRole::Leader || !status.has_quorum {
             leading = None;
             continue;
         }

@@ -3,18 +3,18 @@
 use super::name;
 use crate::api::raft::{RaftPeer, RaftStatus};
 use crate::node::Member;
-use crate::raft::Role;
+use crate::raft::RaftRole;
 
 /// How the Raft group stands, as this node sees it.
 pub async fn raft_status(member: &Member) -> Option<RaftStatus> {
     let raft = member.membership().raft()?;
     let status = raft.status().await;
     let state = match status.role {
-        Role::Learner => "learner",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-        Role::Stopped => "stopped",
+        RaftRole::Learner => "learner",
+        RaftRole::Follower => "follower",
+        RaftRole::Candidate => "candidate",
+        RaftRole::Leader => "leader",
+        RaftRole::Stopped => "stopped",
     };
     let others = status
         .voters

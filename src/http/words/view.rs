@@ -14,7 +14,7 @@ use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
 use crate::protocol::view::{PartitionId, View};
 use crate::protocol::views::Cohort;
-use crate::raft::{Role, Status};
+use crate::raft::{GroupStatus, RaftRole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -149,13 +149,13 @@ fn last_change(member: &Member, last: &Finished) -> LastChange {
     }
 }
 
-fn council_state(member: &Member, status: Option<&Status>) -> CouncilState {
+fn council_state(member: &Member, status: Option<&GroupStatus>) -> CouncilState {
     let role = match status.map(|s| s.role) {
-        Some(Role::Leader) => "leader",
-        Some(Role::Follower) => "follower",
-        Some(Role::Candidate) => "candidate",
-        Some(Role::Learner) => "learner",
-        Some(Role::Stopped) | None => "stopped",
+        Some(RaftRole::Leader) => "leader",
+        Some(RaftRole::Follower) => "follower",
+        Some(RaftRole::Candidate) => "candidate",
+        Some(RaftRole::Learner) => "learner",
+        Some(RaftRole::Stopped) | None => "stopped",
     };
     CouncilState {
         role: role.to_owned(),
@@ -183,7 +183,7 @@ impl Words<'_> {
         &self,
         gaining: &BTreeMap<MemberId, SlotSet>,
         closing: &[ClosingCohort],
-        status: Option<&Status>,
+        status: Option<&GroupStatus>,
     ) -> Option<ChangeState> {
         let Some(running) = self.changes.running() else {
             let last = self.changes.last().filter(|last| last.end == End::InForce);
@@ -254,7 +254,7 @@ impl Words<'_> {
     }
 
     /// What the running change waits for.
-    fn waits(&self, running: &Running, status: Option<&Status>) -> Vec<String> {
+    fn waits(&self, running: &Running, status: Option<&GroupStatus>) -> Vec<String> {
         let mut waits = Vec::new();
         if !status.is_some_and(|s| s.has_quorum) {
             waits.push("the council has no quorum: nothing can be decided".to_owned());

@@ -11,7 +11,7 @@ use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
-use crate::raft::{self, Past, Step};
+use crate::raft::{self, FormingStep, GroupPast};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,22 +41,22 @@ pub async fn attend(membership: Arc<Membership>) {
         let others = look_around(&membership, &known, &voters).await;
         let votes = voters.contains(&membership.me());
         let own = raft.past().await;
-        formed |= own == Past::Met;
+        formed |= own == GroupPast::Met;
         if votes && formed {
             propose(raft, &known).await;
         } else if votes {
             let since = soon.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             let step = raft::next_step(own, &others, since);
             let done = match step {
-                Step::Wait | Step::Soon | Step::Follow => Ok(()),
-                Step::Vote => raft.gain_vote().await,
-                Step::Form => raft.initialize(&members).await,
+                FormingStep::Wait | FormingStep::Soon | FormingStep::Follow => Ok(()),
+                FormingStep::Vote => raft.gain_vote().await,
+                FormingStep::Form => raft.initialize(&members).await,
             };
             match (done, step) {
-                (Ok(()), Step::Soon) => drop(soon.get_or_insert_with(Instant::now)),
+                (Ok(()), FormingStep::Soon) => drop(soon.get_or_insert_with(Instant::now)),
                 (Ok(()), step) => {
                     soon = None;
-                    formed = step == Step::Form;
+                    formed = step == FormingStep::Form;
                 }
                 (Err(error), _) => log::error!("the council cannot be formed: {error}"),
             }
@@ -71,7 +71,7 @@ async fn look_around(
     it: &Membership,
     known: &Views,
     voters: &BTreeSet<MemberId>,
-) -> Vec<Option<Past>> {
+) -> Vec<Option<GroupPast>> {
     let others = known.view.members().filter(|(m, _)| *m != it.me());
     let asked = others.map(|(other, _)| async move {
         let request = Request::Standing {

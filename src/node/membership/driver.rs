@@ -11,7 +11,7 @@ use crate::node::wire::messages::{Request, Response};
 use crate::protocol::changes::{self, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::policy::{Patience, Situation};
-use crate::raft::{ConsensusError, Role};
+use crate::raft::{ConsensusError, RaftRole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ pub async fn steer(membership: Arc<Membership>) {
         };
         let agreed = raft.followed().borrow().clone();
         let status = raft.status().await;
-        if status.role != Role::Leader || !status.has_quorum {
+        if status.role != RaftRole::Leader || !status.has_quorum {
             leading = None;
             // Who lost its disk must not have to wait for a leader: it may be needed for one.
             if !status.has_quorum {

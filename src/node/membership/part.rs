@@ -19,7 +19,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
-use crate::raft::{self, Past};
+use crate::raft::{self, GroupPast};
 use arc_swap::Guard;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -146,11 +146,11 @@ impl Membership {
     }
 
     /// What this node knows of Raft groups of the past.
-    pub async fn past_groups(&self) -> Past {
+    pub async fn past_groups(&self) -> GroupPast {
         match self.raft() {
             Some(raft) => raft.past().await,
             // It is being opened.
-            None => Past::Unknown,
+            None => GroupPast::Unknown,
         }
     }
 

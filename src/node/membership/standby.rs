@@ -7,7 +7,7 @@ use crate::node::identity::member_at;
 use crate::node::wire::links::{self, Links};
 use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::views::Views;
-use crate::raft::Past;
+use crate::raft::GroupPast;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::net::SocketAddr;
@@ -146,7 +146,7 @@ impl Invitations {
         ViewsKnown {
             newer: newer.map(|v| Box::new(Views::clone(v))),
             // It may have been a member: its disk is not asked.
-            past: Past::Unknown,
+            past: GroupPast::Unknown,
             settled: true,
         }
     }

@@ -31,7 +31,7 @@ pub enum ForceError {
     #[error("{0}")]
     OtherCluster(#[from] OtherCluster),
     #[error("{0}")]
-    Raft(#[from] raft::OpenError),
+    Raft(#[from] raft::RaftOpenError),
 }
 
 /// The stopped node in a data directory. Nothing can start on the directory as long as the value lives.

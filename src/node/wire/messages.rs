@@ -8,7 +8,7 @@ use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::views::{CohortId, Views};
-use crate::raft::{Past, Rpc, RpcReply};
+use crate::raft::{GroupPast, Rpc, RpcReply};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -100,7 +100,7 @@ pub struct ViewsKnown {
     /// If they are newer than what the asker has.
     pub newer: Option<Box<Views>>,
     /// What the node knows of Raft groups of the past.
-    pub past: Past,
+    pub past: GroupPast,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,
 }

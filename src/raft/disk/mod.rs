@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::runtime;
 use crate::storage::Disk;
-use writer::{Done, Writer};
+use writer::{OnDurable, Writer};
 
 /// Version of the keys and values described above.
 const FORMAT: u8 = 4;
@@ -155,7 +155,7 @@ impl RaftDisk {
 
     /// With what was put off, which is held until it is queued: it must not come after what is
     /// queued later.
-    fn queue(&self, late: &mut Late, mut batch: Batch, done: Done) {
+    fn queue(&self, late: &mut Late, mut batch: Batch, done: OnDurable) {
         if let Some(mut first) = late.batch.take() {
             first.ops.append(&mut batch.ops);
             batch = first;

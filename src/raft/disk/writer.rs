@@ -14,7 +14,7 @@ use crate::storage::Numbered;
 
 /// Called when a batch is durable, or never will be acknowledged: on whatever thread stores, so it
 /// must not block.
-pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub type OnDurable = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Queues batches for what stores them.
 pub struct Writer {
@@ -29,7 +29,7 @@ struct Numbering {
 }
 
 struct Waiting {
-    done: VecDeque<(u64, Done)>,
+    done: VecDeque<(u64, OnDurable)>,
     failed: Option<StoreError>,
     /// A full disk is no failure.
     patient: bool,
@@ -63,7 +63,7 @@ impl Writer {
     }
 
     /// Queues a batch. After a failure nothing is stored any more: `done` gets that error.
-    pub fn submit(&self, batch: Batch, done: Done) {
+    pub fn submit(&self, batch: Batch, done: OnDurable) {
         let refused = {
             // Held until the batch is queued: numbers and callbacks must keep the same order.
             let mut numbering = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
