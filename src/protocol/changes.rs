@@ -25,7 +25,7 @@ use std::fmt;
 
 /// Something to be agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
+pub enum ViewCommand {
     /// Starts a change of the view. To remove a node that is just being added cancels that. To ask again for the removal
     /// that runs, with `lose_data`, is to agree to it.
     Change {
@@ -55,7 +55,7 @@ pub enum Command {
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum ViewOutcome {
     /// The change runs; its view has this number.
     Started {
         number: u64,
@@ -72,7 +72,7 @@ pub enum Outcome {
     Changed,
     /// Known already, or of the past.
     Unchanged,
-    Refused(Refusal),
+    Refused(ViewRefusal),
     /// The change to the view with this number runs, and may lose data.
     Agreed {
         number: u64,
@@ -81,7 +81,7 @@ pub enum Outcome {
 
 /// Why a command did nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
+pub enum ViewRefusal {
     #[error(
         "another change of the view is running ({change}, view {number}); try again when it is done"
     )]
@@ -127,7 +127,7 @@ pub enum Refusal {
 
 /// The change that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
+pub struct RunningChange {
     pub change: Change,
     /// The address of the node that comes or goes. Of one that is gone no view tells it any more.
     pub node: Option<SocketAddr>,
@@ -154,7 +154,7 @@ pub enum End {
 
 /// The last change that does not run any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
+pub struct FinishedChange {
     pub change: Change,
     /// The address of the node that came or went.
     pub node: Option<SocketAddr>,
@@ -170,8 +170,8 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewChanges {
     views: Views,
-    running: Option<Running>,
-    last: Option<Finished>,
+    running: Option<RunningChange>,
+    last: Option<FinishedChange>,
     /// Members of the view in force that came into it without what they are to hold, and have not got it since.
     behind: BTreeSet<MemberId>,
     /// The newest view number that was given out. That of a cancelled change is not used again: what was said
@@ -205,13 +205,13 @@ impl ViewChanges {
 
     /// The change that runs, if any.
     #[must_use]
-    pub fn running(&self) -> Option<&Running> {
+    pub fn running(&self) -> Option<&RunningChange> {
         self.running.as_ref()
     }
 
     /// How the last change ended that runs no more.
     #[must_use]
-    pub fn last(&self) -> Option<&Finished> {
+    pub fn last(&self) -> Option<&FinishedChange> {
         self.last.as_ref()
     }
 
@@ -308,7 +308,7 @@ impl ViewChanges {
     ///
     /// # Errors
     /// When the change makes no sense, or its node is still handing over what it has.
-    pub fn plan(&self, change: &Change) -> Result<View, Refusal> {
+    pub fn plan(&self, change: &Change) -> Result<View, ViewRefusal> {
         self.is_free_to(change)?;
         let number = match change {
             // The number between is that of the view in force once the node is given up.
@@ -320,24 +320,24 @@ impl ViewChanges {
     }
 
     /// Takes the next command.
-    pub fn apply(&mut self, command: Command) -> Outcome {
+    pub fn apply(&mut self, command: ViewCommand) -> ViewOutcome {
         let outcome = match command {
-            Command::Change {
+            ViewCommand::Change {
                 change,
                 give_up,
                 lose_data,
             } => self.start(change, give_up, lose_data),
-            Command::Ready { member, number } => Ok(self.ready(member, number)),
-            Command::Enact { number, without } => self.enact(number, without),
-            Command::Over { cohort } => self.over(cohort),
-            Command::GiveUp { member } => self.give_up(member),
-            Command::Cancel { number } => self.cancel(number),
-            Command::Dead { members } => self.give_up_dead(members),
+            ViewCommand::Ready { member, number } => Ok(self.ready(member, number)),
+            ViewCommand::Enact { number, without } => self.enact(number, without),
+            ViewCommand::Over { cohort } => self.over(cohort),
+            ViewCommand::GiveUp { member } => self.give_up(member),
+            ViewCommand::Cancel { number } => self.cancel(number),
+            ViewCommand::Dead { members } => self.give_up_dead(members),
         };
         if cfg!(debug_assertions) && !is_any_broken() {
             invariants::check(&self.views, self.running(), &self.behind, self.newest);
         }
-        outcome.unwrap_or_else(Outcome::Refused)
+        outcome.unwrap_or_else(ViewOutcome::Refused)
     }
 
     /// Makes it another cluster, if that goes on from this one.
@@ -354,19 +354,19 @@ impl ViewChanges {
         change: Change,
         give_up: bool,
         lose_data: bool,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<ViewOutcome, ViewRefusal> {
         let removal = matches!(change, Change::Remove(_));
         if let Some(running) = &mut self.running {
             let (running_change, number) = (running.change, running.number);
             if removal && lose_data && running_change == change {
                 running.lose_data = true;
-                return Ok(Outcome::Agreed { number });
+                return Ok(ViewOutcome::Agreed { number });
             }
             if self.undoes(&change) {
                 return self.cancel(number);
             }
             let change = running_change;
-            return Err(Refusal::Busy { change, number });
+            return Err(ViewRefusal::Busy { change, number });
         }
         let next = self.plan(&change)?;
         let number = next.number;
@@ -378,7 +378,7 @@ impl ViewChanges {
         self.newest = number;
         self.views.next = Some(next);
         self.views.version += 1;
-        let mut running = Running {
+        let mut running = RunningChange {
             change,
             node,
             number,
@@ -393,7 +393,7 @@ impl ViewChanges {
             self.views.fence([member], number - 1);
         }
         self.running = Some(running);
-        Ok(Outcome::Started { number })
+        Ok(ViewOutcome::Started { number })
     }
 
     /// Whether a change removes the node that the running one adds.
@@ -408,7 +408,7 @@ impl ViewChanges {
 
     /// One process cannot be two members at a time, nor be removed twice. A member that is given up and still in the
     /// view holds slots that nobody serves: it goes first.
-    fn is_free_to(&self, change: &Change) -> Result<(), Refusal> {
+    fn is_free_to(&self, change: &Change) -> Result<(), ViewRefusal> {
         let given_up = &self.views.given_up;
         let removes = |m: &MemberId| *change == Change::Remove(*m);
         let stuck = self.running.is_none() && !given_up.iter().any(removes);
@@ -416,9 +416,10 @@ impl ViewChanges {
         if let Some((member, address)) =
             other.and_then(|m| Some((*m, self.views.view.address(*m)?)))
         {
-            return Err(Refusal::GivenUp { address, member });
+            return Err(ViewRefusal::GivenUp { address, member });
         }
-        let leaving = |member: MemberId, address: SocketAddr| Refusal::Leaving { address, member };
+        let leaving =
+            |member: MemberId, address: SocketAddr| ViewRefusal::Leaving { address, member };
         match *change {
             Change::Add(address) => match self.leaving_at(address) {
                 Some(member) => Err(leaving(member, address)),
@@ -438,7 +439,7 @@ impl ViewChanges {
         found.map(|(member, _)| *member)
     }
 
-    fn ready(&mut self, member: MemberId, number: u64) -> Outcome {
+    fn ready(&mut self, member: MemberId, number: u64) -> ViewOutcome {
         let next = self.views.next.as_ref();
         let named = next.is_some_and(|view| view.address(member).is_some());
         let running = self
@@ -450,26 +451,30 @@ impl ViewChanges {
             None => number == self.views.view.number && self.behind.remove(&member),
         };
         if new {
-            Outcome::Changed
+            ViewOutcome::Changed
         } else {
-            Outcome::Unchanged
+            ViewOutcome::Unchanged
         }
     }
 
-    fn enact(&mut self, number: u64, without: BTreeSet<MemberId>) -> Result<Outcome, Refusal> {
+    fn enact(
+        &mut self,
+        number: u64,
+        without: BTreeSet<MemberId>,
+    ) -> Result<ViewOutcome, ViewRefusal> {
         if number == self.views.view.number {
-            return Ok(Outcome::Unchanged);
+            return Ok(ViewOutcome::Unchanged);
         }
         if self.running.as_ref().is_none_or(|r| r.number != number) {
-            return Err(Refusal::NotRunning(number));
+            return Err(ViewRefusal::NotRunning(number));
         }
         let members = self.awaited(&without);
         if !members.is_empty() {
-            return Err(Refusal::Waiting { number, members });
+            return Err(ViewRefusal::Waiting { number, members });
         }
         let gaining = self.gaining();
         let decided = self.running.take().zip(self.views.next.take());
-        let (running, next) = decided.ok_or(Refusal::NotRunning(number))?;
+        let (running, next) = decided.ok_or(ViewRefusal::NotRunning(number))?;
         self.close(&next);
         let lacking = gaining.into_keys().filter(|m| !running.ready.contains(m));
         self.behind = lacking.collect();
@@ -481,7 +486,7 @@ impl ViewChanges {
         self.last = Some(running.finished(End::InForce, without));
         self.forget_lost();
         self.note_done();
-        Ok(Outcome::InForce { number })
+        Ok(ViewOutcome::InForce { number })
     }
 
     /// Closes the cohorts that the next view changes, and lets those go that are not in it.
@@ -512,20 +517,20 @@ impl ViewChanges {
         self.views.forget_leavers();
     }
 
-    fn over(&mut self, id: CohortId) -> Result<Outcome, Refusal> {
+    fn over(&mut self, id: CohortId) -> Result<ViewOutcome, ViewRefusal> {
         let views = &mut self.views;
         let Some(cohort) = views.closing.iter().find(|c| c.id == id) else {
-            return Ok(Outcome::Unchanged);
+            return Ok(ViewOutcome::Unchanged);
         };
         if let Some(earlier) = views.predecessors(cohort).next().map(|c| c.id) {
-            return Err(Refusal::TooEarly {
+            return Err(ViewRefusal::TooEarly {
                 cohort: id,
                 earlier,
             });
         }
         let dead = views.dead_owner(cohort);
         if let Some(partition) = dead.filter(|_| !broken(Rule::ForgetFormerHolders)) {
-            return Err(Refusal::LastHolder {
+            return Err(ViewRefusal::LastHolder {
                 cohort: id,
                 partition,
             });
@@ -534,46 +539,46 @@ impl ViewChanges {
         views.forget_leavers();
         views.version += 1;
         self.note_done();
-        Ok(Outcome::Changed)
+        Ok(ViewOutcome::Changed)
     }
 
-    fn give_up(&mut self, member: MemberId) -> Result<Outcome, Refusal> {
+    fn give_up(&mut self, member: MemberId) -> Result<ViewOutcome, ViewRefusal> {
         if self.views.leaving.remove(&member).is_some() {
             if let Some(last) = &mut self.last {
                 last.given_up |= last.change == Change::Remove(member);
             }
             self.views.version += 1;
-            return Ok(Outcome::Changed);
+            return Ok(ViewOutcome::Changed);
         }
         let running = self.running.as_mut();
         if let Some(running) = running.filter(|r| r.change == Change::Remove(member)) {
             if std::mem::replace(&mut running.given_up, true) {
-                return Ok(Outcome::Unchanged);
+                return Ok(ViewOutcome::Unchanged);
             }
             self.views.fence([member], running.number - 1);
             self.views.version += 1;
-            return Ok(Outcome::Changed);
+            return Ok(ViewOutcome::Changed);
         }
         if self.views.given_up.contains(&member) {
-            return Ok(Outcome::Unchanged);
+            return Ok(ViewOutcome::Unchanged);
         }
         if self.views.members().contains_key(&member) {
-            return Err(Refusal::InView(member));
+            return Err(ViewRefusal::InView(member));
         }
-        Ok(Outcome::Unchanged)
+        Ok(ViewOutcome::Unchanged)
     }
 
     /// Gives members of the view up for which an operator has said that they are dead, before their removals begin: one
     /// change can then do without all of them.
-    fn give_up_dead(&mut self, members: BTreeSet<MemberId>) -> Result<Outcome, Refusal> {
-        if let Some(Running { change, number, .. }) = self.running {
-            return Err(Refusal::Busy { change, number });
+    fn give_up_dead(&mut self, members: BTreeSet<MemberId>) -> Result<ViewOutcome, ViewRefusal> {
+        if let Some(RunningChange { change, number, .. }) = self.running {
+            return Err(ViewRefusal::Busy { change, number });
         }
         let views = &mut self.views;
         let counts = |m: &MemberId| views.view.address(*m).is_some() && !views.given_up.contains(m);
         let dead: BTreeSet<MemberId> = members.into_iter().filter(counts).collect();
         let Some(last) = dead.last() else {
-            return Ok(Outcome::Unchanged);
+            return Ok(ViewOutcome::Unchanged);
         };
         if views.view.members().count() == views.given_up.len() + dead.len() {
             return Err(ChangeError::LastNode(*last).into());
@@ -583,18 +588,18 @@ impl ViewChanges {
         views.version += 1;
         self.forget_lost();
         self.note_done();
-        Ok(Outcome::Changed)
+        Ok(ViewOutcome::Changed)
     }
 
     /// Drops the running change. A member that was given up stays so: the others have done without it, so nothing
     /// that it has can be told from what it should have.
-    fn cancel(&mut self, number: u64) -> Result<Outcome, Refusal> {
+    fn cancel(&mut self, number: u64) -> Result<ViewOutcome, ViewRefusal> {
         let Some(running) = self.running.take_if(|r| r.number == number) else {
             let last = self.last.as_ref();
             let again = last.is_some_and(|l| l.number == number && l.end == End::Cancelled);
-            let refusal = Refusal::NotRunning(number);
+            let refusal = ViewRefusal::NotRunning(number);
             return if again {
-                Ok(Outcome::Unchanged)
+                Ok(ViewOutcome::Unchanged)
             } else {
                 Err(refusal)
             };
@@ -608,7 +613,7 @@ impl ViewChanges {
         }
         self.views.version += 1;
         self.last = Some(running.finished(End::Cancelled, BTreeSet::new()));
-        Ok(Outcome::Cancelled { number })
+        Ok(ViewOutcome::Cancelled { number })
     }
 
     fn note_done(&mut self) {
@@ -621,9 +626,9 @@ impl ViewChanges {
     }
 }
 
-impl Running {
-    fn finished(self, end: End, without: BTreeSet<MemberId>) -> Finished {
-        Finished {
+impl RunningChange {
+    fn finished(self, end: End, without: BTreeSet<MemberId>) -> FinishedChange {
+        FinishedChange {
             change: self.change,
             node: self.node,
             number: self.number,

@@ -47,15 +47,15 @@ fn a_move() -> impl Strategy<Value = Move> {
 }
 
 /// The commands of a move.
-fn commands(changes: &ViewChanges, step: &Move) -> Vec<Command> {
+fn commands(changes: &ViewChanges, step: &Move) -> Vec<ViewCommand> {
     let members: Vec<MemberId> = changes.members().into_keys().collect();
     let number = changes.running().map_or(changes.newest, |r| r.number);
-    let change = |change, give_up| Command::Change {
+    let change = |change, give_up| ViewCommand::Change {
         change,
         give_up,
         lose_data: give_up,
     };
-    let ready = |member| Command::Ready { member, number };
+    let ready = |member| ViewCommand::Ready { member, number };
     let one = match step {
         Move::Add(i) => change(Change::Add(addresses(12)[*i]), false),
         Move::Remove(i, give_up) => change(Change::Remove(*i.get(&members)), *give_up),
@@ -66,32 +66,32 @@ fn commands(changes: &ViewChanges, step: &Move) -> Vec<Command> {
             let all = members.into_iter().map(ready);
             return all.chain([enact(number, &[])]).collect();
         }
-        Move::StaleReady(member, number) => Command::Ready {
+        Move::StaleReady(member, number) => ViewCommand::Ready {
             member: MemberId(*member),
             number: *number,
         },
-        Move::Enact(without) => Command::Enact {
+        Move::Enact(without) => ViewCommand::Enact {
             number,
             without: without.iter().map(|i| *i.get(&members)).collect(),
         },
-        Move::StaleEnact(number) => Command::Enact {
+        Move::StaleEnact(number) => ViewCommand::Enact {
             number: *number,
             without: members.into_iter().collect(),
         },
         Move::Over(_) if changes.views().closing.is_empty() => return Vec::new(),
-        Move::Over(i) => Command::Over {
+        Move::Over(i) => ViewCommand::Over {
             cohort: i.get(&changes.views().closing).id,
         },
-        Move::UnknownOver(partition, since) => Command::Over {
+        Move::UnknownOver(partition, since) => ViewCommand::Over {
             cohort: CohortId {
                 partition: PartitionId(*partition),
                 since: *since,
             },
         },
-        Move::GiveUp(i) => Command::GiveUp {
+        Move::GiveUp(i) => ViewCommand::GiveUp {
             member: *i.get(&members),
         },
-        Move::Cancel(right) => Command::Cancel {
+        Move::Cancel(right) => ViewCommand::Cancel {
             number: if *right { number } else { number + 1 },
         },
     };
@@ -109,7 +109,7 @@ struct History {
 }
 
 impl History {
-    fn note(&mut self, before: &ViewChanges, after: &ViewChanges, outcome: &Outcome) {
+    fn note(&mut self, before: &ViewChanges, after: &ViewChanges, outcome: &ViewOutcome) {
         let view = &after.views.view;
         self.views.insert(view.number, view.clone());
         let now: BTreeSet<CohortId> = after.views.closing.iter().map(|c| c.id).collect();
@@ -119,7 +119,7 @@ impl History {
             let known = self.members.entry(member).or_insert(address);
             assert_eq!(*known, address, "{member} is two nodes");
         }
-        if let Outcome::Started { number } = outcome {
+        if let ViewOutcome::Started { number } = outcome {
             assert!(self.numbers.insert(*number), "view {number} twice");
         }
     }
@@ -256,7 +256,12 @@ fn assert_changes(changes: &ViewChanges) {
     }
 }
 
-fn assert_step(before: &ViewChanges, after: &ViewChanges, command: &Command, outcome: &Outcome) {
+fn assert_step(
+    before: &ViewChanges,
+    after: &ViewChanges,
+    command: &ViewCommand,
+    outcome: &ViewOutcome,
+) {
     let mut same = after.views.clone();
     same.version = before.views.version;
     let grown = u64::from(same != before.views);
@@ -266,21 +271,21 @@ fn assert_step(before: &ViewChanges, after: &ViewChanges, command: &Command, out
         "{command:?}"
     );
     match outcome {
-        Outcome::Refused(_) | Outcome::Unchanged => assert_eq!(after, before),
-        Outcome::Started { number } => {
+        ViewOutcome::Refused(_) | ViewOutcome::Unchanged => assert_eq!(after, before),
+        ViewOutcome::Started { number } => {
             assert!(before.running.is_none());
             assert_eq!(after.views.next.as_ref().unwrap().number, *number);
         }
-        Outcome::InForce { number } => {
+        ViewOutcome::InForce { number } => {
             assert_eq!(after.views.view.number, *number);
             assert_eq!(Some(&after.views.view), before.views.next.as_ref());
         }
-        Outcome::Cancelled { number } => {
+        ViewOutcome::Cancelled { number } => {
             assert_eq!(after.views.view.number, before.views.view.number);
             assert_eq!(before.running.as_ref().unwrap().number, *number);
         }
-        Outcome::Changed => assert_ne!(after, before),
-        Outcome::Agreed { number } => {
+        ViewOutcome::Changed => assert_ne!(after, before),
+        ViewOutcome::Agreed { number } => {
             let running = after.running.as_ref().unwrap();
             assert!(running.lose_data && running.number == *number);
         }
@@ -298,7 +303,7 @@ proptest! {
         let mut changes = ViewChanges::first(View::first(&addresses(nodes), k).unwrap());
         let mut twin = changes.clone();
         let mut history = History::default();
-        history.note(&changes, &changes, &Outcome::Unchanged);
+        history.note(&changes, &changes, &ViewOutcome::Unchanged);
         for step in moves {
             for command in commands(&changes, &step) {
                 let before = changes.clone();
@@ -321,41 +326,41 @@ fn changes(nodes: usize, k: usize) -> ViewChanges {
     ViewChanges::first(View::first(&addresses(nodes), k).unwrap())
 }
 
-fn change(change: Change) -> Command {
+fn change(change: Change) -> ViewCommand {
     let (give_up, lose_data) = (false, false);
-    Command::Change {
+    ViewCommand::Change {
         change,
         give_up,
         lose_data,
     }
 }
 
-fn enact(number: u64, without: &[u16]) -> Command {
+fn enact(number: u64, without: &[u16]) -> ViewCommand {
     let without = without.iter().copied().map(MemberId).collect();
-    Command::Enact { number, without }
+    ViewCommand::Enact { number, without }
 }
 
-fn ready(member: u16, number: u64) -> Command {
+fn ready(member: u16, number: u64) -> ViewCommand {
     let member = MemberId(member);
-    Command::Ready { member, number }
+    ViewCommand::Ready { member, number }
 }
 
-fn over(partition: u32, since: u64) -> Command {
+fn over(partition: u32, since: u64) -> ViewCommand {
     let partition = PartitionId(partition);
     let cohort = CohortId { partition, since };
-    Command::Over { cohort }
+    ViewCommand::Over { cohort }
 }
 
-fn waiting(number: u64, members: &[u16]) -> Outcome {
+fn waiting(number: u64, members: &[u16]) -> ViewOutcome {
     let members = members.iter().copied().map(MemberId).collect();
-    Outcome::Refused(Refusal::Waiting { number, members })
+    ViewOutcome::Refused(ViewRefusal::Waiting { number, members })
 }
 
 #[test]
 fn a_node_comes_in_when_it_is_ready() {
     let mut changes = changes(3, 1);
     let new = addresses(4)[3];
-    let started = Outcome::Started { number: 2 };
+    let started = ViewOutcome::Started { number: 2 };
     let plan = changes.plan(&Change::Add(new)).unwrap();
     assert_eq!(changes.gaining_in(&plan)[&MemberId(3)].len(), 4096);
     assert_eq!(changes.apply(change(Change::Add(new))), started);
@@ -363,13 +368,13 @@ fn a_node_comes_in_when_it_is_ready() {
     assert_eq!(changes.member_at(new), Some(MemberId(3)));
     assert_eq!(changes.gaining()[&MemberId(3)].len(), 4096);
     assert_eq!(changes.number_of_partitions(), 3);
-    let busy = Refusal::Busy {
+    let busy = ViewRefusal::Busy {
         change: Change::Add(new),
         number: 2,
     };
     assert_eq!(
         changes.apply(change(Change::SetK(2))),
-        Outcome::Refused(busy)
+        ViewOutcome::Refused(busy)
     );
     assert_eq!(changes.apply(enact(2, &[])), waiting(2, &[3]));
     assert_eq!(
@@ -377,15 +382,18 @@ fn a_node_comes_in_when_it_is_ready() {
         waiting(2, &[3]),
         "nobody would have its slots"
     );
-    assert_eq!(changes.apply(ready(3, 2)), Outcome::Changed);
-    assert_eq!(changes.apply(ready(3, 2)), Outcome::Unchanged);
-    assert_eq!(changes.apply(enact(2, &[])), Outcome::InForce { number: 2 });
-    assert_eq!(changes.apply(enact(2, &[])), Outcome::Unchanged);
+    assert_eq!(changes.apply(ready(3, 2)), ViewOutcome::Changed);
+    assert_eq!(changes.apply(ready(3, 2)), ViewOutcome::Unchanged);
+    assert_eq!(
+        changes.apply(enact(2, &[])),
+        ViewOutcome::InForce { number: 2 }
+    );
+    assert_eq!(changes.apply(enact(2, &[])), ViewOutcome::Unchanged);
     assert_eq!(changes.last().unwrap().end, End::InForce);
     assert_eq!(changes.number_of_partitions(), 4);
     for partition in 0..3 {
-        assert_eq!(changes.apply(over(partition, 1)), Outcome::Changed);
-        assert_eq!(changes.apply(over(partition, 1)), Outcome::Unchanged);
+        assert_eq!(changes.apply(over(partition, 1)), ViewOutcome::Changed);
+        assert_eq!(changes.apply(over(partition, 1)), ViewOutcome::Unchanged);
     }
     assert_eq!(changes.last().unwrap().end, End::Done);
 }
@@ -393,7 +401,7 @@ fn a_node_comes_in_when_it_is_ready() {
 #[test]
 fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
     let mut changes = changes(2, 1);
-    let started = |number| Outcome::Started { number };
+    let started = |number| ViewOutcome::Started { number };
     assert_eq!(changes.apply(change(Change::SetK(FULL))), started(2));
     let all: SlotSet = Slot::all().collect();
     for (_, gained) in changes.gaining() {
@@ -401,9 +409,12 @@ fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
     }
     assert_eq!(changes.apply(enact(2, &[])), waiting(2, &[0, 1]));
     for member in [0, 1] {
-        assert_eq!(changes.apply(ready(member, 2)), Outcome::Changed);
+        assert_eq!(changes.apply(ready(member, 2)), ViewOutcome::Changed);
     }
-    assert_eq!(changes.apply(enact(2, &[])), Outcome::InForce { number: 2 });
+    assert_eq!(
+        changes.apply(enact(2, &[])),
+        ViewOutcome::InForce { number: 2 }
+    );
     assert!(changes.views().view.is_full());
     for partition in [0, 1] {
         changes.apply(over(partition, 1));
@@ -419,7 +430,10 @@ fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
         "all of it, and nobody else"
     );
     changes.apply(ready(2, 3));
-    assert_eq!(changes.apply(enact(3, &[])), Outcome::InForce { number: 3 });
+    assert_eq!(
+        changes.apply(enact(3, &[])),
+        ViewOutcome::InForce { number: 3 }
+    );
     let view = &changes.views().view;
     assert_eq!(
         (view.replication_factor(), view.partitions().count()),
@@ -427,7 +441,7 @@ fn full_replication_is_decided_like_any_k_and_holds_for_whoever_comes() {
     );
     assert_eq!(
         changes.apply(change(Change::SetK(FULL))),
-        Outcome::Refused(ChangeError::NothingToDo(FULL).into())
+        ViewOutcome::Refused(ChangeError::NothingToDo(FULL).into())
     );
 }
 
@@ -440,10 +454,13 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
         changes.gaining().is_empty(),
         "its partition loses a replica, nothing else"
     );
-    assert_eq!(changes.apply(enact(3, &[])), Outcome::InForce { number: 3 });
+    assert_eq!(
+        changes.apply(enact(3, &[])),
+        ViewOutcome::InForce { number: 3 }
+    );
     assert!(changes.views().leaving.contains_key(&out));
     let address = addresses(4)[3];
-    let leaving = Outcome::Refused(Refusal::Leaving {
+    let leaving = ViewOutcome::Refused(ViewRefusal::Leaving {
         address,
         member: out,
     });
@@ -451,16 +468,16 @@ fn a_removed_node_leaves_when_its_cohort_is_over() {
     assert_eq!(changes.apply(change(Change::Remove(out))), leaving);
     let mut dies = changes.clone();
     assert!(!dies.last().unwrap().given_up);
-    dies.apply(Command::GiveUp { member: out });
+    dies.apply(ViewCommand::GiveUp { member: out });
     assert!(
         dies.last().unwrap().given_up,
         "it died while it was leaving"
     );
-    assert_eq!(changes.apply(over(1, 1)), Outcome::Changed);
+    assert_eq!(changes.apply(over(1, 1)), ViewOutcome::Changed);
     assert!(changes.views().leaving.is_empty());
     assert_eq!(changes.last().unwrap().node, Some(address));
     let back = changes.apply(change(Change::Add(address)));
-    assert_eq!(back, Outcome::Started { number: 4 });
+    assert_eq!(back, ViewOutcome::Started { number: 4 });
     assert_eq!(
         changes.member_at(address),
         Some(MemberId(4)),
@@ -474,20 +491,26 @@ fn a_dead_node_is_not_waited_for() {
     let member = MemberId(3);
     changes.apply(change(Change::Remove(member)));
     let before = changes.views().view.number;
-    assert_eq!(changes.apply(Command::GiveUp { member }), Outcome::Changed);
+    assert_eq!(
+        changes.apply(ViewCommand::GiveUp { member }),
+        ViewOutcome::Changed
+    );
     let views = changes.views();
     assert!(views.view.number > before, "contexts tell of it");
     assert!(views.next.as_ref().unwrap().number > views.view.number);
     assert_eq!(
-        changes.apply(Command::GiveUp { member }),
-        Outcome::Unchanged
+        changes.apply(ViewCommand::GiveUp { member }),
+        ViewOutcome::Unchanged
     );
     changes.apply(enact(3, &[]));
     assert!(changes.views().leaving.is_empty() && changes.last().unwrap().given_up);
     assert!(changes.views().given_up.is_empty(), "it is out");
     let other = MemberId(0);
-    let refused = Outcome::Refused(Refusal::InView(other));
-    assert_eq!(changes.apply(Command::GiveUp { member: other }), refused);
+    let refused = ViewOutcome::Refused(ViewRefusal::InView(other));
+    assert_eq!(
+        changes.apply(ViewCommand::GiveUp { member: other }),
+        refused
+    );
 }
 
 #[test]
@@ -495,16 +518,16 @@ fn a_member_that_is_given_up_stays_so_until_it_is_out() {
     let mut changes = changes(4, 2);
     let (member, address) = (MemberId(3), addresses(4)[3]);
     changes.apply(change(Change::Remove(member)));
-    changes.apply(Command::GiveUp { member });
-    let cancelled = Outcome::Cancelled { number: 3 };
-    assert_eq!(changes.apply(Command::Cancel { number: 3 }), cancelled);
+    changes.apply(ViewCommand::GiveUp { member });
+    let cancelled = ViewOutcome::Cancelled { number: 3 };
+    assert_eq!(changes.apply(ViewCommand::Cancel { number: 3 }), cancelled);
     assert!(changes.views().given_up.contains(&member));
     assert_eq!(
-        changes.apply(Command::GiveUp { member }),
-        Outcome::Unchanged
+        changes.apply(ViewCommand::GiveUp { member }),
+        ViewOutcome::Unchanged
     );
     // Nothing else is changed while somebody holds slots and does not serve them.
-    let first = Outcome::Refused(Refusal::GivenUp { address, member });
+    let first = ViewOutcome::Refused(ViewRefusal::GivenUp { address, member });
     for other in [
         Change::SetK(3),
         Change::Remove(MemberId(0)),
@@ -513,9 +536,12 @@ fn a_member_that_is_given_up_stays_so_until_it_is_out() {
         assert_eq!(changes.apply(change(other)), first);
     }
     let again = changes.apply(change(Change::Remove(member)));
-    assert_eq!(again, Outcome::Started { number: 5 });
+    assert_eq!(again, ViewOutcome::Started { number: 5 });
     assert!(changes.running().unwrap().given_up);
-    assert_eq!(changes.apply(enact(5, &[])), Outcome::InForce { number: 5 });
+    assert_eq!(
+        changes.apply(enact(5, &[])),
+        ViewOutcome::InForce { number: 5 }
+    );
     let views = changes.views();
     assert!(views.given_up.is_empty() && views.leaving.is_empty());
 }
@@ -524,18 +550,18 @@ fn a_member_that_is_given_up_stays_so_until_it_is_out() {
 fn removing_a_node_that_is_being_added_cancels_that() {
     let mut changes = changes(2, 1);
     changes.apply(change(Change::Add(addresses(3)[2])));
-    let cancelled = Outcome::Cancelled { number: 2 };
+    let cancelled = ViewOutcome::Cancelled { number: 2 };
     assert_eq!(
         changes.apply(change(Change::Remove(MemberId(2)))),
         cancelled
     );
-    let again = Command::Cancel { number: 2 };
-    assert_eq!(changes.apply(again), Outcome::Unchanged);
+    let again = ViewCommand::Cancel { number: 2 };
+    assert_eq!(changes.apply(again), ViewOutcome::Unchanged);
     // Neither its number nor its view's is used again.
     changes.apply(change(Change::Add(addresses(3)[2])));
     assert_eq!(changes.running().unwrap().number, 3);
     assert_eq!(changes.member_at(addresses(3)[2]), Some(MemberId(3)));
-    assert_eq!(changes.apply(ready(2, 2)), Outcome::Unchanged);
+    assert_eq!(changes.apply(ready(2, 2)), ViewOutcome::Unchanged);
 }
 
 #[test]
@@ -551,7 +577,7 @@ fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
     assert_eq!(changes.apply(enact(2, &[3])), waiting(2, &[2]));
     assert_eq!(
         changes.apply(enact(2, &[2, 3])),
-        Outcome::InForce { number: 2 }
+        ViewOutcome::InForce { number: 2 }
     );
     assert_eq!(changes.behind().len(), 2);
     changes.apply(change(Change::Remove(MemberId(0))));
@@ -559,10 +585,10 @@ fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
     changes.apply(change(Change::Remove(MemberId(1))));
     // Those who are left came in without what they are to hold.
     assert_eq!(changes.apply(enact(6, &[2, 3])), waiting(6, &[2, 3]));
-    assert_eq!(changes.apply(ready(2, 4)), Outcome::Changed);
+    assert_eq!(changes.apply(ready(2, 4)), ViewOutcome::Changed);
     assert_eq!(
         changes.apply(enact(6, &[2, 3])),
-        Outcome::InForce { number: 6 }
+        ViewOutcome::InForce { number: 6 }
     );
 }
 
@@ -587,43 +613,49 @@ fn a_cohort_is_not_over_before_those_whose_slots_it_took() {
         took.is_within(&views.part(first, MemberId(1))),
         "it may be the only one to have a late write"
     );
-    let too_early = Outcome::Refused(Refusal::TooEarly {
+    let too_early = ViewOutcome::Refused(ViewRefusal::TooEarly {
         cohort: later.id,
         earlier: first.id,
     });
     assert_eq!(changes.apply(over(1, 2)), too_early);
-    assert_eq!(changes.apply(over(0, 1)), Outcome::Changed);
-    assert_eq!(changes.apply(over(1, 2)), Outcome::Changed);
+    assert_eq!(changes.apply(over(0, 1)), ViewOutcome::Changed);
+    assert_eq!(changes.apply(over(1, 2)), ViewOutcome::Changed);
 }
 
 #[test]
 fn a_removal_may_lose_data_when_that_is_asked_for_at_once_or_while_it_runs() {
-    let removal = |member, lose_data| Command::Change {
+    let removal = |member, lose_data| ViewCommand::Change {
         change: Change::Remove(MemberId(member)),
         give_up: false,
         lose_data,
     };
     let may_lose = |changes: &ViewChanges| changes.running().unwrap().lose_data;
     let mut changes = changes(3, 1);
-    let Outcome::Started { number } = changes.apply(removal(2, false)) else {
+    let ViewOutcome::Started { number } = changes.apply(removal(2, false)) else {
         panic!("not started");
     };
     assert!(!may_lose(&changes));
     let again = changes.apply(removal(2, false));
-    assert!(matches!(again, Outcome::Refused(Refusal::Busy { .. })));
+    assert!(matches!(
+        again,
+        ViewOutcome::Refused(ViewRefusal::Busy { .. })
+    ));
     let other = changes.apply(removal(1, true));
-    assert!(matches!(other, Outcome::Refused(Refusal::Busy { .. })));
+    assert!(matches!(
+        other,
+        ViewOutcome::Refused(ViewRefusal::Busy { .. })
+    ));
     assert!(!may_lose(&changes), "another removal says nothing of this");
     for _ in 0..2 {
         let agreed = changes.apply(removal(2, true));
-        assert_eq!(agreed, Outcome::Agreed { number });
+        assert_eq!(agreed, ViewOutcome::Agreed { number });
         assert!(may_lose(&changes));
     }
-    changes.apply(Command::Cancel { number });
+    changes.apply(ViewCommand::Cancel { number });
     changes.apply(removal(2, false));
     assert!(!may_lose(&changes), "that was agreed to of another change");
     let number = changes.running().unwrap().number;
-    changes.apply(Command::Cancel { number });
+    changes.apply(ViewCommand::Cancel { number });
     changes.apply(removal(2, true));
     assert!(may_lose(&changes));
 }
@@ -639,19 +671,19 @@ proptest! {
         let mut changes = changes(nodes, k);
         let dead = (0..nodes - 1).filter(|i| dice[*i]).map(|i| MemberId(i as u16));
         let dead: BTreeSet<MemberId> = dead.collect();
-        let said = changes.apply(Command::Dead { members: dead.clone() });
-        prop_assert_eq!(said == Outcome::Changed, !dead.is_empty());
+        let said = changes.apply(ViewCommand::Dead { members: dead.clone() });
+        prop_assert_eq!(said == ViewOutcome::Changed, !dead.is_empty());
         for member in &dead {
             let before = changes.views().view.clone();
             let started = changes.apply(change(Change::Remove(*member)));
-            let Outcome::Started { number } = started else {
+            let ViewOutcome::Started { number } = started else {
                 panic!("{started:?}");
             };
             for member in changes.gaining().into_keys() {
                 prop_assert!(!dead.contains(&member));
-                changes.apply(Command::Ready { member, number });
+                changes.apply(ViewCommand::Ready { member, number });
             }
-            prop_assert_eq!(changes.apply(enact(number, &[])), Outcome::InForce { number });
+            prop_assert_eq!(changes.apply(enact(number, &[])), ViewOutcome::InForce { number });
             let view = &changes.views().view;
             for (partition, replicas) in view.partitions() {
                 if replicas.iter().all(|m| dead.contains(m)) {
@@ -659,7 +691,7 @@ proptest! {
                 }
             }
             while let Some(cohort) = changes.views().closing.first().map(|c| c.id) {
-                prop_assert_eq!(changes.apply(Command::Over { cohort }), Outcome::Changed);
+                prop_assert_eq!(changes.apply(ViewCommand::Over { cohort }), ViewOutcome::Changed);
             }
         }
         let views = changes.views();
@@ -671,15 +703,18 @@ proptest! {
 #[test]
 fn the_last_living_node_is_not_said_to_be_dead() {
     let mut changes = changes(2, 1);
-    let dead = |members: &[u16]| Command::Dead {
+    let dead = |members: &[u16]| ViewCommand::Dead {
         members: members.iter().copied().map(MemberId).collect(),
     };
-    let last = Outcome::Refused(ChangeError::LastNode(MemberId(1)).into());
+    let last = ViewOutcome::Refused(ChangeError::LastNode(MemberId(1)).into());
     assert_eq!(changes.apply(dead(&[0, 1])), last);
-    assert_eq!(changes.apply(dead(&[0])), Outcome::Changed);
-    assert_eq!(changes.apply(dead(&[0, 7])), Outcome::Unchanged);
+    assert_eq!(changes.apply(dead(&[0])), ViewOutcome::Changed);
+    assert_eq!(changes.apply(dead(&[0, 7])), ViewOutcome::Unchanged);
     assert_eq!(changes.apply(dead(&[1])), last);
     changes.apply(change(Change::Remove(MemberId(0))));
     let busy = changes.apply(dead(&[1]));
-    assert!(matches!(busy, Outcome::Refused(Refusal::Busy { .. })));
+    assert!(matches!(
+        busy,
+        ViewOutcome::Refused(ViewRefusal::Busy { .. })
+    ));
 }

@@ -1,6 +1,6 @@
 //! What holds of decided views, whatever was decided. Debug builds assert it after each decision.
 
-use super::changes::Running;
+use super::changes::RunningChange;
 use super::ids::MemberId;
 use super::placement::Change;
 use super::slots::SLOTS;
@@ -66,7 +66,7 @@ impl Views {
 /// Asserts what must hold of what is decided, when the newest view number that was given out is `newest`.
 pub(super) fn check(
     views: &Views,
-    running: Option<&Running>,
+    running: Option<&RunningChange>,
     behind: &BTreeSet<MemberId>,
     newest: u64,
 ) {

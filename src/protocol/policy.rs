@@ -5,7 +5,7 @@
 //! Raft group's state shows it. Whoever leads describes the situation: the node from its
 //! connections, the simulator from who is cut off, frozen or down there.
 
-use super::changes::{Command, Running, ViewChanges};
+use super::changes::{RunningChange, ViewChanges, ViewCommand};
 use super::ids::MemberId;
 use super::placement::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,16 +75,16 @@ impl Situation<'_> {
 
     /// What is to be decided now, in this order.
     #[must_use]
-    pub fn due(&self) -> Vec<Command> {
+    pub fn due(&self) -> Vec<ViewCommand> {
         let of_change = self.changes.running().and_then(|r| self.due_of(r));
         let leaving = self.changes.views().leaving.keys().copied();
         let lost = leaving.filter(|m| self.is_away(*m, self.patience.leaving_us));
-        let lost = lost.map(|member| Command::GiveUp { member });
+        let lost = lost.map(|member| ViewCommand::GiveUp { member });
         of_change.into_iter().chain(lost).collect()
     }
 
     /// What is to be decided about the change that runs.
-    fn due_of(&self, running: &Running) -> Option<Command> {
+    fn due_of(&self, running: &RunningChange) -> Option<ViewCommand> {
         let number = running.number;
         let coming = match running.change {
             Change::Add(address) => self.changes.member_at(address),
@@ -92,7 +92,7 @@ impl Situation<'_> {
         };
         let absent = |m: &MemberId| self.is_away(*m, self.patience.coming_us);
         if coming.is_some_and(|m| !running.ready.contains(&m) && absent(&m)) {
-            return Some(Command::Cancel { number });
+            return Some(ViewCommand::Cancel { number });
         }
         let nobody = BTreeSet::new();
         let complete = self.changes.awaited(&nobody).is_empty();
@@ -102,7 +102,7 @@ impl Situation<'_> {
                 // but for data that no other live member holds: that is lost by consent alone.
                 let dead = self.is_away(member, self.patience.dead_us);
                 let waits = self.only_holder == Some(member) && !running.lose_data;
-                return (dead && !waits).then_some(Command::GiveUp { member });
+                return (dead && !waits).then_some(ViewCommand::GiveUp { member });
             }
             if self.voters.contains(&member) {
                 // First the Raft group can do without its vote.
@@ -110,7 +110,7 @@ impl Situation<'_> {
             }
         }
         if complete {
-            return Some(Command::Enact {
+            return Some(ViewCommand::Enact {
                 number,
                 without: nobody,
             });
@@ -121,7 +121,7 @@ impl Situation<'_> {
         let without: BTreeSet<MemberId> =
             gaining.filter(|m| Some(*m) != coming && dead(m)).collect();
         let passes = self.changes.awaited(&without).is_empty();
-        passes.then_some(Command::Enact { number, without })
+        passes.then_some(ViewCommand::Enact { number, without })
     }
 
     /// Whether a member has not been heard, by anybody, for longer than this.
@@ -133,7 +133,7 @@ impl Situation<'_> {
 
 /// The member that a change removes.
 #[must_use]
-pub fn leaving_with(running: &Running) -> Option<MemberId> {
+pub fn leaving_with(running: &RunningChange) -> Option<MemberId> {
     match running.change {
         Change::Remove(member) => Some(member),
         Change::Add(_) | Change::SetK(_) => None,

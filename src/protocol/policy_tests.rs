@@ -1,6 +1,6 @@
 //! What is due in every kind of situation, and that the Raft group takes it.
 
-use super::super::changes::Outcome;
+use super::super::changes::ViewOutcome;
 use super::super::view::View;
 use super::*;
 use core::net::SocketAddr;
@@ -19,12 +19,15 @@ fn members(numbers: &[u16]) -> BTreeSet<MemberId> {
 fn changing(n: u8, k: usize, change: Change, lose_data: bool) -> ViewChanges {
     let addresses: Vec<SocketAddr> = (0..n).map(address).collect();
     let mut changes = ViewChanges::first(View::first(&addresses, k).unwrap());
-    let outcome = changes.apply(Command::Change {
+    let outcome = changes.apply(ViewCommand::Change {
         change,
         give_up: false,
         lose_data,
     });
-    assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, ViewOutcome::Started { .. }),
+        "{outcome:?}"
+    );
     changes
 }
 
@@ -45,19 +48,19 @@ fn without<'a>(changes: &'a ViewChanges, away: &[(u16, u64)]) -> Situation<'a> {
 fn ready(changes: &mut ViewChanges, numbers: &[u16]) {
     let number = changes.running().unwrap().number;
     for member in members(numbers) {
-        changes.apply(Command::Ready { member, number });
+        changes.apply(ViewCommand::Ready { member, number });
     }
 }
 
-fn enact(changes: &ViewChanges, passed_over: &[u16]) -> Vec<Command> {
+fn enact(changes: &ViewChanges, passed_over: &[u16]) -> Vec<ViewCommand> {
     let number = changes.running().unwrap().number;
     let without = members(passed_over);
-    vec![Command::Enact { number, without }]
+    vec![ViewCommand::Enact { number, without }]
 }
 
-fn give_up(member: u16) -> Vec<Command> {
+fn give_up(member: u16) -> Vec<ViewCommand> {
     let member = MemberId(member);
-    vec![Command::GiveUp { member }]
+    vec![ViewCommand::GiveUp { member }]
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn who_does_not_come_is_not_added() {
     let number = changes.running().unwrap().number;
     assert!(without(&changes, &[(2, 5 * SECOND)]).due().is_empty());
     let gone = without(&changes, &[(2, 7 * SECOND)]);
-    assert_eq!(gone.due(), [Command::Cancel { number }]);
+    assert_eq!(gone.due(), [ViewCommand::Cancel { number }]);
     ready(&mut changes, &[2]);
     let gone = without(&changes, &[(2, 7 * SECOND)]);
     assert_eq!(
@@ -159,7 +162,10 @@ fn who_leaves_and_is_away_is_given_up_later() {
     let mut changes = changing(3, 3, Change::Remove(MemberId(2)), false);
     let put_in_force = enact(&changes, &[]).remove(0);
     let outcome = changes.apply(put_in_force);
-    assert!(matches!(outcome, Outcome::InForce { .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, ViewOutcome::InForce { .. }),
+        "{outcome:?}"
+    );
     assert!(without(&changes, &[(2, 4 * SECOND)]).due().is_empty());
     let mut now = without(&changes, &[(2, 6 * SECOND)]);
     assert_eq!(now.doubted(), members(&[2]));
@@ -182,7 +188,7 @@ fn states() -> Vec<ViewChanges> {
             let mut changes = changing(n, k, change, false);
             ready(&mut changes, readiness);
             let mut given_up = changes.clone();
-            if given_up.apply(give_up(1).remove(0)) == Outcome::Changed {
+            if given_up.apply(give_up(1).remove(0)) == ViewOutcome::Changed {
                 states.push(given_up);
             }
             states.push(changes);
@@ -210,12 +216,12 @@ fn whatever_is_due_is_taken_by_the_raft_group_and_nobody_who_is_heard_is_given_u
                 now.voters = members(&[0, 1, 2]);
             }
             for command in now.due() {
-                if let Command::GiveUp { member } = command {
+                if let ViewCommand::GiveUp { member } = command {
                     assert!(now.doubted().contains(&member), "{now:?}");
                     assert!(!now.heard.contains(&member), "{now:?}");
                 }
                 let outcome = changes.clone().apply(command.clone());
-                let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Unchanged);
+                let refused = matches!(outcome, ViewOutcome::Refused(_) | ViewOutcome::Unchanged);
                 assert!(!refused, "{command:?}: {outcome:?}");
             }
         }

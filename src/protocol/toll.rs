@@ -4,7 +4,7 @@
 //! that does either waits until it is back, which may be never. An operator can give it up, by the removal of one of its
 //! members: then it takes no part in placement, and is to be removed member by member.
 
-use super::changes::{Command, Outcome, Refusal, ViewChanges};
+use super::changes::{ViewChanges, ViewCommand, ViewOutcome, ViewRefusal};
 use super::ids::MemberId;
 use super::placement::Change;
 use super::view::PartitionId;
@@ -43,7 +43,7 @@ impl ViewChanges {
     ///
     /// # Errors
     /// When the change makes no sense, or may not begin now.
-    pub fn toll(&self, change: &Change, dead: &BTreeSet<MemberId>) -> Result<Toll, Refusal> {
+    pub fn toll(&self, change: &Change, dead: &BTreeSet<MemberId>) -> Result<Toll, ViewRefusal> {
         let view = &self.views().view;
         let partition = match *change {
             Change::Remove(member) => view.partition_of(member),
@@ -56,7 +56,7 @@ impl ViewChanges {
             let mut then = self.clone();
             if !gives_up.is_empty() {
                 let members = gives_up.clone();
-                if let Outcome::Refused(refusal) = then.apply(Command::Dead { members }) {
+                if let ViewOutcome::Refused(refusal) = then.apply(ViewCommand::Dead { members }) {
                     return Err(refusal);
                 }
             }
@@ -70,7 +70,11 @@ impl ViewChanges {
     }
 
     /// The dead members that a change would wait for.
-    fn needs(&self, change: &Change, dead: &BTreeSet<MemberId>) -> Result<Vec<Needed>, Refusal> {
+    fn needs(
+        &self,
+        change: &Change,
+        dead: &BTreeSet<MemberId>,
+    ) -> Result<Vec<Needed>, ViewRefusal> {
         let (now, next) = (&self.views().view, self.plan(change)?);
         let changes = |p: PartitionId| next.since(p) != now.since(p);
         let needed = |partition, replicas: &[MemberId], is_dead| Needed {

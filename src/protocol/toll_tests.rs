@@ -58,13 +58,16 @@ fn a_dead_partition_is_given_up_with_the_removal_of_one_of_its_members() {
     let dead = members(&[2, 3]);
     let toll = changes.toll(&remove(2), &dead).unwrap();
     assert_eq!((toll.gives_up, toll.needs), (dead.clone(), Vec::new()));
-    let gives_up = Command::Dead {
+    let gives_up = ViewCommand::Dead {
         members: dead.clone(),
     };
-    assert_eq!(changes.apply(gives_up), Outcome::Changed);
+    assert_eq!(changes.apply(gives_up), ViewOutcome::Changed);
     assert_eq!(changes.toll(&remove(2), &dead), Ok(Toll::default()));
     let other = changes.toll(&Change::SetK(1), &dead);
-    assert!(matches!(other, Err(Refusal::GivenUp { .. })), "{other:?}");
+    assert!(
+        matches!(other, Err(ViewRefusal::GivenUp { .. })),
+        "{other:?}"
+    );
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn dead_partitions_that_a_removal_needs_are_given_up_with_it() {
 #[test]
 fn the_last_living_node_is_not_needed_to_be_dead() {
     let toll = changes(2, 1).toll(&remove(1), &members(&[0, 1]));
-    assert!(matches!(toll, Err(Refusal::Change(_))), "{toll:?}");
+    assert!(matches!(toll, Err(ViewRefusal::Change(_))), "{toll:?}");
 }
 
 proptest! {
@@ -104,14 +107,14 @@ proptest! {
         if !toll.needs.is_empty() {
             return Ok(());
         }
-        changes.apply(Command::Dead { members: toll.gives_up });
+        changes.apply(ViewCommand::Dead { members: toll.gives_up });
         let before = changes.views().clone();
-        let began = changes.apply(Command::Change { change, give_up: false, lose_data: true });
-        let Outcome::Started { number } = began else {
+        let began = changes.apply(ViewCommand::Change { change, give_up: false, lose_data: true });
+        let ViewOutcome::Started { number } = began else {
             panic!("{began:?}");
         };
         if let Change::Remove(member) = change && dead.contains(&member) {
-            changes.apply(Command::GiveUp { member });
+            changes.apply(ViewCommand::GiveUp { member });
         }
         // Each slot that moves is with somebody who lives, or with none but those given up.
         for (member, slots) in changes.gaining() {
@@ -123,7 +126,7 @@ proptest! {
                 let lives = from.iter().any(|m| !dead.contains(m));
                 prop_assert!(lives || from.iter().all(|m| changes.views().given_up.contains(m)));
             }
-            changes.apply(Command::Ready { member, number });
+            changes.apply(ViewCommand::Ready { member, number });
         }
         prop_assert_eq!(changes.awaited(&dead), BTreeSet::new());
     }

@@ -3,7 +3,7 @@
 
 use crate::disk::Disk;
 use bytes::Bytes;
-use causeway::protocol::changes::{Command, Outcome, ViewChanges};
+use causeway::protocol::changes::{ViewChanges, ViewCommand, ViewOutcome};
 use causeway::protocol::clock::{Clock, Timestamp};
 use causeway::protocol::context::Context;
 use causeway::protocol::driver::Driver;
@@ -204,7 +204,7 @@ impl Cluster {
                 Effect::Fault(error) => panic!("node {node}: {error}"),
                 Effect::Ready(number) => {
                     let member = MemberId(node as u16);
-                    self.changes.apply(Command::Ready { member, number });
+                    self.changes.apply(ViewCommand::Ready { member, number });
                 }
                 Effect::Over(cohort) => {
                     self.over.insert(cohort);
@@ -248,18 +248,18 @@ impl Cluster {
     }
 
     /// Decides something about views. Nodes do not know of it before they are told.
-    pub fn decide(&mut self, command: Command) -> Outcome {
+    pub fn decide(&mut self, command: ViewCommand) -> ViewOutcome {
         self.changes.apply(command)
     }
 
     /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it is told.
     pub fn change(&mut self, change: Change) -> u64 {
-        let outcome = self.decide(Command::Change {
+        let outcome = self.decide(ViewCommand::Change {
             change,
             give_up: false,
             lose_data: false,
         });
-        let Outcome::Started { number } = outcome else {
+        let ViewOutcome::Started { number } = outcome else {
             panic!("{change:?}: {outcome:?}");
         };
         number
@@ -277,8 +277,8 @@ impl Cluster {
     /// Puts the next view in force, if who is waited for is ready.
     pub fn enact(&mut self, number: u64) {
         let without = BTreeSet::new();
-        let outcome = self.decide(Command::Enact { number, without });
-        assert_eq!(outcome, Outcome::InForce { number });
+        let outcome = self.decide(ViewCommand::Enact { number, without });
+        assert_eq!(outcome, ViewOutcome::InForce { number });
     }
 
     /// A node hears of the newest views, and goes over to them.
@@ -328,10 +328,10 @@ impl Cluster {
         for _ in 0..50 {
             if let Some(number) = self.changes.running().map(|r| r.number) {
                 let without = BTreeSet::new();
-                self.decide(Command::Enact { number, without });
+                self.decide(ViewCommand::Enact { number, without });
             }
             for cohort in std::mem::take(&mut self.over) {
-                self.decide(Command::Over { cohort });
+                self.decide(ViewCommand::Over { cohort });
             }
             self.tell_all();
             let views = self.changes.views();

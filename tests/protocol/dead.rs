@@ -1,7 +1,7 @@
 //! Nodes that are dead for good, and what is left without them.
 
 use crate::cluster::Cluster;
-use causeway::protocol::changes::{Command, Outcome};
+use causeway::protocol::changes::{ViewCommand, ViewOutcome};
 use causeway::protocol::context::Context;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::op::Refusal;
@@ -23,7 +23,10 @@ fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
     }
     c.run_ms(1_000);
     let members = dead.iter().map(|n| MemberId(*n as u16)).collect();
-    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::Dead { members }),
+        ViewOutcome::Changed
+    );
     for node in dead {
         c.change(Change::Remove(MemberId(*node as u16)));
         assert!(c.views_settle(), "{:?}", c.changes.views());
@@ -72,7 +75,7 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     while !c.changes.views().closing.is_empty() {
         c.run_ms(10);
         for cohort in std::mem::take(&mut c.over) {
-            c.decide(Command::Over { cohort });
+            c.decide(ViewCommand::Over { cohort });
         }
     }
     c.stop(late);
@@ -88,7 +91,10 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     c.stop(node);
     c.run_ms(1_000);
     let members = BTreeSet::from([MemberId(2)]);
-    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::Dead { members }),
+        ViewOutcome::Changed
+    );
     c.change(Change::Remove(MemberId(2)));
     c.tell(late);
     c.start(late);
@@ -130,7 +136,10 @@ fn are_dead(c: &mut Cluster, members: impl IntoIterator<Item = MemberId>) {
     let members: BTreeSet<MemberId> = members.into_iter().collect();
     members.iter().for_each(|m| c.stop(usize::from(m.0)));
     c.run_ms(1_000);
-    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::Dead { members }),
+        ViewOutcome::Changed
+    );
     // All who are left have all that was written before the views, and nobody else has.
     assert!(!c.views_settle(), "{:?}", c.changes.views());
 }
@@ -161,7 +170,10 @@ fn an_empty_disk_of_a_dead_partition_serves_nobody_though_there_is_nobody_to_wai
     c.nodes[empty].disk.wipe();
     c.run_ms(1_000);
     let members = both.iter().map(|n| MemberId(*n as u16)).collect();
-    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::Dead { members }),
+        ViewOutcome::Changed
+    );
     // Both come back all the same, and one of them has heard. To the other one its first write is
     // stable, so that no context names it.
     c.tell(empty);
@@ -204,7 +216,10 @@ fn what_several_took_over_one_after_the_other_is_still_with_those_who_held_it_be
     c.stop(2);
     are_dead(&mut c, [MemberId(3)]);
     let member = MemberId(2);
-    assert_eq!(c.decide(Command::GiveUp { member }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::GiveUp { member }),
+        ViewOutcome::Changed
+    );
     c.change(Change::Remove(MemberId(3)));
     assert!(c.views_settle(), "{:?}", c.changes.views());
     the_first_two_have(&mut c, &written);

@@ -1,7 +1,7 @@
 //! What a replica makes of peers that start again, fall silent, or are given up.
 
 use crate::cluster::Cluster;
-use causeway::protocol::changes::{Command, Outcome};
+use causeway::protocol::changes::{ViewCommand, ViewOutcome};
 use causeway::protocol::context::Context;
 use causeway::protocol::ids::{LogId, MemberId};
 use causeway::protocol::message::Message;
@@ -177,12 +177,15 @@ fn what_was_stable_is_passed_over_when_the_only_peer_that_had_it_is_given_up() {
     c.run_ms(300);
     assert!(c.marks(0).logs.values().any(|mark| mark.stable > 0));
     c.stop(1);
-    let outcome = c.decide(Command::Change {
+    let outcome = c.decide(ViewCommand::Change {
         change: Change::Remove(MemberId(1)),
         give_up: true,
         lose_data: true,
     });
-    assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, ViewOutcome::Started { .. }),
+        "{outcome:?}"
+    );
     c.tell(0);
     for _ in 0..300 {
         let marks = c.marks(0);

@@ -1,7 +1,7 @@
 //! Views that change: following, handing over, and what a disk that is lost meanwhile may not do.
 
 use crate::cluster::Cluster;
-use causeway::protocol::changes::{Command, Outcome};
+use causeway::protocol::changes::{ViewCommand, ViewOutcome};
 use causeway::protocol::cluster::{self, ClusterId, PayloadKey};
 use causeway::protocol::context::Context;
 use causeway::protocol::ids::MemberId;
@@ -356,7 +356,10 @@ pub fn no_snapshot_is_taken_that_names_logs_of_unknown_views() {
     (3..6).for_each(|node| c.stop(node));
     c.run_ms(1_000);
     let members = (3..6).map(MemberId).collect();
-    assert_eq!(c.decide(Command::Dead { members }), Outcome::Changed);
+    assert_eq!(
+        c.decide(ViewCommand::Dead { members }),
+        ViewOutcome::Changed
+    );
     // The view has a new number. Node 0 takes that over as it runs, node 1 starts again under it.
     let log = c.nodes[0].replica().log_id();
     c.tell(0);
@@ -439,7 +442,7 @@ fn who_can_be_filled_by_nobody_hears_which_logs_have_ended() {
     c.stop(0);
     c.nodes[0].disk.wipe();
     let member = MemberId(2);
-    c.decide(Command::GiveUp { member });
+    c.decide(ViewCommand::GiveUp { member });
     c.tell(0);
     c.tell(1);
     c.start(0);
@@ -487,7 +490,7 @@ pub fn who_was_given_up_and_comes_back_pushes_nothing() {
     c.put(2, &key, Some("alone"), &seen);
     let (change, give_up) = (Change::Remove(MemberId(2)), true);
     let lose_data = true;
-    c.decide(Command::Change {
+    c.decide(ViewCommand::Change {
         change,
         give_up,
         lose_data,
@@ -524,7 +527,7 @@ pub fn who_was_given_up_and_comes_back_before_the_view_is_in_force_serves_nothin
     c.cut(1, 2);
     c.run_ms(600);
     let (change, give_up) = (Change::Remove(MemberId(2)), true);
-    c.decide(Command::Change {
+    c.decide(ViewCommand::Change {
         change,
         give_up,
         lose_data: true,
@@ -571,7 +574,7 @@ pub fn what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_
     c.run_ms(600);
     let seen = c.put(0, &key, Some("2"), &none);
     let (change, give_up) = (Change::Remove(MemberId(1)), true);
-    c.decide(Command::Change {
+    c.decide(ViewCommand::Change {
         change,
         give_up,
         lose_data: true,
@@ -610,15 +613,15 @@ fn a_removal_cancelled_too_late(back: fn(&mut Cluster)) {
     let number = c.change(remove);
     c.tell(0);
     c.tell(2);
-    c.decide(Command::GiveUp {
+    c.decide(ViewCommand::GiveUp {
         member: MemberId(1),
     });
     c.tell(0);
     c.tell(2);
     c.run_ms(1_500);
     let other = c.put(0, &keys[0], Some("2"), &Context::default());
-    let outcome = c.decide(Command::Cancel { number });
-    assert_eq!(outcome, Outcome::Cancelled { number });
+    let outcome = c.decide(ViewCommand::Cancel { number });
+    assert_eq!(outcome, ViewOutcome::Cancelled { number });
     c.tell(0);
     c.tell(2);
     back(&mut c);
@@ -632,12 +635,12 @@ fn a_removal_cancelled_too_late(back: fn(&mut Cluster)) {
     }
     assert_eq!(c.value(0, &keys[0], &other).as_deref(), Some("2"));
     let (change, give_up) = (Change::SetK(1), false);
-    let refused = c.decide(Command::Change {
+    let refused = c.decide(ViewCommand::Change {
         change,
         give_up,
         lose_data: true,
     });
-    assert!(matches!(refused, Outcome::Refused(_)), "{refused:?}");
+    assert!(matches!(refused, ViewOutcome::Refused(_)), "{refused:?}");
     c.change(remove);
     assert!(c.views_settle());
     assert!(c.nodes[1].driver.is_none(), "it was told that it is out");
@@ -669,9 +672,9 @@ fn who_was_given_up_and_shares_logs_with_nobody_goes_on_with_its_own_when_the_ch
     let number = c.change(Change::Remove(member));
     c.tell_all();
     c.run_ms(600);
-    c.decide(Command::GiveUp { member });
-    let outcome = c.decide(Command::Cancel { number });
-    assert_eq!(outcome, Outcome::Cancelled { number });
+    c.decide(ViewCommand::GiveUp { member });
+    let outcome = c.decide(ViewCommand::Cancel { number });
+    assert_eq!(outcome, ViewOutcome::Cancelled { number });
     c.tell_all();
     c.run_ms(1_000);
     c.heal();
@@ -773,7 +776,7 @@ fn what_was_confirmed_by_who_is_not_filled_yet_stays_confirmed_under_newer_views
     c.tell(2);
     c.run_ms(1_000);
     let without = BTreeSet::from([MemberId(1)]);
-    c.decide(Command::Enact { number: 2, without });
+    c.decide(ViewCommand::Enact { number: 2, without });
     c.tell(1);
     assert_eq!(c.marks(1).logs[&log].applied, 1, "it said so");
     c.heal();
@@ -810,8 +813,8 @@ pub fn who_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready() {
     c.tell(0);
     c.run_ms(2_000);
     let without = BTreeSet::new();
-    let early = c.decide(Command::Enact { number: 2, without });
-    assert!(!matches!(early, Outcome::InForce { .. }), "{early:?}");
+    let early = c.decide(ViewCommand::Enact { number: 2, without });
+    assert!(!matches!(early, ViewOutcome::InForce { .. }), "{early:?}");
     c.heal();
     assert!(c.views_settle());
     let owner = c.view().replicas(c.view().partition_of_key(&key))[0];
@@ -844,12 +847,15 @@ fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer
     c.nodes[0].disk.wipe();
     // Now node 2 is to hold all of it. Before it hears of that it has told that it was everywhere.
     let (change, give_up) = (Change::Remove(MemberId(1)), true);
-    let outcome = c.decide(Command::Change {
+    let outcome = c.decide(ViewCommand::Change {
         change,
         give_up,
         lose_data: true,
     });
-    assert!(matches!(outcome, Outcome::Started { .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, ViewOutcome::Started { .. }),
+        "{outcome:?}"
+    );
     c.tell(0);
     c.start(0);
     c.run_ms(120);
@@ -1034,8 +1040,8 @@ fn a_change_cancelled_unheard() -> (Cluster, Key) {
     c.tell_all();
     c.run_ms(500);
     assert_eq!(c.changes.awaited(&BTreeSet::new()), BTreeSet::new());
-    let outcome = c.decide(Command::Cancel { number });
-    assert_eq!(outcome, Outcome::Cancelled { number });
+    let outcome = c.decide(ViewCommand::Cancel { number });
+    assert_eq!(outcome, ViewOutcome::Cancelled { number });
     c.tell(1);
     let key = c.key(1, 0);
     c.put(1, &key, Some("1"), &Context::default());
@@ -1124,7 +1130,7 @@ fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_aft
     }
     let seen = c.put(writer, &key, Some("2"), &none);
     // The change is cancelled, and for those who know that the write is stable.
-    c.decide(Command::Cancel { number });
+    c.decide(ViewCommand::Cancel { number });
     c.tell(writer);
     c.run_ms(300);
     // The late one hears that the change was decided, but not yet how it ended.
@@ -1266,8 +1272,8 @@ pub fn who_held_a_slot_earlier_does_not_have_what_was_written_there_since() {
     c.tell(node);
     c.run_ms(500);
     let without = BTreeSet::from([MemberId(0)]);
-    let outcome = c.decide(Command::Enact { number, without });
-    assert_eq!(outcome, Outcome::InForce { number });
+    let outcome = c.decide(ViewCommand::Enact { number, without });
+    assert_eq!(outcome, ViewOutcome::InForce { number });
     c.cut(0, 1);
     c.cut(0, node);
     c.tell(0);
@@ -1297,9 +1303,9 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     let none = BTreeSet::new();
     let without = BTreeSet::from([MemberId(2)]);
     let number = c.changes.running().unwrap().number;
-    c.decide(Command::Enact { number, without });
+    c.decide(ViewCommand::Enact { number, without });
     let number = c.change(Change::Remove(MemberId(2)));
-    c.decide(Command::Enact {
+    c.decide(ViewCommand::Enact {
         number,
         without: none,
     });
@@ -1310,7 +1316,7 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     c.run_ms(500);
     // What was there before that view is over. Node 2, which never had it, hears of it first.
     for cohort in std::mem::take(&mut c.over) {
-        c.decide(Command::Over { cohort });
+        c.decide(ViewCommand::Over { cohort });
     }
     assert_eq!(c.changes.views().closing.len(), 1);
     c.tell(node);

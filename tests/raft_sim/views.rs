@@ -47,7 +47,7 @@ async fn pause(nodes: &Nodes, from: u64, to: u64) {
     nodes.exec.sleep(Duration::from_millis(time)).await;
 }
 
-async fn propose(raft: &Node, command: changes::Command) {
+async fn propose(raft: &Node, command: changes::ViewCommand) {
     let what = format!("{command:?}");
     let proposal = raft.propose_within(Command::View(command), WITHIN);
     match proposal.await {
@@ -66,20 +66,20 @@ async fn report(nodes: Nodes, me: MemberId, raft: Node) {
         let views = known.views();
         if known.behind().contains(&me) {
             let number = views.view.number;
-            propose(&raft, changes::Command::Ready { member: me, number }).await;
+            propose(&raft, changes::ViewCommand::Ready { member: me, number }).await;
         }
         if let Some(running) = known.running()
             && !running.ready.contains(&me)
             && known.members().contains_key(&me)
         {
             let number = running.number;
-            propose(&raft, changes::Command::Ready { member: me, number }).await;
+            propose(&raft, changes::ViewCommand::Ready { member: me, number }).await;
         }
         if let Some(cohort) = views.closing.first()
             && nodes.exec.draw(|rng| rng.percent(30))
         {
             let cohort = cohort.id;
-            propose(&raft, changes::Command::Over { cohort }).await;
+            propose(&raft, changes::ViewCommand::Over { cohort }).await;
         }
     }
 }
@@ -152,7 +152,7 @@ pub async fn ask(nodes: Nodes, raft: Node, asked: Asked, spare: u16) {
         Asked::Cancel => {
             if let Some(running) = known.running() {
                 let number = running.number;
-                propose(&raft, changes::Command::Cancel { number }).await;
+                propose(&raft, changes::ViewCommand::Cancel { number }).await;
             }
             return;
         }
@@ -162,7 +162,7 @@ pub async fn ask(nodes: Nodes, raft: Node, asked: Asked, spare: u16) {
         Change::Remove(member) => nodes.net.up(member).is_none(),
         _ => false,
     };
-    let command = changes::Command::Change {
+    let command = changes::ViewCommand::Change {
         change,
         give_up,
         lose_data: true,

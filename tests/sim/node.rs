@@ -7,7 +7,7 @@ use super::disk::{Content, Disk};
 use super::net::Frame;
 use super::oracle::Applied;
 use super::world::{Failed, What, World};
-use causeway::protocol::changes::Command;
+use causeway::protocol::changes::ViewCommand;
 use causeway::protocol::clock::Clock;
 use causeway::protocol::driver::{Driver, Reopened};
 use causeway::protocol::health::Health;
@@ -442,12 +442,12 @@ impl World {
                 Effect::Ready(number) => {
                     let member = self.nodes[node].member;
                     let delay = self.rng.below(20_000);
-                    let ready = Command::Ready { member, number };
+                    let ready = ViewCommand::Ready { member, number };
                     self.after(delay, What::Propose(node, ready));
                 }
                 Effect::Over(cohort) => {
                     let delay = self.rng.below(20_000);
-                    self.after(delay, What::Propose(node, Command::Over { cohort }));
+                    self.after(delay, What::Propose(node, ViewCommand::Over { cohort }));
                 }
                 // What was asked for was dropped, and is asked again.
                 Effect::Fault(_) if self.nodes[node].failing_until + FLUSH_US > self.now => {}

@@ -5,7 +5,7 @@
 
 use super::oracle::Oracle;
 use super::world::{Failed, What, World};
-use causeway::protocol::changes::{Command, Outcome, ViewChanges};
+use causeway::protocol::changes::{ViewChanges, ViewCommand, ViewOutcome};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::policy::{Patience, Situation};
@@ -122,20 +122,20 @@ impl World {
                 return self.give_partition_up(member, down_us);
             }
         };
-        let outcome = self.decide(Command::Change {
+        let outcome = self.decide(ViewCommand::Change {
             change,
             give_up,
             lose_data: true,
         })?;
         match outcome {
-            Outcome::Started { .. } => {
+            ViewOutcome::Started { .. } => {
                 self.decisions.since_us = self.now;
                 self.decisions.asked = 0;
                 if let (Change::Remove(member), true) = (change, give_up) {
                     self.give_up(member)?;
                 }
             }
-            Outcome::Refused(causeway::protocol::changes::Refusal::Busy { .. })
+            ViewOutcome::Refused(causeway::protocol::changes::ViewRefusal::Busy { .. })
                 if self.decisions.asked < 20 && !self.healed =>
             {
                 self.decisions.asked += 1;
@@ -175,10 +175,10 @@ impl World {
         if !members.iter().all(down) {
             return Ok(());
         }
-        let said = Command::Dead {
+        let said = ViewCommand::Dead {
             members: members.clone(),
         };
-        if self.decide(said)? == Outcome::Changed {
+        if self.decide(said)? == ViewOutcome::Changed {
             self.oracle.given_up.extend(&members);
             // What the partition's slots have is lost, unless a cohort that held them before is open still. So is the
             // knowledge which deletes have been forgotten there.
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Lets the Raft group decide.
-    pub fn decide(&mut self, command: Command) -> Result<Outcome, Failed> {
+    pub fn decide(&mut self, command: ViewCommand) -> Result<ViewOutcome, Failed> {
         let said = format!("{command:?}");
         let outcome = self.decisions.changes.apply(command);
         let views = self.decisions.changes.views();
@@ -311,7 +311,7 @@ impl World {
     }
 
     /// Something for the Raft group, if it gets there.
-    pub fn propose(&mut self, node: usize, command: Command) -> Result<(), Failed> {
+    pub fn propose(&mut self, node: usize, command: ViewCommand) -> Result<(), Failed> {
         if self.rng.percent(80) && self.hears_raft(node) {
             self.decide(command)?;
         }
@@ -341,7 +341,7 @@ impl World {
         situation.heard = doubted.filter(|m| self.is_heard(leader, *m)).collect();
         for command in situation.due() {
             self.decide(command.clone())?;
-            if let Command::GiveUp { member } = command {
+            if let ViewCommand::GiveUp { member } = command {
                 self.give_up(member)?;
             }
         }
@@ -354,14 +354,14 @@ impl World {
         let changes = &self.decisions.changes;
         if let Some(number) = changes.running().map(|r| r.number) {
             if self.now > self.decisions.since_us + CANCEL_US && !self.healed {
-                self.decide(Command::Cancel { number })?;
+                self.decide(ViewCommand::Cancel { number })?;
             }
             return Ok(());
         }
         let given_up = changes.views().given_up.first().copied();
         if let Some(member) = given_up.filter(|_| self.healed || self.rng.percent(10)) {
             self.decisions.since_us = self.now;
-            self.decide(Command::Change {
+            self.decide(ViewCommand::Change {
                 change: Change::Remove(member),
                 give_up: false,
                 lose_data: true,

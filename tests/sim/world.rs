@@ -11,7 +11,7 @@ use super::plan::{Fault, Plan};
 use super::rng::Rng;
 use super::views::{Asked, Decisions, address};
 use causeway::check::History;
-use causeway::protocol::changes::Command;
+use causeway::protocol::changes::ViewCommand;
 use causeway::protocol::context::Codec;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
@@ -67,7 +67,7 @@ pub enum What {
     /// Somebody looks after a change of the view.
     Steer,
     /// A node has something for the Raft group.
-    Propose(usize, Command),
+    Propose(usize, ViewCommand),
 }
 
 struct Scheduled {

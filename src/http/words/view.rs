@@ -8,7 +8,7 @@ use crate::api::view::{
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, ViewState,
 };
 use crate::node::{Gain, Member, Moved, Planned, Progress, Unheld};
-use crate::protocol::changes::{End, Finished, Running, ViewChanges};
+use crate::protocol::changes::{End, FinishedChange, RunningChange, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::SlotSet;
@@ -133,7 +133,7 @@ pub fn change_data(member: &Member, change: Change, node: Option<SocketAddr>) ->
     }
 }
 
-fn last_change(member: &Member, last: &Finished) -> LastChange {
+fn last_change(member: &Member, last: &FinishedChange) -> LastChange {
     let change = change_data(member, last.change, last.node);
     LastChange {
         text: change.to_string(),
@@ -208,7 +208,7 @@ impl Words<'_> {
     }
 
     /// A change whose view is in force.
-    fn closing_change(&self, last: &Finished, closing: &[ClosingCohort]) -> ChangeState {
+    fn closing_change(&self, last: &FinishedChange, closing: &[ClosingCohort]) -> ChangeState {
         let change = change_data(self.member, last.change, last.node);
         ChangeState {
             text: change.to_string(),
@@ -254,7 +254,7 @@ impl Words<'_> {
     }
 
     /// What the running change waits for.
-    fn waits(&self, running: &Running, status: Option<&GroupStatus>) -> Vec<String> {
+    fn waits(&self, running: &RunningChange, status: Option<&GroupStatus>) -> Vec<String> {
         let mut waits = Vec::new();
         if !status.is_some_and(|s| s.has_quorum) {
             waits.push("the council has no quorum: nothing can be decided".to_owned());
@@ -271,7 +271,7 @@ impl Words<'_> {
     }
 
     /// A dead node that is not given up, because that may lose data.
-    fn waits_for_agreement(&self, running: &Running) -> Option<String> {
+    fn waits_for_agreement(&self, running: &RunningChange) -> Option<String> {
         let Change::Remove(member) = running.change else {
             return None;
         };
@@ -289,7 +289,7 @@ impl Words<'_> {
     }
 
     /// Partitions that the change takes slots from or gives slots to, and that have died since it began.
-    fn waits_for_dead(&self, running: &Running) -> Option<String> {
+    fn waits_for_dead(&self, running: &RunningChange) -> Option<String> {
         let views = self.changes.views();
         let next = views.next.as_ref()?;
         let removed = match running.change {

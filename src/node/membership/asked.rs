@@ -1,7 +1,7 @@
 //! What an operator may ask of the view, and what comes of it.
 
 use super::holders::Unheld;
-use crate::protocol::changes::Refusal;
+use crate::protocol::changes::ViewRefusal;
 use crate::protocol::placement::ChangeError;
 use crate::protocol::view::View;
 use crate::raft::ConsensusError;
@@ -35,7 +35,7 @@ pub struct Changed {
 pub enum ChangeFailed {
     /// Something else has to end first.
     #[error("{0}")]
-    Busy(Refusal),
+    Busy(ViewRefusal),
     /// There is none to remove.
     #[error("{0} is not in the view")]
     NoSuchNode(SocketAddr),
@@ -111,13 +111,15 @@ fn all_in_words(silent: &[Silent]) -> String {
 }
 
 /// Why a change is refused, to whoever asked for it.
-pub fn refused(refusal: Refusal, asked: Asked) -> ChangeFailed {
+pub fn refused(refusal: ViewRefusal, asked: Asked) -> ChangeFailed {
     match (refusal, asked) {
         (
-            refusal @ (Refusal::Busy { .. } | Refusal::Leaving { .. } | Refusal::GivenUp { .. }),
+            refusal @ (ViewRefusal::Busy { .. }
+            | ViewRefusal::Leaving { .. }
+            | ViewRefusal::GivenUp { .. }),
             _,
         ) => ChangeFailed::Busy(refusal),
-        (Refusal::Change(ChangeError::UnknownMember(_)), Asked::Remove(address)) => {
+        (ViewRefusal::Change(ChangeError::UnknownMember(_)), Asked::Remove(address)) => {
             ChangeFailed::NoSuchNode(address)
         }
         (refusal, _) => ChangeFailed::Senseless(refusal.to_string()),

@@ -74,16 +74,16 @@ impl Membership {
         if lose_data && !data_loss.is_empty() && !dead.is_empty() {
             self.give_up(dead, asked).await?;
         }
-        let command = changes::Command::Change {
+        let command = changes::ViewCommand::Change {
             change,
             give_up: false,
             lose_data,
         };
         let changed = match self.propose(command).await? {
-            changes::Outcome::Started { number } | changes::Outcome::Agreed { number } => {
+            changes::ViewOutcome::Started { number } | changes::ViewOutcome::Agreed { number } => {
                 self.settled(number, began).await
             }
-            changes::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            changes::ViewOutcome::Refused(refusal) => Err(refused(refusal, asked)),
             // To remove a node that was just being added takes that back.
             _ => Ok(as_it_is(&*self.decided().await?)),
         }?;
@@ -97,9 +97,9 @@ impl Membership {
     async fn give_up(&self, dead: BTreeSet<MemberId>, asked: Asked) -> Result<(), ChangeFailed> {
         let names = self.knowledge().names(&dead).join(", ");
         log::warn!("told that what only they have may be lost, this node has given up: {names}");
-        let command = changes::Command::Dead { members: dead };
+        let command = changes::ViewCommand::Dead { members: dead };
         match self.propose(command).await? {
-            changes::Outcome::Refused(refusal) => Err(refused(refusal, asked)),
+            changes::ViewOutcome::Refused(refusal) => Err(refused(refusal, asked)),
             _ => Ok(()),
         }
     }
@@ -111,9 +111,12 @@ impl Membership {
     pub async fn cancel(&self) -> Result<Changed, ChangeFailed> {
         let running = self.decided().await?.running().map(|r| r.number);
         let number = running.ok_or(ChangeFailed::NothingRuns)?;
-        match self.propose(changes::Command::Cancel { number }).await? {
+        match self
+            .propose(changes::ViewCommand::Cancel { number })
+            .await?
+        {
             // It came into force meanwhile.
-            changes::Outcome::Refused(_) => Err(ChangeFailed::NothingRuns),
+            changes::ViewOutcome::Refused(_) => Err(ChangeFailed::NothingRuns),
             _ => Ok(as_it_is(&*self.decided().await?)),
         }
     }
@@ -153,7 +156,10 @@ impl Membership {
         raft.read().await?.views.ok_or(ChangeFailed::NotFormed)
     }
 
-    async fn propose(&self, command: changes::Command) -> Result<changes::Outcome, ChangeFailed> {
+    async fn propose(
+        &self,
+        command: changes::ViewCommand,
+    ) -> Result<changes::ViewOutcome, ChangeFailed> {
         let raft = self.raft().ok_or(ChangeFailed::NotFormed)?;
         match raft.propose(Command::View(command)).await? {
             Outcome::View(outcome) => Ok(outcome),

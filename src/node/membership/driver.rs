@@ -43,8 +43,8 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repor
             continue;
         }
         let command = match report {
-            Report::Ready(number) => changes::Command::Ready { member: me, number },
-            Report::Over(cohort) => changes::Command::Over { cohort },
+            Report::Ready(number) => changes::ViewCommand::Ready { member: me, number },
+            Report::Over(cohort) => changes::ViewCommand::Over { cohort },
         };
         // It is said again when this fails.
         if let Err(error) = raft.propose(Command::View(command)).await {

@@ -179,7 +179,7 @@ fn keys(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::changes::{Command, Outcome};
+    use crate::protocol::changes::{ViewCommand, ViewOutcome};
     use crate::protocol::slots::SLOTS;
     use std::net::SocketAddr;
 
@@ -233,19 +233,19 @@ mod tests {
     #[test]
     fn who_has_copied_all_that_it_is_to_hold_holds_it() {
         let mut changes = changes(2, 1);
-        let change = Command::Change {
+        let change = ViewCommand::Change {
             change: Change::Remove(MemberId(1)),
             give_up: false,
             lose_data: false,
         };
-        let Outcome::Started { number } = changes.apply(change) else {
+        let ViewOutcome::Started { number } = changes.apply(change) else {
             panic!("not started");
         };
         let half = usize::from(SLOTS) / 2;
         let first = serving(&changes, 0);
         assert_eq!(unheld(&changes, &[first]), [(1, half)]);
         let member = MemberId(0);
-        changes.apply(Command::Ready { member, number });
+        changes.apply(ViewCommand::Ready { member, number });
         assert_eq!(unheld(&changes, &[first]), []);
         assert_eq!(unheld(&changes, &[]).len(), 2, "it is dead as well");
     }

@@ -4,7 +4,7 @@ use super::asked::{Asked, ChangeFailed, refused};
 use super::holders::Unheld;
 use super::part::Membership;
 use crate::node::wire::messages::Progress;
-use crate::protocol::changes::{Command, ViewChanges};
+use crate::protocol::changes::{ViewChanges, ViewCommand};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
 use crate::protocol::slots::{Slot, SlotSet};
@@ -81,7 +81,7 @@ impl Membership {
         let mut then = ViewChanges::clone(&changes);
         if !dead.is_empty() {
             let members = dead.clone();
-            then.apply(Command::Dead { members });
+            then.apply(ViewCommand::Dead { members });
         }
         let next = then.plan(&change);
         let next = next.map_err(|refusal| refused(refusal, asked))?;

@@ -26,7 +26,7 @@ pub enum Command {
     },
     /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in its past.
     Renew(Cluster),
-    View(changes::Command),
+    View(changes::ViewCommand),
     /// A change of the linearizable lists.
     Keys(keys::Change),
 }
@@ -36,7 +36,7 @@ pub enum Command {
 pub enum Outcome {
     Begun,
     Renewed,
-    View(changes::Outcome),
+    View(changes::ViewOutcome),
     Keys(keys::Outcome),
     /// The first view is not there yet.
     TooEarly,
@@ -140,7 +140,7 @@ mod tests {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let first = View::first(&[at(1), at(2)], 1).unwrap();
         let add = || {
-            Command::View(changes::Command::Change {
+            Command::View(changes::ViewCommand::Change {
                 change: Change::Add(at(3)),
                 give_up: false,
                 lose_data: false,
@@ -169,7 +169,7 @@ mod tests {
         let mut decided = Decided::default();
         decided.apply(begin(&View::first(&[at(1), at(2)], 1).unwrap(), 1));
         let [first, second] = [0, 1].map(MemberId);
-        decided.apply(view(changes::Command::Change {
+        decided.apply(view(changes::ViewCommand::Change {
             change: Change::Remove(first),
             give_up: false,
             lose_data: false,
@@ -178,16 +178,16 @@ mod tests {
         let both = BTreeSet::from([first, second]);
         let one = BTreeSet::from([second]);
         assert_eq!(states(&decided), (both.clone(), one.clone()));
-        decided.apply(view(changes::Command::Ready {
+        decided.apply(view(changes::ViewCommand::Ready {
             member: second,
             number: 3,
         }));
-        decided.apply(view(changes::Command::Enact {
+        decided.apply(view(changes::ViewCommand::Enact {
             number: 3,
             without: BTreeSet::new(),
         }));
         assert_eq!(states(&decided), (both, one.clone()), "it is leaving");
-        decided.apply(view(changes::Command::GiveUp { member: first }));
+        decided.apply(view(changes::ViewCommand::GiveUp { member: first }));
         assert_eq!(states(&decided), (one.clone(), one));
     }
 }

@@ -205,7 +205,7 @@ mod tests {
     use super::super::shared::{Driver, Shared};
     use super::*;
     use crate::node::replica::reply;
-    use crate::protocol::changes::{Command, ViewChanges};
+    use crate::protocol::changes::{ViewChanges, ViewCommand};
     use crate::protocol::clock::{Clock, Timestamp};
     use crate::protocol::context::Context;
     use crate::protocol::ids::{LogId, MemberId};
@@ -316,7 +316,7 @@ mod tests {
         inbox.send(event).await;
         // Newer views that have to wait for it.
         let mut changes = ViewChanges::first(view());
-        changes.apply(Command::Change {
+        changes.apply(ViewCommand::Change {
             change: Change::Add(([127, 0, 0, 1], 8082).into()),
             give_up: false,
             lose_data: false,
