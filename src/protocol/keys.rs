@@ -34,20 +34,20 @@ pub const REMEMBERED: usize = 100_000;
 
 /// Something to be done to one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+pub struct ListChange {
     /// UTF-8, from 1 byte to [`MAX_KEY_BYTES`].
     pub key: Bytes,
     pub what: What,
-    pub only: Condition,
+    pub only: ListCondition,
     /// Names the request: sent again, it is not done again.
     pub once: Option<Bytes>,
     /// What the writer had seen of the causal store, if it says so.
-    pub past: Option<Past>,
+    pub past: Option<ListPast>,
 }
 
 /// What a writer had seen of the causal store. Who reads the list gets it, to see no less there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
+pub struct ListPast {
     pub seen: Context,
     /// Of the list's past until now: writes that every replica has by now, so that nobody has to ask for them any more.
     pub settled: Vec<(LogId, u64)>,
@@ -65,7 +65,7 @@ pub enum What {
 
 /// When a change is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
+pub enum ListCondition {
     Always,
     /// There is no such key.
     Absent,
@@ -77,7 +77,7 @@ pub enum Condition {
 
 /// What a change came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum ListOutcome {
     /// Done, by this revision. After a delete the key is gone.
     Done { revision: u64 },
     /// There was nothing to delete.
@@ -122,7 +122,7 @@ pub struct Keys {
 struct Answer {
     /// Tells the request from others.
     digest: [u8; 16],
-    outcome: Outcome,
+    outcome: ListOutcome,
 }
 
 impl Keys {
@@ -158,7 +158,7 @@ impl Keys {
     }
 
     /// Makes a change, unless it was made before.
-    pub fn apply(&mut self, change: Change) -> Outcome {
+    pub fn apply(&mut self, change: ListChange) -> ListOutcome {
         let Some(once) = change.once.clone() else {
             return self.make(change);
         };
@@ -166,7 +166,7 @@ impl Keys {
         if let Some(answer) = self.answers.get(&once) {
             return match answer.digest == digest {
                 true => answer.outcome.clone(),
-                false => Outcome::OtherRequest,
+                false => ListOutcome::OtherRequest,
             };
         }
         let outcome = self.make(change);
@@ -184,8 +184,8 @@ impl Keys {
         outcome
     }
 
-    fn make(&mut self, change: Change) -> Outcome {
-        let Change {
+    fn make(&mut self, change: ListChange) -> ListOutcome {
+        let ListChange {
             key,
             what,
             only,
@@ -196,20 +196,20 @@ impl Keys {
         let list = self.lists.get(&key);
         let known = list.map(|list| list.revision);
         let holds = match only {
-            Condition::Always => true,
-            Condition::Absent => known.is_none(),
-            Condition::Present => known.is_some(),
-            Condition::Revision(revisions) => known.is_some_and(|r| revisions.contains(&r)),
+            ListCondition::Always => true,
+            ListCondition::Absent => known.is_none(),
+            ListCondition::Present => known.is_some(),
+            ListCondition::Revision(revisions) => known.is_some_and(|r| revisions.contains(&r)),
         };
         if !holds {
-            return Outcome::ConditionFailed { revision: known };
+            return ListOutcome::ConditionFailed { revision: known };
         }
         let had = list.map_or(0, |list| list.bytes);
         let counted = list.map_or(0, |list| cost(&key, list.bytes, self.pasts.get(&key)));
         let (bytes, past) = match &what {
             What::Put(items) => (items.iter().map(size).sum(), past.map(|past| past.seen)),
             What::Append(item) => (had + size(item), self.joined(&key, past)),
-            What::Delete if known.is_none() => return Outcome::NoSuchKey,
+            What::Delete if known.is_none() => return ListOutcome::NoSuchKey,
             What::Delete => (0, None),
         };
         let count = match what {
@@ -217,14 +217,14 @@ impl Keys {
             What::Put(_) | What::Append(_) => cost(&key, bytes, past.as_ref()),
         };
         if bytes > MAX_LIST_BYTES {
-            return Outcome::TooLong;
+            return ListOutcome::TooLong;
         }
         if past.as_ref().is_some_and(|past| past.len() > MAX_PAST) {
-            return Outcome::PastTooLong;
+            return ListOutcome::PastTooLong;
         }
         let total = self.bytes.saturating_sub(counted) + count;
         if total > MAX_TOTAL_BYTES && count > counted {
-            return Outcome::Full;
+            return ListOutcome::Full;
         }
         let revision = self.revision + 1;
         (self.bytes, self.revision) = (total, revision);
@@ -253,11 +253,11 @@ impl Keys {
             }
             What::Delete => drop(self.lists.remove(&key)),
         }
-        Outcome::Done { revision }
+        ListOutcome::Done { revision }
     }
 
     /// The past of a key's list with that of one more writer.
-    fn joined(&self, key: &Hashed, more: Option<Past>) -> Option<Context> {
+    fn joined(&self, key: &Hashed, more: Option<ListPast>) -> Option<Context> {
         let known = self.pasts.get(key).cloned();
         let Some(more) = more else {
             return known;
@@ -286,7 +286,7 @@ fn cost(key: &Hashed, bytes: usize, past: Option<&Context>) -> usize {
 
 /// Tells requests with the same idempotency key apart. What the writer had seen does not count: it may have seen more when
 /// it asks again.
-fn digest(change: &Change) -> [u8; 16] {
+fn digest(change: &ListChange) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -305,10 +305,10 @@ fn digest(change: &Change) -> [u8; 16] {
         What::Delete => part(b"delete"),
     }
     match &change.only {
-        Condition::Always => part(b"always"),
-        Condition::Absent => part(b"absent"),
-        Condition::Present => part(b"present"),
-        Condition::Revision(revisions) => {
+        ListCondition::Always => part(b"always"),
+        ListCondition::Absent => part(b"absent"),
+        ListCondition::Present => part(b"present"),
+        ListCondition::Revision(revisions) => {
             part(b"revision");
             revisions.iter().for_each(|r| part(&r.to_le_bytes()));
         }

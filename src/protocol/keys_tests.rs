@@ -10,22 +10,22 @@ fn named(key: &str) -> Hashed {
     Hashed::new(Bytes::from(key.to_owned()))
 }
 
-fn change(key: &str, what: What) -> Change {
-    Change {
+fn change(key: &str, what: What) -> ListChange {
+    ListChange {
         key: Bytes::from(key.to_owned()),
         what,
-        only: Condition::Always,
+        only: ListCondition::Always,
         once: None,
         past: None,
     }
 }
 
-fn put(key: &str, items: &[&str]) -> Change {
+fn put(key: &str, items: &[&str]) -> ListChange {
     let items = items.iter().map(|i| Bytes::from((*i).to_owned()));
     change(key, What::Put(items.collect()))
 }
 
-fn append(key: &str, item: &str) -> Change {
+fn append(key: &str, item: &str) -> ListChange {
     change(key, What::Append(Bytes::from(item.to_owned())))
 }
 
@@ -40,7 +40,7 @@ fn lists_are_put_appended_to_and_deleted() {
     let mut keys = Keys::default();
     assert_eq!(
         keys.apply(put("pets", &["cat", "dog"])),
-        Outcome::Done { revision: 1 }
+        ListOutcome::Done { revision: 1 }
     );
     keys.apply(append("pets", "mouse"));
     keys.apply(append("new", "first"));
@@ -48,9 +48,12 @@ fn lists_are_put_appended_to_and_deleted() {
     assert_eq!(items(&keys, "new").unwrap(), ["first"]);
     assert_eq!(
         keys.apply(change("pets", What::Delete)),
-        Outcome::Done { revision: 4 }
+        ListOutcome::Done { revision: 4 }
     );
-    assert_eq!(keys.apply(change("pets", What::Delete)), Outcome::NoSuchKey);
+    assert_eq!(
+        keys.apply(change("pets", What::Delete)),
+        ListOutcome::NoSuchKey
+    );
     assert_eq!(items(&keys, "pets"), None);
     // A key that is written again does not get an old revision.
     keys.apply(put("pets", &[]));
@@ -60,36 +63,39 @@ fn lists_are_put_appended_to_and_deleted() {
 #[test]
 fn conditions_compare_and_set() {
     let mut keys = Keys::default();
-    let only = |only: Condition| Change {
+    let only = |only: ListCondition| ListChange {
         only,
         ..put("k", &["v"])
     };
-    let failed = |revision| Outcome::ConditionFailed { revision };
-    assert_eq!(keys.apply(only(Condition::Present)), failed(None));
-    assert_eq!(keys.apply(only(Condition::Revision(vec![0]))), failed(None));
+    let failed = |revision| ListOutcome::ConditionFailed { revision };
+    assert_eq!(keys.apply(only(ListCondition::Present)), failed(None));
     assert_eq!(
-        keys.apply(only(Condition::Absent)),
-        Outcome::Done { revision: 1 }
-    );
-    assert_eq!(keys.apply(only(Condition::Absent)), failed(Some(1)));
-    assert_eq!(
-        keys.apply(only(Condition::Revision(vec![2, 1]))),
-        Outcome::Done { revision: 2 }
+        keys.apply(only(ListCondition::Revision(vec![0]))),
+        failed(None)
     );
     assert_eq!(
-        keys.apply(only(Condition::Revision(vec![1]))),
+        keys.apply(only(ListCondition::Absent)),
+        ListOutcome::Done { revision: 1 }
+    );
+    assert_eq!(keys.apply(only(ListCondition::Absent)), failed(Some(1)));
+    assert_eq!(
+        keys.apply(only(ListCondition::Revision(vec![2, 1]))),
+        ListOutcome::Done { revision: 2 }
+    );
+    assert_eq!(
+        keys.apply(only(ListCondition::Revision(vec![1]))),
         failed(Some(2))
     );
     assert_eq!(
-        keys.apply(only(Condition::Present)),
-        Outcome::Done { revision: 3 }
+        keys.apply(only(ListCondition::Present)),
+        ListOutcome::Done { revision: 3 }
     );
 }
 
 #[test]
 fn a_request_with_an_idempotency_key_counts_once() {
     let mut keys = Keys::default();
-    let once = |name: &str, change: Change| Change {
+    let once = |name: &str, change: ListChange| ListChange {
         once: Some(Bytes::from(name.to_owned())),
         ..change
     };
@@ -99,13 +105,13 @@ fn a_request_with_an_idempotency_key_counts_once() {
     assert_eq!(items(&keys, "k").unwrap(), ["x", "y"]);
     assert_eq!(
         keys.apply(once("a", append("k", "z"))),
-        Outcome::OtherRequest
+        ListOutcome::OtherRequest
     );
     // What was refused stays refused.
     let absent = once(
         "b",
-        Change {
-            only: Condition::Absent,
+        ListChange {
+            only: ListCondition::Absent,
             ..append("k", "x")
         },
     );
@@ -118,7 +124,7 @@ fn a_request_with_an_idempotency_key_counts_once() {
 fn the_memory_of_requests_and_the_length_of_lists_are_bounded() {
     let mut keys = Keys::default();
     for i in 0..=REMEMBERED {
-        keys.apply(Change {
+        keys.apply(ListChange {
             once: Some(Bytes::from(i.to_string())),
             ..put("k", &["v"])
         });
@@ -132,11 +138,11 @@ fn the_memory_of_requests_and_the_length_of_lists_are_bounded() {
     keys.apply(change("l", What::Append(long.clone())));
     assert_eq!(
         keys.apply(change("l", What::Append(long.clone()))),
-        Outcome::TooLong
+        ListOutcome::TooLong
     );
     assert_eq!(
         keys.apply(change("l", What::Put(vec![long.clone(), long]))),
-        Outcome::TooLong
+        ListOutcome::TooLong
     );
     assert_eq!(keys.get(&named("l")).unwrap().items.len(), 1);
 }
@@ -148,15 +154,15 @@ fn log(incarnation: u64) -> LogId {
     }
 }
 
-fn seen(change: Change, entries: &[(u64, u64)], settled: &[(u64, u64)]) -> Change {
+fn seen(change: ListChange, entries: &[(u64, u64)], settled: &[(u64, u64)]) -> ListChange {
     let mut seen = Context::default();
     seen.clock = Timestamp::from_ms(entries.len() as u64);
     for (incarnation, seq) in entries {
         seen.see(log(*incarnation), *seq);
     }
     let settled = settled.iter().map(|(i, seq)| (log(*i), *seq)).collect();
-    let past = Some(Past { seen, settled });
-    Change { past, ..change }
+    let past = Some(ListPast { seen, settled });
+    ListChange { past, ..change }
 }
 
 fn past(keys: &Keys, key: &str) -> Option<Vec<(u64, u64)>> {
@@ -188,7 +194,7 @@ fn a_list_keeps_what_its_writers_had_seen() {
     keys.apply(change("k", What::Delete));
     assert_eq!((past(&keys, "k"), keys.bytes()), (None, 0));
     // The same request, seen more since: it counts once all the same.
-    let once = |change: Change| Change {
+    let once = |change: ListChange| ListChange {
         once: Some(Bytes::from_static(b"once")),
         ..change
     };
@@ -206,7 +212,7 @@ fn the_past_and_all_lists_together_are_bounded() {
     keys.apply(seen(append("k", "x"), &many[1..], &[]));
     assert_eq!(past(&keys, "k").unwrap().len(), MAX_PAST);
     let one_more = seen(append("k", "x"), &many[..1], &[]);
-    assert_eq!(keys.apply(one_more), Outcome::PastTooLong);
+    assert_eq!(keys.apply(one_more), ListOutcome::PastTooLong);
     assert_eq!(keys.get(&named("k")).unwrap().items.len(), 1);
 
     // The items share their bytes: the test takes little memory.
@@ -214,17 +220,17 @@ fn the_past_and_all_lists_together_are_bounded() {
     let mut fitted = 0;
     let refused = loop {
         match keys.apply(change(&format!("l{fitted}"), What::Put(vec![long.clone()]))) {
-            Outcome::Done { .. } => fitted += 1,
+            ListOutcome::Done { .. } => fitted += 1,
             refused => break refused,
         }
     };
     assert_eq!(
         (refused, fitted),
-        (Outcome::Full, MAX_TOTAL_BYTES / MAX_LIST_BYTES - 1)
+        (ListOutcome::Full, MAX_TOTAL_BYTES / MAX_LIST_BYTES - 1)
     );
     assert!(keys.bytes() <= MAX_TOTAL_BYTES);
     // What makes it smaller is done, and then there is room.
-    let revision = |outcome| matches!(outcome, Outcome::Done { .. });
+    let revision = |outcome| matches!(outcome, ListOutcome::Done { .. });
     assert!(revision(keys.apply(put("l0", &["short"]))));
     assert!(revision(keys.apply(change("new", What::Put(vec![long])))));
 }

@@ -43,7 +43,7 @@ pub enum Attempt {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The replica answered, be it with a refusal.
     Answered(Answer),
     /// The request never left, or the connection was closed before: certainly not done.
@@ -182,7 +182,7 @@ impl Route {
     pub fn came(
         &mut self,
         to: MemberId,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         health: &mut Health,
         now_us: u64,
     ) -> Option<Answer> {
@@ -190,7 +190,7 @@ impl Route {
             self.tried.push(to);
         }
         let refusal = match outcome {
-            Outcome::Answered(Answer::Refused(refusal)) => {
+            AttemptOutcome::Answered(Answer::Refused(refusal)) => {
                 health.answered(to);
                 match refusal {
                     // Another replica may have room, be level, or have a clock further on.
@@ -212,15 +212,15 @@ impl Route {
                     }
                 }
             }
-            Outcome::Answered(answer) => {
+            AttemptOutcome::Answered(answer) => {
                 health.answered(to);
                 return Some(answer);
             }
-            Outcome::NotSent => {
+            AttemptOutcome::NotSent => {
                 health.failed(to, now_us);
                 None
             }
-            Outcome::NoAnswer => {
+            AttemptOutcome::NoAnswer => {
                 health.failed(to, now_us);
                 self.unsure = true;
                 None
@@ -356,13 +356,13 @@ mod tests {
 
     #[test]
     fn a_write_is_stamped_anew_only_while_nobody_can_have_taken_it() {
-        let old = || Outcome::Answered(Answer::Refused(Refusal::StampTooOld(Timestamp(9))));
+        let old = || AttemptOutcome::Answered(Answer::Refused(Refusal::StampTooOld(Timestamp(9))));
         let mut health = Health::default();
         let mut sure = route(1, &Context::default(), &health);
         assert_eq!(sure.came(MemberId(3), old(), &mut health, 0), None);
         assert!(sure.wants_new_stamp());
         let mut unsure = route(1, &Context::default(), &health);
-        unsure.came(MemberId(3), Outcome::NoAnswer, &mut health, 0);
+        unsure.came(MemberId(3), AttemptOutcome::NoAnswer, &mut health, 0);
         unsure.came(MemberId(4), old(), &mut health, 0);
         assert!(!unsure.wants_new_stamp());
     }
@@ -378,8 +378,8 @@ mod tests {
                 match route.next(now) {
                     Attempt::There { to, .. } => {
                         let outcome = match silent_first && now == 1 {
-                            true => Outcome::NoAnswer,
-                            false => Outcome::Answered(Answer::Refused(full.clone())),
+                            true => AttemptOutcome::NoAnswer,
+                            false => AttemptOutcome::Answered(Answer::Refused(full.clone())),
                         };
                         assert_eq!(route.came(to, outcome, &mut health, now), None);
                     }
@@ -401,7 +401,7 @@ mod tests {
             now += 1;
             match route.next(now) {
                 Attempt::There { to, .. } => {
-                    let answer = Outcome::Answered(Answer::Refused(full.clone()));
+                    let answer = AttemptOutcome::Answered(Answer::Refused(full.clone()));
                     assert_eq!(route.came(to, answer, &mut health, now), None);
                 }
                 Attempt::GiveUp(refusal) => break assert_eq!(refusal, full),
@@ -442,12 +442,12 @@ mod tests {
                     break;
                 };
                 let (outcome, took) = match kind {
-                    0 => (Outcome::NotSent, 1),
-                    1 => (Outcome::NoAnswer, longest),
-                    2 => (Outcome::Answered(Answer::Refused(Refusal::Short(Vec::new()))), longest),
+                    0 => (AttemptOutcome::NotSent, 1),
+                    1 => (AttemptOutcome::NoAnswer, longest),
+                    2 => (AttemptOutcome::Answered(Answer::Refused(Refusal::Short(Vec::new()))), longest),
                     _ => {
                         let refusal = Refusal::Recovering(String::new());
-                        (Outcome::Answered(Answer::Refused(refusal)), longest * percent / 100)
+                        (AttemptOutcome::Answered(Answer::Refused(refusal)), longest * percent / 100)
                     }
                 };
                 now += took.max(1);

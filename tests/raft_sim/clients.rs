@@ -8,7 +8,7 @@ use bytes::Bytes;
 use causeway::node::state_machine::{Command, Outcome};
 use causeway::protocol::hashed::Hashed;
 use causeway::protocol::ids::MemberId;
-use causeway::protocol::keys::{self, Change, Condition, List, What};
+use causeway::protocol::keys::{self, List, ListChange, ListCondition, What};
 use causeway::raft::ConsensusError;
 use futures_util::future::{Either, select};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,10 +127,10 @@ impl Clients {
 
     async fn change(&self, key: &str, what: What, item: &str, again: bool) {
         let began = self.nodes.exec.now_us();
-        let change = Change {
+        let change = ListChange {
             key: Bytes::from(key.to_owned()),
             what: what.clone(),
-            only: Condition::Always,
+            only: ListCondition::Always,
             once: again.then(|| Bytes::from(item.to_owned())),
             past: None,
         };
@@ -148,12 +148,12 @@ impl Clients {
                 .await;
             let asks = turn + 1 < TRIES && again;
             match told {
-                Told::Done(Outcome::Keys(keys::Outcome::Done { revision })) => {
+                Told::Done(Outcome::Keys(keys::ListOutcome::Done { revision })) => {
                     seen = Seen::Done(revision);
                     done_at = Some(node);
                     break;
                 }
-                Told::Done(Outcome::Keys(keys::Outcome::NoSuchKey)) => {
+                Told::Done(Outcome::Keys(keys::ListOutcome::NoSuchKey)) => {
                     seen = Seen::Nothing;
                     break;
                 }

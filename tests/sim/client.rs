@@ -15,7 +15,7 @@ use causeway::protocol::ids::{self, LogId, MemberId};
 use causeway::protocol::op::{Answer, Consistency, Op, Refusal};
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::replica::{Event, GIVE_UP_US, TICK_US};
-use causeway::protocol::route::{Attempt, Outcome, Route};
+use causeway::protocol::route::{Attempt, AttemptOutcome, Route};
 use causeway::protocol::version::{Key, Stamp};
 use std::sync::Arc;
 
@@ -510,18 +510,18 @@ impl World {
     }
 
     pub fn answered(&mut self, op: usize, attempt: u32, answer: Answer) -> Result<(), Failed> {
-        self.came(op, attempt, Outcome::Answered(answer))
+        self.came(op, attempt, AttemptOutcome::Answered(answer))
     }
 
     pub fn late(&mut self, op: usize, attempt: u32) -> Result<(), Failed> {
-        self.came(op, attempt, Outcome::NoAnswer)
+        self.came(op, attempt, AttemptOutcome::NoAnswer)
     }
 
     pub fn not_sent(&mut self, op: usize, attempt: u32) -> Result<(), Failed> {
-        self.came(op, attempt, Outcome::NotSent)
+        self.came(op, attempt, AttemptOutcome::NotSent)
     }
 
-    fn came(&mut self, op: usize, attempt: u32, outcome: Outcome) -> Result<(), Failed> {
+    fn came(&mut self, op: usize, attempt: u32, outcome: AttemptOutcome) -> Result<(), Failed> {
         let (now, target) = (self.now, self.ops[op].target);
         let entry = self.ops[op].entry;
         let over = self.ops[op].life != self.nodes[entry].life;
@@ -529,7 +529,7 @@ impl World {
             return Ok(());
         }
         let ahead = match &outcome {
-            Outcome::Answered(Answer::Refused(Refusal::StampTooOld(clock))) => Some(*clock),
+            AttemptOutcome::Answered(Answer::Refused(Refusal::StampTooOld(clock))) => Some(*clock),
             _ => None,
         };
         let Some(process) = &mut self.nodes[entry].process else {
@@ -540,7 +540,7 @@ impl World {
         };
         let behind = matches!(
             outcome,
-            Outcome::Answered(Answer::Refused(Refusal::NotMine | Refusal::OldView { .. }))
+            AttemptOutcome::Answered(Answer::Refused(Refusal::NotMine | Refusal::OldView { .. }))
         );
         if let Some(answer) = route.came(target, outcome, &mut process.health, now) {
             return self.finish(op, answer);

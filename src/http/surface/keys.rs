@@ -11,8 +11,8 @@ use crate::http::responses::{Guarded, ListChangeErrors, ListErrors, RemovedNode}
 use crate::node::{Freshness, Member};
 use crate::protocol::context::{Codec, Context};
 use crate::protocol::keys::{
-    Change, Condition, List, MAX_KEY_BYTES, MAX_LIST_BYTES, MAX_ONCE_BYTES, MAX_PAST,
-    MAX_TOTAL_BYTES, Outcome, Past, What,
+    List, ListChange, ListCondition, ListOutcome, ListPast, MAX_KEY_BYTES, MAX_LIST_BYTES,
+    MAX_ONCE_BYTES, MAX_PAST, MAX_TOTAL_BYTES, What,
 };
 use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
@@ -196,7 +196,7 @@ fn what(body: &[u8]) -> Result<What, Problem> {
 }
 
 /// Makes a change. The reply has what its writer had seen.
-async fn changed(member: &Member, change: Change, codec: &Codec) -> HttpResponse {
+async fn changed(member: &Member, change: ListChange, codec: &Codec) -> HttpResponse {
     let seen = change.past.as_ref().map(|past| past.seen.clone());
     with_past(
         done(member.lists().change(change).await, codec),
@@ -244,7 +244,7 @@ fn with_past(
     reply
 }
 
-fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change, Problem> {
+fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<ListChange, Problem> {
     let once = req
         .headers()
         .get(IDEMPOTENCY_KEY)
@@ -254,12 +254,12 @@ fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change
             "an Idempotency-Key has 1 to {MAX_ONCE_BYTES} bytes"
         )));
     }
-    Ok(Change {
+    Ok(ListChange {
         key: key(req)?,
         what,
         only: condition(req.headers())?,
         once: once.map(Bytes::copy_from_slice),
-        past: seen.map(|seen| Past {
+        past: seen.map(|seen| ListPast {
             seen,
             settled: Vec::new(),
         }),
@@ -267,19 +267,19 @@ fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<Change
 }
 
 /// What the headers say about when a change is to be made.
-fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+fn condition(headers: &HeaderMap) -> Result<ListCondition, Problem> {
     let text = |value: &HeaderValue| value.to_str().map(str::trim).unwrap_or_default().to_owned();
     let if_match = headers.get(IF_MATCH).map(text);
     let if_none = headers.get(IF_NONE_MATCH).map(text);
     match (if_match.as_deref(), if_none.as_deref()) {
-        (None, None) => Ok(Condition::Always),
-        (None, Some("*")) => Ok(Condition::Absent),
+        (None, None) => Ok(ListCondition::Always),
+        (None, Some("*")) => Ok(ListCondition::Absent),
         (None, Some(_)) => Err(bad(
             "If-None-Match takes only * for a change: the key must not be there",
         )),
-        (Some("*"), None) => Ok(Condition::Present),
+        (Some("*"), None) => Ok(ListCondition::Present),
         // One that is none of ours matches nothing.
-        (Some(tags), None) => Ok(Condition::Revision(
+        (Some(tags), None) => Ok(ListCondition::Revision(
             tags.split(',')
                 .filter_map(|tag| revision(tag.trim()))
                 .collect(),
@@ -327,15 +327,15 @@ fn mark(mut response: HttpResponse, local: bool) -> HttpResponse {
     response
 }
 
-fn done(outcome: Result<Outcome, ConsensusError>, codec: &Codec) -> HttpResponse {
+fn done(outcome: Result<ListOutcome, ConsensusError>, codec: &Codec) -> HttpResponse {
     match outcome {
-        Ok(Outcome::Done { revision }) => {
+        Ok(ListOutcome::Done { revision }) => {
             let mut response = HttpResponse::NoContent().finish();
             etag(&mut response, revision);
             response
         }
-        Ok(Outcome::NoSuchKey) => plain(StatusCode::NOT_FOUND, "no such key"),
-        Ok(Outcome::ConditionFailed { revision }) => {
+        Ok(ListOutcome::NoSuchKey) => plain(StatusCode::NOT_FOUND, "no such key"),
+        Ok(ListOutcome::ConditionFailed { revision }) => {
             let is = match revision {
                 Some(_) => "the list has changed: read it again, its ETag says which change it was",
                 None => "there is no such key",
@@ -349,24 +349,24 @@ fn done(outcome: Result<Outcome, ConsensusError>, codec: &Codec) -> HttpResponse
             }
             response
         }
-        Ok(Outcome::TooLong) => plain(
+        Ok(ListOutcome::TooLong) => plain(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!("nothing was done: a list may have {MAX_LIST_BYTES} bytes"),
         ),
-        Ok(Outcome::PastTooLong) => plain(
+        Ok(ListOutcome::PastTooLong) => plain(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!(
                 "nothing was done: the list's Causal-Payload would name more than {MAX_PAST} logs of writes that not every replica has yet; \
                  try again when all nodes are up, or PUT the list"
             ),
         ),
-        Ok(Outcome::Full) => plain(
+        Ok(ListOutcome::Full) => plain(
             StatusCode::INSUFFICIENT_STORAGE,
             &format!(
                 "nothing was done: all lists together may count {MAX_TOTAL_BYTES} bytes; delete or shorten some"
             ),
         ),
-        Ok(Outcome::OtherRequest) => plain(
+        Ok(ListOutcome::OtherRequest) => plain(
             StatusCode::UNPROCESSABLE_ENTITY,
             "nothing was done: that Idempotency-Key was used for another request",
         ),

@@ -28,7 +28,7 @@ pub enum Command {
     Renew(Cluster),
     View(changes::ViewCommand),
     /// A change of the linearizable lists.
-    Keys(keys::Change),
+    Keys(keys::ListChange),
 }
 
 /// What a decision came to.
@@ -37,7 +37,7 @@ pub enum Outcome {
     Begun,
     Renewed,
     View(changes::ViewOutcome),
-    Keys(keys::Outcome),
+    Keys(keys::ListOutcome),
     /// The first view is not there yet.
     TooEarly,
 }

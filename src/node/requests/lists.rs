@@ -8,7 +8,7 @@ use crate::node::replica::room::Room;
 use crate::node::replica::shared::Shared;
 use crate::protocol::context::Context;
 use crate::protocol::hashed::Hashed;
-use crate::protocol::keys::{self, Change, List, What};
+use crate::protocol::keys::{self, List, ListChange, What};
 use crate::raft::ConsensusError;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -72,7 +72,10 @@ impl Lists {
     ///
     /// # Errors
     /// After [`ConsensusError::Undecided`] the change may have been made, or may be made yet.
-    pub async fn change(&self, mut change: Change) -> Result<keys::Outcome, ConsensusError> {
+    pub async fn change(
+        &self,
+        mut change: ListChange,
+    ) -> Result<keys::ListOutcome, ConsensusError> {
         let raft = self.membership.raft().ok_or(ConsensusError::Stopped)?;
         // What makes lists smaller is let through: what is kept free is for that.
         if let (Some(reason), What::Put(_) | What::Append(_)) = (self.room.full(), &change.what) {

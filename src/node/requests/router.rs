@@ -15,7 +15,7 @@ use crate::protocol::message::{Beacon, Message};
 use crate::protocol::op::{Answer, Consistency, Op, Refusal};
 use crate::protocol::reads::{self, Lookup};
 use crate::protocol::replica::{Event, GIVEN_UP};
-use crate::protocol::route::{Attempt, Outcome, Route, TOTAL_US};
+use crate::protocol::route::{Attempt, AttemptOutcome, Route, TOTAL_US};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::PartitionId;
@@ -147,12 +147,12 @@ impl Router {
                 }
                 Attempt::GiveUp(refusal) => return Err(self.failed(refusal, context)),
             };
-            if let Outcome::Answered(Answer::Refused(Refusal::StampTooOld(at))) = &outcome {
+            if let AttemptOutcome::Answered(Answer::Refused(Refusal::StampTooOld(at))) = &outcome {
                 self.shared.clock.observe(*at);
             }
             not_mine = matches!(
                 outcome,
-                Outcome::Answered(Answer::Refused(Refusal::NotMine))
+                AttemptOutcome::Answered(Answer::Refused(Refusal::NotMine))
             );
             let answer = route.came(to, outcome, &mut self.health(), clocks.mono_us());
             match answer {
@@ -194,19 +194,25 @@ impl Router {
     }
 
     /// Does an operation on this replica, within `timeout_us`.
-    async fn here(&self, op: &Op, context: &Context, timeout_us: u64, stall_us: u64) -> Outcome {
+    async fn here(
+        &self,
+        op: &Op,
+        context: &Context,
+        timeout_us: u64,
+        stall_us: u64,
+    ) -> AttemptOutcome {
         let until_us = match op {
             Op::Get { consistency, .. } => match self.look_for(op, context, *consistency) {
-                Now::Answer(answer) => return Outcome::Answered(answer),
+                Now::Answer(answer) => return AttemptOutcome::Answered(answer),
                 Now::Refused(refusal) if stall_us == 0 => {
-                    return Outcome::Answered(Answer::Refused(refusal));
+                    return AttemptOutcome::Answered(Answer::Refused(refusal));
                 }
                 Now::Refused(_) | Now::AskReplica => self.shared.clocks.mono_us() + stall_us,
             },
             Op::Write { .. } => 0,
         };
         if self.stop.is_cancelled() {
-            return Outcome::Answered(Answer::Refused(Refusal::ShuttingDown));
+            return AttemptOutcome::Answered(Answer::Refused(Refusal::ShuttingDown));
         }
         // Most reads end above: only what the replica has to answer costs a ticket.
         let (ticket, answer) = reply::ticket();
@@ -233,13 +239,13 @@ impl Router {
             },
         };
         if !self.inbox.offer(event) {
-            return Outcome::Answered(Answer::Refused(Refusal::Overloaded));
+            return AttemptOutcome::Answered(Answer::Refused(Refusal::Overloaded));
         }
         // The replica answers in time whatever the disk does, unless its thread stands still or has ended.
         let answer = tokio::time::timeout(Duration::from_micros(timeout_us), answer).await;
         match answer {
-            Ok(Ok(answer)) => Outcome::Answered(answer),
-            Ok(Err(_)) | Err(_) => Outcome::NoAnswer,
+            Ok(Ok(answer)) => AttemptOutcome::Answered(answer),
+            Ok(Err(_)) | Err(_) => AttemptOutcome::NoAnswer,
         }
     }
 
@@ -289,7 +295,7 @@ impl Router {
         }
     }
 
-    async fn there(&self, to: MemberId, forward: Forward, timeout_us: u64) -> Outcome {
+    async fn there(&self, to: MemberId, forward: Forward, timeout_us: u64) -> AttemptOutcome {
         let timeout = Duration::from_micros(timeout_us);
         let request = Request::Operation(forward);
         match self.peers.request(to, &request, timeout).await {
@@ -312,11 +318,11 @@ impl Router {
                     over: Vec::new(),
                 };
                 self.learn(to, beacon);
-                Outcome::Answered(answer)
+                AttemptOutcome::Answered(answer)
             }
-            Ok(_) => Outcome::NoAnswer,
-            Err(error) if error.definitely_not_sent() => Outcome::NotSent,
-            Err(_) => Outcome::NoAnswer,
+            Ok(_) => AttemptOutcome::NoAnswer,
+            Err(error) if error.definitely_not_sent() => AttemptOutcome::NotSent,
+            Err(_) => AttemptOutcome::NoAnswer,
         }
     }
 
@@ -354,8 +360,10 @@ impl Router {
             Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()))
         } else {
             match self.here(&op, &context, TOTAL_US, stall_us).await {
-                Outcome::Answered(answer) => answer,
-                Outcome::NotSent | Outcome::NoAnswer => Answer::Refused(Refusal::Undecided),
+                AttemptOutcome::Answered(answer) => answer,
+                AttemptOutcome::NotSent | AttemptOutcome::NoAnswer => {
+                    Answer::Refused(Refusal::Undecided)
+                }
             }
         };
         let marks = self.shared.marks.load();
