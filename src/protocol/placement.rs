@@ -7,7 +7,7 @@
 use super::ids::{MAX_VIEW, MemberId};
 use super::slots::SLOTS;
 use super::spread::spread;
-use super::view::{FULL, Member, Partition, PartitionId, View};
+use super::view::{FULL, Partition, PartitionId, Seat, View};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -155,7 +155,7 @@ impl View {
                 let address = *addresses.get(member)?;
                 Some((
                     *member,
-                    Member {
+                    Seat {
                         address,
                         partition: id,
                         id: self.members.get(member).and_then(|m| m.id),

@@ -41,7 +41,7 @@ pub const COUNTS: &[u8] = b"n";
 
 /// Whose disk this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct ReplicaIdentity {
     pub member: MemberId,
     /// The last incarnation that used the disk.
     pub incarnation: u64,
@@ -134,7 +134,7 @@ impl Finished {
 
 /// Live keys and tombstones in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct KeyCounts {
     pub live: u64,
     pub tombstones: u64,
 }

@@ -32,7 +32,7 @@ pub enum ViewError {
 
 /// A node's place in a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Member {
+pub(super) struct Seat {
     pub(super) address: SocketAddr,
     pub(super) partition: PartitionId,
     /// The place for a random id of its own, by which a member is known when its address changes. None has one yet.
@@ -54,7 +54,7 @@ pub struct View {
     pub number: u64,
     /// Replicas per partition; from [`FULL`], all nodes.
     pub k: usize,
-    pub(super) members: BTreeMap<MemberId, Member>,
+    pub(super) members: BTreeMap<MemberId, Seat>,
     pub(super) partitions: BTreeMap<PartitionId, Partition>,
     /// The partition of each slot.
     pub(super) slots: Vec<PartitionId>,
@@ -92,7 +92,7 @@ impl View {
         }
         let groups = (0u32..).map(PartitionId).zip(addresses.chunks(k));
         let in_partition = groups.flat_map(|(partition, group)| {
-            let member = move |address: &SocketAddr| Member {
+            let member = move |address: &SocketAddr| Seat {
                 address: *address,
                 partition,
                 id: None,

@@ -5,7 +5,7 @@ use super::world::{Failed, World};
 use causeway::protocol::ids::{Dot, LogId, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::op::{Answer, Read};
-use causeway::protocol::record::{self, Finished, Identity, LogRecord};
+use causeway::protocol::record::{self, Finished, LogRecord, ReplicaIdentity};
 use causeway::protocol::slots::Slot;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
@@ -446,7 +446,7 @@ impl World {
     }
 
     /// What a node's disk says of its own.
-    fn identity_at(&self, node: usize) -> Option<Identity> {
+    fn identity_at(&self, node: usize) -> Option<ReplicaIdentity> {
         record::load_record(&self.nodes[node].disk, record::IDENTITY).unwrap_or(None)
     }
 

@@ -5,7 +5,7 @@
 
 use crate::node::identity::Place;
 use crate::protocol::ids::{LogId, MemberId};
-use crate::protocol::record::{self, Counts, Identity, LogRecord};
+use crate::protocol::record::{self, KeyCounts, LogRecord, ReplicaIdentity};
 use crate::protocol::store::{Store, StoreError};
 use crate::protocol::version::Version;
 use crate::protocol::views::Views;
@@ -45,9 +45,9 @@ pub struct Inspection {
     /// The newest views that the node knows.
     pub views: Arc<Views>,
     /// `None` when the replica has never served.
-    pub identity: Option<Identity>,
+    pub identity: Option<ReplicaIdentity>,
     /// How many keys and tombstones there are.
-    pub counts: Counts,
+    pub counts: KeyCounts,
     /// All logs that are not forgotten yet, with what is applied here and what is stable.
     pub logs: Vec<(LogId, LogRecord)>,
     /// Versions that came ahead of their logs.

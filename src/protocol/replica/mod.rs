@@ -62,7 +62,7 @@ use super::limits::Limits;
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{Counts, Finished, Seal};
+use super::record::{Finished, KeyCounts, Seal};
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
 use super::teeth::{Rule, broken, is_any_broken};
@@ -239,7 +239,7 @@ pub struct Replica<S, T> {
     finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     elsewhere: Arc<Elsewhere>,
     peers: BTreeMap<MemberId, gossip::Peer>,
-    counts: Counts,
+    counts: KeyCounts,
     /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
     forgotten: BTreeMap<Slot, Timestamp>,
     /// Writes that were lost with nodes that were given up, as far as those had told of them.

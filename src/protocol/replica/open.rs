@@ -5,7 +5,7 @@ use super::super::ids::{self, LogId, MemberId};
 use super::super::limits::Limits;
 use super::super::marks::{Copied, Elsewhere};
 use super::super::op::{Answer, Refusal};
-use super::super::record::{self, Identity};
+use super::super::record::{self, ReplicaIdentity};
 use super::super::slots::SlotSet;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
@@ -96,7 +96,7 @@ pub enum OpenError {
 }
 
 /// Whether a disk is this node's, and not from a future that it does not know.
-fn check_identity(id: &Identity, me: MemberId, views: &Views) -> Result<(), OpenError> {
+fn check_identity(id: &ReplicaIdentity, me: MemberId, views: &Views) -> Result<(), OpenError> {
     let known = views.view.number;
     if id.member != me {
         let found = id.member;
@@ -125,7 +125,7 @@ impl<S: Store, T> Replica<S, T> {
         if !views.members().contains_key(&me) {
             return Err(OpenError::NotInView(me));
         }
-        let identity: Option<Identity> = record::load_record(&store, record::IDENTITY)?;
+        let identity: Option<ReplicaIdentity> = record::load_record(&store, record::IDENTITY)?;
         if let Some(id) = &identity {
             check_identity(id, me, &views)?;
         }

@@ -7,7 +7,7 @@
 
 use super::super::ids::{LogId, MemberId};
 use super::super::message::Gossip;
-use super::super::record::{self, Identity};
+use super::super::record::{self, ReplicaIdentity};
 use super::super::slots::SlotSet;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
@@ -122,7 +122,7 @@ impl<S: Store, T> Replica<S, T> {
             _ => tie.filled.is_some(),
         });
         let own = self.own_tie();
-        let identity = Identity {
+        let identity = ReplicaIdentity {
             member: self.me,
             incarnation: self.log.incarnation,
             fingerprint: self.views.view.fingerprint(),

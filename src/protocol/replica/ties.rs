@@ -4,7 +4,7 @@
 //! slots that come here, and those of earlier views until everybody has what was written under them.
 
 use super::super::ids::{LogId, MemberId};
-use super::super::record::Identity;
+use super::super::record::ReplicaIdentity;
 use super::super::slots::{Slot, SlotSet};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
@@ -75,7 +75,7 @@ impl Tie {
 /// Whether what a member fetched of a cohort for the sake of a next view may lack something, since that view was
 /// cancelled and another one asks for the same: meanwhile nobody counted on the member. A view of which nothing can be
 /// seen any more may have been cancelled.
-fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &Identity) -> bool {
+fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &ReplicaIdentity) -> bool {
     let Some(next) = disk.next.filter(|_| !broken(Rule::KeepCopyForCancelled)) else {
         return false;
     };
@@ -87,10 +87,10 @@ fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &Identity) -> 
 pub(super) fn ties(
     views: &Views,
     me: MemberId,
-    disk: Option<&Identity>,
+    disk: Option<&ReplicaIdentity>,
 ) -> BTreeMap<CohortId, Tie> {
     let filled = |id: &CohortId| {
-        let lapsed = |d: &&Identity| {
+        let lapsed = |d: &&ReplicaIdentity| {
             let cohort = views.cohort(*id);
             cohort.is_some_and(|c| has_lapsed(views, &c, me, d))
         };
