@@ -20,8 +20,8 @@ use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Slice};
 
 use super::commit::Commit;
 use super::engine_error::{from_io, guard};
-use super::format::{self, Identity};
-use super::journal::{self, MARK_KEY, Mark, RESERVED};
+use super::format::{self, DirectoryId};
+use super::journal::{self, CommitMark, MARK_KEY, RESERVED};
 use super::manifest;
 use super::record_cache::RecordCache;
 use crate::protocol::store::{Batch, Store, StoreError};
@@ -45,7 +45,7 @@ const FREE_SPACE_EVERY: Duration = Duration::from_millis(100);
 /// A store in a directory of its own.
 pub struct Disk {
     dir: PathBuf,
-    identity: Identity,
+    identity: DirectoryId,
     cache_bytes: u64,
     /// `None` while it is being reopened, and after that failed.
     engine: ArcSwapOption<Engine>,
@@ -285,13 +285,13 @@ impl Engine {
         &self,
         batches: &[Batch],
         number: u64,
-        identity: &Identity,
+        identity: &DirectoryId,
     ) -> Result<(), StoreError> {
         let what = "a commit";
         guard(what, || self.wait_for_flushes())?;
         guard(what, || {
             let floor = self.database.seqno();
-            let mark = Mark { number, floor }.encode(identity);
+            let mark = CommitMark { number, floor }.encode(identity);
             let mut write = self
                 .database
                 .batch()
@@ -326,7 +326,7 @@ impl Engine {
 /// Checks and opens the engine, and returns the number of its last commit.
 fn open_engine(
     dir: &Path,
-    identity: &Identity,
+    identity: &DirectoryId,
     cache_bytes: u64,
 ) -> Result<(Engine, u64), StoreError> {
     let (data, new) = (data_dir(dir), dir.join("NEW"));
@@ -345,7 +345,7 @@ fn open_engine(
     let committed = match mark {
         None => 0,
         Some(mark) => {
-            Mark::decode(identity, &mark)
+            CommitMark::decode(identity, &mark)
                 .ok_or_else(|| corrupt("its last commit belongs to other data".to_owned()))?
                 .number
         }

@@ -21,12 +21,12 @@ const FILE: &str = "FORMAT";
 const UNBORN: &str = "none";
 
 /// Random bytes that name one data directory for ever.
-pub type Identity = [u8; 16];
+pub type DirectoryId = [u8; 16];
 
 /// What a `FORMAT` file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
-    pub identity: Identity,
+    pub identity: DirectoryId,
     /// The id of the cluster that the data belongs to; `None` before that is born.
     pub cluster: Option<[u8; 16]>,
 }

@@ -32,7 +32,7 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::engine_error::from_io;
-use super::format::Identity;
+use super::format::DirectoryId;
 use crate::protocol::store::StoreError;
 
 /// The key of the mark. No other key may begin with [`RESERVED`].
@@ -45,7 +45,7 @@ const ITEM_BYTES: usize = 21;
 
 /// What a commit says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct CommitMark {
     /// Counts the commits of this directory, from 1.
     pub number: u64,
     /// The engine's sequence before the commit. That of the batch is not smaller, and hardly larger:
@@ -56,15 +56,15 @@ pub struct Mark {
 /// More sequences than flushes and compactions take during one commit.
 const SEQUENCES_BETWEEN: u64 = 1 << 20;
 
-impl Mark {
+impl CommitMark {
     /// The mark as a value.
-    pub fn encode(self, identity: &Identity) -> Vec<u8> {
+    pub fn encode(self, identity: &DirectoryId) -> Vec<u8> {
         let (number, floor) = (self.number.to_le_bytes(), self.floor.to_le_bytes());
         [&identity[..], &number, &floor].concat()
     }
 
     /// Reads a mark, if `value` is one of this directory.
-    pub fn decode(identity: &Identity, value: &[u8]) -> Option<Self> {
+    pub fn decode(identity: &DirectoryId, value: &[u8]) -> Option<Self> {
         let mut input = Input(value.strip_prefix(identity)?);
         let number = u64::from_le_bytes(input.array()?);
         let floor = u64::from_le_bytes(input.array()?);
@@ -77,7 +77,10 @@ impl Mark {
 ///
 /// # Errors
 /// `Corrupt` when something other than the end is damaged; nothing is changed then.
-pub fn check_and_repair(engine_dir: &Path, identity: &Identity) -> Result<Option<u64>, StoreError> {
+pub fn check_and_repair(
+    engine_dir: &Path,
+    identity: &DirectoryId,
+) -> Result<Option<u64>, StoreError> {
     let mut last: Option<JournalBatch> = None;
     let mut torn: Option<(PathBuf, usize)> = None;
     for path in files(engine_dir)? {
@@ -175,7 +178,7 @@ fn files(engine_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 struct JournalBatch {
     sequence: u64,
-    mark: Mark,
+    mark: CommitMark,
     end: usize,
 }
 
@@ -202,7 +205,7 @@ fn follows(last: Option<&JournalBatch>, batch: &JournalBatch) -> Result<(), Stri
 }
 
 /// The complete, undamaged batch that begins at byte `at`.
-fn batch_at(bytes: &[u8], at: usize, identity: &Identity) -> Option<JournalBatch> {
+fn batch_at(bytes: &[u8], at: usize, identity: &DirectoryId) -> Option<JournalBatch> {
     let mut input = Input(bytes.get(at..)?);
     if input.array()? != [1] {
         return None;
@@ -214,7 +217,7 @@ fn batch_at(bytes: &[u8], at: usize, identity: &Identity) -> Option<JournalBatch
     if key != MARK_KEY {
         return None;
     }
-    let mark = Mark::decode(identity, value)?;
+    let mark = CommitMark::decode(identity, value)?;
     for _ in 1..count {
         input.item()?;
     }
@@ -234,7 +237,7 @@ fn batch_at(bytes: &[u8], at: usize, identity: &Identity) -> Option<JournalBatch
 }
 
 /// Whether a complete batch of this directory begins anywhere behind byte `at`.
-fn batch_behind(bytes: &[u8], at: usize, identity: &Identity) -> bool {
+fn batch_behind(bytes: &[u8], at: usize, identity: &DirectoryId) -> bool {
     // The mark comes first, so each place of the identity has one possible beginning of its batch.
     let to_identity = START_BYTES + ITEM_BYTES + MARK_KEY.len();
     let earliest = at + 1 + to_identity;
