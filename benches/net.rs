@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use causeway::{
-    net::{Belongs, Config, Handler, Identity, Limits, Net, Peer, PeerState},
+    net::{Belongs, Config, Handler, Net, NetLimits, NodeIdentity, Peer, PeerState},
     protocol::ids::MemberId,
 };
 use std::{
@@ -69,7 +69,7 @@ async fn node(member: u16) -> Node {
     });
     let (up, ups) = mpsc::unbounded_channel();
     let config = Config {
-        identity: Identity {
+        identity: NodeIdentity {
             member: MemberId(member),
             incarnation: 1,
             cluster: Belongs::default(),
@@ -78,7 +78,7 @@ async fn node(member: u16) -> Node {
             secret: None,
             also: None,
         },
-        limits: Limits::default(),
+        limits: NetLimits::default(),
         on_state: Some(Arc::new(move |_, state| {
             let _ = up.send(state);
         })),

@@ -2,10 +2,10 @@
 
 use super::{
     CallError, Payload,
-    config::Limits,
+    config::NetLimits,
     conn::make_room,
     frame::{Frame, FrameDecoder, FrameEncoder, Outgoing},
-    hello::{self, Greeted, Identity},
+    hello::{self, Greeted, NodeIdentity},
 };
 use crate::protocol::ids::MemberId;
 use bytes::{Buf, BytesMut};
@@ -26,11 +26,11 @@ const ID: u64 = 0;
 /// Only `expected` is asked, or with None whoever is there. Call members as a stranger: the connection of a member would
 /// take the place of the one that its `Net` keeps. So a member that calls a standby node should expect `STRANGER`.
 pub async fn call<Q: Payload, R: Payload>(
-    me: &Identity,
+    me: &NodeIdentity,
     addr: SocketAddr,
     expected: Option<MemberId>,
     request: &Q,
-    limits: &Limits,
+    limits: &NetLimits,
     timeout: Duration,
 ) -> Result<(Greeted, R), CallError> {
     let limits = limits.clone().checked();
@@ -65,7 +65,7 @@ async fn converse<R: Payload>(
     mut stream: TcpStream,
     mut out: BytesMut,
     encoder: FrameEncoder,
-    limits: &Limits,
+    limits: &NetLimits,
 ) -> Result<R, CallError> {
     let (mut reader, mut writer) = stream.split();
     let mut input = BytesMut::new();

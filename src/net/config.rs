@@ -1,6 +1,6 @@
 //! What the network is told at its start: who this node is, and the limits on everything.
 
-use super::hello::Identity;
+use super::hello::NodeIdentity;
 use crate::protocol::ids::MemberId;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -22,8 +22,8 @@ pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
 /// Everything the network is started with.
 #[derive(Clone)]
 pub struct Config {
-    pub identity: Identity,
-    pub limits: Limits,
+    pub identity: NodeIdentity,
+    pub limits: NetLimits,
     pub on_state: Option<OnState>,
 }
 
@@ -41,7 +41,7 @@ pub const FRAME_BYTES: usize = 16 << 20;
 
 /// Bounds on memory and time. The defaults suit a data centre.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct NetLimits {
     /// Longest body of a frame in bytes, both ways. At most 1 GiB.
     pub frame_bytes: usize,
     /// Bytes that may wait for one peer. One frame always fits in an empty queue.
@@ -84,7 +84,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for NetLimits {
     fn default() -> Self {
         Self {
             frame_bytes: FRAME_BYTES,
@@ -109,7 +109,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl NetLimits {
     /// These limits, brought into the range where the code's assumptions hold.
     pub(super) fn checked(mut self) -> Self {
         self.frame_bytes = self.frame_bytes.min(1 << 30);

@@ -2,7 +2,7 @@
 
 use super::{
     Peer,
-    config::{Config, Limits, PeerState},
+    config::{Config, NetLimits, PeerState},
     stats::Stats,
 };
 use crate::protocol::ids::MemberId;
@@ -16,12 +16,12 @@ const KEEP: usize = 1024 * 1024;
 
 /// What every task of the network knows.
 #[derive(Debug)]
-pub struct Shared {
+pub struct NetShared {
     pub config: Config,
     pub stats: Arc<Stats>,
 }
 
-impl Shared {
+impl NetShared {
     /// Whether an accepted connection is one of those that bring strangers together with others: it is open for a
     /// short time, for requests only.
     pub fn strange(&self, from: Peer) -> bool {
@@ -72,7 +72,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(limits: &Limits, silence: std::time::Duration) -> Self {
+    pub fn new(limits: &NetLimits, silence: std::time::Duration) -> Self {
         Self {
             heard: true,
             wrote: true,
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn silence_and_stalls_are_noticed_after_their_time() {
-        let limits = Limits {
+        let limits = NetLimits {
             heartbeat: Duration::from_millis(100),
             stall: Duration::from_millis(500),
-            ..Limits::default()
+            ..NetLimits::default()
         };
         let mut watch = Watch::new(&limits, Duration::from_millis(300));
         assert_eq!(watch.beat(true, false), Vital::Good);

@@ -102,7 +102,7 @@ impl FrameEncoder {
             });
         }
         let (header, body) = dst[start..].split_at_mut(HEADER);
-        // The limit is far below u32::MAX (`Limits::checked`), so the length fits.
+        // The limit is far below u32::MAX (`NetLimits::checked`), so the length fits.
         header[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
         header[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
         Ok(())

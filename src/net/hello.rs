@@ -140,7 +140,7 @@ fn beginning(id: ClusterId) -> [u8; FORMER] {
 
 /// Who a node is.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct NodeIdentity {
     pub member: MemberId,
     /// Of this start; the peers see it in `Peer`.
     pub incarnation: u64,
@@ -155,7 +155,7 @@ pub struct Identity {
     pub also: Option<Accepted>,
 }
 
-impl Identity {
+impl NodeIdentity {
     /// A node without a member number, of no cluster yet.
     pub fn stranger(incarnation: u64, versions: (u16, u16), secret: Option<Secret>) -> Self {
         Self {
@@ -201,7 +201,7 @@ pub struct Greeted {
 
 /// Why one end will not talk to the other, seen from the end that refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HelloRefusal {
     #[error("no common protocol version (the refusing side speaks {min} to {max})")]
     Version { min: u16, max: u16 },
     #[error(
@@ -226,7 +226,7 @@ pub enum Refusal {
     Other(u8),
 }
 
-impl Refusal {
+impl HelloRefusal {
     /// Whether the two nodes were started for different clusters, so that it ends only when somebody does something.
     pub fn is_lasting(&self) -> bool {
         match self {
@@ -245,9 +245,9 @@ impl Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum HelloError {
     #[error("the other side refused: {0}")]
-    Refused(Refusal),
+    Refused(HelloRefusal),
     #[error("refused by this side: {0}")]
-    Refusing(Refusal),
+    Refusing(HelloRefusal),
     #[error("the other side does not speak this protocol")]
     Foreign,
     #[error("the hello took too long")]
@@ -278,7 +278,7 @@ struct Hello {
 }
 
 impl Hello {
-    fn of(me: &Identity) -> Self {
+    fn of(me: &NodeIdentity) -> Self {
         let mut fingerprint = [0; FINGERPRINT];
         fingerprint.copy_from_slice(&me.fingerprint[..FINGERPRINT]);
         Self {
@@ -339,7 +339,7 @@ impl Hello {
 /// node without a member number.
 pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    me: &Identity,
+    me: &NodeIdentity,
     expected: Option<MemberId>,
     limit: Duration,
 ) -> Result<Greeted, HelloError> {
@@ -355,7 +355,7 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         };
         let right_member = match expected.is_none_or(|member| member == theirs.member) {
             true => Ok(()),
-            false => Err(Refusal::WrongMember),
+            false => Err(HelloRefusal::WrongMember),
         };
         let checked = check(me, &theirs).and_then(|version| {
             right_member?;
@@ -382,7 +382,7 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
 /// Greets as the side that was dialled, and takes strangers and whom `is_member` knows; a stranger takes anybody.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    me: &Identity,
+    me: &NodeIdentity,
     is_member: impl FnOnce(MemberId) -> bool,
     limit: Duration,
 ) -> Result<Greeted, HelloError> {
@@ -393,7 +393,7 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         let checked = check(me, &theirs).and_then(|version| {
             match strange(me, &theirs) || is_member(theirs.member) {
                 true => Ok(version),
-                false => Err(Refusal::NotMember),
+                false => Err(HelloRefusal::NotMember),
             }
         });
         let version = settle(stream, checked).await?;
@@ -430,44 +430,44 @@ fn greeted(theirs: &Hello, version: u16) -> Greeted {
 }
 
 /// Whether one of the two is a stranger, so that they need not be of one cluster.
-fn strange(me: &Identity, theirs: &Hello) -> bool {
+fn strange(me: &NodeIdentity, theirs: &Hello) -> bool {
     me.is_stranger() || theirs.member == STRANGER
 }
 
 /// Compares what both say about the cluster; gives the version to speak.
-fn check(me: &Identity, theirs: &Hello) -> Result<u16, Refusal> {
+fn check(me: &NodeIdentity, theirs: &Hello) -> Result<u16, HelloRefusal> {
     let (min, max) = me.versions;
     let version = max.min(theirs.versions.1);
     if version < min.max(theirs.versions.0) {
-        return Err(Refusal::Version { min, max });
+        return Err(HelloRefusal::Version { min, max });
     }
     match theirs.secured {
-        false if !me.takes_none() => return Err(Refusal::SecretMissing),
-        true if me.secrets().next().is_none() => return Err(Refusal::SecretUnexpected),
+        false if !me.takes_none() => return Err(HelloRefusal::SecretMissing),
+        true if me.secrets().next().is_none() => return Err(HelloRefusal::SecretUnexpected),
         _ => {}
     }
     if !me.cluster.0.load().is_kin(&theirs.cluster) {
-        return Err(Refusal::Foreign);
+        return Err(HelloRefusal::Foreign);
     }
     if !strange(me, theirs) && me.fingerprint[..FINGERPRINT] != theirs.fingerprint {
-        return Err(Refusal::Fingerprint);
+        return Err(HelloRefusal::Fingerprint);
     }
     Ok(version)
 }
 
 /// Checks the other side's proof, in constant time. Passes if it has no secret, which was looked at before.
 fn prove(
-    me: &Identity,
+    me: &NodeIdentity,
     theirs: &Hello,
     proof: Option<[u8; PROOF]>,
     role: Role,
     dialer: &[u8; HELLO],
     listener: &[u8; HELLO],
-) -> Result<(), Refusal> {
+) -> Result<(), HelloRefusal> {
     if !theirs.secured {
         return Ok(());
     }
-    let proof = proof.ok_or(Refusal::SecretMissing)?;
+    let proof = proof.ok_or(HelloRefusal::SecretMissing)?;
     let proves = |secret: &Secret| {
         let mac = secret.mac(role, dialer, listener);
         mac.verify_slice(&proof).is_ok()
@@ -477,14 +477,14 @@ fn prove(
     if proven > 0 {
         Ok(())
     } else {
-        Err(Refusal::BadSecret)
+        Err(HelloRefusal::BadSecret)
     }
 }
 
 /// Hands on what was decided; a refusal is told to the other side first.
 async fn settle<S: AsyncWrite + Unpin, T>(
     stream: &mut S,
-    decided: Result<T, Refusal>,
+    decided: Result<T, HelloRefusal>,
 ) -> Result<T, HelloError> {
     match decided {
         Ok(value) => Ok(value),
@@ -497,18 +497,18 @@ async fn settle<S: AsyncWrite + Unpin, T>(
     }
 }
 
-fn verdict_bytes(refusal: Option<Refusal>) -> [u8; VERDICT] {
+fn verdict_bytes(refusal: Option<HelloRefusal>) -> [u8; VERDICT] {
     let (code, min, max) = match refusal {
         None => (0, 0, 0),
-        Some(Refusal::Version { min, max }) => (1, min, max),
-        Some(Refusal::Fingerprint) => (2, 0, 0),
-        Some(Refusal::SecretMissing) => (3, 0, 0),
-        Some(Refusal::SecretUnexpected) => (4, 0, 0),
-        Some(Refusal::BadSecret) => (5, 0, 0),
-        Some(Refusal::NotMember) => (6, 0, 0),
-        Some(Refusal::WrongMember) => (7, 0, 0),
-        Some(Refusal::Foreign) => (8, 0, 0),
-        Some(Refusal::Other(code)) => (code, 0, 0),
+        Some(HelloRefusal::Version { min, max }) => (1, min, max),
+        Some(HelloRefusal::Fingerprint) => (2, 0, 0),
+        Some(HelloRefusal::SecretMissing) => (3, 0, 0),
+        Some(HelloRefusal::SecretUnexpected) => (4, 0, 0),
+        Some(HelloRefusal::BadSecret) => (5, 0, 0),
+        Some(HelloRefusal::NotMember) => (6, 0, 0),
+        Some(HelloRefusal::WrongMember) => (7, 0, 0),
+        Some(HelloRefusal::Foreign) => (8, 0, 0),
+        Some(HelloRefusal::Other(code)) => (code, 0, 0),
     };
     let mut bytes = [0; VERDICT];
     let mut dst = &mut bytes[..];
@@ -525,15 +525,15 @@ async fn read_verdict<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HelloE
     let (code, min, max) = (src.get_u8(), src.get_u16_le(), src.get_u16_le());
     Err(HelloError::Refused(match code {
         0 => return Ok(()),
-        1 => Refusal::Version { min, max },
-        2 => Refusal::Fingerprint,
-        3 => Refusal::SecretMissing,
-        4 => Refusal::SecretUnexpected,
-        5 => Refusal::BadSecret,
-        6 => Refusal::NotMember,
-        7 => Refusal::WrongMember,
-        8 => Refusal::Foreign,
-        other => Refusal::Other(other),
+        1 => HelloRefusal::Version { min, max },
+        2 => HelloRefusal::Fingerprint,
+        3 => HelloRefusal::SecretMissing,
+        4 => HelloRefusal::SecretUnexpected,
+        5 => HelloRefusal::BadSecret,
+        6 => HelloRefusal::NotMember,
+        7 => HelloRefusal::WrongMember,
+        8 => HelloRefusal::Foreign,
+        other => HelloRefusal::Other(other),
     }))
 }
 

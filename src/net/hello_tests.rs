@@ -5,8 +5,8 @@ use tokio::io::{DuplexStream, duplex};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn identity(member: u16, secret: Option<&str>) -> Identity {
-    Identity {
+fn identity(member: u16, secret: Option<&str>) -> NodeIdentity {
+    NodeIdentity {
         member: MemberId(member),
         incarnation: 70 + u64::from(member),
         cluster: Belongs::default(),
@@ -20,14 +20,14 @@ fn identity(member: u16, secret: Option<&str>) -> Identity {
 type Outcome = Result<Greeted, HelloError>;
 
 /// Member 1 dials member 2.
-async fn meet(dialer: &Identity, listener: &Identity) -> (Outcome, Outcome) {
+async fn meet(dialer: &NodeIdentity, listener: &NodeIdentity) -> (Outcome, Outcome) {
     meet_as(dialer, listener, Some(MemberId(2))).await
 }
 
 /// One dials another, which knows the members 1 and 2, and expects to meet a certain one there.
 async fn meet_as(
-    dialer: &Identity,
-    listener: &Identity,
+    dialer: &NodeIdentity,
+    listener: &NodeIdentity,
     expected: Option<MemberId>,
 ) -> (Outcome, Outcome) {
     let (mut a, mut b) = duplex(4096);
@@ -50,7 +50,7 @@ async fn both_learn_who_the_other_is() {
 }
 
 /// Checks that one side refuses with a reason and the other is told the same reason.
-fn assert_refused((a, b): (Outcome, Outcome), by_listener: bool, reason: Refusal) {
+fn assert_refused((a, b): (Outcome, Outcome), by_listener: bool, reason: HelloRefusal) {
     let (refusing, refused) = if by_listener { (b, a) } else { (a, b) };
     assert!(
         matches!(refusing, Err(HelloError::Refusing(r)) if r == reason),
@@ -69,30 +69,38 @@ async fn every_refusal_reaches_the_other_side() {
 
     let mut old = me();
     old.versions = (0, 0);
-    let reason = Refusal::Version { min: 1, max: 3 };
+    let reason = HelloRefusal::Version { min: 1, max: 3 };
     assert_refused(meet(&old, &them()).await, true, reason);
 
     let mut other = me();
     other.fingerprint = [8; 32];
-    assert_refused(meet(&other, &them()).await, true, Refusal::Fingerprint);
+    assert_refused(meet(&other, &them()).await, true, HelloRefusal::Fingerprint);
 
     let bare = identity(1, None);
-    assert_refused(meet(&bare, &them()).await, true, Refusal::SecretMissing);
+    assert_refused(
+        meet(&bare, &them()).await,
+        true,
+        HelloRefusal::SecretMissing,
+    );
     let bare = identity(2, None);
-    assert_refused(meet(&me(), &bare).await, true, Refusal::SecretUnexpected);
+    assert_refused(
+        meet(&me(), &bare).await,
+        true,
+        HelloRefusal::SecretUnexpected,
+    );
 
     let wrong = identity(2, Some("y"));
-    assert_refused(meet(&me(), &wrong).await, false, Refusal::BadSecret);
+    assert_refused(meet(&me(), &wrong).await, false, HelloRefusal::BadSecret);
 
     let unknown = identity(3, Some("x"));
-    assert_refused(meet(&unknown, &them()).await, true, Refusal::NotMember);
+    assert_refused(meet(&unknown, &them()).await, true, HelloRefusal::NotMember);
     let third = identity(3, Some("x"));
-    assert_refused(meet(&me(), &third).await, false, Refusal::WrongMember);
+    assert_refused(meet(&me(), &third).await, false, HelloRefusal::WrongMember);
 }
 
 /// A node while secrets are rotated: its own one, and what it takes beside that.
-fn rotating(member: u16, own: Option<&str>, also: Option<Option<&str>>) -> Identity {
-    Identity {
+fn rotating(member: u16, own: Option<&str>, also: Option<Option<&str>>) -> NodeIdentity {
+    NodeIdentity {
         also: also.map(|also| match also {
             Some(text) => Accepted::Secret(Secret::new(text.as_bytes())),
             None => Accepted::None,
@@ -126,11 +134,11 @@ async fn nodes_talk_at_each_step_of_a_rotation() {
     // Neither does a third one pass, nor none where none is taken.
     let both = rotating(2, two, Some(one));
     let met = meet(&identity(1, Some("three")), &both).await;
-    assert_refused(met, false, Refusal::BadSecret);
+    assert_refused(met, false, HelloRefusal::BadSecret);
     assert_refused(
         meet(&identity(1, None), &both).await,
         true,
-        Refusal::SecretMissing,
+        HelloRefusal::SecretMissing,
     );
 }
 
@@ -145,7 +153,7 @@ fn born(n: u8, former: Option<u8>) -> Belongs {
 #[tokio::test]
 async fn nodes_of_two_clusters_do_not_talk_strangers_or_not() {
     for secret in [None, Some("x")] {
-        let of = |mut identity: Identity, cluster: &Belongs| {
+        let of = |mut identity: NodeIdentity, cluster: &Belongs| {
             identity.cluster = cluster.clone();
             identity
         };
@@ -155,7 +163,7 @@ async fn nodes_of_two_clusters_do_not_talk_strangers_or_not() {
                 let meet = async |a: &Belongs, b: &Belongs| {
                     meet_as(&of(dialer.clone(), a), &of(listener.clone(), b), None).await
                 };
-                assert_refused(meet(&one, &other).await, true, Refusal::Foreign);
+                assert_refused(meet(&one, &other).await, true, HelloRefusal::Foreign);
                 // One that is not born yet, or has not heard of it, belongs to none.
                 let (none, later, much_later) =
                     (Belongs::default(), born(2, Some(1)), born(3, Some(2)));
@@ -165,7 +173,7 @@ async fn nodes_of_two_clusters_do_not_talk_strangers_or_not() {
                 for (a, b) in [(&one, &later), (&later, &one)] {
                     assert!(meet(a, b).await.0.is_ok(), "it goes on from the other");
                 }
-                assert_refused(meet(&one, &much_later).await, true, Refusal::Foreign);
+                assert_refused(meet(&one, &much_later).await, true, HelloRefusal::Foreign);
             }
         }
     }
@@ -178,17 +186,17 @@ async fn nodes_of_two_clusters_do_not_talk_strangers_or_not() {
         key: crate::protocol::cluster::PayloadKey([2; 32]),
         former: None,
     });
-    assert_refused(meet(&dialer, &listener).await, true, Refusal::Foreign);
+    assert_refused(meet(&dialer, &listener).await, true, HelloRefusal::Foreign);
 }
 
-fn stranger(secret: Option<&str>) -> Identity {
+fn stranger(secret: Option<&str>) -> NodeIdentity {
     let secret = secret.map(|text| Secret::new(text.as_bytes()));
-    Identity::stranger(99, (1, 3), secret)
+    NodeIdentity::stranger(99, (1, 3), secret)
 }
 
 /// A member of another cluster.
-fn foreigner(member: u16, secret: Option<&str>) -> Identity {
-    Identity {
+fn foreigner(member: u16, secret: Option<&str>) -> NodeIdentity {
+    NodeIdentity {
         fingerprint: [8; 32],
         ..identity(member, secret)
     }
@@ -222,9 +230,9 @@ async fn strangers_are_met_by_anybody_with_the_same_secret() {
 #[tokio::test]
 async fn members_of_two_clusters_refuse_each_other_whoever_is_expected() {
     let met = meet_as(&identity(1, None), &foreigner(2, None), None).await;
-    assert_refused(met, true, Refusal::Fingerprint);
+    assert_refused(met, true, HelloRefusal::Fingerprint);
     let met = meet_as(&identity(7, None), &identity(2, None), None).await;
-    assert_refused(met, true, Refusal::NotMember);
+    assert_refused(met, true, HelloRefusal::NotMember);
 }
 
 #[tokio::test]
@@ -238,15 +246,15 @@ async fn strangers_without_the_secret_are_refused() {
     };
     for (dialer, listener) in pairs(None, Some("x")) {
         let met = meet_as(&dialer, &listener, None).await;
-        assert_refused(met, true, Refusal::SecretMissing);
+        assert_refused(met, true, HelloRefusal::SecretMissing);
     }
     for (dialer, listener) in pairs(Some("x"), None) {
         let met = meet_as(&dialer, &listener, None).await;
-        assert_refused(met, true, Refusal::SecretUnexpected);
+        assert_refused(met, true, HelloRefusal::SecretUnexpected);
     }
     for (dialer, listener) in pairs(Some("y"), Some("x")) {
         let met = meet_as(&dialer, &listener, None).await;
-        assert_refused(met, false, Refusal::BadSecret);
+        assert_refused(met, false, HelloRefusal::BadSecret);
     }
 }
 
@@ -256,7 +264,7 @@ async fn a_stranger_cannot_prove_with_the_listeners_proof() {
     let outcome = dial_with(mine, |_, proof| proof).await;
     assert!(matches!(
         outcome,
-        Err(HelloError::Refusing(Refusal::BadSecret))
+        Err(HelloError::Refusing(HelloRefusal::BadSecret))
     ));
 }
 
@@ -265,19 +273,19 @@ async fn who_expects_a_certain_member_takes_no_stranger_nor_the_reverse() {
     let (member, strange) = (identity(1, None), stranger(None));
     for dialer in [&member, &strange] {
         let met = meet(dialer, &strange).await;
-        assert_refused(met, false, Refusal::WrongMember);
+        assert_refused(met, false, HelloRefusal::WrongMember);
         let met = meet_as(dialer, &identity(2, None), Some(STRANGER)).await;
-        assert_refused(met, false, Refusal::WrongMember);
+        assert_refused(met, false, HelloRefusal::WrongMember);
     }
     let met = meet_as(&strange, &identity(2, None), Some(MemberId(3))).await;
-    assert_refused(met, false, Refusal::WrongMember);
+    assert_refused(met, false, HelloRefusal::WrongMember);
 }
 
 #[tokio::test]
 async fn strangers_need_a_common_version_too() {
     let mut old = stranger(None);
     old.versions = (0, 0);
-    let reason = Refusal::Version { min: 1, max: 3 };
+    let reason = HelloRefusal::Version { min: 1, max: 3 };
     assert_refused(meet(&old, &identity(2, None)).await, true, reason);
 }
 
@@ -316,7 +324,7 @@ async fn forged_reflected_and_replayed_proofs_are_refused() {
     let secret = me.secret.clone().unwrap();
     let mine = Hello::of(&me).to_bytes();
     let refused =
-        |outcome: &Outcome| matches!(outcome, Err(HelloError::Refusing(Refusal::BadSecret)));
+        |outcome: &Outcome| matches!(outcome, Err(HelloError::Refusing(HelloRefusal::BadSecret)));
 
     assert!(refused(&dial_with(mine, |_, _| [0; PROOF]).await));
     // The listener's own proof sent back.
@@ -361,7 +369,7 @@ async fn a_changed_hello_spoils_the_proof() {
     });
     assert!(matches!(
         outcome.await,
-        Err(HelloError::Refusing(Refusal::BadSecret))
+        Err(HelloError::Refusing(HelloRefusal::BadSecret))
     ));
 }
 
@@ -378,7 +386,7 @@ async fn a_listener_without_the_secret_cannot_pass_for_a_member() {
     });
     assert!(matches!(
         outcome,
-        Err(HelloError::Refusing(Refusal::BadSecret))
+        Err(HelloError::Refusing(HelloRefusal::BadSecret))
     ));
 }
 

@@ -11,7 +11,7 @@
 
 use super::{
     Handler, Payload, Peer,
-    conn::{Shared, Vital, Watch, make_room},
+    conn::{NetShared, Vital, Watch, make_room},
     frame::{Frame, FrameDecoder, FrameEncoder, FrameError, Outgoing},
     outbuf::OutBuf,
     stats::Stats,
@@ -44,7 +44,7 @@ const STRANGE_REQUESTS: usize = 4;
 
 /// Why an accepted connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub enum Disconnect {
     #[error("closed by the peer")]
     ClosedByPeer,
     #[error("{0}")]
@@ -69,9 +69,9 @@ pub async fn serve<M, Q, R, H>(
     mut stream: TcpStream,
     from: Peer,
     handler: &H,
-    shared: &Shared,
+    shared: &NetShared,
     stop: &CancellationToken,
-) -> Ended
+) -> Disconnect
 where
     M: Payload,
     Q: Payload,
@@ -118,7 +118,7 @@ where
             match decoder.decode(&mut input) {
                 Ok(None) => break true,
                 Ok(Some(Frame::Ping)) => {}
-                Ok(Some(Frame::Message(_))) if strange => return Ended::StrangeMessage,
+                Ok(Some(Frame::Message(_))) if strange => return Disconnect::StrangeMessage,
                 Ok(Some(Frame::Message(message))) => {
                     delivery.set(handler.message(from, message).fuse());
                     delivering = poll_now(delivery.as_mut()).await.is_pending();
@@ -133,7 +133,7 @@ where
                         Poll::Pending => in_work.push(work),
                     }
                 }
-                Ok(Some(Frame::Response(..))) => return Ended::WrongWay,
+                Ok(Some(Frame::Response(..))) => return Disconnect::WrongWay,
                 Err(error) => return error.into(),
             }
             frames += 1;
@@ -146,7 +146,7 @@ where
             answers.done(from, id, answer.as_ref());
         }
         if stopping && !delivering && in_work.is_empty() && answers.out.is_empty() {
-            return Ended::Stopped;
+            return Disconnect::Stopped;
         }
         make_room(&mut input);
         // In random order, so that under load neither reading nor writing keeps the other from its turn.
@@ -170,7 +170,7 @@ where
             }
             read = reader.read_buf(&mut input), if listening => {
                 match read {
-                    Ok(0) => return Ended::ClosedByPeer,
+                    Ok(0) => return Disconnect::ClosedByPeer,
                     Ok(n) => Stats::add(&stats.bytes_in, n as u64),
                     Err(error) => return error.into(),
                 }
@@ -179,8 +179,8 @@ where
             _ = beat.tick() => {
                 match watch.beat(listening, !answers.out.is_empty()) {
                     Vital::Good => {}
-                    Vital::Silent => return Ended::Silent,
-                    Vital::Stalled => return Ended::Stalled,
+                    Vital::Silent => return Disconnect::Silent,
+                    Vital::Stalled => return Disconnect::Stalled,
                 }
                 // Also while nothing is read: a node that is behind with its work is not dead.
                 if answers.out.is_empty() {

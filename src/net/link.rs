@@ -7,12 +7,12 @@
 //! caller on whatever runtime needs no timer.
 
 use super::{
-    config::Limits,
+    config::NetLimits,
     error::{RequestError, SendError},
     frame::{FrameEncoder, Outgoing},
-    hello::Refusal,
-    outbuf::{Encoded, OutBuf},
-    stats::{PeerStatus, Stats},
+    hello::HelloRefusal,
+    outbuf::{EncodedFrame, OutBuf},
+    stats::{LinkStatus, Stats},
 };
 use crate::protocol::ids::MemberId;
 use bytes::BytesMut;
@@ -45,7 +45,7 @@ pub struct Link<R> {
     pub addr: SocketAddr,
     /// Cancelled when the peer is to be dialled no more; what is queued may still leave.
     pub stop: CancellationToken,
-    limits: Limits,
+    limits: NetLimits,
     stats: Arc<Stats>,
     state: Mutex<State<R>>,
     /// As in `state`; read first so that nothing is encoded for a peer that is down.
@@ -56,7 +56,7 @@ pub struct Link<R> {
     next_id: AtomicU64,
     dropped: AtomicU64,
     /// Why the last hello came to nothing, if one of both refused the other.
-    refused: Mutex<Option<Refusal>>,
+    refused: Mutex<Option<HelloRefusal>>,
 }
 
 #[derive(Debug)]
@@ -76,11 +76,11 @@ struct State<R> {
 impl<R> State<R> {
     /// Writes a small frame that has nothing before it, if it is to leave at once; queues what the connection does not
     /// take. Whether anything is queued of it.
-    fn put(&mut self, frame: &Encoded, at_once: bool, stats: &Stats) -> bool {
+    fn put(&mut self, frame: &EncodedFrame, at_once: bool, stats: &Stats) -> bool {
         let next = self.queue.is_empty() && !self.writing;
         let written = match (&self.stream, frame) {
             // What is wrong with the connection its task finds out.
-            (Some(stream), Encoded::Small(bytes)) if at_once && next => {
+            (Some(stream), EncodedFrame::Small(bytes)) if at_once && next => {
                 stream.try_write(bytes).unwrap_or(0)
             }
             _ => 0,
@@ -110,7 +110,7 @@ struct Waiting<R> {
 }
 
 impl<R> Link<R> {
-    pub fn new(member: MemberId, addr: SocketAddr, limits: Limits, stats: Arc<Stats>) -> Self {
+    pub fn new(member: MemberId, addr: SocketAddr, limits: NetLimits, stats: Arc<Stats>) -> Self {
         Self {
             member,
             addr,
@@ -152,9 +152,9 @@ impl<R> Link<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn status(&self) -> PeerStatus {
+    pub fn status(&self) -> LinkStatus {
         let state = self.lock();
-        PeerStatus {
+        LinkStatus {
             member: self.member,
             addr: self.addr,
             up: state.up,
@@ -168,7 +168,7 @@ impl<R> Link<R> {
     // For callers.
 
     /// Sends a message that is already a frame, or queues it; what cannot be queued now is dropped and counted.
-    pub fn send(&self, frame: &Encoded) -> Result<(), SendError> {
+    pub fn send(&self, frame: &EncodedFrame) -> Result<(), SendError> {
         let mut state = self.lock();
         if let Err(error) = self.room(&state, frame.len()) {
             drop(state);
@@ -186,7 +186,7 @@ impl<R> Link<R> {
     }
 
     /// Encodes a message, outside of any lock. Says at once if the peer is down.
-    pub fn encode_message(&self, message: &impl Serialize) -> Result<Encoded, SendError> {
+    pub fn encode_message(&self, message: &impl Serialize) -> Result<EncodedFrame, SendError> {
         if !self.is_up() {
             self.count_dropped(1);
             return Err(SendError::NotConnected);
@@ -270,7 +270,7 @@ impl<R> Link<R> {
     // For the connection's task.
 
     /// Takes note of how the last hello ended.
-    pub fn note_hello(&self, refused: Option<Refusal>) {
+    pub fn note_hello(&self, refused: Option<HelloRefusal>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
@@ -388,7 +388,10 @@ impl<R> Link<R> {
 }
 
 /// Makes a frame of its own, for one queue or several.
-pub fn encode<T: Serialize>(limits: &Limits, item: Outgoing<'_, T>) -> Result<Encoded, SendError> {
+pub fn encode<T: Serialize>(
+    limits: &NetLimits,
+    item: Outgoing<'_, T>,
+) -> Result<EncodedFrame, SendError> {
     let limit = limits.frame_bytes;
     let mut frame = BytesMut::with_capacity(USUAL_FRAME);
     FrameEncoder { limit }

@@ -12,7 +12,7 @@ async fn a_message_leaves_at_once_unless_something_is_before_it() {
     let stream = Arc::new(TcpStream::connect(addr).await.unwrap());
     let _peer = listener.accept().await.unwrap();
     let stats = Arc::<Stats>::default();
-    let link = Link::<()>::new(MemberId(1), addr, Limits::default(), Arc::clone(&stats));
+    let link = Link::<()>::new(MemberId(1), addr, NetLimits::default(), Arc::clone(&stats));
     let link = Arc::new(link);
     link.open(1, &stream);
     let message = link.encode_message(&1_u32).unwrap();

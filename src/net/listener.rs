@@ -5,10 +5,10 @@
 
 use super::{
     Handler, Payload, Peer,
-    conn::Shared,
+    conn::NetShared,
     frame::Kinds,
     hello::{self, HelloError},
-    inbound::{self, Ended},
+    inbound::{self, Disconnect},
     stats::Stats,
 };
 use crate::protocol::ids::MemberId;
@@ -29,7 +29,7 @@ const REMEMBERED: usize = 1024;
 
 /// Everything that an accepted connection needs.
 pub struct Reception<M, Q, R, H> {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<NetShared>,
     pub handler: H,
     /// Whose connections are taken.
     pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
@@ -145,12 +145,12 @@ where
     }
 
     /// Counts and logs the end of a connection.
-    fn ended(&self, addr: SocketAddr, from: Peer, ended: &Ended) {
+    fn ended(&self, addr: SocketAddr, from: Peer, ended: &Disconnect) {
         let who = match from.is_stranger() {
             true => "a stranger".to_owned(),
             false => from.member.to_string(),
         };
-        if let Ended::Frame(_) | Ended::WrongWay | Ended::StrangeMessage = ended {
+        if let Disconnect::Frame(_) | Disconnect::WrongWay | Disconnect::StrangeMessage = ended {
             Stats::add(&self.shared.stats.bad_frames, 1);
             log::warn!("connection from {who} at {addr}: {ended}");
         } else {

@@ -34,18 +34,19 @@ mod peer;
 mod stats;
 
 pub use call::call;
-pub use config::{Config, FRAME_BYTES, Limits, OnState, PeerState};
+pub use config::{Config, FRAME_BYTES, NetLimits, OnState, PeerState};
 pub use error::{CallError, RequestError, SendError};
 pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
 pub use hello::{
-    Accepted, Belongs, Greeted, HelloError, Identity, Refusal, STRANGER, Secret, answer, dial,
+    Accepted, Belongs, Greeted, HelloError, HelloRefusal, NodeIdentity, STRANGER, Secret, answer,
+    dial,
 };
 pub use link::Reply;
-pub use stats::{PeerStatus, Stats};
+pub use stats::{LinkStatus, Stats};
 
 use crate::protocol::ids::MemberId;
 use arc_swap::ArcSwap;
-use conn::Shared;
+use conn::NetShared;
 use dashmap::DashMap;
 use link::Link;
 use listener::{Lanes, Reception};
@@ -111,7 +112,7 @@ impl<M, Q, R> Clone for Net<M, Q, R> {
 type Links<R> = HashMap<MemberId, Arc<Link<R>>>;
 
 struct Inner<R> {
-    shared: Arc<Shared>,
+    shared: Arc<NetShared>,
     runtime: Handle,
     links: ArcSwap<Links<R>>,
     /// Held while `links` is changed.
@@ -143,7 +144,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     ) -> Self {
         config.limits = config.limits.checked();
         let inner = Arc::new(Inner {
-            shared: Arc::new(Shared {
+            shared: Arc::new(NetShared {
                 config,
                 stats: Arc::default(),
             }),
@@ -283,7 +284,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     }
 
     /// How every peer stands now, in the order of their numbers.
-    pub fn peers(&self) -> Vec<PeerStatus> {
+    pub fn peers(&self) -> Vec<LinkStatus> {
         let links = self.inner.links.load();
         let mut peers: Vec<_> = links.values().map(|link| link.status()).collect();
         peers.sort_by_key(|peer| peer.member);

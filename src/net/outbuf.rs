@@ -11,12 +11,12 @@ const KEEP: usize = 1024 * 1024;
 
 /// A finished frame, ready for the queue of one or several peers.
 #[derive(Debug)]
-pub enum Encoded {
+pub enum EncodedFrame {
     Small(BytesMut),
     Large(Bytes),
 }
 
-impl Encoded {
+impl EncodedFrame {
     pub fn len(&self) -> usize {
         match self {
             Self::Small(bytes) => bytes.len(),
@@ -25,7 +25,7 @@ impl Encoded {
     }
 }
 
-impl From<BytesMut> for Encoded {
+impl From<BytesMut> for EncodedFrame {
     fn from(frame: BytesMut) -> Self {
         if frame.len() < LARGE {
             Self::Small(frame)
@@ -55,10 +55,10 @@ impl OutBuf {
         self.len == 0
     }
 
-    pub fn push(&mut self, frame: &Encoded) {
+    pub fn push(&mut self, frame: &EncodedFrame) {
         match frame {
-            Encoded::Small(bytes) => self.tail.extend_from_slice(bytes),
-            Encoded::Large(bytes) => {
+            EncodedFrame::Small(bytes) => self.tail.extend_from_slice(bytes),
+            EncodedFrame::Large(bytes) => {
                 if !self.tail.is_empty() {
                     self.whole.push_back(self.tail.split().freeze());
                 }
@@ -70,9 +70,9 @@ impl OutBuf {
     }
 
     /// Pushes what is left of a frame of which the first `sent` bytes have been sent.
-    pub fn push_from(&mut self, frame: &Encoded, sent: usize) {
+    pub fn push_from(&mut self, frame: &EncodedFrame, sent: usize) {
         match frame {
-            Encoded::Small(bytes) if sent > 0 => {
+            EncodedFrame::Small(bytes) if sent > 0 => {
                 self.tail.extend_from_slice(&bytes[sent..]);
                 self.len += bytes.len() - sent;
                 self.peak = self.peak.max(self.tail.len());
@@ -125,7 +125,7 @@ mod tests {
         for (fill, size) in [(1u8, 10), (2, LARGE), (3, 20), (4, LARGE - 1), (5, LARGE)] {
             let frame = vec![fill; size];
             expected.extend_from_slice(&frame);
-            out.push(&Encoded::from(BytesMut::from(&frame[..])));
+            out.push(&EncodedFrame::from(BytesMut::from(&frame[..])));
         }
         out.append(|tail| {
             tail.extend_from_slice(b"end");
@@ -133,7 +133,7 @@ mod tests {
         })
         .unwrap();
         expected.extend_from_slice(b"end");
-        out.push_from(&Encoded::from(BytesMut::from(&b"begun"[..])), 2);
+        out.push_from(&EncodedFrame::from(BytesMut::from(&b"begun"[..])), 2);
         expected.extend_from_slice(b"gun");
         assert_eq!(out.len(), expected.len());
 

@@ -7,7 +7,7 @@
 use super::{
     Payload,
     config::{Config, PeerState},
-    conn::{Shared, Vital, Watch, make_room},
+    conn::{NetShared, Vital, Watch, make_room},
     frame::{Frame, FrameDecoder, FrameEncoder, FrameError},
     hello::{self, Greeted, HelloError},
     link::Link,
@@ -48,7 +48,7 @@ enum Ended {
 }
 
 /// Keeps a connection to the link's peer until the link is stopped.
-pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<Shared>) {
+pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<NetShared>) {
     let limits = &shared.config.limits;
     let mut pause = limits.backoff_min;
     let mut ever_up = false;
@@ -111,13 +111,13 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<Shared>) 
 /// Marks the link as up for as long as it lives, whatever way the conversation ends.
 struct Up<'a, R> {
     link: &'a Link<R>,
-    shared: &'a Shared,
+    shared: &'a NetShared,
 }
 
 impl<'a, R> Up<'a, R> {
     fn new(
         link: &'a Link<R>,
-        shared: &'a Shared,
+        shared: &'a NetShared,
         incarnation: u64,
         stream: &Arc<TcpStream>,
     ) -> Self {
@@ -134,7 +134,7 @@ impl<R> Drop for Up<'_, R> {
     }
 }
 
-async fn connect<R>(link: &Link<R>, shared: &Shared) -> Result<(TcpStream, Greeted), Ended> {
+async fn connect<R>(link: &Link<R>, shared: &NetShared) -> Result<(TcpStream, Greeted), Ended> {
     let Config {
         identity, limits, ..
     } = &shared.config;
@@ -149,7 +149,7 @@ async fn connect<R>(link: &Link<R>, shared: &Shared) -> Result<(TcpStream, Greet
 
 /// Writes and reads until the connection ends. When the link is stopped, sends what is queued, waits for the answers
 /// still out, and then for the peer to have read everything, all that at most for `drain`.
-async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &Shared) -> Ended {
+async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &NetShared) -> Ended {
     let limits = &shared.config.limits;
     let stats = &shared.stats;
     let mut input = BytesMut::new();

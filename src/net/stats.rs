@@ -1,6 +1,6 @@
 //! Counters of the network, readable at any time for metrics.
 
-use super::hello::Refusal;
+use super::hello::HelloRefusal;
 use crate::protocol::ids::MemberId;
 use std::{
     net::SocketAddr,
@@ -37,7 +37,7 @@ impl Stats {
 
 /// How a dialled peer stands now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
+pub struct LinkStatus {
     pub member: MemberId,
     pub addr: SocketAddr,
     /// The incarnation it last introduced itself with, if it is connected now.
@@ -49,5 +49,5 @@ pub struct PeerStatus {
     /// One-way messages to it that were dropped since it was added.
     pub dropped: u64,
     /// Why the last attempt to connect came to nothing, when one of both refused the other.
-    pub refused: Option<Refusal>,
+    pub refused: Option<HelloRefusal>,
 }

@@ -150,13 +150,13 @@ pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), Sta
     });
     let views = member.known();
     let net_config = net::Config {
-        identity: net::Identity {
+        identity: net::NodeIdentity {
             member: member.me(),
             incarnation,
             fingerprint: views.view.fingerprint(),
             ..membership.peers().stranger()
         },
-        limits: net::Limits::default(),
+        limits: net::NetLimits::default(),
         on_state: Some(on_state),
     };
     let server = Server::Member(Arc::downgrade(member));
@@ -179,7 +179,7 @@ pub async fn as_standby(
     let (invitations, invited) = Invitations::new(config.address, known);
     let net_config = net::Config {
         identity: stranger(config, &cluster),
-        limits: net::Limits::default(),
+        limits: net::NetLimits::default(),
         on_state: None,
     };
     let links = Net::start(net_config, listener, Server::Standby(invitations));
@@ -198,9 +198,9 @@ pub async fn as_failed(
     let listener = listen(config.peer_bind).await?;
     let net_config = net::Config {
         identity: stranger(config, &belongs(Some(views))),
-        limits: net::Limits {
+        limits: net::NetLimits {
             drain: LAST_WORDS,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
         on_state: None,
     };

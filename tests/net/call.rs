@@ -5,7 +5,10 @@ use super::common::{
 };
 use bytes::Bytes;
 use causeway::{
-    net::{CallError, Greeted, HelloError, Identity, Limits, Refusal, STRANGER, answer, call},
+    net::{
+        CallError, Greeted, HelloError, HelloRefusal, NetLimits, NodeIdentity, STRANGER, answer,
+        call,
+    },
     protocol::ids::MemberId,
 };
 use std::{net::SocketAddr, time::Duration};
@@ -15,7 +18,7 @@ use tokio::{
 };
 
 async fn ask(
-    me: &Identity,
+    me: &NodeIdentity,
     addr: SocketAddr,
     expected: Option<MemberId>,
     request: &Request,
@@ -79,33 +82,33 @@ async fn a_refusal_is_seen_and_nothing_was_sent() {
             stranger(),
             b.addr,
             Some(MemberId(3)),
-            refusing(Refusal::WrongMember),
+            refusing(HelloRefusal::WrongMember),
         ),
         (
             stranger(),
             b.addr,
             Some(STRANGER),
-            refusing(Refusal::WrongMember),
+            refusing(HelloRefusal::WrongMember),
         ),
         (
             identity(1),
             standby.addr,
             Some(b.member),
-            refusing(Refusal::WrongMember),
+            refusing(HelloRefusal::WrongMember),
         ),
-        (identity(3), b.addr, None, refused(Refusal::NotMember)),
-        (foreign, b.addr, None, refused(Refusal::Fingerprint)),
+        (identity(3), b.addr, None, refused(HelloRefusal::NotMember)),
+        (foreign, b.addr, None, refused(HelloRefusal::Fingerprint)),
         (
             unsecured.clone(),
             b.addr,
             None,
-            refused(Refusal::SecretMissing),
+            refused(HelloRefusal::SecretMissing),
         ),
         (
             unsecured,
             standby.addr,
             None,
-            refused(Refusal::SecretMissing),
+            refused(HelloRefusal::SecretMissing),
         ),
     ] {
         let error = ask(&me, addr, expected, &echo("x")).await.unwrap_err();
@@ -122,7 +125,7 @@ async fn nobody_there_and_nothing_said() {
     // An address of its own, so that nobody else comes to listen there.
     let hole = TcpListener::bind("127.0.0.77:0").await.unwrap();
     let addr = hole.local_addr().unwrap();
-    let limits = Limits {
+    let limits = NetLimits {
         hello: Duration::from_millis(50),
         ..patient()
     };
@@ -228,7 +231,7 @@ async fn answers_that_are_none() {
 
 #[tokio::test]
 async fn a_slow_answer_is_waited_for_beyond_the_silence_limit() {
-    let limits = Limits {
+    let limits = NetLimits {
         heartbeat: Duration::from_millis(20),
         silence: Duration::from_millis(100),
         ..patient()

@@ -2,12 +2,12 @@
 
 use super::common::{Node, Request, SOON, echo, eventually, identity, patient, soon, stranger};
 use bytes::Bytes;
-use causeway::net::{CallError, Identity, Limits, RequestError, call};
+use causeway::net::{CallError, NetLimits, NodeIdentity, RequestError, call};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::net::TcpListener;
 
-fn short_drain() -> Limits {
-    Limits {
+fn short_drain() -> NetLimits {
+    NetLimits {
         drain: Duration::from_millis(100),
         ..patient()
     }
@@ -36,7 +36,7 @@ async fn what_is_under_way_for_a_removed_member_ends_with_an_error() {
 
 #[tokio::test]
 async fn what_a_removed_member_still_answers_is_handed_out() {
-    let (a, b) = Node::pair_with(Limits {
+    let (a, b) = Node::pair_with(NetLimits {
         drain: SOON,
         ..patient()
     })
@@ -124,7 +124,7 @@ async fn a_shutdown_leaves_the_port_free_at_once() {
         let listener = TcpListener::bind(addr).await.unwrap();
         drop(listener);
         // As the node does: its old network may still be held somewhere.
-        let next = Identity {
+        let next = NodeIdentity {
             incarnation: round,
             ..match round % 2 {
                 1 => identity(2),
@@ -143,7 +143,7 @@ async fn a_shutdown_leaves_the_port_free_at_once() {
 
 #[tokio::test]
 async fn a_shutdown_answers_the_calls_in_work() {
-    let limits = Limits {
+    let limits = NetLimits {
         drain: SOON,
         ..patient()
     };

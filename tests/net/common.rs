@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use causeway::{
     net::{
-        Belongs, Config, FrameEncoder, Handler, Identity, Limits, Net, Outgoing, Peer, PeerState,
-        Secret,
+        Belongs, Config, FrameEncoder, Handler, Net, NetLimits, NodeIdentity, Outgoing, Peer,
+        PeerState, Secret,
     },
     protocol::ids::MemberId,
 };
@@ -76,8 +76,8 @@ pub struct Node {
     states: watch::Receiver<Vec<(MemberId, PeerState)>>,
 }
 
-pub fn identity(member: u16) -> Identity {
-    Identity {
+pub fn identity(member: u16) -> NodeIdentity {
+    NodeIdentity {
         member: MemberId(member),
         incarnation: 1,
         cluster: Belongs::default(),
@@ -89,37 +89,37 @@ pub fn identity(member: u16) -> Identity {
 }
 
 /// A node without a member number.
-pub fn stranger() -> Identity {
-    Identity::stranger(9, (1, 1), Some(Secret::new(b"test")))
+pub fn stranger() -> NodeIdentity {
+    NodeIdentity::stranger(9, (1, 1), Some(Secret::new(b"test")))
 }
 
 /// Long, where nothing is to be given up: a call is not tried again.
-pub fn patient() -> Limits {
-    Limits {
+pub fn patient() -> NetLimits {
+    NetLimits {
         connect: SOON,
         hello: SOON,
         silence: SOON,
         stall: SOON,
-        ..Limits::default()
+        ..NetLimits::default()
     }
 }
 
 /// Short, so that the tests are.
-pub fn brisk() -> Limits {
-    Limits {
+pub fn brisk() -> NetLimits {
+    NetLimits {
         heartbeat: Duration::from_millis(50),
         silence: Duration::from_millis(500),
-        ..Limits::default()
+        ..NetLimits::default()
     }
 }
 
 impl Node {
-    pub async fn start(identity: Identity, limits: Limits) -> Self {
+    pub async fn start(identity: NodeIdentity, limits: NetLimits) -> Self {
         let ip = format!("127.0.0.{}:0", identity.member.0.min(99));
         Self::start_at(identity, limits, ip.parse().unwrap()).await
     }
 
-    pub async fn start_at(identity: Identity, limits: Limits, addr: SocketAddr) -> Self {
+    pub async fn start_at(identity: NodeIdentity, limits: NetLimits, addr: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (tx, messages) = mpsc::unbounded_channel();
@@ -151,11 +151,11 @@ impl Node {
     }
 
     pub async fn pair() -> (Self, Self) {
-        Self::pair_with(Limits::default()).await
+        Self::pair_with(NetLimits::default()).await
     }
 
     /// Members 1 and 2, connected both ways.
-    pub async fn pair_with(limits: Limits) -> (Self, Self) {
+    pub async fn pair_with(limits: NetLimits) -> (Self, Self) {
         let mut a = Self::start(identity(1), limits.clone()).await;
         let mut b = Self::start(identity(2), limits).await;
         a.net.add_peer(b.member, b.addr);

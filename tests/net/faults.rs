@@ -5,7 +5,7 @@ use super::common::{
 };
 use bytes::Bytes;
 use causeway::{
-    net::{FrameDecoder, Limits, RequestError, SendError, answer, dial},
+    net::{FrameDecoder, NetLimits, RequestError, SendError, answer, dial},
     protocol::ids::MemberId,
 };
 use std::{
@@ -31,7 +31,7 @@ async fn a_peer_that_restarts_is_met_again_in_its_new_incarnation() {
 
     let mut reborn = identity(2);
     reborn.incarnation = 2;
-    let mut b = Node::start_at(reborn, Limits::default(), addr).await;
+    let mut b = Node::start_at(reborn, NetLimits::default(), addr).await;
     b.net.add_peer(a.member, a.addr);
     a.up(member, 2).await;
     assert_eq!(a.net.peers()[0].up, Some(2));
@@ -45,10 +45,10 @@ async fn a_peer_that_restarts_is_met_again_in_its_new_incarnation() {
 #[tokio::test]
 async fn a_peer_that_dials_in_is_dialled_at_once_however_long_the_pause_is() {
     let pause = 20 * SOON;
-    let patient = Limits {
+    let patient = NetLimits {
         backoff_min: pause,
         backoff_max: pause,
-        ..Limits::default()
+        ..NetLimits::default()
     };
     let mut a = Node::start(identity(1), patient.clone()).await;
     let b = Node::start(identity(2), patient.clone()).await;
@@ -99,7 +99,7 @@ async fn a_request_without_answer_times_out_and_is_forgotten() {
 #[tokio::test]
 async fn a_listener_that_accepts_and_says_nothing_costs_no_wait() {
     let hole = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let a = Node::start(identity(1), Limits::default()).await;
+    let a = Node::start(identity(1), NetLimits::default()).await;
     a.net.add_peer(MemberId(2), hole.local_addr().unwrap());
     let (_held, _) = soon(hole.accept()).await.unwrap();
     assert!(matches!(
@@ -114,7 +114,7 @@ async fn a_listener_that_accepts_and_says_nothing_costs_no_wait() {
 #[tokio::test]
 async fn a_peer_that_falls_silent_after_the_hello_is_given_up_in_bounded_time_and_memory() {
     let hole = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let limits = Limits {
+    let limits = NetLimits {
         queue_bytes: 1 << 20,
         ..brisk()
     };
@@ -154,7 +154,7 @@ async fn a_peer_that_falls_silent_after_the_hello_is_given_up_in_bounded_time_an
 #[tokio::test]
 async fn a_peer_that_sends_signs_of_life_but_reads_nothing_is_given_up_after_the_stall_limit() {
     let hole = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let limits = Limits {
+    let limits = NetLimits {
         stall: Duration::from_millis(800),
         ..brisk()
     };
@@ -181,7 +181,7 @@ async fn a_peer_that_sends_signs_of_life_but_reads_nothing_is_given_up_after_the
 
 #[tokio::test]
 async fn a_handler_that_is_held_up_bounds_the_senders_memory_and_keeps_the_connection() {
-    let limits = Limits {
+    let limits = NetLimits {
         queue_bytes: 1 << 20,
         stall: SOON,
         ..brisk()
@@ -239,7 +239,7 @@ async fn what_a_peer_sent_before_it_went_is_handed_over() {
 
 #[tokio::test]
 async fn a_newer_connection_of_a_member_replaces_the_older() {
-    let mut b = Node::start(identity(2), Limits::default()).await;
+    let mut b = Node::start(identity(2), NetLimits::default()).await;
     b.net.add_peer(MemberId(1), "127.0.0.1:9".parse().unwrap());
     let mut older = TcpStream::connect(b.addr).await.unwrap();
     dial(&mut older, &identity(1), Some(b.member), SOON)
@@ -308,9 +308,9 @@ async fn garbage_on_the_port_gets_no_answer_and_does_no_harm() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed_after_the_hello_limit() {
-    let limits = Limits {
+    let limits = NetLimits {
         hello: Duration::from_millis(100),
-        ..Limits::default()
+        ..NetLimits::default()
     };
     let b = Node::start(identity(2), limits).await;
     let mut stream = TcpStream::connect(b.addr).await.unwrap();

@@ -2,18 +2,18 @@
 
 use super::common::{Node, echo, eventually, identity};
 use causeway::{
-    net::{Identity, Limits, Refusal, RequestError, Secret, dial},
+    net::{HelloRefusal, NetLimits, NodeIdentity, RequestError, Secret, dial},
     protocol::ids::MemberId,
 };
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::net::TcpStream;
 
 /// Lets member 1, changed as told, dial an ordinary member 2.
-async fn refused(change: impl FnOnce(&mut Identity)) {
+async fn refused(change: impl FnOnce(&mut NodeIdentity)) {
     let mut odd = identity(1);
     change(&mut odd);
-    let a = Node::start(odd, Limits::default()).await;
-    let b = Node::start(identity(2), Limits::default()).await;
+    let a = Node::start(odd, NetLimits::default()).await;
+    let b = Node::start(identity(2), NetLimits::default()).await;
     a.net.add_peer(b.member, b.addr);
     b.net.add_peer(a.member, a.addr);
     eventually("both have counted several refusals", || {
@@ -51,7 +51,7 @@ async fn a_secret_on_one_side_only() {
 
 #[tokio::test]
 async fn an_unknown_member_and_one_that_was_removed() {
-    let b = Node::start(identity(2), Limits::default()).await;
+    let b = Node::start(identity(2), NetLimits::default()).await;
     let timeout = Duration::from_secs(30);
     let hello = async || {
         let mut stream = TcpStream::connect(b.addr).await.unwrap();
@@ -60,7 +60,7 @@ async fn an_unknown_member_and_one_that_was_removed() {
     let not_member = |outcome| {
         matches!(
             outcome,
-            Err(causeway::net::HelloError::Refused(Refusal::NotMember))
+            Err(causeway::net::HelloError::Refused(HelloRefusal::NotMember))
         )
     };
     assert!(not_member(hello().await));
@@ -72,8 +72,8 @@ async fn an_unknown_member_and_one_that_was_removed() {
 
 #[tokio::test]
 async fn an_address_where_another_member_listens() {
-    let a = Node::start(identity(1), Limits::default()).await;
-    let c = Node::start(identity(3), Limits::default()).await;
+    let a = Node::start(identity(1), NetLimits::default()).await;
+    let c = Node::start(identity(3), NetLimits::default()).await;
     c.net.add_peer(a.member, a.addr);
     a.net.add_peer(MemberId(2), c.addr);
     eventually("the wrong member is refused", || {

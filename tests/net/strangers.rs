@@ -6,7 +6,9 @@ use super::common::{
 };
 use bytes::{Bytes, BytesMut};
 use causeway::{
-    net::{CallError, Frame, FrameDecoder, Identity, Limits, RequestError, STRANGER, call, dial},
+    net::{
+        CallError, Frame, FrameDecoder, NetLimits, NodeIdentity, RequestError, STRANGER, call, dial,
+    },
     protocol::ids::MemberId,
 };
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -23,7 +25,7 @@ struct Raw {
 }
 
 impl Raw {
-    async fn dial(me: &Identity, addr: SocketAddr) -> Self {
+    async fn dial(me: &NodeIdentity, addr: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         dial(&mut stream, me, None, SOON).await.unwrap();
         let input = BytesMut::new();
@@ -128,7 +130,7 @@ async fn more_requests_than_a_stranger_may_have_in_work_are_answered_in_turn() {
 
 #[tokio::test]
 async fn more_strangers_than_allowed_are_closed_at_once() {
-    let limits = Limits {
+    let limits = NetLimits {
         strangers: 2,
         ..patient()
     };
@@ -157,7 +159,7 @@ async fn more_strangers_than_allowed_are_closed_at_once() {
 
 #[tokio::test]
 async fn a_strangers_connection_is_closed_when_its_time_is_up() {
-    let limits = Limits {
+    let limits = NetLimits {
         stranger: Duration::from_millis(200),
         silence: SOON,
         ..patient()

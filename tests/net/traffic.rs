@@ -2,7 +2,7 @@
 
 use super::common::{Node, Request, SOON, echo, eventually, identity, patient, soon};
 use bytes::Bytes;
-use causeway::net::{Limits, RequestError, SendError};
+use causeway::net::{NetLimits, RequestError, SendError};
 use causeway::protocol::ids::MemberId;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -107,9 +107,9 @@ async fn a_held_up_message_holds_up_no_answer_in_work() {
 
 #[tokio::test]
 async fn more_requests_than_may_be_in_work_are_answered_in_turn() {
-    let limits = Limits {
+    let limits = NetLimits {
         in_flight: 3,
-        ..Limits::default()
+        ..NetLimits::default()
     };
     let (a, b) = Node::pair_with(limits).await;
     let replies: Vec<_> = (0..50)
@@ -123,10 +123,10 @@ async fn more_requests_than_may_be_in_work_are_answered_in_turn() {
 
 #[tokio::test]
 async fn requests_that_hang_do_not_keep_a_connection_from_being_read_for_ever() {
-    let limits = Limits {
+    let limits = NetLimits {
         in_flight: 3,
         work: Duration::from_millis(200),
-        ..Limits::default()
+        ..NetLimits::default()
     };
     let (a, mut b) = Node::pair_with(limits).await;
     let hanging: Vec<_> = (0..3)
@@ -146,7 +146,7 @@ async fn requests_that_hang_do_not_keep_a_connection_from_being_read_for_ever() 
 async fn a_broadcast_reaches_whoever_is_connected() {
     let mut nodes = Vec::new();
     for member in 1..=3 {
-        nodes.push(Node::start(identity(member), Limits::default()).await);
+        nodes.push(Node::start(identity(member), NetLimits::default()).await);
     }
     let addrs: Vec<_> = nodes.iter().map(|n| (n.member, n.addr)).collect();
     for node in &nodes {
@@ -185,9 +185,9 @@ fn a_reply_can_be_awaited_on_another_runtime() {
 #[tokio::test]
 async fn a_shutdown_sends_what_is_queued_and_answers_what_is_in_work() {
     // What a busy machine does not do within the time limit of a shutdown is lost.
-    let limits = Limits {
+    let limits = NetLimits {
         drain: SOON,
-        ..Limits::default()
+        ..NetLimits::default()
     };
     let (a, mut b) = Node::pair_with(limits).await;
     let gated = b.net.request(a.member, &Request::Gated("g".into()), SOON);
@@ -213,7 +213,7 @@ async fn a_shutdown_sends_what_is_queued_and_answers_what_is_in_work() {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_the_peer_to_read_what_was_sent() {
-    let limits = Limits {
+    let limits = NetLimits {
         heartbeat: Duration::from_millis(20),
         drain: SOON,
         ..patient()

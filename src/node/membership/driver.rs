@@ -157,7 +157,7 @@ fn invite(
         }
         invited.insert(other, Instant::now());
         let request = Request::Invite(Box::new(changes.views().clone()));
-        let me = net::Identity {
+        let me = net::NodeIdentity {
             member: membership.me(),
             fingerprint: changes.views().view.fingerprint(),
             ..membership.peers().stranger()

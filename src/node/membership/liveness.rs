@@ -58,13 +58,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = net::Config {
-            identity: net::Identity {
+            identity: net::NodeIdentity {
                 member,
                 incarnation: 1,
                 fingerprint: [1; 32],
-                ..net::Identity::stranger(0, (1, 1), None)
+                ..net::NodeIdentity::stranger(0, (1, 1), None)
             },
-            limits: net::Limits::default(),
+            limits: net::NetLimits::default(),
             on_state: None,
         };
         (Net::start(config, listener, Hears(hears)), address)

@@ -323,8 +323,8 @@ async fn ask(
     match links::call(&me, address, None, &request, ANSWER_WITHIN).await {
         Ok(Response::Offered(offered)) => Asked::Took(offered),
         Err(CallError::Hello(
-            HelloError::Refused(net::Refusal::Foreign)
-            | HelloError::Refusing(net::Refusal::Foreign),
+            HelloError::Refused(net::HelloRefusal::Foreign)
+            | HelloError::Refusing(net::HelloRefusal::Foreign),
         )) => Asked::Foreign,
         _ => Asked::Nothing,
     }

@@ -18,17 +18,17 @@ pub type Links = Net<Envelope, Request, Response>;
 const WIRE_VERSIONS: (u16, u16) = (7, 7);
 
 /// Who a node is to others as long as it is no member.
-pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::Identity {
+pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::NodeIdentity {
     let secret = config.cluster_secret.as_ref();
     let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
     let also = config.also_secret.as_ref().map(|also| match also {
         AlsoSecret::Secret(s) => net::Accepted::Secret(net::Secret::new(s.as_bytes())),
         AlsoSecret::None => net::Accepted::None,
     });
-    net::Identity {
+    net::NodeIdentity {
         also,
         cluster: cluster.clone(),
-        ..net::Identity::stranger(0, WIRE_VERSIONS, secret)
+        ..net::NodeIdentity::stranger(0, WIRE_VERSIONS, secret)
     }
 }
 
@@ -51,13 +51,13 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// # Errors
 /// When nobody answers within the time, or not to this node.
 pub async fn call(
-    me: &net::Identity,
+    me: &net::NodeIdentity,
     address: SocketAddr,
     to: Option<MemberId>,
     request: &Request,
     within: Duration,
 ) -> Result<Response, CallError> {
-    let limits = net::Limits::default();
+    let limits = net::NetLimits::default();
     let (_, response) = net::call(me, address, to, request, &limits, within).await?;
     Ok(response)
 }

@@ -48,7 +48,7 @@ impl Peers {
     }
 
     /// Who this node is to others as a stranger.
-    pub fn stranger(&self) -> net::Identity {
+    pub fn stranger(&self) -> net::NodeIdentity {
         links::stranger(&self.config, &self.cluster)
     }
 
@@ -154,7 +154,7 @@ impl Peers {
         }
         let mut peers = peers.into_iter();
         peers.find_map(|peer| {
-            let why = peer.refused.filter(net::Refusal::is_lasting)?;
+            let why = peer.refused.filter(net::HelloRefusal::is_lasting)?;
             Some(format!("{} at {}: {why}", peer.member, peer.addr))
         })
     }
