@@ -8,11 +8,11 @@ use super::member::Member;
 use super::membership::fault::Switch;
 use super::membership::standby::Standby;
 use super::requests::orphans::Offering;
-use super::seal::Seal;
+use super::seal::PayloadSeal;
 use super::serve;
 use super::start::{Lasting, start};
 use super::wire::links::Links;
-use super::wire::messages::OfferState;
+use super::wire::messages::OfferProgress;
 use crate::net::STRANGER;
 use crate::protocol::context::Codec;
 use crate::protocol::replica::OpenError;
@@ -86,7 +86,7 @@ impl Node {
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         let lasting = Lasting {
             config: Arc::new(config),
-            seal: Seal::new(),
+            seal: PayloadSeal::new(),
             switch: Switch::new(),
             offers: Arc::default(),
         };
@@ -125,7 +125,7 @@ impl Node {
     }
 
     /// The offers that this node makes of what it had when it was given up, as long as they are not over.
-    pub fn offers(&self) -> Vec<OfferState> {
+    pub fn offers(&self) -> Vec<OfferProgress> {
         self.state.lasting.offers.own()
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How the replica's thread ended, when it has.
-pub type Ended = watch::Receiver<Option<Result<(), StoreError>>>;
+pub type ReplicaEnd = watch::Receiver<Option<Result<(), StoreError>>>;
 
 /// A member of a cluster, at work.
 pub struct Member {
@@ -33,7 +33,7 @@ pub struct Member {
     lists: Lists,
     room: Room,
     committed: Arc<CommitterStats>,
-    ended: Ended,
+    ended: ReplicaEnd,
 }
 
 impl Member {
@@ -44,7 +44,7 @@ impl Member {
         shared: Arc<Shared>,
         inbox: Inbox,
         committed: Arc<CommitterStats>,
-        ended: Ended,
+        ended: ReplicaEnd,
     ) -> Self {
         let room = Room::default();
         Self {

@@ -21,7 +21,7 @@ const DONE_WITHIN: Duration = Duration::from_secs(8);
 
 /// A node of the view, as others find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundNode {
     /// Its number.
     pub member: MemberId,
     /// Its address.
@@ -57,10 +57,10 @@ impl Node {
     }
 
     /// All nodes of these views, each asked how it is: within a second.
-    pub async fn find_all(&self, views: &Views) -> Vec<Found> {
+    pub async fn find_all(&self, views: &Views) -> Vec<FoundNode> {
         let members = views.members().into_iter();
         join_all(members.map(|(member, address)| async move {
-            Found {
+            FoundNode {
                 member,
                 address,
                 partition: views.view.partition_of(member),

@@ -8,9 +8,9 @@ use arc_swap::{ArcSwap, Guard};
 use std::sync::Arc;
 
 /// The node's codec, whatever cluster it belongs to.
-pub struct Seal(ArcSwap<Codec>);
+pub struct PayloadSeal(ArcSwap<Codec>);
 
-impl Seal {
+impl PayloadSeal {
     /// Of a node that belongs to no cluster yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(Codec::unborn())))

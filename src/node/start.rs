@@ -10,10 +10,10 @@ use super::membership::offers::Offers;
 use super::membership::part::Membership;
 use super::membership::{birth, driver, follow, progress};
 use super::replica::clocks::{Clocks, new_start};
-use super::replica::core::{Core, Report};
+use super::replica::core::{Core, ReplicaReport};
 use super::replica::inbox::Inbox;
-use super::replica::shared::{Driver, Shared};
-use super::seal::Seal;
+use super::replica::shared::{ReplicaDriver, Shared};
+use super::seal::PayloadSeal;
 use super::serve;
 use crate::protocol::clock::Clock;
 use crate::protocol::limits::Limits;
@@ -32,7 +32,7 @@ pub struct Lasting {
     /// The node's settings.
     pub config: Arc<Config>,
     /// Writes and reads payloads.
-    pub seal: Arc<Seal>,
+    pub seal: Arc<PayloadSeal>,
     /// Whether the node is to act as a dead one.
     pub switch: Arc<Switch>,
     /// The offers that the node makes or takes in.
@@ -62,7 +62,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
         limits: Limits::default(),
     };
     let now = clocks.now();
-    let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now)?;
+    let driver = ReplicaDriver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now)?;
     let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
     let (inbox, events) = Inbox::new();
     let stored = inbox.clone();
@@ -102,7 +102,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
 async fn join_raft(
     member: &Arc<Member>,
     node: &Lasting,
-) -> Result<mpsc::Sender<Report>, StartError> {
+) -> Result<mpsc::Sender<ReplicaReport>, StartError> {
     let part = || Arc::clone(member.membership());
     let raft = member.membership().join_raft().await?;
     // The Raft group's store may be new. Nothing else marks it before the tasks below run.

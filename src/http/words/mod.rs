@@ -7,7 +7,7 @@ pub mod view;
 
 use crate::api;
 use crate::api::view::Strategy;
-use crate::node::{Member, OfferState, Unheld};
+use crate::node::{Member, OfferProgress, UnheldSlots};
 use crate::protocol::ids::MemberId;
 use crate::protocol::view::{FULL, View};
 
@@ -33,13 +33,13 @@ pub fn strategy(view: &View) -> Strategy {
 const _: () = assert!(api::view::FULL == FULL);
 
 /// Slots that no live node holds, in a sentence.
-pub fn in_words(unheld: Vec<Unheld>) -> String {
+pub fn in_words(unheld: Vec<UnheldSlots>) -> String {
     let unheld: Vec<api::view::Unheld> = unheld.into_iter().map(Into::into).collect();
     api::view::in_words(&unheld)
 }
 
-impl From<Unheld> for api::view::Unheld {
-    fn from(unheld: Unheld) -> Self {
+impl From<UnheldSlots> for api::view::Unheld {
+    fn from(unheld: UnheldSlots) -> Self {
         Self {
             partition_id: unheld.partition.0,
             slots: unheld.slots,
@@ -49,10 +49,10 @@ impl From<Unheld> for api::view::Unheld {
     }
 }
 
-impl From<OfferState> for api::status::OfferState {
-    fn from(state: OfferState) -> Self {
+impl From<OfferProgress> for api::status::OfferState {
+    fn from(state: OfferProgress) -> Self {
         let left = state.left();
-        let OfferState {
+        let OfferProgress {
             node,
             directory,
             writes,

@@ -7,7 +7,7 @@ use crate::api::view::{
     ChangeData, ChangeState, ClosingCohort, CouncilState, Ending, Gaining, LastChange, Move, Phase,
     PlacedPartition, Placement, Plan, PlannedGain, PlannedPartition, ViewState,
 };
-use crate::node::{Gain, Member, Moved, Planned, Progress, Unheld};
+use crate::node::{Gain, Member, Moved, Planned, Progress, UnheldSlots};
 use crate::protocol::changes::{End, FinishedChange, RunningChange, ViewChanges};
 use crate::protocol::ids::MemberId;
 use crate::protocol::placement::Change;
@@ -172,7 +172,7 @@ fn council_state(member: &Member, status: Option<&GroupStatus>) -> CouncilState 
 struct Words<'a> {
     member: &'a Member,
     changes: &'a ViewChanges,
-    unheld: Vec<Unheld>,
+    unheld: Vec<UnheldSlots>,
     /// Of those members that said it.
     progress: BTreeMap<MemberId, Progress>,
 }
@@ -278,7 +278,7 @@ impl Words<'_> {
         let dead = !running.given_up && !running.lose_data && self.silence(member).is_some();
         let partition = self.changes.views().view.partition_of(member)?;
         let unheld = self.unheld.iter().filter(|u| u.partition == partition);
-        let unheld: Vec<Unheld> = unheld.filter(|_| dead).cloned().collect();
+        let unheld: Vec<UnheldSlots> = unheld.filter(|_| dead).cloned().collect();
         (!unheld.is_empty()).then(|| {
             format!(
                 "no live node holds {}: bring it back, cancel the change, or ask for the removal again with \
@@ -296,7 +296,7 @@ impl Words<'_> {
             Change::Remove(member) => views.view.partition_of(member),
             Change::Add(_) | Change::SetK(_) => None,
         };
-        let died = |u: &&Unheld| {
+        let died = |u: &&UnheldSlots| {
             let partition = u.partition;
             let mut left = views.view.replicas(partition).iter();
             let left = left.any(|m| !views.given_up.contains(m));
@@ -305,7 +305,7 @@ impl Words<'_> {
             let changes = next.since(partition) != views.view.since(partition);
             silent && left && changes && removed != Some(partition)
         };
-        let died: Vec<Unheld> = self.unheld.iter().filter(died).cloned().collect();
+        let died: Vec<UnheldSlots> = self.unheld.iter().filter(died).cloned().collect();
         (!died.is_empty()).then(|| {
             format!(
                 "no live node holds {}: bring it back, or cancel the change and remove these nodes first, with \

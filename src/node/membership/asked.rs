@@ -1,6 +1,6 @@
 //! What an operator may ask of the view, and what comes of it.
 
-use super::holders::Unheld;
+use super::holders::UnheldSlots;
 use crate::protocol::changes::ViewRefusal;
 use crate::protocol::placement::ChangeError;
 use crate::protocol::view::View;
@@ -27,7 +27,7 @@ pub struct Changed {
     /// The view is in force, and its data is where it belongs. Otherwise that is still going on.
     pub done: bool,
     /// What the operator agreed to lose: data that no live node had when the change was asked for.
-    pub data_loss: Vec<Unheld>,
+    pub data_loss: Vec<UnheldSlots>,
 }
 
 /// Why a change of the view was not made.
@@ -63,7 +63,7 @@ pub enum ChangeFailed {
     },
     /// The removal would lose what no live node holds.
     #[error("no live node holds some of the data")]
-    LosesData(Vec<Unheld>),
+    LosesData(Vec<UnheldSlots>),
     /// It would wait for nodes that are dead.
     #[error("the change needs nodes that do not answer: {}", all_in_words(.0))]
     NeedsDead(Vec<Silent>),

@@ -5,7 +5,7 @@ use super::liveness;
 use super::part::Membership;
 use super::state_machine::Command;
 use crate::net;
-use crate::node::replica::core::Report;
+use crate::node::replica::core::ReplicaReport;
 use crate::node::wire::links;
 use crate::node::wire::messages::{Request, Response};
 use crate::protocol::changes::{self, ViewChanges};
@@ -26,8 +26,8 @@ const INVITE_WITHIN: Duration = Duration::from_millis(800);
 const SAID: Duration = Duration::from_millis(300);
 
 /// Tells the Raft group what the replica says, until it knows.
-pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Report>) {
-    let mut said: BTreeMap<Report, Instant> = BTreeMap::new();
+pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<ReplicaReport>) {
+    let mut said: BTreeMap<ReplicaReport, Instant> = BTreeMap::new();
     while let Some(report) = heard.recv().await {
         said.retain(|_, at| at.elapsed() < SAID);
         let Some(raft) = membership.raft() else {
@@ -43,8 +43,8 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repor
             continue;
         }
         let command = match report {
-            Report::Ready(number) => changes::ViewCommand::Ready { member: me, number },
-            Report::Over(cohort) => changes::ViewCommand::Over { cohort },
+            ReplicaReport::Ready(number) => changes::ViewCommand::Ready { member: me, number },
+            ReplicaReport::Over(cohort) => changes::ViewCommand::Over { cohort },
         };
         // It is said again when this fails.
         if let Err(error) = raft.propose(Command::View(command)).await {
@@ -54,16 +54,16 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repor
     }
 }
 
-fn is_news(changes: &ViewChanges, me: MemberId, report: Report) -> bool {
+fn is_news(changes: &ViewChanges, me: MemberId, report: ReplicaReport) -> bool {
     match report {
-        Report::Ready(number) if number == changes.views().view.number => {
+        ReplicaReport::Ready(number) if number == changes.views().view.number => {
             changes.behind().contains(&me)
         }
-        Report::Ready(number) => {
+        ReplicaReport::Ready(number) => {
             let running = changes.running();
             running.is_some_and(|r| r.number == number && !r.ready.contains(&me))
         }
-        Report::Over(cohort) => changes.views().closing.iter().any(|c| c.id == cohort),
+        ReplicaReport::Over(cohort) => changes.views().closing.iter().any(|c| c.id == cohort),
     }
 }
 

@@ -10,7 +10,7 @@ use super::state_machine::Agreed;
 use crate::node::identity::Place;
 use crate::node::replica::core::Input;
 use crate::node::replica::inbox::Inbox;
-use crate::node::seal::Seal;
+use crate::node::seal::PayloadSeal;
 use crate::node::wire::messages::{Request, Response, ViewsKnown};
 use crate::protocol::ids::MemberId;
 use crate::protocol::views::Views;
@@ -101,7 +101,7 @@ async fn as_a_stranger(
 pub async fn take_over(
     membership: Arc<Membership>,
     mut known: watch::Receiver<Arc<Views>>,
-    seal: Arc<Seal>,
+    seal: Arc<PayloadSeal>,
     inbox: Inbox,
 ) {
     let peers = membership.peers();

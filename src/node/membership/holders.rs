@@ -24,7 +24,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Slots of a partition that no live node holds the data of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unheld {
+pub struct UnheldSlots {
     /// The partition.
     pub partition: PartitionId,
     /// How many slots of it.
@@ -38,7 +38,7 @@ pub struct Unheld {
 impl Membership {
     /// The slots that no live node holds the data of; `gone` does not count as live. A member that
     /// does not answer counts as dead.
-    async fn unheld(&self, changes: &ViewChanges, gone: Option<MemberId>) -> Vec<Unheld> {
+    async fn unheld(&self, changes: &ViewChanges, gone: Option<MemberId>) -> Vec<UnheldSlots> {
         let members = changes.members().into_keys();
         let members = members.filter(|member| Some(*member) != gone);
         let said = self.ask_progress(members).await;
@@ -48,7 +48,7 @@ impl Membership {
 
     /// The same, to be shown, by what members have last said: a member that is connected and has
     /// not said that it lacks data holds it.
-    pub fn unheld_as_known(&self, changes: &ViewChanges) -> Vec<Unheld> {
+    pub fn unheld_as_known(&self, changes: &ViewChanges) -> Vec<UnheldSlots> {
         let (views, known) = (changes.views(), self.counts().all());
         let here = |m: &MemberId| self.peers().is_here(*m);
         let count = |member| {
@@ -72,10 +72,10 @@ impl Membership {
         &self,
         changes: &ViewChanges,
         live: &BTreeMap<MemberId, Count>,
-    ) -> Vec<Unheld> {
+    ) -> Vec<UnheldSlots> {
         let known = self.counts().all();
         let view = &changes.views().view;
-        let unheld = |(partition, slots): (PartitionId, SlotSet)| Unheld {
+        let unheld = |(partition, slots): (PartitionId, SlotSet)| UnheldSlots {
             partition,
             slots: slots.len(),
             nodes: self.knowledge().names(view.replicas(partition)),
@@ -92,7 +92,7 @@ impl Membership {
         changes: &ViewChanges,
         change: Change,
         gives_up: &BTreeSet<MemberId>,
-    ) -> Vec<Unheld> {
+    ) -> Vec<UnheldSlots> {
         let Change::Remove(member) = change else {
             return Vec::new();
         };

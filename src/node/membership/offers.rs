@@ -1,7 +1,7 @@
 //! How far the offers are of what nodes had when they were given up, for operators: the offers that
 //! this node makes, and those that it takes in.
 
-use crate::node::wire::messages::OfferState;
+use crate::node::wire::messages::OfferProgress;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,14 +18,14 @@ pub struct Offers(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     /// By directory.
-    own: BTreeMap<String, OfferState>,
+    own: BTreeMap<String, OfferProgress>,
     /// By node.
-    heard: BTreeMap<String, (Instant, OfferState)>,
+    heard: BTreeMap<String, (Instant, OfferProgress)>,
 }
 
 impl Offers {
     /// How far an offer of this node is.
-    pub fn under_way(&self, state: &OfferState) {
+    pub fn under_way(&self, state: &OfferProgress) {
         let key = state.directory.clone();
         self.known().own.insert(key, state.clone());
     }
@@ -34,7 +34,7 @@ impl Offers {
     pub fn failed(&self, node: SocketAddr, dir: &Path, why: &dyn std::fmt::Display) {
         let mut known = self.known();
         let state = known.own.entry(dir.display().to_string());
-        let state = state.or_insert_with(|| OfferState::of(node, dir, 0));
+        let state = state.or_insert_with(|| OfferProgress::of(node, dir, 0));
         state.failed = Some(why.to_string());
     }
 
@@ -56,18 +56,18 @@ impl Offers {
     }
 
     /// Another node offers.
-    pub fn heard(&self, state: &OfferState) {
+    pub fn heard(&self, state: &OfferProgress) {
         let heard = (Instant::now(), state.clone());
         self.known().heard.insert(state.node.clone(), heard);
     }
 
     /// Those of this node that are not over.
-    pub fn own(&self) -> Vec<OfferState> {
+    pub fn own(&self) -> Vec<OfferProgress> {
         self.known().own.values().cloned().collect()
     }
 
     /// All that are not over, as far as this node knows.
-    pub fn all(&self) -> Vec<OfferState> {
+    pub fn all(&self) -> Vec<OfferProgress> {
         let mut known = self.known();
         known.heard.retain(|_, (at, _)| at.elapsed() < HEARD);
         let heard = known.heard.values().map(|(_, state)| state.clone());

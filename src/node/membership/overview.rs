@@ -1,7 +1,7 @@
 //! How the views stand, as one member knows it: what operators ask for.
 
 use super::part::Membership;
-use crate::node::wire::messages::{OfferState, Progress};
+use crate::node::wire::messages::{OfferProgress, Progress};
 use crate::protocol::changes::End;
 use crate::protocol::ids::MemberId;
 use std::collections::BTreeMap;
@@ -48,8 +48,8 @@ impl Membership {
 
     /// The offers that are not over of what nodes had that were given up, as those say that make or
     /// take them.
-    pub fn offers_seen(&self, progress: &BTreeMap<MemberId, Progress>) -> Vec<OfferState> {
-        let mut seen: BTreeMap<(String, String), OfferState> = BTreeMap::new();
+    pub fn offers_seen(&self, progress: &BTreeMap<MemberId, Progress>) -> Vec<OfferProgress> {
+        let mut seen: BTreeMap<(String, String), OfferProgress> = BTreeMap::new();
         let told = progress.values().flat_map(|p| p.offers.iter().cloned());
         for offer in told {
             let known = seen.entry((offer.node.clone(), offer.directory.clone()));

@@ -1,7 +1,7 @@
 //! What a change would do: a dry run.
 
 use super::asked::{Asked, ChangeFailed, refused};
-use super::holders::Unheld;
+use super::holders::UnheldSlots;
 use super::part::Membership;
 use crate::node::wire::messages::Progress;
 use crate::protocol::changes::{ViewChanges, ViewCommand};
@@ -28,7 +28,7 @@ pub struct Planned {
     /// Members that would have to copy slots.
     pub gaining: Vec<Gain>,
     /// What a removal would lose, because no live node holds it.
-    pub data_loss: Vec<Unheld>,
+    pub data_loss: Vec<UnheldSlots>,
     /// The change that has to end first, and the node that it is about.
     pub busy: Option<(Change, Option<SocketAddr>)>,
 }

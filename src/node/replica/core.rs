@@ -7,7 +7,7 @@
 
 use super::clocks::new_start;
 use super::reply::{Outbox, Ticket};
-use super::shared::{Driver, Shared};
+use super::shared::{ReplicaDriver, Shared};
 use crate::node::wire::messages::Envelope;
 use crate::protocol::driver::Reopened;
 use crate::protocol::ids::MemberId;
@@ -50,7 +50,7 @@ pub enum Input {
 
 /// What the Raft group is to hear of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Report {
+pub enum ReplicaReport {
     /// All that the view with this number asks of it is here.
     Ready(u64),
     /// Everybody has what was written for this cohort.
@@ -62,11 +62,11 @@ pub type Sender = Arc<dyn Fn(&[MemberId], Envelope) + Send + Sync>;
 
 /// The replica's driver and all that it works with.
 pub struct Core {
-    driver: Driver,
+    driver: ReplicaDriver,
     shared: Arc<Shared>,
     committer: Committer,
     send: Sender,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<ReplicaReport>,
     outbox: Outbox,
     /// Operations in the last batch that was submitted.
     submitted_ops: usize,
@@ -85,11 +85,11 @@ impl Core {
     /// Puts a core together.
     #[must_use]
     pub fn new(
-        driver: Driver,
+        driver: ReplicaDriver,
         shared: Arc<Shared>,
         committer: Committer,
         send: Sender,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<ReplicaReport>,
     ) -> Self {
         Self {
             driver,
@@ -294,8 +294,8 @@ impl Core {
                 Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
                 // They are said again and again: what finds no room is not lost.
-                Effect::Ready(number) => drop(self.reports.try_send(Report::Ready(number))),
-                Effect::Over(cohort) => drop(self.reports.try_send(Report::Over(cohort))),
+                Effect::Ready(number) => drop(self.reports.try_send(ReplicaReport::Ready(number))),
+                Effect::Over(cohort) => drop(self.reports.try_send(ReplicaReport::Over(cohort))),
             }
         }
         self.outbox.deliver();

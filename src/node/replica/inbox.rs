@@ -202,7 +202,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::super::clocks::{Clocks, new_start};
-    use super::super::shared::{Driver, Shared};
+    use super::super::shared::{ReplicaDriver, Shared};
     use super::*;
     use crate::node::replica::reply;
     use crate::protocol::changes::{ViewChanges, ViewCommand};
@@ -238,7 +238,8 @@ mod tests {
             limits: Limits::default(),
         };
         let now = clocks.now();
-        let driver = Driver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now).unwrap();
+        let driver =
+            ReplicaDriver::open(setup, Arc::clone(&disk), Arc::clone(&clock), now).unwrap();
         let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
         let committer = Committer::start(disk, stored).unwrap();
         let (reports, _) = mpsc::channel(1);

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 
 /// The replica, driven on this node's disk.
-pub type Driver = driver::Driver<Arc<Disk>, Ticket>;
+pub type ReplicaDriver = driver::Driver<Arc<Disk>, Ticket>;
 
 /// What the core shares with the rest of the node.
 pub struct Shared {
@@ -33,7 +33,7 @@ pub struct Shared {
 impl Shared {
     /// What a replica that has just been opened shares.
     #[must_use]
-    pub fn of(driver: &Driver, disk: Arc<Disk>, clock: Arc<Clock>, clocks: Clocks) -> Self {
+    pub fn of(driver: &ReplicaDriver, disk: Arc<Disk>, clock: Arc<Clock>, clocks: Clocks) -> Self {
         let marks = driver.replica().marks();
         Self {
             clocks,

@@ -15,7 +15,7 @@ use crate::node::config::Config;
 use crate::node::identity::{self, OFFERED, Place};
 use crate::node::membership::offers::Offers;
 use crate::node::wire::links::{self, belongs};
-use crate::node::wire::messages::{Offer, OfferState, Offered, Orphan, Request, Response};
+use crate::node::wire::messages::{Offer, OfferProgress, Offered, Orphan, Request, Response};
 use crate::protocol::context::Context;
 use crate::protocol::op::{Answer, Declined, Op};
 use crate::protocol::record;
@@ -118,7 +118,7 @@ impl Offerer {
         let unfinished = dirs.iter().filter(|dir| !dir.join(OFFERED).exists());
         unfinished.for_each(|dir| {
             self.offers
-                .under_way(&OfferState::of(self.config.address, dir, 0))
+                .under_way(&OfferProgress::of(self.config.address, dir, 0))
         });
         let mut done = true;
         for dir in dirs {
@@ -158,7 +158,7 @@ impl Offerer {
             orphans.order.len(),
             dir.display()
         );
-        let mut state = OfferState::of(self.config.address, dir, orphans.order.len());
+        let mut state = OfferProgress::of(self.config.address, dir, orphans.order.len());
         self.offers.under_way(&state);
         let (mut context, mut at, mut turn) = (Context::default(), 0, 0);
         let mut foreign: BTreeSet<SocketAddr> = BTreeSet::new();

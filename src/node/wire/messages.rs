@@ -113,7 +113,7 @@ pub struct Offer {
     /// The writes, from the oldest to the newest.
     pub writes: Vec<Orphan>,
     /// How far the offer was before these.
-    pub state: OfferState,
+    pub state: OfferProgress,
 }
 
 /// One of them.
@@ -153,7 +153,7 @@ impl Offered {
 
 /// How far an offer is of what a node had when it was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfferState {
+pub struct OfferProgress {
     /// The node that offers, `ip:port`.
     pub node: String,
     /// The directory there that has the data. Until the offer is over it may be the only place that
@@ -174,7 +174,7 @@ pub struct OfferState {
     pub ended: Option<String>,
 }
 
-impl OfferState {
+impl OfferProgress {
     /// One that begins, of the node at `node`.
     pub fn of(node: SocketAddr, dir: &Path, writes: usize) -> Self {
         Self {
@@ -252,7 +252,7 @@ pub struct Progress {
     /// What it remembers of members that do not answer it.
     pub remembers: Vec<(MemberId, Count)>,
     /// Offers that it makes or takes in of what nodes had that were given up.
-    pub offers: Vec<OfferState>,
+    pub offers: Vec<OfferProgress>,
 }
 
 impl Progress {

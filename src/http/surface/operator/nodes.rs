@@ -16,7 +16,7 @@ use crate::http::request::{self, Kind};
 use crate::http::responses::{Guarded, NodeErrors, RemovedOperator};
 use crate::http::surface::view;
 use crate::http::words::strategy;
-use crate::node::{Asked, Condition, Found, NotObeyed, Order};
+use crate::node::{Asked, Condition, FoundNode, NotObeyed, Order};
 use crate::protocol::ids::MemberId;
 use crate::protocol::view::{FULL, PartitionId};
 use crate::protocol::views::Views;
@@ -299,8 +299,8 @@ fn node(views: &Views, name: &str) -> Option<(MemberId, SocketAddr)> {
     views.members().into_iter().find(named)
 }
 
-impl From<Found> for NodeReply {
-    fn from(found: Found) -> Self {
+impl From<FoundNode> for NodeReply {
+    fn from(found: FoundNode) -> Self {
         let (status, state) = match found.condition {
             Some(Condition::Serving) => (Life::Alive, "serving".to_owned()),
             Some(Condition::Starting(why)) => (Life::Alive, why),
