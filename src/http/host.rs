@@ -2,7 +2,7 @@
 
 use super::metrics::{Handles, Metrics};
 use super::problem::Problem;
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::token;
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::context::{Codec, Context};
@@ -40,7 +40,7 @@ impl Surface {
     }
 
     /// What is wrong with a guarded call that does not show the token.
-    pub fn unauthorized(&self, route: Route, req: &HttpRequest) -> Option<Problem> {
+    pub fn unauthorized(&self, route: HttpRoute, req: &HttpRequest) -> Option<Problem> {
         let token = self.node.config().api_token.as_ref()?;
         let guarded = route.is_guarded(req.method());
         guarded.then(|| token::refusal(token, req.headers()))?

@@ -3,7 +3,7 @@
 //! Requests are counted where they end, through handles that each worker resolves once. Everything
 //! that the node knows itself is read from it when somebody asks.
 
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::words;
 use crate::api::raft::RaftStatus;
 use crate::api::status::PeerStatus;
@@ -94,7 +94,7 @@ impl Metrics {
 
     /// Handles for one worker.
     pub fn handles(&self) -> Handles {
-        let slots = (Route::ALL.len() + 1) * METHOD_LABELS * STATUS_LABELS;
+        let slots = (HttpRoute::ALL.len() + 1) * METHOD_LABELS * STATUS_LABELS;
         Handles {
             requests: self.requests.clone(),
             resolved: (0..slots).map(|_| OnceCell::new()).collect(),
@@ -130,20 +130,20 @@ impl Handles {
     /// Counts a request that has been answered. No route: nothing was at its path.
     pub fn observe(
         &self,
-        route: Option<Route>,
+        route: Option<HttpRoute>,
         method: &Method,
         response: &HttpResponse,
         began: Instant,
     ) {
         let (method, status) = (method_index(method), status_index(response.status()));
-        let row = route.map_or(Route::ALL.len(), |r| r as usize);
+        let row = route.map_or(HttpRoute::ALL.len(), |r| r as usize);
         let slot = (row * METHOD_LABELS + method) * STATUS_LABELS + status;
         let Some(cell) = self.resolved.get(slot) else {
             return;
         };
         cell.get_or_init(|| {
             self.requests.get_or_create_owned(&RequestLabels {
-                route: route.map_or("none", Route::path),
+                route: route.map_or("none", HttpRoute::path),
                 method: METHODS.get(method).copied().unwrap_or(OTHER),
                 status: STATUSES.get(status).copied().unwrap_or(OTHER),
             })
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn every_route_and_every_method_it_takes_has_a_label_of_its_own() {
-        for (index, route) in Route::ALL.into_iter().enumerate() {
+        for (index, route) in HttpRoute::ALL.into_iter().enumerate() {
             assert_eq!(route as usize, index, "{}", route.path());
             for method in route.allow().split(", ") {
                 assert!(METHODS.contains(&method), "{method} {}", route.path());

@@ -9,7 +9,7 @@ use super::body::json;
 use super::host::Surface;
 use super::page;
 use super::problem::Problem;
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
 use super::surface::{cluster, health, keys, kvs, raft_status, view};
 use crate::api::problem::{ErrorReply, RefusedReply};
@@ -96,7 +96,7 @@ impl Modify for Completed {
             .components
             .get_or_insert_default()
             .add_security_scheme(API_TOKEN, SecurityScheme::Http(token));
-        for route in Route::ALL {
+        for route in HttpRoute::ALL {
             // Documented and served are the same paths: a test compares them.
             let Some(item) = document.paths.paths.get_mut(route.path()) else {
                 continue;

@@ -10,7 +10,7 @@
 //! a release.
 
 use super::openapi::Document;
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::tests::Reply;
 use actix_web::http::{Method, StatusCode};
 use boon::{Compiler, Draft, SchemaIndex, Schemas};
@@ -46,8 +46,8 @@ fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Valu
     })
 }
 
-fn route(path: &str) -> Route {
-    let mut routes = Route::ALL.into_iter();
+fn route(path: &str) -> HttpRoute {
+    let mut routes = HttpRoute::ALL.into_iter();
     routes.find(|route| route.path() == path).unwrap()
 }
 
@@ -83,20 +83,20 @@ impl Described {
     }
 
     /// Whether an operation may be answered with a status.
-    pub fn has(&self, route: Route, method: &Method, status: StatusCode) -> bool {
+    pub fn has(&self, route: HttpRoute, method: &Method, status: StatusCode) -> bool {
         self.response(route, method, status).is_some()
     }
 
-    fn operation(&self, route: Route, method: &Method) -> Option<&Value> {
+    fn operation(&self, route: HttpRoute, method: &Method) -> Option<&Value> {
         self.document["paths"][route.path()].get(method.as_str().to_lowercase())
     }
 
-    fn response(&self, route: Route, method: &Method, status: StatusCode) -> Option<&Value> {
+    fn response(&self, route: HttpRoute, method: &Method, status: StatusCode) -> Option<&Value> {
         self.operation(route, method)?["responses"].get(status.as_str())
     }
 
     /// Whether a reply is one that the document describes.
-    pub fn is(&self, route: Route, method: &Method, reply: &Reply) -> Result<(), String> {
+    pub fn is(&self, route: HttpRoute, method: &Method, reply: &Reply) -> Result<(), String> {
         let status = reply.status;
         let what = format!("{method} {}: {status}", route.path());
         if self.operation(route, method).is_none() {
@@ -189,7 +189,7 @@ fn every_route_and_method_is_there_and_no_other() {
             methods.map(|method| (path.clone(), method.to_uppercase()))
         })
         .collect();
-    let registered = Route::ALL
+    let registered = HttpRoute::ALL
         .iter()
         .flat_map(|route| {
             let methods = route.allow().split(", ");
@@ -339,7 +339,7 @@ fn a_reply_that_is_not_described_is_noticed() {
             media: Some(media.to_owned()),
             body: body.as_bytes().to_vec(),
         };
-        described.is(Route::NumberOfKeys, &Method::GET, &reply)
+        described.is(HttpRoute::NumberOfKeys, &Method::GET, &reply)
     };
     let count = r#"{"msg":"success","count":1}"#;
     assert_eq!(is(200, "application/json", count), Ok(()));

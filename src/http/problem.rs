@@ -2,7 +2,7 @@
 //! and three shapes of its reply: the contract of each surface has its own.
 
 use super::body::{json, plain};
-use super::routes::Route;
+use super::routes::HttpRoute;
 use crate::api::problem::{ErrorReply, RefusedReply};
 use crate::node::{Failed, Node};
 use crate::protocol::context::{Codec, Context};
@@ -315,7 +315,7 @@ pub fn unknown_path(path: &str) -> Problem {
 }
 
 /// The path does not take this method.
-pub fn wrong_method(method: &Method, route: Route) -> Problem {
+pub fn wrong_method(method: &Method, route: HttpRoute) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!(

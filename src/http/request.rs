@@ -50,7 +50,7 @@ enum Value<'a> {
 }
 
 /// Fields whose `causal_payload` has been understood and in which nothing was malformed.
-pub struct Asked<'a> {
+pub struct ParsedFields<'a> {
     fields: Fields<'a>,
     pub context: Context,
 }
@@ -160,7 +160,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields, if they are well-formed and the `causal_payload` is one of ours.
-    pub fn understood(mut self, codec: &Codec) -> Result<Asked<'a>, Problem> {
+    pub fn understood(mut self, codec: &Codec) -> Result<ParsedFields<'a>, Problem> {
         let context = match self.payload.take() {
             None => Context::default(),
             Some(text) => {
@@ -170,7 +170,7 @@ impl<'a> Fields<'a> {
         };
         match self.bad.take() {
             Some(problem) => Err(problem.seen(context)),
-            None => Ok(Asked {
+            None => Ok(ParsedFields {
                 fields: self,
                 context,
             }),
@@ -178,7 +178,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl Asked<'_> {
+impl ParsedFields<'_> {
     /// The key, if it is one.
     pub fn key(&self) -> Result<Key, Problem> {
         let problem = match &self.fields.key {
@@ -328,14 +328,14 @@ fn too_large(what: &str) -> Problem {
 
 /// What a body says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BodyKind {
     Form,
     Json,
     /// Not said: it is what it looks like.
     Open,
 }
 
-impl Kind {
+impl BodyKind {
     /// What the headers say; an error when it is nothing that is read here.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         const SEND: &str = "send application/json or application/x-www-form-urlencoded";
@@ -410,7 +410,7 @@ fn looks_like_json(body: &[u8]) -> bool {
 /// The whole body, if it comes in time and a value of at most `max` bytes explains its length.
 pub async fn body(
     headers: &HeaderMap,
-    kind: Kind,
+    kind: BodyKind,
     payload: web::Payload,
     max: usize,
 ) -> Result<BytesMut, Problem> {

@@ -5,7 +5,7 @@ use actix_web::http::Method;
 
 /// A path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum HttpRoute {
     Kvs,
     Keys,
     PartitionId,
@@ -34,7 +34,7 @@ pub enum Route {
     Page,
 }
 
-impl Route {
+impl HttpRoute {
     /// All of them, in declaration order; the busiest first, because the router looks from the
     /// top.
     pub const ALL: [Self; 26] = [

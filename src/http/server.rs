@@ -3,7 +3,7 @@
 use super::host::{BACKLOG, Handle, KEEP_ALIVE, Surface};
 use super::metrics::Metrics;
 use super::problem::{unknown_path, wrong_method};
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
 use super::surface::{cluster, health, keys, kvs, raft_status, view};
 use super::{openapi, page};
@@ -53,41 +53,41 @@ pub fn serve(
     Ok((server.run(), bound))
 }
 
-/// Registers everything in `Route::ALL`.
+/// Registers everything in `HttpRoute::ALL`.
 pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
-    for route in Route::ALL {
+    for route in HttpRoute::ALL {
         let on = Resource {
             surface,
             route,
             inner: web::resource(route.path()),
         };
         let resource = match route {
-            Route::Kvs => on.get(kvs::get).put(kvs::put).delete(kvs::delete),
-            Route::PartitionId => on.get(cluster::partition_id),
-            Route::AllPartitionIds => on.get(cluster::all_partition_ids),
-            Route::PartitionMembers => on.get(cluster::partition_members),
-            Route::NumberOfKeys => on.get(cluster::number_of_keys),
-            Route::ViewUpdate => on.put(view::view_update),
-            Route::View => on.get(view::state).put(view::set),
-            Route::ViewPlan => on.get(view::plan),
-            Route::ViewChange => on.delete(view::cancel),
-            Route::Explain => on.get(cluster::explain),
-            Route::Keys => on.get(keys::get).post(keys::post).delete(keys::delete),
-            Route::RaftStatus => on.get(raft_status::status),
-            Route::Write => on.post(plain::write),
-            Route::Read => on.get(plain::read),
-            Route::Delete => on.delete(plain::delete),
-            Route::NodesForKey => on.get(nodes::for_key),
-            Route::Nodes => on.get(nodes::all),
-            Route::Fail => on.post(nodes::fail),
-            Route::Recover => on.post(nodes::recover),
-            Route::SetStrategy => on.post(nodes::set_strategy),
-            Route::Health => on.get(health::health),
-            Route::Ready => on.get(health::ready),
-            Route::Metrics => on.get(health::metrics),
-            Route::Status => on.get(health::status),
-            Route::OpenApi => on.get(openapi::document),
-            Route::Page => on.get(page::page),
+            HttpRoute::Kvs => on.get(kvs::get).put(kvs::put).delete(kvs::delete),
+            HttpRoute::PartitionId => on.get(cluster::partition_id),
+            HttpRoute::AllPartitionIds => on.get(cluster::all_partition_ids),
+            HttpRoute::PartitionMembers => on.get(cluster::partition_members),
+            HttpRoute::NumberOfKeys => on.get(cluster::number_of_keys),
+            HttpRoute::ViewUpdate => on.put(view::view_update),
+            HttpRoute::View => on.get(view::state).put(view::set),
+            HttpRoute::ViewPlan => on.get(view::plan),
+            HttpRoute::ViewChange => on.delete(view::cancel),
+            HttpRoute::Explain => on.get(cluster::explain),
+            HttpRoute::Keys => on.get(keys::get).post(keys::post).delete(keys::delete),
+            HttpRoute::RaftStatus => on.get(raft_status::status),
+            HttpRoute::Write => on.post(plain::write),
+            HttpRoute::Read => on.get(plain::read),
+            HttpRoute::Delete => on.delete(plain::delete),
+            HttpRoute::NodesForKey => on.get(nodes::for_key),
+            HttpRoute::Nodes => on.get(nodes::all),
+            HttpRoute::Fail => on.post(nodes::fail),
+            HttpRoute::Recover => on.post(nodes::recover),
+            HttpRoute::SetStrategy => on.post(nodes::set_strategy),
+            HttpRoute::Health => on.get(health::health),
+            HttpRoute::Ready => on.get(health::ready),
+            HttpRoute::Metrics => on.get(health::metrics),
+            HttpRoute::Status => on.get(health::status),
+            HttpRoute::OpenApi => on.get(openapi::document),
+            HttpRoute::Page => on.get(page::page),
         };
         app.service(resource.others_refused());
     }
@@ -108,7 +108,7 @@ pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
 /// A path under construction.
 struct Resource<'a> {
     surface: &'a Rc<Surface>,
-    route: Route,
+    route: HttpRoute,
     inner: actix_web::Resource,
 }
 

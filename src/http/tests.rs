@@ -4,7 +4,7 @@
 use super::host::Surface;
 use super::metrics::Metrics;
 use super::openapi_tests::Described;
-use super::routes::Route;
+use super::routes::HttpRoute;
 use super::server::configure;
 use crate::node::Node;
 use crate::node::config::Config as Settings;
@@ -119,7 +119,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn no_bytes_make_the_node_fail() {
-    let routes = prop::sample::select(Route::ALL.to_vec());
+    let routes = prop::sample::select(HttpRoute::ALL.to_vec());
     let methods = prop::sample::select(vec![
         Method::GET,
         Method::HEAD,
@@ -155,8 +155,11 @@ fn no_bytes_make_the_node_fail() {
             .map_err(TestCaseError::fail)?;
         let Reply { status, body, .. } = reply;
         prop_assert!(status.as_u16() < 500, "{status}");
-        let documents = matches!(route, Route::Metrics | Route::Page | Route::RaftStatus);
-        let text = route == Route::Keys || documents && status.is_success();
+        let documents = matches!(
+            route,
+            HttpRoute::Metrics | HttpRoute::Page | HttpRoute::RaftStatus
+        );
+        let text = route == HttpRoute::Keys || documents && status.is_success();
         if method != Method::HEAD && !text {
             let reply: Value = serde_json::from_slice(&body)
                 .map_err(|why| TestCaseError::fail(why.to_string()))?;
@@ -238,7 +241,7 @@ fn a_string_in_a_form_comes_back_under_any_key() {
 #[test]
 fn every_route_takes_the_methods_it_claims_and_refuses_the_others() {
     many(1, Just(()), |call, ()| {
-        for route in Route::ALL {
+        for route in HttpRoute::ALL {
             for method in ["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"] {
                 let claimed = route.allow().split(", ").any(|m| m == method);
                 let request = TestRequest::with_uri(route.path())
@@ -255,7 +258,7 @@ fn every_route_takes_the_methods_it_claims_and_refuses_the_others() {
 fn what_a_standby_answers_is_described() {
     let described = Described::new();
     with_node(true, |_, call| {
-        for route in Route::ALL {
+        for route in HttpRoute::ALL {
             for method in route.allow().split(", ") {
                 let method = Method::from_bytes(method.as_bytes()).unwrap();
                 for (media, body) in [

@@ -6,7 +6,7 @@ use crate::api::problem::ErrorReply;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::reply;
-use crate::http::request::{self, Fields, Kind};
+use crate::http::request::{self, BodyKind, Fields};
 use crate::http::responses::{BodyErrors, RemovedNode, StoreErrors};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
@@ -88,7 +88,7 @@ pub async fn put(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let kind = Kind::of(req.headers())?;
+    let kind = BodyKind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
     let asked = kind.fields(&body).understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
@@ -118,7 +118,7 @@ pub async fn delete(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let kind = Kind::of(req.headers())?;
+    let kind = BodyKind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
     if !body.is_empty() {

@@ -5,7 +5,7 @@ use crate::api::view::{Plan, ViewReply, ViewState};
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, Kind};
+use crate::http::request::{self, BodyKind};
 use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChanges};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
@@ -74,7 +74,7 @@ pub async fn view_update(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let kind = Kind::of(req.headers())?;
+    let kind = BodyKind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let update: ViewUpdate = kind.read(&body)?;
     let address = address(update.ip_port.as_deref())?;
@@ -139,7 +139,7 @@ pub async fn set(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let kind = Kind::of(req.headers())?;
+    let kind = BodyKind::of(req.headers())?;
     let body = request::body(req.headers(), kind, body, 0).await?;
     let ViewSet { k } = kind.read(&body)?;
     let k = match k {

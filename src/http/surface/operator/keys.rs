@@ -11,7 +11,7 @@ use crate::api::problem::RefusedReply;
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, Fields, Kind};
+use crate::http::request::{self, BodyKind, Fields};
 use crate::http::responses::{Guarded, PlainKeyErrors, RemovedOperator};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
@@ -68,7 +68,7 @@ async fn try_write(
 ) -> Result<HttpResponse, Problem> {
     let max = surface.node.max_value_bytes();
     // Whatever the header says: what is not JSON is refused for that.
-    let body = request::body(req.headers(), Kind::Json, body, max).await?;
+    let body = request::body(req.headers(), BodyKind::Json, body, max).await?;
     let fields = Fields::json(&body).without_session();
     let asked = fields.understood(&surface.node.codec())?;
     let (key, value) = (asked.key()?, asked.value(max)?);
