@@ -1,6 +1,6 @@
 //! `check`: is a recorded history causally consistent, or, of lists, linearizable?
 
-use super::failure::{Code, Failure, Outcome, print};
+use super::failure::{Code, CommandResult, Failure, print};
 use crate::check::{History, Lists, Unreadable};
 use clap::Args;
 use std::fmt::Display;
@@ -26,7 +26,7 @@ pub struct Check {
     lists: bool,
 }
 
-pub fn check(args: &Check) -> Outcome {
+pub fn check(args: &Check) -> CommandResult {
     let name = args.file.display();
     let file: Box<dyn BufRead> = if args.file == Path::new("-") {
         Box::new(BufReader::with_capacity(BUFFER_BYTES, stdin().lock()))
@@ -48,9 +48,9 @@ pub fn check(args: &Check) -> Outcome {
     }
 }
 
-fn tell(verdict: Result<impl Display, impl Display>, fault: &str) -> Outcome {
+fn tell(verdict: Result<impl Display, impl Display>, fault: &str) -> CommandResult {
     // 1 says something about the history, so it is not for a full disk behind stdout.
-    let told = |outcome: Outcome| outcome.map_err(|f| Failure::usage(f.text));
+    let told = |outcome: CommandResult| outcome.map_err(|f| Failure::usage(f.text));
     match verdict {
         Ok(summary) => told(print(summary)),
         Err(violation) => {

@@ -48,16 +48,16 @@ impl TokenArg {
 
 impl NodeArg {
     /// The node, which is asked for at most `patience`, and shown the token.
-    pub fn connect(&self, patience: Duration) -> Result<Node, Failure> {
+    pub fn connect(&self, patience: Duration) -> Result<NodeClient, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(token) = self.token.header()? {
             headers.insert(AUTHORIZATION, token);
         }
-        Node::with(&self.node, patience, headers)
+        NodeClient::with(&self.node, patience, headers)
     }
 }
 
-pub struct Node {
+pub struct NodeClient {
     base: Url,
     /// As the user wrote it.
     name: String,
@@ -65,7 +65,7 @@ pub struct Node {
 }
 
 /// What a node said, as it came.
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
@@ -106,7 +106,7 @@ impl Reply {
     }
 }
 
-impl Node {
+impl NodeClient {
     /// The node at `name`, which is asked for at most `patience`.
     pub fn new(name: &str, patience: Duration) -> Result<Self, Failure> {
         Self::with(name, patience, HeaderMap::new())
@@ -137,12 +137,12 @@ impl Node {
     }
 
     /// Sends a request; any answer will do, errors included.
-    pub async fn exchange(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+    pub async fn exchange(&self, request: RequestBuilder) -> Result<HttpAnswer, Failure> {
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let text = answer.text().await.map_err(|e| self.unreachable(&e))?;
-        Ok(Answer {
+        Ok(HttpAnswer {
             status,
             headers,
             text,
@@ -151,7 +151,7 @@ impl Node {
 
     /// Sends a request; any answer in JSON is a reply, errors included.
     pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
-        let Answer { status, text, .. } = self.exchange(request).await?;
+        let HttpAnswer { status, text, .. } = self.exchange(request).await?;
         match serde_json::from_str(&text) {
             Ok(body) => Ok(Reply { status, body }),
             Err(_) => Err(Failure::not_done(format!(

@@ -3,8 +3,8 @@
 //! The payload itself says which writes; where these are now only a node can say. So the command
 //! works without one, and says more with one.
 
-use super::client::{Node, NodeArg};
-use super::failure::{Failure, Outcome, note, print};
+use super::client::{NodeArg, NodeClient};
+use super::failure::{CommandResult, Failure, note, print};
 use crate::api::explain::Explained;
 use crate::protocol::context::{Context, decode_unverified};
 use clap::Args;
@@ -26,7 +26,7 @@ pub struct Explain {
     json: bool,
 }
 
-pub async fn explain(args: Explain) -> Outcome {
+pub async fn explain(args: Explain) -> CommandResult {
     let payload = args.payload.trim();
     let (context, signed) = decode_unverified(payload)
         .map_err(|e| Failure::usage(format!("this is no causal_payload: {e}")))?;
@@ -61,7 +61,7 @@ pub async fn explain(args: Explain) -> Outcome {
 
 /// The reply of `GET /kvs/explain`.
 async fn ask(node: &str, payload: &str) -> Result<Value, Failure> {
-    let node = Node::new(node, PATIENCE)?;
+    let node = NodeClient::new(node, PATIENCE)?;
     let request = node
         .request(Method::GET, "/kvs/explain")
         .query(&[("causal_payload", payload)]);

@@ -28,7 +28,7 @@ Exit codes:
   3  no node could be reached, or it did not answer
   4  there is no such key (or, for `view` and `node`, no such node, or no change to cancel)";
 
-pub type Outcome = Result<(), Failure>;
+pub type CommandResult = Result<(), Failure>;
 
 impl Failure {
     pub fn new(code: Code, text: impl fmt::Display) -> Self {
@@ -48,7 +48,7 @@ impl Failure {
 }
 
 /// Prints a line to stdout. A reader that has seen enough (`| head`) is no failure.
-pub fn print(line: impl fmt::Display) -> Outcome {
+pub fn print(line: impl fmt::Display) -> CommandResult {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {

@@ -1,6 +1,6 @@
 //! `inspect`: what a node has on disk: its place in the cluster, its logs, its keys.
 
-use super::failure::{Failure, Outcome, print};
+use super::failure::{CommandResult, Failure, print};
 use crate::node::Inspection;
 use crate::protocol::version::Version;
 use clap::Args;
@@ -31,7 +31,7 @@ pub struct Inspect {
     json: bool,
 }
 
-pub fn inspect(args: &Inspect) -> Outcome {
+pub fn inspect(args: &Inspect) -> CommandResult {
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let found = Inspection::of(&args.data_dir, &scratch).map_err(Failure::not_done)?;
     let mut keys = Vec::new();

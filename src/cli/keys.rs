@@ -1,8 +1,8 @@
 //! `keys`: the linearizable lists. A change carries an idempotency key of its own, so that it can be sent again when no answer
 //! came, and counts once.
 
-use super::client::{Answer, Node, NodeArg, PATIENCE, Reply};
-use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
+use super::client::{HttpAnswer, NodeArg, NodeClient, PATIENCE, Reply};
+use super::failure::{CODES_HELP, Code, CommandResult, Failure, print};
 use super::session::SessionArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -18,7 +18,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CAUSAL_PAYLOAD: &str = "causal-payload";
 
 #[derive(Args)]
-pub struct Keys {
+pub struct KeysArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -111,7 +111,7 @@ enum Consistency {
     Local,
 }
 
-pub async fn keys(args: Keys) -> Outcome {
+pub async fn keys(args: KeysArgs) -> CommandResult {
     match args.command {
         Command::Put(Put {
             key,
@@ -140,7 +140,7 @@ pub async fn keys(args: Keys) -> Outcome {
     }
 }
 
-async fn read(get: &Get) -> Outcome {
+async fn read(get: &Get) -> CommandResult {
     let answer = in_session(&get.common, &get.key, |node, path| {
         let request = node.request(Method::GET, path);
         match get.consistency {
@@ -163,7 +163,7 @@ async fn change(
     body: Option<Value>,
     conditions: &Conditions,
     done: &str,
-) -> Outcome {
+) -> CommandResult {
     let once = match &conditions.idempotency_key {
         Some(given) => given.clone(),
         None => format!("cli-{:032x}", rand::random::<u128>()),
@@ -198,8 +198,8 @@ async fn change(
 async fn in_session(
     common: &Common,
     key: &str,
-    make: impl Fn(&Node, &str) -> RequestBuilder,
-) -> Result<Answer, Failure> {
+    make: impl Fn(&NodeClient, &str) -> RequestBuilder,
+) -> Result<HttpAnswer, Failure> {
     let node = common.node.connect(PATIENCE)?;
     if matches!(key, "." | "..") {
         return Err(Failure::usage(format!("no URL can name the key {key}")));
@@ -238,14 +238,14 @@ async fn in_session(
 }
 
 /// Whether nothing was done because the cluster has not made the payload.
-fn is_foreign(answer: &Answer) -> bool {
+fn is_foreign(answer: &HttpAnswer) -> bool {
     let body = serde_json::from_str(&answer.text);
     let status = answer.status;
     body.is_ok_and(|body| Reply { status, body }.is_foreign())
 }
 
 /// What is wrong, in the node's words: plain text, or JSON from a node that is no member or refuses the token.
-fn said(answer: &Answer) -> String {
+fn said(answer: &HttpAnswer) -> String {
     let status = answer.status;
     match serde_json::from_str(&answer.text) {
         Ok(body @ Value::Object(_)) => Reply { status, body }.error(),
@@ -258,10 +258,10 @@ fn header_value(text: &str) -> Result<HeaderValue, Failure> {
         .map_err(|_| Failure::usage(format!("{text:?} cannot be sent in a header")))
 }
 
-fn etag(answer: &Answer) -> &str {
+fn etag(answer: &HttpAnswer) -> &str {
     header(answer, ETAG.as_str()).unwrap_or_default()
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+fn header<'a>(answer: &'a HttpAnswer, name: &str) -> Option<&'a str> {
     answer.headers.get(name)?.to_str().ok()
 }

@@ -1,7 +1,7 @@
 //! `put`, `get` and `delete`: one key, in a session.
 
-use super::client::{Node, NodeArg, PATIENCE, Reply};
-use super::failure::{Code, Failure, Outcome, note, print};
+use super::client::{NodeArg, NodeClient, PATIENCE, Reply};
+use super::failure::{Code, CommandResult, Failure, note, print};
 use super::session::SessionArgs;
 use clap::{Args, ValueEnum};
 use reqwest::Method;
@@ -56,7 +56,7 @@ pub enum Consistency {
     Eventual,
 }
 
-pub async fn put(args: Put) -> Outcome {
+pub async fn put(args: Put) -> CommandResult {
     let value: Value = if args.json_value {
         serde_json::from_str(&args.value)
             .map_err(|e| Failure::usage(format!("the value is no JSON: {e}")))?
@@ -77,7 +77,7 @@ pub async fn put(args: Put) -> Outcome {
     tell_write(common, &reply, done)
 }
 
-pub async fn delete(args: Delete) -> Outcome {
+pub async fn delete(args: Delete) -> CommandResult {
     let reply = in_session(&args.common, &args.key, |node, payload| {
         node.request(Method::DELETE, "/kvs")
             .query(&[("key", args.key.as_str()), ("causal_payload", payload)])
@@ -86,7 +86,7 @@ pub async fn delete(args: Delete) -> Outcome {
     tell_write(&args.common, &reply, "deleted")
 }
 
-pub async fn get(args: Get) -> Outcome {
+pub async fn get(args: Get) -> CommandResult {
     let reply = in_session(&args.common, &args.key, |node, payload| {
         let request = node
             .request(Method::GET, "/kvs")
@@ -119,7 +119,7 @@ pub async fn get(args: Get) -> Outcome {
 async fn in_session(
     common: &Common,
     key: &str,
-    make: impl Fn(&Node, &str) -> reqwest::RequestBuilder,
+    make: impl Fn(&NodeClient, &str) -> reqwest::RequestBuilder,
 ) -> Result<Reply, Failure> {
     let node = common.node.connect(PATIENCE)?;
     let mut seen = common.session.open()?;
@@ -144,7 +144,7 @@ async fn in_session(
     Err(Failure::not_done(reply.error()))
 }
 
-fn tell_write(common: &Common, reply: &Reply, done: &str) -> Outcome {
+fn tell_write(common: &Common, reply: &Reply, done: &str) -> CommandResult {
     if common.json {
         return print(&reply.body);
     }

@@ -3,7 +3,7 @@
 //! Every node is started by the same code as alone, from the same kind of environment; only the process
 //! is shared. Its data stays, so that the next `local` of the same shape goes on where this one ended.
 
-use super::failure::{Failure, Outcome, note, print};
+use super::failure::{CommandResult, Failure, note, print};
 use crate::node::config::Config;
 use crate::server::{self, RunError};
 use clap::Args;
@@ -40,7 +40,7 @@ pub struct Local {
 /// and threads of their own.
 type Running = Pin<Box<dyn Future<Output = (SocketAddr, Result<(), RunError>)>>>;
 
-pub async fn local(args: Local) -> Outcome {
+pub async fn local(args: Local) -> CommandResult {
     // Another shape is another cluster, with data of its own.
     let data = args.data.clone().unwrap_or_else(|| {
         ["data", "local", &format!("n{}-k{}", args.nodes, args.k)]
@@ -73,7 +73,7 @@ pub async fn local(args: Local) -> Outcome {
 }
 
 /// Waits until all nodes are ready, says so, and then waits for ever.
-async fn serve(addresses: &[SocketAddr], k: u16, data: &Path) -> Outcome {
+async fn serve(addresses: &[SocketAddr], k: u16, data: &Path) -> CommandResult {
     all_ready(addresses).await?;
     print(welcome(addresses, k, data))?;
     std::future::pending().await
@@ -132,7 +132,7 @@ pub fn environment(
 }
 
 /// Says which port is in use before any node has touched its data.
-pub fn free(config: &Config) -> Outcome {
+pub fn free(config: &Config) -> CommandResult {
     [config.bind, config.peer_bind]
         .into_iter()
         .try_for_each(|at| {
@@ -145,7 +145,7 @@ pub fn free(config: &Config) -> Outcome {
         })
 }
 
-pub async fn all_ready(addresses: &[SocketAddr]) -> Outcome {
+pub async fn all_ready(addresses: &[SocketAddr]) -> CommandResult {
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(1))

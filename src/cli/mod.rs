@@ -18,7 +18,7 @@ mod view;
 mod wire;
 
 use clap::{Parser, Subcommand};
-use failure::{CODES_HELP, Failure, Outcome, note};
+use failure::{CODES_HELP, CommandResult, Failure, note};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -49,13 +49,13 @@ enum Command {
     #[command(after_help = CODES_HELP)]
     Delete(kv::Delete),
     /// Lists that are linearizable: put, append, get, delete
-    Keys(keys::Keys),
+    Keys(keys::KeysArgs),
     /// Say in plain words what a causal_payload depends on
     Explain(explain::Explain),
     /// Show the cluster: partitions, nodes, who is alive and who is behind
     Status(status::StatusArgs),
     /// Change the view: add and remove nodes, set K; plan it, watch it, cancel it
-    View(view::View),
+    View(view::ViewArgs),
     /// Choose from a menu: strategy, plain keys, faults on demand. Lines from a pipe are taken as well
     Shell(operator::Shell),
     /// Plain writes, reads and deletes, without a session
@@ -66,13 +66,13 @@ enum Command {
     Node(operator::Nodes),
     /// Say how many nodes hold each key
     #[command(after_help = CODES_HELP)]
-    Strategy(operator::Strategy),
+    Strategy(operator::StrategyArgs),
     /// Check that the node of this environment is alive (for a container's health check)
     Health,
     /// Measure a cluster under load
     Bench(bench::Bench),
     /// Make faults and measure times on clusters of its own, and write a page about it
-    Report(report::Report),
+    Report(report::ReportArgs),
     /// Check a recorded history for causal consistency, or one of lists for linearizability
     #[command(after_help = check::CODES_HELP)]
     Check(check::Check),
@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Option<Command>) -> Outcome {
+fn run(command: Option<Command>) -> CommandResult {
     match command {
         None => {
             let config = serve::environment()?;
@@ -149,7 +149,7 @@ fn run(command: Option<Command>) -> Outcome {
 }
 
 /// Runs a command that talks to nodes: one thread is enough.
-fn client(command: impl Future<Output = Outcome>) -> Outcome {
+fn client(command: impl Future<Output = CommandResult>) -> CommandResult {
     runtime(Builder::new_current_thread())?.block_on(command)
 }
 

@@ -1,7 +1,7 @@
 //! The commands that a container runs: the node itself, and the check of its health. And the bare
 //! server that `bench` compares a node with.
 
-use super::failure::{Code, Failure, Outcome, print};
+use super::failure::{Code, CommandResult, Failure, print};
 use crate::node::config::{Config, ConfigError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub fn runtime_threads() -> usize {
 }
 
 /// Runs a node until it is told to end.
-pub async fn node(config: Config) -> Outcome {
+pub async fn node(config: Config) -> CommandResult {
     if config.cluster_secret.is_none() {
         log::warn!(
             "CLUSTER_SECRET is not set: whoever reaches this node can forge contexts and speak as a node"
@@ -39,7 +39,7 @@ pub async fn node(config: Config) -> Outcome {
 }
 
 /// Serves the empty handler, with as many threads as there are processors.
-pub async fn bare(bind: SocketAddr) -> Outcome {
+pub async fn bare(bind: SocketAddr) -> CommandResult {
     let failed = |e| Failure::not_done(format!("cannot serve on {bind}: {e}"));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let (server, _) = crate::http::bare_server(bind, workers).map_err(failed)?;
@@ -47,7 +47,7 @@ pub async fn bare(bind: SocketAddr) -> Outcome {
 }
 
 /// Asks the node that this environment describes whether it is alive.
-pub async fn health() -> Outcome {
+pub async fn health() -> CommandResult {
     let at = local(environment()?.bind);
     let fail = |why: String| Failure::new(Code::NotDone, format!("{at} is not healthy: {why}"));
     let http = reqwest::Client::builder()

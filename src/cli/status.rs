@@ -3,8 +3,8 @@
 //! The given node says who is in the view; then every member is asked for itself, all at once. A node that
 //! does not answer is shown as such, beside what its peers say of it.
 
-use super::client::{Node, NodeArg};
-use super::failure::{Failure, Outcome, print};
+use super::client::{NodeArg, NodeClient};
+use super::failure::{CommandResult, Failure, print};
 use super::view::show::offer as offer_words;
 use crate::api::raft::RaftStatus;
 use crate::api::status::{MemberStatus, Status};
@@ -50,7 +50,7 @@ struct Report {
     nodes: Vec<Answer>,
 }
 
-pub async fn status(args: StatusArgs) -> Outcome {
+pub async fn status(args: StatusArgs) -> CommandResult {
     let node = args.node.connect(PATIENCE)?;
     let asked = ask(&node).await?;
     let members = asked
@@ -93,7 +93,7 @@ fn trouble(report: &Report) -> Option<String> {
     (!bad.is_empty()).then(|| bad.join(", "))
 }
 
-fn show(report: &Report) -> Outcome {
+fn show(report: &Report) -> CommandResult {
     print(headline(report))?;
     print(leader(&report.nodes))?;
     print(table(&report.nodes).trim_fmt())?;
@@ -109,7 +109,7 @@ fn show(report: &Report) -> Outcome {
 }
 
 /// The status that a node gives of itself.
-pub async fn ask(node: &Node) -> Result<Status, Failure> {
+pub async fn ask(node: &NodeClient) -> Result<Status, Failure> {
     let reply = node.send(node.request(Method::GET, "/status")).await?;
     if !reply.ok() {
         return Err(Failure::not_done(reply.error()));
@@ -119,7 +119,7 @@ pub async fn ask(node: &Node) -> Result<Status, Failure> {
 }
 
 /// What a node says of the council.
-async fn council(node: &Node) -> Option<RaftStatus> {
+async fn council(node: &NodeClient) -> Option<RaftStatus> {
     let request = node
         .request(Method::GET, "/admin/status")
         .header(ACCEPT, "application/json");
@@ -127,12 +127,17 @@ async fn council(node: &Node) -> Option<RaftStatus> {
     serde_json::from_value(reply.body).ok()
 }
 
-async fn answer(asked: &Status, at: &Node, partition_id: u32, member: &MemberStatus) -> Answer {
+async fn answer(
+    asked: &Status,
+    at: &NodeClient,
+    partition_id: u32,
+    member: &MemberStatus,
+) -> Answer {
     let all = async {
         if member.node == asked.node {
             return Ok((asked.clone(), council(at).await));
         }
-        let node = Node::new(&member.node, PATIENCE)?;
+        let node = NodeClient::new(&member.node, PATIENCE)?;
         Ok((ask(&node).await?, council(&node).await))
     };
     let (status, council, error) = match all.await {

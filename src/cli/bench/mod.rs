@@ -15,14 +15,14 @@ mod targets;
 mod workload;
 
 use super::client::{DEFAULT_NODE, TokenArg};
-use super::failure::{Code, Failure, Outcome, note, print};
+use super::failure::{Code, CommandResult, Failure, note, print};
 use super::kv::Consistency;
 use clap::Args;
 use hyper::header::HeaderValue;
 use protocol::Protocol;
 use record::Recorder;
 use route::{Routes, Routing};
-use session::Session;
+use session::BenchSession;
 use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ struct Shared {
 }
 
 /// What the options allow one by one and not together.
-fn sound(args: &Bench) -> Outcome {
+fn sound(args: &Bench) -> CommandResult {
     if args.read_share + args.delete_share > 1.0 {
         return Err(Failure::usage(
             "--read-share and --delete-share are more than 1.0 together",
@@ -163,7 +163,7 @@ fn sound(args: &Bench) -> Outcome {
     Ok(())
 }
 
-pub fn bench(args: Bench) -> Outcome {
+pub fn bench(args: Bench) -> CommandResult {
     sound(&args)?;
     // First, so that a file of before is not lost to a cluster that is not there.
     let routes = Routes::learn(&args)?;
@@ -184,7 +184,7 @@ pub fn bench(args: Bench) -> Outcome {
     measured
 }
 
-fn measure(shared: &Shared) -> Outcome {
+fn measure(shared: &Shared) -> CommandResult {
     let args = &shared.args;
     if args.prefill && args.protocol != Protocol::Bare {
         let until = Instant::now() + PREFILL_WITHIN;
@@ -249,7 +249,7 @@ fn run(shared: &Shared, phase: Phase) -> Result<Tally, Failure> {
             let sessions = LocalSet::new();
             let all = thread..shared.args.connections;
             for id in all.step_by(usize::from(shared.args.threads)) {
-                let session = Session::new(id, &shared, phase, &tally);
+                let session = BenchSession::new(id, &shared, phase, &tally);
                 sessions.spawn_local(session.run(phase));
             }
             runtime.block_on(sessions);

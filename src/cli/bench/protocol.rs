@@ -32,7 +32,7 @@ pub enum Protocol {
 
 /// What a reply came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum BenchAnswer {
     Done,
     /// A read or delete of a key that is not there.
     NotFound,
@@ -210,7 +210,7 @@ impl Speaker {
     }
 
     /// Takes note of a reply, its context above all.
-    pub fn reply(&mut self, kind: Kind, status: StatusCode, body: &[u8]) -> Answer {
+    pub fn reply(&mut self, kind: Kind, status: StatusCode, body: &[u8]) -> BenchAnswer {
         let mut carried = self.protocol != Protocol::Causeway;
         if !carried && let Some(payload) = self.find_payload(body) {
             carried = true;
@@ -220,20 +220,20 @@ impl Speaker {
             }
         }
         if kind != Kind::Put && status == StatusCode::NOT_FOUND && carried {
-            return Answer::NotFound;
+            return BenchAnswer::NotFound;
         }
         if !status.is_success() {
             let text = String::from_utf8_lossy(body.get(..200).unwrap_or(body)).into_owned();
-            return Answer::Error(format!("HTTP {}: {text}", status.as_u16()));
+            return BenchAnswer::Error(format!("HTTP {}: {text}", status.as_u16()));
         }
         if !carried {
-            return Answer::Error("a reply without causal_payload".into());
+            return BenchAnswer::Error("a reply without causal_payload".into());
         }
         // etcd answers a range without a hit by leaving the list out.
         if self.protocol == Protocol::Etcd && kind == Kind::Get && !contains(body, b"\"kvs\"") {
-            return Answer::NotFound;
+            return BenchAnswer::NotFound;
         }
-        Answer::Done
+        BenchAnswer::Done
     }
 
     /// The text of `causal_payload` in a reply: a scan, as a full parse would cost more than all the rest.
@@ -299,7 +299,7 @@ mod tests {
             "/kvs?key=key5&causal_payload="
         );
         let reply = br#"{"msg":"success","value":"v","causal_payload":"EAbc-_","n":1}"#;
-        assert_eq!(s.reply(Kind::Get, StatusCode::OK, reply), Answer::Done);
+        assert_eq!(s.reply(Kind::Get, StatusCode::OK, reply), BenchAnswer::Done);
         assert_eq!(s.context_chars(), 6);
         let uri = s.request(Kind::Get).unwrap().uri().to_string();
         assert_eq!(uri, "/kvs?key=key5&causal_payload=EAbc-_");
@@ -312,12 +312,12 @@ mod tests {
         let error = br#"{"msg":"error","error":"x","causal_payload":"EA"}"#;
         assert!(matches!(
             s.reply(Kind::Get, StatusCode::SERVICE_UNAVAILABLE, error),
-            Answer::Error(_)
+            BenchAnswer::Error(_)
         ));
         assert_eq!(s.context_chars(), 2);
         assert_eq!(
             s.reply(Kind::Get, StatusCode::NOT_FOUND, error),
-            Answer::NotFound
+            BenchAnswer::NotFound
         );
     }
 
@@ -331,7 +331,7 @@ mod tests {
         let nothing = br#"{"msg":"error","error":"x","causal_payload":"EB"}"#;
         assert_eq!(
             s.reply(Kind::Delete, StatusCode::NOT_FOUND, nothing),
-            Answer::NotFound
+            BenchAnswer::NotFound
         );
     }
 
@@ -357,7 +357,10 @@ mod tests {
     fn an_eventual_session_carries_nothing() {
         let mut s = speaker(Protocol::Causeway, Consistency::Eventual);
         let reply = br#"{"causal_payload":"EAbc"}"#;
-        assert_eq!(s.reply(Kind::Put, StatusCode::CREATED, reply), Answer::Done);
+        assert_eq!(
+            s.reply(Kind::Put, StatusCode::CREATED, reply),
+            BenchAnswer::Done
+        );
         assert_eq!(
             s.request(Kind::Get).unwrap().uri(),
             "/kvs?key=key5&consistency=eventual"
@@ -370,7 +373,7 @@ mod tests {
         let mut s = speaker(Protocol::Causeway, Consistency::Causal);
         for body in ["", "{}", r#"{"causal_payload":"unfinished"#] {
             let answer = s.reply(Kind::Put, StatusCode::OK, body.as_bytes());
-            assert!(matches!(answer, Answer::Error(_)), "{body}");
+            assert!(matches!(answer, BenchAnswer::Error(_)), "{body}");
         }
     }
 
@@ -387,14 +390,14 @@ mod tests {
         assert_eq!(text(put), wanted);
         assert_eq!(
             s.reply(Kind::Put, StatusCode::NO_CONTENT, b""),
-            Answer::Done
+            BenchAnswer::Done
         );
         assert_eq!(
             s.reply(Kind::Get, StatusCode::OK, br#"["v"]"#),
-            Answer::Done
+            BenchAnswer::Done
         );
         let missing = s.reply(Kind::Get, StatusCode::NOT_FOUND, b"no such key");
-        assert_eq!(missing, Answer::NotFound);
+        assert_eq!(missing, BenchAnswer::NotFound);
         s.mark("h1-", "s7");
         let append = text(s.request(Kind::Put).unwrap());
         assert_eq!(
@@ -408,9 +411,12 @@ mod tests {
         let mut s = speaker(Protocol::Etcd, Consistency::Causal);
         assert_eq!(text(s.request(Kind::Get).unwrap()), r#"{"key":"a2V5NQ=="}"#);
         let empty = br#"{"header":{"revision":"1"}}"#;
-        assert_eq!(s.reply(Kind::Get, StatusCode::OK, empty), Answer::NotFound);
-        assert_eq!(s.reply(Kind::Put, StatusCode::OK, empty), Answer::Done);
+        assert_eq!(
+            s.reply(Kind::Get, StatusCode::OK, empty),
+            BenchAnswer::NotFound
+        );
+        assert_eq!(s.reply(Kind::Put, StatusCode::OK, empty), BenchAnswer::Done);
         let hit = br#"{"header":{},"kvs":[{"key":"a2V5NQ=="}],"count":"1"}"#;
-        assert_eq!(s.reply(Kind::Get, StatusCode::OK, hit), Answer::Done);
+        assert_eq!(s.reply(Kind::Get, StatusCode::OK, hit), BenchAnswer::Done);
     }
 }

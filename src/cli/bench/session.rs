@@ -1,6 +1,6 @@
 //! One session: a request, its reply, the next request, until the time is over.
 
-use super::protocol::{Answer, Speaker};
+use super::protocol::{BenchAnswer, Speaker};
 use super::record::{Done, Reached, Recorder, judged};
 use super::tally::Tally;
 use super::targets::Targets;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// After a failure, so that a dead target does not cost a processor.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub struct Session {
+pub struct BenchSession {
     id: u32,
     args: Arc<Bench>,
     workload: Workload,
@@ -38,7 +38,7 @@ struct History {
     broken: bool,
 }
 
-impl Session {
+impl BenchSession {
     pub fn new(id: u32, shared: &Shared, phase: Phase, tally: &Rc<RefCell<Tally>>) -> Self {
         let args = Arc::clone(&shared.args);
         let mut speaker = Speaker::new(id, &args, shared.token.clone());
@@ -111,7 +111,7 @@ impl Session {
             Ok(Ok(answer)) => answer,
             Ok(Err(broken)) => {
                 self.leave_alone();
-                Answer::Error(broken)
+                BenchAnswer::Error(broken)
             }
             // The time is over, not the patience.
             Err(_) if patient_until > until => {
@@ -122,10 +122,10 @@ impl Session {
             }
             Err(_) => {
                 self.leave_alone();
-                Answer::Error(format!("no answer in {} s", patience.as_secs()))
+                BenchAnswer::Error(format!("no answer in {} s", patience.as_secs()))
             }
         };
-        if let Answer::Error(error) = answer {
+        if let BenchAnswer::Error(error) = answer {
             if counted {
                 let outcome = judged(self.args.protocol, kind, &self.reached);
                 let mut tally = self.tally.borrow_mut();
@@ -136,7 +136,7 @@ impl Session {
             return false;
         }
         if counted {
-            let not_found = answer == Answer::NotFound;
+            let not_found = answer == BenchAnswer::NotFound;
             let chars = self.speaker.context_chars();
             let mut tally = self.tally.borrow_mut();
             tally.answered(started.elapsed(), chars, not_found);
@@ -144,7 +144,7 @@ impl Session {
         true
     }
 
-    async fn ask(&mut self, kind: Kind, key: u64) -> Result<Answer, String> {
+    async fn ask(&mut self, kind: Kind, key: u64) -> Result<BenchAnswer, String> {
         self.speaker.set_key(key);
         // Before there is a connection: what is not sent is recorded too, with a value of its own.
         let request = self.speaker.request(kind)?;
@@ -156,7 +156,7 @@ impl Session {
         self.targets.keep(at, wire);
         let answer = self.speaker.reply(kind, status, &body);
         // Of an answer that says "done" no more is asked where nothing is written down.
-        if self.history.is_some() || matches!(answer, Answer::Error(_)) {
+        if self.history.is_some() || matches!(answer, BenchAnswer::Error(_)) {
             self.reached = Reached::Reply {
                 status,
                 carried: self.speaker.carries(&body),

@@ -30,7 +30,7 @@ pub struct Tally {
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// Answered as asked, "not found" included.
     pub requests: u64,
     /// All others, but for those that were cut off by the end: `refused` and `unknown` together.
@@ -164,10 +164,10 @@ impl Tally {
         text
     }
 
-    pub fn report(&self, seconds: u64, history: Option<Recorded>) -> Report {
+    pub fn report(&self, seconds: u64, history: Option<Recorded>) -> BenchReport {
         let at = |h: &Histogram<u64>, q| h.value_at_quantile(q);
         let errors: u64 = self.errors.values().map(|(n, _)| n).sum();
-        Report {
+        BenchReport {
             requests: self.requests(),
             errors,
             refused: errors.saturating_sub(self.unknown),
@@ -193,7 +193,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |us: u64| us as f64 / 1_000.0;
         writeln!(

@@ -1,6 +1,6 @@
 //! What an operator can have done: requests to a node, and its answers in words.
 
-use crate::cli::client::{Node, NodeArg, Reply};
+use crate::cli::client::{NodeArg, NodeClient, Reply};
 use crate::cli::failure::{Code, Failure};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -56,7 +56,7 @@ pub struct Seen {
 }
 
 /// The node that is asked.
-pub struct Client(Node);
+pub struct Client(NodeClient);
 
 impl Client {
     pub fn new(node: &NodeArg) -> Result<Self, Failure> {

@@ -12,7 +12,7 @@ mod asker;
 mod shell;
 
 use super::client::NodeArg;
-use super::failure::{Outcome, print};
+use super::failure::{CommandResult, print};
 pub use action::{Action, Client};
 
 use clap::{Args, Subcommand};
@@ -90,7 +90,7 @@ enum OfNodes {
 }
 
 #[derive(Args)]
-pub struct Strategy {
+pub struct StrategyArgs {
     #[command(subcommand)]
     command: Chosen,
 }
@@ -112,7 +112,7 @@ enum Chosen {
     },
 }
 
-pub async fn operator(args: Operator) -> Outcome {
+pub async fn operator(args: Operator) -> CommandResult {
     let (action, node) = match args.command {
         Plain::Write { key, value, node } => (Action::Write { key, value }, node),
         Plain::Read { key, node } => (Action::Read { key }, node),
@@ -122,7 +122,7 @@ pub async fn operator(args: Operator) -> Outcome {
     once(&action, &node).await
 }
 
-pub async fn nodes(args: Nodes) -> Outcome {
+pub async fn nodes(args: Nodes) -> CommandResult {
     let (action, node) = match args.command {
         OfNodes::List { node } => (Action::List, node),
         OfNodes::Fail { id, node } => (Action::Fail { id }, node),
@@ -132,7 +132,7 @@ pub async fn nodes(args: Nodes) -> Outcome {
     once(&action, &node).await
 }
 
-pub async fn strategy(args: Strategy) -> Outcome {
+pub async fn strategy(args: StrategyArgs) -> CommandResult {
     let (factor, node) = match args.command {
         Chosen::Full { node } => (None, node),
         Chosen::Consistent {
@@ -143,6 +143,6 @@ pub async fn strategy(args: Strategy) -> Outcome {
     once(&Action::SetStrategy { factor }, &node).await
 }
 
-async fn once(action: &Action, node: &NodeArg) -> Outcome {
+async fn once(action: &Action, node: &NodeArg) -> CommandResult {
     print(Client::new(node)?.perform(action).await?)
 }

@@ -3,7 +3,7 @@
 use super::action::{Action, Client};
 use super::asker::{Asker, good, wrong};
 use crate::cli::client::NodeArg;
-use crate::cli::failure::{Code, Failure, Outcome, print};
+use crate::cli::failure::{Code, CommandResult, Failure, print};
 use clap::Args;
 
 /// The longest key, in bytes.
@@ -29,7 +29,7 @@ const MENU: [&str; 9] = [
 ];
 
 /// Runs until the operator leaves, or a script's lines are over.
-pub async fn shell(args: Shell) -> Outcome {
+pub async fn shell(args: Shell) -> CommandResult {
     let client = Client::new(&args.node)?;
     let mut asker = Asker::new();
     print(format_args!("causeway shell at {}", args.node.node))?;

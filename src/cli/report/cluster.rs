@@ -1,7 +1,7 @@
 //! A cluster of processes whose data is on the disk for as long as it runs.
 
 use super::Kind;
-use crate::cli::client::{Node, Reply};
+use crate::cli::client::{NodeClient, Reply};
 use crate::cli::failure::{Failure, note};
 use crate::cli::local;
 use reqwest::Method;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Where clusters may be: a directory and a range of ports.
-pub struct Place {
+pub struct Workspace {
     /// What is to go when it is over.
     dir: PathBuf,
     /// Above it, when it was not there before.
@@ -27,7 +27,7 @@ pub struct Place {
     port: u16,
 }
 
-impl Place {
+impl Workspace {
     /// Makes a directory of its own below `data`.
     pub fn make(data: &Path, port: u16) -> Result<Self, Failure> {
         let dir = data.join(format!("report-{}", std::process::id()));
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Workspace {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             note(format_args!("{} is left: {error}", self.dir.display()));
@@ -51,7 +51,7 @@ impl Drop for Place {
 }
 
 /// Nodes that serve.
-pub struct Cluster {
+pub struct LocalCluster {
     pub addresses: Vec<SocketAddr>,
     running: Vec<Process>,
     dir: PathBuf,
@@ -103,14 +103,14 @@ impl Drop for Process {
     }
 }
 
-impl Cluster {
+impl LocalCluster {
     /// Starts nodes with empty disks, and waits until all serve and views can be changed.
-    pub async fn start(place: &Place, nodes: u16, k: u16) -> Result<Self, Failure> {
-        let ports = place.port..place.port + nodes;
+    pub async fn start(workspace: &Workspace, nodes: u16, k: u16) -> Result<Self, Failure> {
+        let ports = workspace.port..workspace.port + nodes;
         let addresses: Vec<SocketAddr> = ports
             .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .collect();
-        let dir = place.dir.join(format!("{nodes}-{k}"));
+        let dir = workspace.dir.join(format!("{nodes}-{k}"));
         for address in &addresses {
             local::free(&local::config(*address, &addresses, k, &dir, |_| None)?)?;
         }
@@ -133,9 +133,9 @@ impl Cluster {
     }
 
     /// One of the nodes, on a connection of its own.
-    pub fn at(&self, node: usize) -> Result<Node, Failure> {
+    pub fn at(&self, node: usize) -> Result<NodeClient, Failure> {
         let address = self.addresses[node % self.addresses.len()];
-        Node::new(&address.to_string(), PATIENCE)
+        NodeClient::new(&address.to_string(), PATIENCE)
     }
 
     /// Waits until `GET /view` is as `is` says.
@@ -232,7 +232,7 @@ pub async fn until_done(
 }
 
 /// Writes a key that is new.
-pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
+pub async fn write(node: &NodeClient, key: &str, value: &str) -> Result<(), Failure> {
     let body = json!({"key": key, "value": value});
     until_done(async || {
         let request = node.request(Method::POST, "/write").json(&body);
@@ -243,7 +243,7 @@ pub async fn write(node: &Node, key: &str, value: &str) -> Result<(), Failure> {
 }
 
 /// Reads a key.
-pub async fn read(node: &Node, key: &str) -> Result<Reply, Failure> {
+pub async fn read(node: &NodeClient, key: &str) -> Result<Reply, Failure> {
     node.send(node.request(Method::GET, &format!("/read/{key}")))
         .await
 }

@@ -1,7 +1,7 @@
 //! Nodes fail, and everything is read; nodes fail, miss writes, come back, and are read.
 
 use super::Kind;
-use super::cluster::{Cluster, Place, read, write};
+use super::cluster::{LocalCluster, Workspace, read, write};
 use crate::cli::failure::Failure;
 use futures_util::future::try_join_all;
 use std::time::Duration;
@@ -30,13 +30,13 @@ impl Loss {
 
 /// Lets every choice of `lose` nodes fail in turn, under both strategies, and reads all keys each time.
 pub async fn lose(
-    place: &Place,
+    workspace: &Workspace,
     nodes: u16,
     factor: u16,
     keys: usize,
     lose: usize,
 ) -> Result<Vec<Loss>, Failure> {
-    let cluster = Cluster::start(place, nodes, factor).await?;
+    let cluster = LocalCluster::start(workspace, nodes, factor).await?;
     let keys: Vec<String> = (0..keys).map(|i| format!("key-{i}")).collect();
     for (i, key) in keys.iter().enumerate() {
         write(&cluster.at(i)?, key, &format!("value-{i}")).await?;
@@ -54,7 +54,7 @@ pub async fn lose(
 }
 
 async fn one(
-    cluster: &Cluster,
+    cluster: &LocalCluster,
     kind: Kind,
     keys: &[String],
     failed: Vec<usize>,
@@ -129,9 +129,9 @@ impl Comeback {
 }
 
 /// Lets node 0 of three fail, writes, lets it recover, and reads from it, under both strategies.
-pub async fn come_back(place: &Place) -> Result<Vec<Comeback>, Failure> {
+pub async fn come_back(workspace: &Workspace) -> Result<Vec<Comeback>, Failure> {
     const KEYS: usize = 20;
-    let cluster = Cluster::start(place, 3, 2).await?;
+    let cluster = LocalCluster::start(workspace, 3, 2).await?;
     let mut comebacks = Vec::new();
     for kind in [Kind::Consistent(2), Kind::Full] {
         cluster.set(kind).await?;

@@ -15,13 +15,13 @@ mod page;
 mod plot;
 mod speed;
 
-use super::failure::{Failure, Outcome, note, print};
+use super::failure::{CommandResult, Failure, note, print};
 use clap::Args;
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Args)]
-pub struct Report {
+pub struct ReportArgs {
     /// Where the page goes; the plot goes beside it, as .svg
     #[arg(long, value_name = "FILE", default_value = "report.md")]
     out: PathBuf,
@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-pub async fn report(args: Report) -> Outcome {
+pub async fn report(args: ReportArgs) -> CommandResult {
     let failed = |e| Failure::not_done(format!("cannot wait for signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -64,21 +64,21 @@ pub async fn report(args: Report) -> Outcome {
     }
 }
 
-async fn measure(args: Report) -> Outcome {
+async fn measure(args: ReportArgs) -> CommandResult {
     let out = args.out.with_extension("md");
     let plot = args.out.with_extension("svg");
-    let place = cluster::Place::make(&args.data, args.port)?;
+    let workspace = cluster::Workspace::make(&args.data, args.port)?;
     note("faults: 3 nodes, 10 keys");
-    let mut faults = faults::lose(&place, 3, 2, 10, 1).await?;
+    let mut faults = faults::lose(&workspace, 3, 2, 10, 1).await?;
     note("faults: 5 nodes, 20 keys");
-    faults.extend(faults::lose(&place, 5, 3, 20, 2).await?);
+    faults.extend(faults::lose(&workspace, 5, 3, 20, 2).await?);
     note("fail, write, recover, read");
-    let comebacks = faults::come_back(&place).await?;
+    let comebacks = faults::come_back(&workspace).await?;
     note(format_args!(
         "speed: {} operations at a time",
         args.operations
     ));
-    let speeds = speed::measure(&place, args.operations).await?;
+    let speeds = speed::measure(&workspace, args.operations).await?;
     let name = plot
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());

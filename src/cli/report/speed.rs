@@ -1,7 +1,7 @@
 //! Writes, reads, failing and recovering, timed on three nodes under both strategies.
 
 use super::Kind;
-use super::cluster::{Cluster, Place, until_done};
+use super::cluster::{LocalCluster, Workspace, until_done};
 use crate::cli::failure::Failure;
 use crate::cli::wire::Wire;
 use bytes::Bytes;
@@ -60,8 +60,8 @@ pub struct Speed {
 }
 
 /// Times everything under both strategies.
-pub async fn measure(place: &Place, operations: u32) -> Result<Vec<Speed>, Failure> {
-    let cluster = Cluster::start(place, 3, 2).await?;
+pub async fn measure(workspace: &Workspace, operations: u32) -> Result<Vec<Speed>, Failure> {
+    let cluster = LocalCluster::start(workspace, 3, 2).await?;
     let mut speeds = Vec::new();
     for kind in [Kind::Consistent(2), Kind::Full] {
         cluster.set(kind).await?;
@@ -100,7 +100,7 @@ pub async fn measure(place: &Place, operations: u32) -> Result<Vec<Speed>, Failu
 
 /// Times `count` operations, shared out to clients, each on a connection of its own to one of the nodes.
 async fn timed(
-    cluster: &Cluster,
+    cluster: &LocalCluster,
     name: &str,
     count: usize,
     clients: usize,

@@ -2,8 +2,8 @@
 
 use super::{Ask, PATIENCE, Wish, done, understood};
 use crate::api::view::{ChangeState, Ending, Phase, Unheld, ViewState, in_words};
-use crate::cli::client::{Node, Reply};
-use crate::cli::failure::{Failure, Outcome, note, print};
+use crate::cli::client::{NodeClient, Reply};
+use crate::cli::failure::{CommandResult, Failure, note, print};
 use dialoguer::Input;
 use dialoguer::theme::ColorfulTheme;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -27,7 +27,7 @@ const AWAY: Duration = Duration::from_secs(30);
 const LOSE: &str = "lose";
 
 /// Has a change made, and waits until it is done, unless told not to.
-pub async fn change(mut wish: Wish, ask: &Ask, no_wait: bool) -> Outcome {
+pub async fn change(mut wish: Wish, ask: &Ask, no_wait: bool) -> CommandResult {
     let (node, watched) = (
         ask.node.connect(CHANGE_PATIENCE)?,
         ask.node.connect(PATIENCE)?,
@@ -52,8 +52,8 @@ pub async fn change(mut wish: Wish, ask: &Ask, no_wait: bool) -> Outcome {
 /// Asks for a change, and shows how far it is until the node answers.
 async fn send(
     wish: &Wish,
-    node: &Node,
-    watched: &Node,
+    node: &NodeClient,
+    watched: &NodeClient,
     progress: &mut Progress,
 ) -> Result<Reply, Failure> {
     let mut asked = pin!(node.send(wish.request(node)));
@@ -70,7 +70,12 @@ async fn send(
 }
 
 /// Waits until the change to a view is over.
-async fn follow(node: &Node, number: Option<u64>, wish: &Wish, progress: &mut Progress) -> Outcome {
+async fn follow(
+    node: &NodeClient,
+    number: Option<u64>,
+    wish: &Wish,
+    progress: &mut Progress,
+) -> CommandResult {
     let mut heard = Instant::now();
     loop {
         let state = match look(node).await {
@@ -112,7 +117,7 @@ enum Unseen {
     Silent(Failure),
 }
 
-async fn look(node: &Node) -> Result<ViewState, Unseen> {
+async fn look(node: &NodeClient) -> Result<ViewState, Unseen> {
     let sent = node.send(node.request(Method::GET, "/view")).await;
     let reply = sent.map_err(Unseen::Silent)?;
     if reply.status == 421 {
@@ -122,7 +127,7 @@ async fn look(node: &Node) -> Result<ViewState, Unseen> {
 }
 
 impl Wish {
-    fn request(&self, node: &Node) -> RequestBuilder {
+    fn request(&self, node: &NodeClient) -> RequestBuilder {
         let update = |how: &str, address: &str, more: &[(&str, &str)]| {
             let request = node.request(Method::PUT, "/kvs/view_update");
             request.form(&[&[("ip_port", address), ("type", how)], more].concat())
@@ -160,7 +165,7 @@ impl Wish {
 }
 
 /// Says what came of a change.
-fn say(wish: &Wish, ask: &Ask, reply: &Reply) -> Outcome {
+fn say(wish: &Wish, ask: &Ask, reply: &Reply) -> CommandResult {
     if ask.json {
         return print(&reply.body);
     }

@@ -1,6 +1,6 @@
 //! `view force`: disaster recovery on a stopped node.
 
-use crate::cli::failure::{Failure, Outcome, note, print};
+use crate::cli::failure::{CommandResult, Failure, note, print};
 use crate::node::Survivor;
 use clap::Args;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub struct Force {
     yes: bool,
 }
 
-pub async fn force(args: Force) -> Outcome {
+pub async fn force(args: Force) -> CommandResult {
     let survivor = Survivor::find(&args.data_dir).map_err(Failure::not_done)?;
     let (address, view) = (survivor.address, survivor.view);
     let others: Vec<String> = survivor.others.iter().map(ToString::to_string).collect();

@@ -7,7 +7,7 @@ mod renew;
 pub(super) mod show;
 
 use super::client::{NodeArg, Reply};
-use super::failure::{CODES_HELP, Code, Failure, Outcome, print};
+use super::failure::{CODES_HELP, Code, CommandResult, Failure, print};
 use crate::api::view::{Plan, ViewState};
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const DECIDE_PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Args)]
-pub struct View {
+pub struct ViewArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -129,7 +129,7 @@ impl Planned {
     }
 }
 
-pub async fn view(args: View) -> Outcome {
+pub async fn view(args: ViewArgs) -> CommandResult {
     let (change, no_wait) = match args.command {
         Command::Add(args) => (Planned::Add(args.change).wish(), args.no_wait),
         Command::Remove(Removal { made, lose_data }) => {
@@ -147,7 +147,7 @@ pub async fn view(args: View) -> Outcome {
     change::change(wish, &ask, no_wait).await
 }
 
-async fn plan(change: Planned) -> Outcome {
+async fn plan(change: Planned) -> CommandResult {
     let (wish, ask) = change.wish();
     let node = ask.node.connect(PATIENCE)?;
     let query = match wish {
@@ -164,7 +164,7 @@ async fn plan(change: Planned) -> Outcome {
     print(show::plan(&plan))
 }
 
-async fn status(ask: &Ask) -> Outcome {
+async fn status(ask: &Ask) -> CommandResult {
     let node = ask.node.connect(PATIENCE)?;
     let reply = done(node.send(node.request(Method::GET, "/view")).await?)?;
     if ask.json {
@@ -174,7 +174,7 @@ async fn status(ask: &Ask) -> Outcome {
     print(show::state(&state))
 }
 
-async fn cancel(ask: &Ask) -> Outcome {
+async fn cancel(ask: &Ask) -> CommandResult {
     let node = ask.node.connect(DECIDE_PATIENCE)?;
     let request = node.request(Method::DELETE, "/view/change");
     let reply = done(node.send(request).await?)?;

@@ -1,6 +1,6 @@
 //! `view renew`: after the whole cluster was put back to an earlier state.
 
-use crate::cli::failure::{Failure, Outcome, print};
+use crate::cli::failure::{CommandResult, Failure, print};
 use crate::node::Survivor;
 use clap::Args;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub struct Renew {
     data_dir: PathBuf,
 }
 
-pub fn renew(args: &Renew) -> Outcome {
+pub fn renew(args: &Renew) -> CommandResult {
     let survivor = Survivor::find(&args.data_dir).map_err(Failure::not_done)?;
     let address = survivor.address;
     survivor.renew().map_err(Failure::not_done)?;
