@@ -7,7 +7,7 @@
 
 use super::graph::Graph;
 use super::input::{NONE, OpId};
-use super::past::{Past, View};
+use super::past::{Past, ReadView};
 
 /// So many pairs are kept in memory (16 bytes each while they are sorted), unless they go against
 /// the order that is tried.
@@ -106,7 +106,7 @@ impl Conflicts {
 
 /// The latest writes of a read's key that are in its past but not in the past of what it has read,
 /// as far as the block knows.
-pub fn unseen(graph: &Graph, view: &View, mut found: impl FnMut(OpId)) {
+pub fn unseen(graph: &Graph, view: &ReadView, mut found: impl FnMut(OpId)) {
     let key = graph.op(view.op).key;
     for column in view.writes.columns(key) {
         let (past, seen) = (view.past.count(column), view.source_past.count(column));

@@ -1,11 +1,11 @@
 //! Finds the shortest contradiction once it is known that there is one.
 
 use super::conflict::Conflicts;
-use super::graph::{Graph, Lists, ThinAir};
+use super::graph::{Adjacency, Graph, ThinAir};
 use super::history::{Kind, Status};
 use super::input::OpId;
 use super::past::Past;
-use super::search::{Cost, Link, Search, link, shorten};
+use super::search::{Cost, Edge, Search, link, shorten};
 use super::violation::{Guarantee, Pattern, Violation, Words};
 use std::collections::HashSet;
 
@@ -41,7 +41,7 @@ pub fn cyclic_order(graph: &Graph, knot: &[OpId]) -> Violation {
         }
         let most = best.as_ref().map_or(ANY, |b| b.0);
         let may = |op: OpId| inside.contains(&op);
-        let found = search.back(&[source], &Lists::default(), most, may, |op| op == read);
+        let found = search.back(&[source], &Adjacency::default(), most, may, |op| op == read);
         best = found.or(best);
     }
     let mut words = Words::new(graph);
@@ -228,7 +228,7 @@ fn witness(
 fn circle(graph: &Graph, pairs: &[(OpId, OpId)], inside: &HashSet<OpId>) -> Violation {
     let mut search = Search::new(graph);
     let ops = graph.source.len();
-    let lost = Lists::new(ops, pairs.iter().map(|&(lost, won)| (won, lost)));
+    let lost = Adjacency::new(ops, pairs.iter().map(|&(lost, won)| (won, lost)));
     let mut known = pairs.to_vec();
     known.sort_unstable();
     let both = |&&(a, b): &&(OpId, OpId)| known.binary_search(&(b, a)).is_ok();
@@ -251,7 +251,7 @@ fn circle(graph: &Graph, pairs: &[(OpId, OpId)], inside: &HashSet<OpId>) -> Viol
 }
 
 /// Some conflict that is on a circle for certain: what one comes to by going back and back.
-fn on_a_circle(graph: &Graph, lost: &Lists, inside: &HashSet<OpId>) -> Option<(OpId, OpId)> {
+fn on_a_circle(graph: &Graph, lost: &Adjacency, inside: &HashSet<OpId>) -> Option<(OpId, OpId)> {
     let mut seen = HashSet::new();
     let mut conflict = None;
     let mut at = inside.iter().copied().min()?;
@@ -281,7 +281,7 @@ fn on_a_circle(graph: &Graph, lost: &Lists, inside: &HashSet<OpId>) -> Option<(O
 fn describe(graph: &Graph, mut words: Words, circle: &[OpId]) -> Violation {
     // Begins after a conflict, so that no chain of causes is cut in two.
     let steps: Vec<(OpId, OpId)> = circle.windows(2).map(|w| (w[0], w[1])).collect();
-    let is_conflict = |&(from, to): &(OpId, OpId)| link(graph, from, to) == Link::Conflict;
+    let is_conflict = |&(from, to): &(OpId, OpId)| link(graph, from, to) == Edge::Conflict;
     let begin = steps.iter().position(is_conflict).unwrap_or_default();
     let steps = steps[begin..].iter().chain(&steps[..begin]).copied();
     let mut conflicts = Vec::new();

@@ -12,12 +12,12 @@ use std::collections::BinaryHeap;
 
 /// Lists of operations by operation, in one piece of memory.
 #[derive(Default)]
-pub struct Lists {
+pub struct Adjacency {
     starts: Vec<u32>,
     items: Vec<OpId>,
 }
 
-impl Lists {
+impl Adjacency {
     /// Each pair puts its second into the list of its first; `ops` is the number of operations.
     pub fn new(ops: usize, pairs: impl Iterator<Item = (OpId, OpId)> + Clone) -> Self {
         let mut starts = vec![0; ops + 2];
@@ -58,9 +58,9 @@ pub struct Graph<'a> {
     pub place: Vec<u32>,
     /// The write that a read has read, as far as it is known.
     pub source: Vec<OpId>,
-    readers: Lists,
+    readers: Adjacency,
     /// The branches, by what they hang on.
-    branches: Lists,
+    branches: Adjacency,
     /// The branches that hang on nothing: their sessions did nothing before.
     roots: Vec<OpId>,
     /// How many operations take part.
@@ -75,8 +75,8 @@ impl<'a> Graph<'a> {
             history,
             place: vec![NONE; ops],
             source: vec![NONE; ops],
-            readers: Lists::default(),
-            branches: Lists::default(),
+            readers: Adjacency::default(),
+            branches: Adjacency::default(),
             roots: Vec::new(),
             size: 0,
         };
@@ -118,13 +118,13 @@ impl<'a> Graph<'a> {
         let ops = self.source.len();
         let read = self.source.iter().zip(0..);
         let read = read.filter_map(|(&write, read)| (write != NONE).then_some((write, read)));
-        self.readers = Lists::new(ops, read);
+        self.readers = Adjacency::new(ops, read);
         let sessions = &self.history.order;
         let open = sessions.iter().flat_map(|s| &s.open).copied();
         let seen: Vec<OpId> = open.filter(|&op| !self.readers(op).is_empty()).collect();
         let hangs: Vec<(OpId, OpId)> = seen.iter().map(|&op| (self.before(op), op)).collect();
         let on_chain = hangs.iter().copied().filter(|&(on, _)| on != NONE);
-        self.branches = Lists::new(ops, on_chain);
+        self.branches = Adjacency::new(ops, on_chain);
         let roots = hangs.iter().filter(|&&(on, _)| on == NONE);
         self.roots = roots.map(|&(_, op)| op).collect();
         self.size = sessions.iter().map(|s| s.done.len()).sum::<usize>() + seen.len();
@@ -173,7 +173,7 @@ impl<'a> Graph<'a> {
     /// When there is none, those operations that lie on a cycle or between two.
     pub fn order(&self, conflicts: &[(OpId, OpId)]) -> Result<Vec<OpId>, Vec<OpId>> {
         let ops = self.source.len();
-        let later = Lists::new(ops, conflicts.iter().copied());
+        let later = Adjacency::new(ops, conflicts.iter().copied());
         let mut waits = vec![0u32; ops];
         for &(_, to) in conflicts {
             waits[to as usize] += 1;
@@ -218,7 +218,7 @@ impl<'a> Graph<'a> {
     }
 
     /// What is left when all that only follows from cycles is taken away as well.
-    fn knot(&self, sorted: &[OpId], later: &Lists) -> Vec<OpId> {
+    fn knot(&self, sorted: &[OpId], later: &Adjacency) -> Vec<OpId> {
         let sessions = &self.history.order;
         let mut left = vec![false; self.source.len()];
         for session in sessions {
@@ -244,7 +244,7 @@ impl<'a> Graph<'a> {
                 waits[op as usize] += 1;
             }
         }
-        let earlier = Lists::new(left.len(), earlier.iter().copied());
+        let earlier = Adjacency::new(left.len(), earlier.iter().copied());
         let all = (0..).take(left.len());
         let mut ends: Vec<OpId> = all
             .filter(|&op| left[op as usize] && waits[op as usize] == 0)

@@ -57,7 +57,7 @@ struct List {
 
 /// The lists of a history, and what was done to each.
 #[derive(Default)]
-pub struct Lists {
+pub struct ListHistory {
     lists: BTreeMap<String, List>,
     failed: u64,
 }
@@ -83,7 +83,7 @@ pub struct ListsViolation {
     pub why: String,
 }
 
-impl Lists {
+impl ListHistory {
     /// Reads a file, one JSON object a line.
     ///
     /// # Errors

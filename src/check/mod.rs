@@ -39,7 +39,7 @@ mod summary;
 mod violation;
 
 pub use input::{History, Invalid, Unreadable};
-pub use lists::{Lists, ListsSummary, ListsViolation};
+pub use lists::{ListHistory, ListsSummary, ListsViolation};
 pub use summary::Summary;
 pub use violation::{Guarantee, Pattern, Violation};
 

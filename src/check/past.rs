@@ -20,7 +20,7 @@ type Row<T> = [T; BLOCK];
 /// A number of operations. Signed, because that is what processors of any age compare fast.
 trait Count: Copy + Ord + Default {
     fn new(n: u32) -> Self;
-    fn clock<'r>(row: &'r Row<Self>) -> Clock<'r>;
+    fn clock<'r>(row: &'r Row<Self>) -> VectorClock<'r>;
 }
 
 impl Count for i16 {
@@ -28,8 +28,8 @@ impl Count for i16 {
         n as Self
     }
 
-    fn clock<'r>(row: &'r Row<Self>) -> Clock<'r> {
-        Clock::Short(row)
+    fn clock<'r>(row: &'r Row<Self>) -> VectorClock<'r> {
+        VectorClock::Short(row)
     }
 }
 
@@ -38,19 +38,19 @@ impl Count for i32 {
         n as Self
     }
 
-    fn clock<'r>(row: &'r Row<Self>) -> Clock<'r> {
-        Clock::Long(row)
+    fn clock<'r>(row: &'r Row<Self>) -> VectorClock<'r> {
+        VectorClock::Long(row)
     }
 }
 
 /// The past of an operation, as far as the present block knows.
 #[derive(Clone, Copy)]
-pub enum Clock<'r> {
+pub enum VectorClock<'r> {
     Short(&'r Row<i16>),
     Long(&'r Row<i32>),
 }
 
-impl Clock<'_> {
+impl VectorClock<'_> {
     /// How many operations of a column's session are in it.
     pub fn count(self, column: usize) -> u32 {
         match self {
@@ -61,13 +61,13 @@ impl Clock<'_> {
 }
 
 /// What a visitor sees of an operation.
-pub struct View<'r> {
+pub struct ReadView<'r> {
     pub op: OpId,
     /// What it has read, and its past, with itself.
     pub source: OpId,
-    pub source_past: Clock<'r>,
+    pub source_past: VectorClock<'r>,
     /// Its own past, without itself.
-    pub past: Clock<'r>,
+    pub past: VectorClock<'r>,
     pub block: usize,
     pub writes: &'r Places,
     pub deletes: &'r Places,
@@ -152,7 +152,7 @@ impl<'a> Past<'a> {
         &mut self,
         sources: &[OpId],
         wanted: impl Fn(OpId) -> bool,
-        visit: impl FnMut(&View<'_>),
+        visit: impl FnMut(&ReadView<'_>),
     ) {
         let sessions = &self.graph.history.order;
         let longest = sessions.iter().map(|s| s.done.len()).max();
@@ -167,7 +167,7 @@ impl<'a> Past<'a> {
         &mut self,
         sources: &[OpId],
         wanted: impl Fn(OpId) -> bool,
-        mut visit: impl FnMut(&View<'_>),
+        mut visit: impl FnMut(&ReadView<'_>),
     ) {
         let (slots, slot_count) = self.slots(sources);
         let steps = self.steps(sources, &slots, wanted);
@@ -193,7 +193,7 @@ impl<'a> Past<'a> {
                     }
                 }
                 if step.visited {
-                    visit(&View {
+                    visit(&ReadView {
                         op: step.op,
                         source: step.source,
                         source_past: T::clock(source_row),

@@ -4,7 +4,7 @@
 //! one session. All searches go backwards, where an operation has two direct causes at most, and
 //! share one budget, so that the explanation of a large history comes in time too.
 
-use super::graph::{Graph, Lists};
+use super::graph::{Adjacency, Graph};
 use super::input::{NONE, OpId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -42,7 +42,7 @@ impl<'g> Search<'g> {
     ) -> Option<(Cost, Vec<OpId>)> {
         let graph = self.graph;
         let may = |op: OpId| graph.op(op).end >= earliest;
-        self.back(ends, &Lists::default(), most, may, wanted)
+        self.back(ends, &Adjacency::default(), most, may, wanted)
     }
 
     /// The same over conflicts too: `lost` has the losers of each write. Only among operations that
@@ -50,7 +50,7 @@ impl<'g> Search<'g> {
     pub fn back(
         &mut self,
         ends: &[OpId],
-        lost: &Lists,
+        lost: &Adjacency,
         most: Cost,
         may: impl Fn(OpId) -> bool,
         wanted: impl Fn(OpId) -> bool,
@@ -104,7 +104,7 @@ impl<'g> Search<'g> {
 
 /// How one operation of a chain leads to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub enum Edge {
     /// Later in the same session.
     Session,
     /// The next one read what this one wrote.
@@ -113,24 +113,24 @@ pub enum Link {
     Conflict,
 }
 
-pub fn link(graph: &Graph, from: OpId, to: OpId) -> Link {
+pub fn link(graph: &Graph, from: OpId, to: OpId) -> Edge {
     if graph.before(to) == from {
-        Link::Session
+        Edge::Session
     } else if graph.source[to as usize] == from {
-        Link::Read
+        Edge::Read
     } else {
-        Link::Conflict
+        Edge::Conflict
     }
 }
 
 /// A chain with its links, where steps within a session are one.
-pub fn shorten(graph: &Graph, chain: &[OpId]) -> (Vec<OpId>, Vec<Link>) {
+pub fn shorten(graph: &Graph, chain: &[OpId]) -> (Vec<OpId>, Vec<Edge>) {
     let mut ops: Vec<OpId> = Vec::new();
-    let mut links: Vec<Link> = Vec::new();
+    let mut links: Vec<Edge> = Vec::new();
     for &op in chain {
         if let Some(&last) = ops.last() {
             let link = link(graph, last, op);
-            if link == Link::Session && links.last() == Some(&Link::Session) {
+            if link == Edge::Session && links.last() == Some(&Edge::Session) {
                 ops.pop();
             } else {
                 links.push(link);

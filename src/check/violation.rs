@@ -3,7 +3,7 @@
 use super::graph::Graph;
 use super::history::{Kind, Status};
 use super::input::{NULL, OpId};
-use super::search::{Link, shorten};
+use super::search::{Edge, shorten};
 use std::fmt;
 
 /// The bad patterns of causal convergence, by their names in the literature.
@@ -81,12 +81,12 @@ impl std::error::Error for Violation {}
 impl Guarantee {
     /// The guarantee that a read breaks which does not heed a write in its past, by the shortest
     /// chain from the write to the read.
-    pub fn of(links: &[Link]) -> Option<Self> {
+    pub fn of(links: &[Edge]) -> Option<Self> {
         match links {
-            [Link::Session] => Some(Self::ReadYourWrites),
-            [Link::Read, Link::Session] => Some(Self::MonotonicReads),
-            [Link::Session, Link::Read, Link::Session] => Some(Self::MonotonicWrites),
-            [Link::Read, Link::Session, Link::Read, Link::Session] => Some(Self::WritesFollowReads),
+            [Edge::Session] => Some(Self::ReadYourWrites),
+            [Edge::Read, Edge::Session] => Some(Self::MonotonicReads),
+            [Edge::Session, Edge::Read, Edge::Session] => Some(Self::MonotonicWrites),
+            [Edge::Read, Edge::Session, Edge::Read, Edge::Session] => Some(Self::WritesFollowReads),
             _ => None,
         }
     }
@@ -142,7 +142,7 @@ impl<'g> Words<'g> {
         }
         if let [link] = links[..] {
             return self.say(match link {
-                Link::Read => format!("line {to} read what line {from} wrote"),
+                Edge::Read => format!("line {to} read what line {from} wrote"),
                 _ => format!("line {from} is before line {to} in the same session"),
             });
         }
@@ -151,19 +151,19 @@ impl<'g> Words<'g> {
     }
 
     /// The operations of a chain, each with what links it to the one before.
-    pub fn steps(&mut self, ops: &[OpId], links: &[Link]) {
+    pub fn steps(&mut self, ops: &[OpId], links: &[Edge]) {
         for (i, &op) in ops.iter().enumerate() {
             let how = match i.checked_sub(1).map(|i| (links[i], ops[i])) {
                 None => String::new(),
-                Some((Link::Session, _)) => " - later in that session".into(),
-                Some((Link::Conflict, before)) => format!(" - won over line {}", self.line(before)),
-                Some((Link::Read, before)) if self.graph.op(op).value == NULL => {
+                Some((Edge::Session, _)) => " - later in that session".into(),
+                Some((Edge::Conflict, before)) => format!(" - won over line {}", self.line(before)),
+                Some((Edge::Read, before)) if self.graph.op(op).value == NULL => {
                     format!(
                         " - only the delete of line {} explains it",
                         self.line(before)
                     )
                 }
-                Some((Link::Read, before)) => format!(" - what line {} wrote", self.line(before)),
+                Some((Edge::Read, before)) => format!(" - what line {} wrote", self.line(before)),
             };
             self.say(format_args!("  {}{how}", self.operation(op)));
         }

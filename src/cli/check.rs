@@ -1,7 +1,7 @@
 //! `check`: is a recorded history causally consistent, or, of lists, linearizable?
 
 use super::failure::{Code, CommandResult, Failure, print};
-use crate::check::{History, Lists, Unreadable};
+use crate::check::{History, ListHistory, Unreadable};
 use clap::Args;
 use std::fmt::Display;
 use std::fs::File;
@@ -38,7 +38,7 @@ pub fn check(args: &Check) -> CommandResult {
     let unreadable = |e: Unreadable| Failure::usage(format!("{name}: {e}"));
     match args.lists {
         true => {
-            let verdict = Lists::read(file).map_err(unreadable)?.check();
+            let verdict = ListHistory::read(file).map_err(unreadable)?.check();
             tell(verdict, &format!("{name}: not linearizable"))
         }
         false => {

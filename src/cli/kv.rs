@@ -37,8 +37,8 @@ pub struct Put {
 pub struct Get {
     key: String,
     /// Causal: never older than what the session has seen. Eventual: what is there, at once
-    #[arg(long, value_enum, default_value_t = Consistency::Causal)]
-    consistency: Consistency,
+    #[arg(long, value_enum, default_value_t = ConsistencyArg::Causal)]
+    consistency: ConsistencyArg,
     #[command(flatten)]
     common: Common,
 }
@@ -51,7 +51,7 @@ pub struct Delete {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Consistency {
+pub enum ConsistencyArg {
     Causal,
     Eventual,
 }
@@ -92,8 +92,8 @@ pub async fn get(args: Get) -> CommandResult {
             .request(Method::GET, "/kvs")
             .query(&[("key", args.key.as_str()), ("causal_payload", payload)]);
         match args.consistency {
-            Consistency::Causal => request,
-            Consistency::Eventual => request.query(&[("consistency", "eventual")]),
+            ConsistencyArg::Causal => request,
+            ConsistencyArg::Eventual => request.query(&[("consistency", "eventual")]),
         }
     })
     .await?;

@@ -46,7 +46,7 @@ pub enum StoreErrors {
 /// Of a change of the view.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
-pub enum ViewChanges {
+pub enum ViewChangeReplies {
     /// The view is in force, and its data is where it belongs
     #[response(status = 200)]
     Done(ViewReply),

@@ -195,16 +195,20 @@ impl<R> Link<R> {
     }
 
     /// Queues a request; the answer, or why there is none, comes out of the reply.
-    pub fn request(self: &Arc<Self>, request: &impl Serialize, timeout: Duration) -> Reply<R> {
+    pub fn request(
+        self: &Arc<Self>,
+        request: &impl Serialize,
+        timeout: Duration,
+    ) -> PendingReply<R> {
         self.try_request(request, timeout)
-            .unwrap_or_else(|error| Reply::failed(error.into()))
+            .unwrap_or_else(|error| PendingReply::failed(error.into()))
     }
 
     fn try_request(
         self: &Arc<Self>,
         request: &impl Serialize,
         timeout: Duration,
-    ) -> Result<Reply<R>, SendError> {
+    ) -> Result<PendingReply<R>, SendError> {
         if !self.is_up() {
             return Err(SendError::NotConnected);
         }
@@ -236,7 +240,7 @@ impl<R> Link<R> {
         if sooner || (queued && empty) {
             self.wake.notify_one();
         }
-        Ok(Reply {
+        Ok(PendingReply {
             state: ReplyState::Waiting(waiting),
             link: Some((Arc::clone(self), id)),
         })
@@ -404,7 +408,7 @@ pub fn encode<T: Serialize>(
 /// stops the wait, not the request.
 #[derive(Debug)]
 #[must_use = "the answer comes out of this future"]
-pub struct Reply<R> {
+pub struct PendingReply<R> {
     state: ReplyState<R>,
     /// Where the request is registered, until its answer came.
     link: Option<(Arc<Link<R>>, u64)>,
@@ -417,7 +421,7 @@ enum ReplyState<R> {
     Failed(Option<RequestError>),
 }
 
-impl<R> Reply<R> {
+impl<R> PendingReply<R> {
     pub(super) fn failed(error: RequestError) -> Self {
         Self {
             state: ReplyState::Failed(Some(error)),
@@ -426,7 +430,7 @@ impl<R> Reply<R> {
     }
 }
 
-impl<R> Future for Reply<R> {
+impl<R> Future for PendingReply<R> {
     type Output = Result<R, RequestError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -441,7 +445,7 @@ impl<R> Future for Reply<R> {
     }
 }
 
-impl<R> Drop for Reply<R> {
+impl<R> Drop for PendingReply<R> {
     fn drop(&mut self) {
         if let Some((link, id)) = self.link.take() {
             link.forget(id);

@@ -41,7 +41,7 @@ pub use hello::{
     Accepted, Belongs, Greeted, HelloError, HelloRefusal, NodeIdentity, STRANGER, Secret, answer,
     dial,
 };
-pub use link::Reply;
+pub use link::PendingReply;
 pub use stats::{LinkStatus, Stats};
 
 use crate::protocol::ids::MemberId;
@@ -271,10 +271,10 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
 
     /// Sends a request at once, before the reply is awaited; the reply may be awaited on any runtime. A reply that is
     /// still out after `timeout` is given up.
-    pub fn request(&self, member: MemberId, request: &Q, timeout: Duration) -> Reply<R> {
+    pub fn request(&self, member: MemberId, request: &Q, timeout: Duration) -> PendingReply<R> {
         match self.inner.links.load().get(&member) {
             Some(link) => link.request(request, timeout),
-            None => Reply::failed(RequestError::NotConnected),
+            None => PendingReply::failed(RequestError::NotConnected),
         }
     }
 

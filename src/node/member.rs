@@ -8,7 +8,7 @@ use super::replica::core::Input;
 use super::replica::inbox::Inbox;
 use super::replica::room::Room;
 use super::replica::shared::Shared;
-use super::requests::lists::Lists;
+use super::requests::lists::ListService;
 use super::requests::router::Router;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::{Gauges, Marks};
@@ -30,7 +30,7 @@ pub struct Member {
     shared: Arc<Shared>,
     inbox: Inbox,
     router: Router,
-    lists: Lists,
+    lists: ListService,
     room: Room,
     committed: Arc<CommitterStats>,
     ended: ReplicaEnd,
@@ -49,7 +49,7 @@ impl Member {
         let room = Room::default();
         Self {
             router: Router::new(&membership, Arc::clone(&shared), inbox.clone()),
-            lists: Lists::new(Arc::clone(&membership), Arc::clone(&shared), room.clone()),
+            lists: ListService::new(Arc::clone(&membership), Arc::clone(&shared), room.clone()),
             membership,
             switch,
             shared,
@@ -81,7 +81,7 @@ impl Member {
     }
 
     /// The linearizable lists.
-    pub fn lists(&self) -> &Lists {
+    pub fn lists(&self) -> &ListService {
         &self.lists
     }
 

@@ -1,6 +1,6 @@
 //! Histories of lists: what is said of them is what a checker says that tries all orders (Wing and Gong, with Lowe's memory).
 
-use causeway::check::Lists;
+use causeway::check::ListHistory;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use todc_utils::WGLChecker;
@@ -82,7 +82,7 @@ fn file(history: &[Done]) -> String {
 }
 
 fn by_file(text: &str) -> Result<(), String> {
-    let lists = Lists::read(text.as_bytes()).unwrap();
+    let lists = ListHistory::read(text.as_bytes()).unwrap();
     lists
         .check()
         .map(drop)
@@ -204,9 +204,9 @@ fn a_contradiction_is_named_by_its_lines() {
             "ends before",
         ),
     ] {
-        let why = Lists::read(bad.as_bytes()).err().unwrap().to_string();
+        let why = ListHistory::read(bad.as_bytes()).err().unwrap().to_string();
         assert!(why.contains(part), "{why}");
     }
     let twice = [a.clone(), a].join("\n");
-    assert!(Lists::read(twice.as_bytes()).is_err());
+    assert!(ListHistory::read(twice.as_bytes()).is_err());
 }

@@ -2,7 +2,7 @@
 //! say in which order all changes were made, at everything.
 
 use bytes::Bytes;
-use causeway::check::Lists;
+use causeway::check::ListHistory;
 use causeway::protocol::keys::{List, What};
 use std::collections::BTreeMap;
 
@@ -107,7 +107,7 @@ impl History {
     /// What cannot.
     pub fn check(&self) -> Result<(), String> {
         self.twice.clone().map_or(Ok(()), Err)?;
-        let lists = Lists::read(self.lines.as_bytes()).map_err(|e| format!("{e:?}"))?;
+        let lists = ListHistory::read(self.lines.as_bytes()).map_err(|e| format!("{e:?}"))?;
         lists
             .check()
             .map_err(|found| format!("not linearizable: {found:?}"))?;

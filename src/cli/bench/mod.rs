@@ -16,7 +16,7 @@ mod workload;
 
 use super::client::{DEFAULT_NODE, TokenArg};
 use super::failure::{Code, CommandResult, Failure, note, print};
-use super::kv::Consistency;
+use super::kv::ConsistencyArg;
 use clap::Args;
 use hyper::header::HeaderValue;
 use protocol::Protocol;
@@ -87,8 +87,8 @@ pub struct Bench {
     #[arg(long, value_enum, default_value_t = Routing::Any)]
     routing: Routing,
     /// Eventual: reads ask for what is there, and no context is carried
-    #[arg(long, value_enum, default_value_t = Consistency::Causal)]
-    consistency: Consistency,
+    #[arg(long, value_enum, default_value_t = ConsistencyArg::Causal)]
+    consistency: ConsistencyArg,
     /// Write every key once before anything else
     #[arg(long)]
     prefill: bool,
@@ -155,7 +155,7 @@ fn sound(args: &Bench) -> CommandResult {
             "--history needs --protocol causeway or keys: others have no promise to be held to",
         ));
     }
-    if args.consistency == Consistency::Eventual {
+    if args.consistency == ConsistencyArg::Eventual {
         return Err(Failure::usage(
             "--history needs --consistency causal: eventual reads promise nothing to be checked",
         ));

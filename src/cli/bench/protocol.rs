@@ -2,7 +2,7 @@
 
 use super::Bench;
 use crate::check::history::Kind;
-use crate::cli::kv::Consistency;
+use crate::cli::kv::ConsistencyArg;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub enum BenchAnswer {
 /// Speaks one protocol for one session, and carries the session's context.
 pub struct Speaker {
     protocol: Protocol,
-    consistency: Consistency,
+    consistency: ConsistencyArg,
     /// Random text, twice as long as a value: each write takes another stretch of it.
     text: String,
     value_size: usize,
@@ -83,7 +83,12 @@ impl Speaker {
         });
     }
 
-    fn of(session: u32, protocol: Protocol, consistency: Consistency, value_size: usize) -> Self {
+    fn of(
+        session: u32,
+        protocol: Protocol,
+        consistency: ConsistencyArg,
+        value_size: usize,
+    ) -> Self {
         let mut random = StdRng::seed_from_u64(u64::from(session) + (1 << 32));
         Self {
             protocol,
@@ -137,8 +142,8 @@ impl Speaker {
         match (self.protocol, kind) {
             (Protocol::Bare, _) => get("/bare".to_owned()),
             (Protocol::Causeway, Kind::Get) => get(match self.consistency {
-                Consistency::Causal => format!("/kvs?key={key}&causal_payload={payload}"),
-                Consistency::Eventual => format!("/kvs?key={key}&consistency=eventual"),
+                ConsistencyArg::Causal => format!("/kvs?key={key}&causal_payload={payload}"),
+                ConsistencyArg::Eventual => format!("/kvs?key={key}&consistency=eventual"),
             }),
             (Protocol::Causeway, Kind::Delete) => {
                 let mut request = get(format!("/kvs?key={key}&causal_payload={payload}"))?;
@@ -214,7 +219,7 @@ impl Speaker {
         let mut carried = self.protocol != Protocol::Causeway;
         if !carried && let Some(payload) = self.find_payload(body) {
             carried = true;
-            if self.consistency == Consistency::Causal {
+            if self.consistency == ConsistencyArg::Causal {
                 self.payload.clear();
                 self.payload.push_str(payload);
             }
@@ -277,7 +282,7 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt;
 
-    fn speaker(protocol: Protocol, consistency: Consistency) -> Speaker {
+    fn speaker(protocol: Protocol, consistency: ConsistencyArg) -> Speaker {
         let mut speaker = Speaker::of(0, protocol, consistency, 10);
         speaker.set_key(5);
         speaker
@@ -293,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_context_of_a_reply_goes_with_the_next_request() {
-        let mut s = speaker(Protocol::Causeway, Consistency::Causal);
+        let mut s = speaker(Protocol::Causeway, ConsistencyArg::Causal);
         assert_eq!(
             s.request(Kind::Get).unwrap().uri(),
             "/kvs?key=key5&causal_payload="
@@ -323,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_delete_carries_the_context_too() {
-        let mut s = speaker(Protocol::Causeway, Consistency::Causal);
+        let mut s = speaker(Protocol::Causeway, ConsistencyArg::Causal);
         s.reply(Kind::Get, StatusCode::OK, br#"{"causal_payload":"EA"}"#);
         let delete = s.request(Kind::Delete).unwrap();
         assert_eq!(delete.method(), Method::DELETE);
@@ -338,7 +343,7 @@ mod tests {
     #[test]
     fn values_that_are_recorded_differ_and_keep_their_size_where_they_can() {
         for (size, exact) in [(40, true), (0, false)] {
-            let mut s = Speaker::of(0, Protocol::Causeway, Consistency::Causal, size);
+            let mut s = Speaker::of(0, Protocol::Causeway, ConsistencyArg::Causal, size);
             s.mark("h1-", "s7");
             s.set_key(5);
             assert_eq!(s.key(), "h1-5");
@@ -355,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_eventual_session_carries_nothing() {
-        let mut s = speaker(Protocol::Causeway, Consistency::Eventual);
+        let mut s = speaker(Protocol::Causeway, ConsistencyArg::Eventual);
         let reply = br#"{"causal_payload":"EAbc"}"#;
         assert_eq!(
             s.reply(Kind::Put, StatusCode::CREATED, reply),
@@ -370,7 +375,7 @@ mod tests {
 
     #[test]
     fn replies_that_are_none_are_errors() {
-        let mut s = speaker(Protocol::Causeway, Consistency::Causal);
+        let mut s = speaker(Protocol::Causeway, ConsistencyArg::Causal);
         for body in ["", "{}", r#"{"causal_payload":"unfinished"#] {
             let answer = s.reply(Kind::Put, StatusCode::OK, body.as_bytes());
             assert!(matches!(answer, BenchAnswer::Error(_)), "{body}");
@@ -379,7 +384,7 @@ mod tests {
 
     #[test]
     fn lists_have_one_item_and_need_no_context() {
-        let mut s = speaker(Protocol::Keys, Consistency::Causal);
+        let mut s = speaker(Protocol::Keys, ConsistencyArg::Causal);
         assert_eq!(s.request(Kind::Get).unwrap().uri(), "/keys/key5");
         let put = s.request(Kind::Put).unwrap();
         assert_eq!(
@@ -408,7 +413,7 @@ mod tests {
 
     #[test]
     fn etcd_gets_base64_and_says_when_there_is_nothing() {
-        let mut s = speaker(Protocol::Etcd, Consistency::Causal);
+        let mut s = speaker(Protocol::Etcd, ConsistencyArg::Causal);
         assert_eq!(text(s.request(Kind::Get).unwrap()), r#"{"key":"a2V5NQ=="}"#);
         let empty = br#"{"header":{"revision":"1"}}"#;
         assert_eq!(

@@ -47,7 +47,7 @@ pub enum Action {
 
 /// A node as `/nodes` shows it.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ListedNode {
     pub id: u64,
     pub node: String,
     pub alive: bool,
@@ -102,12 +102,12 @@ impl Client {
     }
 
     /// The nodes of the view.
-    pub async fn nodes(&self) -> Result<Vec<Seen>, Failure> {
+    pub async fn nodes(&self) -> Result<Vec<ListedNode>, Failure> {
         let reply = self.ask(self.0.request(Method::GET, "/nodes")).await?;
         let nodes = items(&reply)?;
         let seen = nodes.iter().map(|node| {
             let text = |field: &str| node.get(field).and_then(Value::as_str).map(str::to_owned);
-            Some(Seen {
+            Some(ListedNode {
                 id: node.get("node_id")?.as_u64()?,
                 node: text("node")?,
                 alive: text("status")? == "alive",
@@ -115,7 +115,7 @@ impl Client {
                 partition: node.get("partition_id").and_then(Value::as_u64),
             })
         });
-        let seen: Option<Vec<Seen>> = seen.collect();
+        let seen: Option<Vec<ListedNode>> = seen.collect();
         seen.ok_or_else(not_understood)
     }
 
@@ -126,7 +126,7 @@ impl Client {
     /// Lets all nodes come back that can.
     async fn recover_all(&self) -> Result<String, Failure> {
         let nodes = self.nodes().await?;
-        let dead: Vec<&Seen> = nodes.iter().filter(|node| !node.alive).collect();
+        let dead: Vec<&ListedNode> = nodes.iter().filter(|node| !node.alive).collect();
         if dead.is_empty() {
             return Ok("all nodes are alive".to_owned());
         }
@@ -213,7 +213,7 @@ fn not_understood() -> Failure {
     Failure::not_done("the node's reply is not understood: is it of another release?")
 }
 
-fn table(nodes: &[Seen]) -> String {
+fn table(nodes: &[ListedNode]) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)

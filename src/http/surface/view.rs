@@ -6,7 +6,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{self, BodyKind};
-use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChanges};
+use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChangeReplies};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
 use crate::raft::ConsensusError;
@@ -63,7 +63,7 @@ struct PlanQuery {
         (status = 404, body = ErrorReply, description = "No such node to remove"),
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds, or (`dead_partition`) it needs nodes that do not answer"),
         (status = 503, body = ErrorReply, description = "The new node does not answer, there is no quorum, or this node is in no view"),
-        ViewChanges,
+        ViewChangeReplies,
         Guarded,
         BodyErrors,
         RemovedNode,
@@ -128,7 +128,7 @@ pub async fn state(
     responses(
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `dead_partition`) it needs nodes that do not answer"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
-        ViewChanges,
+        ViewChangeReplies,
         Guarded,
         BodyErrors,
         RemovedNode,

@@ -28,14 +28,14 @@ pub enum Freshness {
 }
 
 /// The lists, through one node.
-pub struct Lists {
+pub struct ListService {
     membership: Arc<Membership>,
     shared: Arc<Shared>,
     room: Room,
     admission: Admission,
 }
 
-impl Lists {
+impl ListService {
     /// Those of a member with this replica, on a disk with this room.
     pub fn new(membership: Arc<Membership>, shared: Arc<Shared>, room: Room) -> Self {
         Self {
