@@ -495,6 +495,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether a node lost a write with its disk so lately that its word from before may still be under way. It may serve
+    /// again by then. That is the one loss allowed for.
+    fn was_lost_lately(&self, node: usize, write: WriteId) -> bool {
+        let lost = self.oracle.lost.get(&(node, write));
+        lost.is_some_and(|at| self.now < at + IN_FLIGHT_US)
+    }
+
     fn check_exposed(&mut self, node: usize, before: &Marks, after: &Marks) -> Result<(), Failed> {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -519,9 +526,11 @@ impl World {
             let at = w.dots.iter().position(|d| *d == dot);
             let taken = at.map_or(0, |at| w.taken_us[at]);
             let replicas = self.replicas_at(after);
-            let second = replicas
-                .into_iter()
-                .any(|n| n != node && (self.nodes[n].lost || self.oracle.applied(n, log) >= seq));
+            let has = |n: usize| {
+                let lost = self.nodes[n].lost || self.was_lost_lately(n, write);
+                n != node && (lost || self.oracle.applied(n, log) >= seq)
+            };
+            let second = replicas.into_iter().any(has);
             if !second && self.now < taken + DEGRADE_US {
                 return Err(format!(
                     "two copies: node {node} shows {dot} while only it has it"
@@ -555,14 +564,10 @@ impl World {
                         holders.extend(dots.iter().flat_map(|d| replicas_of(marks, d.log)));
                     }
                 }
-                // One that was lost after it confirmed the write is the one loss allowed for. It may serve again before its
-                // word from before has come here.
-                let confirmed = |n: usize| {
-                    let lost = self.oracle.lost.get(&(n, write));
-                    lost.is_some_and(|at| self.now < at + IN_FLIGHT_US)
+                let has = |n: &usize| {
+                    let lost = self.nodes[*n].lost || self.was_lost_lately(*n, write);
+                    lost || self.oracle.has(*n, write)
                 };
-                let has =
-                    |n: &usize| self.nodes[*n].lost || self.oracle.has(*n, write) || confirmed(*n);
                 let copies = holders.into_iter().filter(has).count();
                 if copies < usize::from(written.copies) {
                     return Err(format!(
