@@ -12,6 +12,12 @@ mod cluster;
 mod dead;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "protocol/early.rs"]
+mod early;
+#[path = "protocol/given_up.rs"]
+mod given_up;
+#[path = "protocol/handover_disks.rs"]
+mod handover_disks;
 #[path = "protocol/orphans.rs"]
 mod orphans;
 #[path = "protocol/peers.rs"]
@@ -20,6 +26,8 @@ mod peers;
 mod recovery;
 #[path = "protocol/teeth.rs"]
 mod teeth;
+#[path = "protocol/turned_away.rs"]
+mod turned_away;
 #[path = "protocol/views.rs"]
 mod views;
 #[path = "protocol/writes.rs"]

@@ -3,7 +3,10 @@
 #[path = "../sim/by_rule_tests.rs"]
 mod by_rule_tests;
 
-use crate::{bounds, clocks, dead, orphans, peers, recovery, views, writes};
+use crate::{
+    bounds, clocks, dead, early, given_up, handover_disks, orphans, peers, recovery, turned_away,
+    views, writes,
+};
 use by_rule_tests::BY_RULE_TESTS;
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::collections::BTreeSet;
@@ -36,11 +39,11 @@ const TEETH: &[(Rule, fn())] = &[
     ),
     (
         Rule::CompareOwnAlone,
-        views::an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well,
+        handover_disks::an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well,
     ),
     (
         Rule::SupplyUncompared,
-        views::nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old,
+        handover_disks::nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old,
     ),
     (
         Rule::SnapshotKeepsRemoved,
@@ -52,7 +55,7 @@ const TEETH: &[(Rule, fn())] = &[
     ),
     (
         Rule::TakeBackServed,
-        views::a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile,
+        handover_disks::a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile,
     ),
     (
         Rule::WriteUncompared,
@@ -96,43 +99,43 @@ const TEETH: &[(Rule, fn())] = &[
     ),
     (
         Rule::ServeOldView,
-        views::who_was_given_up_and_comes_back_pushes_nothing,
+        given_up::who_was_given_up_and_comes_back_pushes_nothing,
     ),
     (
         Rule::GiveUpTooSoon,
-        views::who_was_given_up_and_comes_back_before_the_view_is_in_force_serves_nothing_old,
+        given_up::who_was_given_up_and_comes_back_before_the_view_is_in_force_serves_nothing_old,
     ),
     (
         Rule::BelieveGivenUp,
-        views::who_was_given_up_stays_so_when_the_change_is_cancelled,
+        given_up::who_was_given_up_stays_so_when_the_change_is_cancelled,
     ),
     (
         Rule::StableAheadOfViews,
-        views::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
+        given_up::what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_it,
     ),
     (
         Rule::KeepForOne,
-        views::what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it,
+        early::what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it,
     ),
     (
         Rule::WaitForGathered,
-        views::two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other,
+        early::two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other,
     ),
     (
         Rule::LogAgainUnfilled,
-        views::what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort,
+        early::what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort,
     ),
     (
         Rule::TellOfAllCohorts,
-        views::who_was_turned_away_is_not_told_what_is_stable_without_it,
+        turned_away::who_was_turned_away_is_not_told_what_is_stable_without_it,
     ),
     (
         Rule::KeepCopyForCancelled,
-        views::who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold,
+        turned_away::who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold,
     ),
     (
         Rule::FollowersDiskIsOld,
-        views::who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old,
+        turned_away::who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old,
     ),
     (
         Rule::CopyAheadOfViews,

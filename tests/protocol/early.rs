@@ -1,0 +1,232 @@
+//! Versions that came ahead of their log: who keeps them, hands them on, and logs them again.
+
+use crate::cluster::Cluster;
+use causeway::protocol::context::Context;
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::limits::{Bound, take_met};
+use causeway::protocol::message::{Message, Range};
+use causeway::protocol::placement::Change;
+use causeway::protocol::record;
+use causeway::protocol::replica::Event;
+use causeway::protocol::version::{Key, Version};
+
+#[test]
+pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // As before: only node 2 has the writes, as far as it keeps their slots.
+    c.step(1, Event::DiskFull(Some("full".into())));
+    let log = c.nodes[0].replica().log_id();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    let at_follower = |key| record::load(&c.nodes[node].disk, key).unwrap();
+    let version = keys.iter().rev().find_map(at_follower).unwrap();
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.step(1, Event::DiskFull(None));
+    c.cut(0, node);
+    c.cut(1, node);
+    c.start(0);
+    c.run_ms(500);
+    // Both others get the last one of them ahead of its log, in an answer to a pull.
+    for (to, from) in [(0, 1), (1, 0)] {
+        let range = Range {
+            log,
+            after: 0,
+            keys: Vec::new(),
+            versions: vec![version.clone()],
+            too_old: false,
+            seals: Vec::new(),
+        };
+        let incarnation = c.nodes[from].replica().log_id().incarnation;
+        c.step(
+            to,
+            Event::Message {
+                from: MemberId(from as u16),
+                incarnation,
+                message: Message::Range(range),
+            },
+        );
+    }
+    c.run_ms(50);
+    c.heal();
+    assert!(c.views_settle(), "{:?}", c.changes.views().closing);
+    assert_eq!(c.value(node, &version.key, &none).as_deref(), Some("1"));
+}
+
+#[test]
+pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
+    let mut c = Cluster::stopped(2, 2);
+    (c.limits.chunk_bytes, c.limits.busy_chunk_bytes) = (1, 1);
+    (0..2).for_each(|node| c.start(node));
+    c.run_ms(200);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..40).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(1, key, Some("1"), &none);
+    }
+    // The log of these writes is over. Its cohort is closing.
+    c.stop(1);
+    c.start(1);
+    c.run_ms(1_000);
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    c.run_ms(500);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    // First it fetches what it is to serve, and then, slowly, what there is of the closing cohort.
+    c.step(1, Event::Busy(true));
+    c.step(node, Event::Busy(true));
+    c.start(0);
+    c.run_ms(4_000);
+    assert!(c.serves(0) && c.marks(0).cohorts.values().all(|filled| *filled));
+    assert_eq!(
+        c.nodes[0].replica().head(),
+        0,
+        "it has logged nothing again"
+    );
+    for key in &keys {
+        let versions = [0, 1].map(|node| record::load(&c.nodes[node].disk, key).unwrap());
+        assert_eq!(versions[0], versions[1]);
+    }
+    assert!(c.views_settle());
+}
+
+/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one that is there.
+fn comes_ahead(
+    c: &mut Cluster,
+    (from, to): (usize, usize),
+    like: &Version,
+    key: &Key,
+    seen: &Context,
+    ahead: u64,
+) -> Version {
+    let mut version = like.clone();
+    version.key = key.clone();
+    version.stamp = c.stamp(from, seen);
+    version.dot.seq += ahead;
+    let range = Range {
+        log: like.dot.log,
+        after: like.dot.seq,
+        keys: Vec::new(),
+        versions: vec![version.clone()],
+        too_old: false,
+        seals: Vec::new(),
+    };
+    let event = Event::Message {
+        from: MemberId(from as u16),
+        incarnation: c.nodes[from].replica().log_id().incarnation,
+        message: Message::Range(range),
+    };
+    c.step(to, event);
+    version
+}
+
+#[test]
+pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it() {
+    let mut c = Cluster::new(4, 4);
+    let key = c.key(0, 0);
+    let number = c.change(Change::SetK(2));
+    c.tell_all();
+    let homes = c.changes.views().next.clone();
+    let view = homes.as_ref().unwrap();
+    let holders: Vec<usize> = view
+        .replicas(view.partition_of_key(&key))
+        .iter()
+        .map(|m| usize::from(m.0))
+        .collect();
+    let helpers: Vec<usize> = (0..4).filter(|n| !holders.contains(n)).collect();
+    let (&[one, other], &[helper, writer]) = (&holders[..], &helpers[..]) else {
+        panic!("two of four: {holders:?}");
+    };
+    let seen = c.put(writer, &key, Some("1"), &Context::default());
+    c.run_ms(500);
+    c.enact(number);
+    // The writer has not heard of the new view: its log is not over.
+    [one, other, helper].iter().for_each(|node| c.tell(*node));
+    c.run_ms(50);
+    let first = record::load(&c.nodes[helper].disk, &key).unwrap().unwrap();
+    let ahead = comes_ahead(&mut c, (writer, helper), &first, &key, &seen, 3);
+    // One holder has a later write, which the other one lacks.
+    c.cut(one, other);
+    let shown = Cluster::after(ahead.dot.log, ahead.dot.seq, ahead.stamp.ts);
+    c.put(one, &key, Some("2"), &shown);
+    c.tell(writer);
+    for ms in 0..3_000 {
+        c.run_ms(1);
+        if ms % 50 == 0 {
+            let read = c.get(other, &key, &shown);
+            assert!(read.is_err(), "after {ms} ms: {read:?}");
+        }
+    }
+    c.heal();
+    assert!(c.views_settle());
+    for holder in holders {
+        assert_eq!(c.value(holder, &key, &shown).as_deref(), Some("2"));
+    }
+}
+
+#[test]
+fn what_came_ahead_of_its_log_does_not_wait_for_who_has_lost_all_it_had() {
+    let mut c = Cluster::new(2, 2);
+    let key = c.key(0, 0);
+    let seen = c.put(1, &key, Some("1"), &Context::default());
+    c.run_ms(500);
+    let number = c.change(Change::Remove(MemberId(1)));
+    c.tell(0);
+    c.enact(number);
+    c.tell(0);
+    let first = record::load(&c.nodes[0].disk, &key).unwrap().unwrap();
+    comes_ahead(&mut c, (1, 0), &first, &key, &seen, 3);
+    c.run_ms(50);
+    // The writer only helps any more, and what it had is lost with its disk.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.tell(1);
+    c.start(1);
+    assert!(c.views_settle(), "{:?}", c.changes.views().closing);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
+fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
+    let mut c = Cluster::stopped(2, 2);
+    // One at a time.
+    c.limits.handed_bytes = 1;
+    (0..2).for_each(|node| c.start(node));
+    c.run_ms(200);
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    let node = c.add();
+    c.tell_all();
+    let seen = c.put(1, &keys[0], Some("1"), &Context::default());
+    c.run_ms(500);
+    c.enact(2);
+    let moved = |k: &&Key| c.view().partition_of_key(k).0 == 1;
+    let moved: Vec<Key> = keys.iter().filter(moved).take(2).cloned().collect();
+    let log = c.nodes[1].replica().log_id();
+    // Node 2 has not heard of the new view: the cohort is not over.
+    c.tell(0);
+    c.tell(1);
+    c.run_ms(300);
+    // Later writes of the closed log come ahead of it to node 0 alone.
+    let first = record::load(&c.nodes[0].disk, &keys[0]).unwrap().unwrap();
+    assert_eq!(first.dot.log, log);
+    for (key, ahead) in moved.iter().zip(3..) {
+        comes_ahead(&mut c, (1, 0), &first, key, &seen, ahead);
+    }
+    c.run_ms(50);
+    let _ = take_met();
+    assert!(c.views_settle());
+    for key in &moved {
+        assert_eq!(c.value(node, key, &seen).as_deref(), Some("1"));
+    }
+    assert!(take_met().contains_key(&Bound::Handed));
+}

@@ -1,0 +1,350 @@
+//! Disks that are lost or old while a view changes: who fills them, and what they may not do before.
+
+use crate::cluster::Cluster;
+use causeway::protocol::changes::{ViewCommand, ViewOutcome};
+use causeway::protocol::context::Context;
+use causeway::protocol::ids::MemberId;
+use causeway::protocol::placement::Change;
+use causeway::protocol::record;
+use causeway::protocol::version::Key;
+use causeway::protocol::view::PartitionId;
+use causeway::protocol::views::Home;
+use std::collections::BTreeSet;
+
+#[test]
+fn what_a_snapshot_brings_does_not_make_the_disk_look_old_while_it_is_on_its_way_there() {
+    let mut c = Cluster::new(2, 1);
+    let (key, none) = (c.key(1, 0), Context::default());
+    // The disk knows that the first write is stable when the second one is written.
+    c.put(1, &key, Some("1"), &none);
+    c.run_ms(200);
+    c.put(1, &key, Some("2"), &none);
+    // Node 0 is to hold the key too. It gets a snapshot, and its disk is slow.
+    c.change(Change::SetK(2));
+    c.tell_all();
+    c.run_ms(2);
+    c.nodes[0].disk_hangs = true;
+    c.run_ms(400);
+    assert!(c.serves(0), "{:?}", c.marks(0).recovering);
+    c.nodes[0].disk_hangs = false;
+    assert!(c.views_settle());
+}
+
+#[test]
+pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
+    let mut c = Cluster::new(2, 2);
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    let key = c.key(0, 0);
+    let seen = c.put(0, &key, Some("1"), &Context::default());
+    // Node 1 has lost its disk, and the new one is slow. It fetches what its own cohort has, and then
+    // what the one before has, which is not over.
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(2);
+    c.nodes[1].disk_hangs = true;
+    c.run_ms(500);
+    assert!(!c.serves(1), "its disk has nothing yet");
+    c.nodes[1].disk_hangs = false;
+    c.run_ms(500);
+    assert!(c.serves(1), "{:?}", c.marks(1).recovering);
+    assert!(c.views_settle());
+    // Now node 0 loses its disk, and node 1 starts again on what it has.
+    c.stop(0);
+    c.stop(1);
+    c.nodes[0].disk.wipe();
+    c.start(0);
+    c.start(1);
+    c.run_ms(2_000);
+    for replica in [0, 1] {
+        assert_eq!(c.value(replica, &key, &seen).as_deref(), Some("1"));
+    }
+}
+
+#[test]
+fn who_is_alone_and_lost_its_disk_waits_for_those_who_held_its_slots() {
+    let mut c = Cluster::new(2, 2);
+    let mut seen = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        seen = c.put(0, key, Some("1"), &seen);
+    }
+    let number = c.change(Change::SetK(1));
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(number);
+    c.tell_all();
+    c.run_ms(200);
+    let alone = MemberId(1);
+    let of_it = |k: &&Key| c.view().replicas(c.view().partition_of_key(k)) == [alone];
+    let key = keys.iter().find(of_it).unwrap().clone();
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.cut(0, 1);
+    c.start(1);
+    c.run_ms(3_000);
+    assert!(!c.serves(1), "node 0 may have what it lost");
+    c.heal();
+    c.run_ms(1_000);
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+    assert!(c.views_settle());
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
+fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
+    let mut c = Cluster::new(5, 1);
+    let keys: Vec<Key> = (0..30).map(|n| c.key(4, n)).collect();
+    let mut seen = Context::default();
+    for key in &keys {
+        seen = c.put(4, key, Some("1"), &seen);
+    }
+    c.change(Change::SetK(2));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.enact(2);
+    let partitions = keys.iter().map(|k| c.view().partition_of_key(k));
+    let partitions: BTreeSet<PartitionId> = partitions.collect();
+    let own = c.view().partition_of(MemberId(4));
+    assert!(partitions.len() == 2 && partitions.iter().any(|p| Some(*p) == own));
+    // One who takes over slots has not heard of the new view: the cohort is not over.
+    let other = partitions.into_iter().find(|p| Some(*p) != own).unwrap();
+    let deaf = usize::from(c.view().replicas(other)[0].0);
+    (0..5).filter(|n| *n != deaf).for_each(|n| c.tell(n));
+    c.run_ms(300);
+    c.stop(4);
+    c.nodes[4].disk.wipe();
+    c.start(4);
+    c.run_ms(1_000);
+    assert!(c.views_settle());
+    for key in &keys {
+        let partition = c.view().partition_of_key(key);
+        for member in c.view().replicas(partition).to_vec() {
+            let value = c.value(usize::from(member.0), key, &seen);
+            assert_eq!(value.as_deref(), Some("1"), "{member}");
+        }
+    }
+}
+
+#[test]
+fn who_can_be_filled_by_nobody_hears_which_logs_have_ended() {
+    let mut c = Cluster::new(3, 1);
+    let (key, none) = (c.key(2, 0), Context::default());
+    c.put(2, &key, Some("1"), &none);
+    let log = c.nodes[2].replica().log_id();
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.stop(2);
+    c.start(2);
+    c.run_ms(2_000);
+    assert!(!c.marks(1).logs.contains_key(&log), "it has ended");
+    // Two share what node 2 had. It ends for good, and one of the two loses its disk.
+    c.enact(number);
+    c.stop(2);
+    c.tell(0);
+    c.tell(1);
+    c.run_ms(600);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    let member = MemberId(2);
+    c.decide(ViewCommand::GiveUp { member });
+    c.tell(0);
+    c.tell(1);
+    c.start(0);
+    c.run_ms(3_000);
+    for _ in 0..1_000 {
+        c.run_ms(1);
+        assert!(c.serves(0), "{:?}", c.marks(0).recovering);
+    }
+    assert!(c.views_settle());
+}
+
+#[test]
+fn who_leaves_with_all_that_there_is_does_not_say_that_its_disk_is_empty() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    c.run_ms(300);
+    c.cut(0, 1);
+    c.stop(1);
+    c.nodes[1].disk.wipe();
+    c.start(1);
+    c.run_ms(100);
+    let number = c.change(Change::Remove(MemberId(0)));
+    c.enact(number);
+    c.tell_all();
+    c.run_ms(100);
+    c.heal();
+    for _ in 0..1_000 {
+        c.run_ms(1);
+        let kept = record::load(&c.nodes[1].disk, &key).unwrap();
+        assert!(!c.serves(1) || kept.is_some(), "it serves without its data");
+    }
+    assert!(c.views_settle());
+    assert_eq!(c.value(1, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
+fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer_has_come() {
+    let mut c = Cluster::new(2, 2);
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    // Node 2 takes some of it over. Then one replica that had all of it is given up, the other loses its disk.
+    let node = c.add();
+    c.tell_all();
+    let mut seen = Context::default();
+    for key in &keys {
+        seen = c.put(0, key, Some("1"), &seen);
+    }
+    c.run_ms(500);
+    c.enact(2);
+    let (here, lost): (Vec<&Key>, Vec<&Key>) = keys
+        .iter()
+        .partition(|k| c.view().partition_of_key(k).0 == 1);
+    assert!(!here.is_empty() && !lost.is_empty());
+    c.tell(0);
+    c.tell(node);
+    c.stop(1);
+    c.run_ms(500);
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    // Now node 2 is to hold all of it. Before it hears of that it has told that it was everywhere.
+    let (change, give_up) = (Change::Remove(MemberId(1)), true);
+    let outcome = c.decide(ViewCommand::Change {
+        change,
+        give_up,
+        lose_data: true,
+    });
+    assert!(
+        matches!(outcome, ViewOutcome::Started { .. }),
+        "{outcome:?}"
+    );
+    c.tell(0);
+    c.start(0);
+    c.run_ms(120);
+    let told = c.marks(0).logs.values().any(|mark| mark.stable > 0);
+    assert!(told, "{:?}", c.marks(0).logs);
+    c.tell(node);
+    c.run_ms(10);
+    // What it has since, newer versions among it, cannot be fetched for a while.
+    c.mute(0, node);
+    for ms in 0..1_000 {
+        c.run_ms(1);
+        if ms == 400 {
+            c.heal();
+        }
+        for one in [0, node] {
+            let marks = c.marks(one);
+            for (log, mark) in &marks.logs {
+                let Home::Cohort(id) = marks.views.home(*log) else {
+                    continue;
+                };
+                let filled = marks.cohorts.get(&id) == Some(&true);
+                assert!(!filled || mark.stable <= mark.applied, "{log} {mark:?}");
+                let has = |key: &&Key| record::load(&c.nodes[one].disk, key).unwrap().is_some();
+                let past = id.since == 1 && mark.applied > 0;
+                assert!(!past || here.iter().all(has), "{one} {log} {mark:?}");
+            }
+        }
+    }
+    assert!(c.views_settle());
+    for one in [0, node] {
+        for key in &here {
+            assert_eq!(c.value(one, key, &seen).as_deref(), Some("1"), "{one}");
+        }
+        for key in &lost {
+            assert_eq!(c.value(one, key, &seen), None, "{one}");
+        }
+    }
+}
+
+#[test]
+pub fn an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well() {
+    let mut c = Cluster::new(3, 3);
+    let none = Context::default();
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // Node 2 does not get the last write of a cohort that a change of the view closes.
+    c.enact(2);
+    let key = c.key(0, 0);
+    c.cut(0, 2);
+    c.cut(1, 2);
+    let log = c.nodes[0].replica().log_id();
+    c.put(0, &key, Some("new"), &none);
+    c.tell_all();
+    c.nodes[2].pulls_nothing = true;
+    c.heal();
+    c.run_ms(500);
+    let old = c.nodes[2].disk.copy();
+    // Then it does. All hear that all have it, but for node 0.
+    (1..4).for_each(|node| c.mute(node, 0));
+    c.nodes[2].pulls_nothing = false;
+    c.run_ms(500);
+    assert!(c.marks(1).is_stable(log, 1) && !c.marks(0).is_stable(log, 1));
+    // On an old copy of its disk it hears node 0.
+    c.stop(2);
+    c.nodes[2].disk.put_back(old);
+    c.heal();
+    for node in [1, 3] {
+        c.cut(0, node);
+        c.cut(2, node);
+    }
+    c.start(2);
+    for _ in 0..300 {
+        c.run_ms(1);
+        if c.serves(2) {
+            assert_eq!(c.value(2, &key, &none).as_deref(), Some("new"));
+        }
+    }
+    assert!(c.serves(2));
+}
+
+#[test]
+pub fn nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    // Node 2 holds a slot since a change of the view, and gets a late write there.
+    c.enact(2);
+    let key = c.key(1, 0);
+    (0..2).for_each(|node| c.cut(node, 2));
+    c.tell(2);
+    c.run_ms(300);
+    let old = c.nodes[2].disk.copy();
+    let seen = c.put(0, &key, Some("new"), &none);
+    c.heal();
+    c.run_ms(300);
+    c.tell_all();
+    c.run_ms(500);
+    assert_eq!(c.value(2, &key, &seen).as_deref(), Some("new"));
+    // Node 3 is to hold it too. It hears node 2 alone, which is on an old copy of its disk.
+    let node = c.add();
+    (0..3).for_each(|other| c.cut(other, node));
+    c.tell_all();
+    c.run_ms(100);
+    c.stop(2);
+    c.nodes[2].disk.put_back(old);
+    c.heal();
+    for other in 0..2 {
+        c.mute(other, 2);
+        c.mute(other, node);
+    }
+    c.start(2);
+    c.run_ms(500);
+    let closing = c.changes.views().closing[0].id;
+    assert_eq!(c.marks(node).cohorts.get(&closing), Some(&false));
+    // What was said of the disk that is lost does not count.
+    c.over.clear();
+    c.heal();
+    assert!(c.views_settle());
+    for holder in [2, node] {
+        assert_eq!(c.value(holder, &key, &none).as_deref(), Some("new"));
+    }
+}
