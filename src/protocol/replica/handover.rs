@@ -167,6 +167,7 @@ impl<S: Store, T> Replica<S, T> {
             false => self.limits.dropped,
         };
         let mut found: Vec<(Bytes, Bytes)> = Vec::new();
+        let mut unread = None;
         for _ in 0..LOOKED_THROUGH {
             if found.len() >= most {
                 break;
@@ -180,7 +181,8 @@ impl<S: Store, T> Replica<S, T> {
             });
             if let Err(error) = scanned {
                 self.leftover.0.push_front((from, to));
-                return Err(error);
+                unread = Some(error);
+                break;
             }
             if found.len() == most
                 && let Some((last, _)) = found.last()
@@ -200,6 +202,7 @@ impl<S: Store, T> Replica<S, T> {
                 self.stage_removal(place, &current);
             }
         }
-        Ok(())
+        // What has been found before is not looked through again.
+        unread.map_or(Ok(()), Err)
     }
 }
