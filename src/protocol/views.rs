@@ -239,6 +239,13 @@ impl Views {
         owners.find(|p| self.view.replicas(*p).iter().all(given_up))
     }
 
+    /// Whether a closing cohort is not over as long as the dead hold slots of it, or of one whose slots it took over.
+    #[must_use]
+    pub fn is_held_back(&self, cohort: &Cohort) -> bool {
+        let mut earlier = self.predecessors(cohort);
+        self.dead_owner(cohort).is_some() || earlier.any(|c| self.is_held_back(c))
+    }
+
     /// The members that must have what is in a cohort's logs: its replicas and those of the closing cohorts after
     /// it, as far as they are still there, and everybody who holds some of its slots now or is to hold them next.
     #[must_use]

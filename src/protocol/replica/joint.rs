@@ -187,7 +187,7 @@ impl<S: Store, T> Replica<S, T> {
         // One that is open because the dead hold its slots since waits for the slots to be held by others, which those
         // are not before they have all that is left.
         let here = |earlier: &Cohort| {
-            let waits = self.views.dead_owner(earlier).is_some();
+            let waits = self.views.is_held_back(earlier);
             waits && (self.is_filled(earlier.id) || !earlier.slots.meets(&tie.part))
         };
         let first = closed && self.views.predecessors(&tie.cohort).all(here);
