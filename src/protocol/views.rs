@@ -46,6 +46,12 @@ impl Cohort {
             && log.view() >= self.id.since
             && self.until.is_none_or(|until| log.view() < until)
     }
+
+    /// Whether it held slots after an earlier, closed one had held them.
+    fn took_over_from(&self, earlier: &Self) -> bool {
+        let after = earlier.until.is_some_and(|until| self.id.since >= until);
+        after && self.slots.meets(&earlier.slots)
+    }
 }
 
 /// Where a log belongs.
@@ -218,32 +224,45 @@ impl Views {
 
     /// The closing cohorts that held some of a closing cohort's slots after it.
     fn successors<'a>(&'a self, cohort: &'a Cohort) -> impl Iterator<Item = &'a Cohort> {
-        let after = |c: &&Cohort| cohort.until.is_some_and(|until| c.id.since >= until);
-        let later = self.closing.iter().filter(after);
-        later.filter(|c| c.slots.meets(&cohort.slots))
+        let later = self.closing.iter();
+        later.filter(|c| c.took_over_from(cohort))
     }
 
     /// The closing cohorts whose slots a closing one took over, so that they have to be over first: their late writes may
     /// have come to the later one's replicas alone.
-    pub fn predecessors(&self, cohort: &Cohort) -> impl Iterator<Item = &Cohort> {
-        let took_over = |c: &&Cohort| self.successors(c).any(|later| later.id == cohort.id);
-        self.closing.iter().filter(took_over)
+    pub fn predecessors<'a>(&'a self, cohort: &'a Cohort) -> impl Iterator<Item = &'a Cohort> {
+        let is_closing = cohort.until.is_some();
+        let earlier = self.closing.iter().filter(move |_| is_closing);
+        earlier.filter(|c| cohort.took_over_from(c))
     }
 
     /// The first partition of the view in force that holds some of a cohort's slots and whose replicas are all given up.
     /// Until others hold these slots, whoever held them earlier has all that is left.
     #[must_use]
     pub fn dead_owner(&self, cohort: &Cohort) -> Option<PartitionId> {
+        // Mostly nobody is, and then no slot is looked at.
+        if self.given_up.is_empty() {
+            return None;
+        }
         let given_up = |m: &MemberId| self.given_up.contains(m);
         let mut owners = self.view.owners(&cohort.slots).into_iter();
         owners.find(|p| self.view.replicas(*p).iter().all(given_up))
     }
 
-    /// Whether a closing cohort is not over as long as the dead hold slots of it, or of one whose slots it took over.
+    /// The closing cohorts that are not over as long as the dead hold slots of them, or of one whose slots they took over.
     #[must_use]
-    pub fn is_held_back(&self, cohort: &Cohort) -> bool {
-        let mut earlier = self.predecessors(cohort);
-        self.dead_owner(cohort).is_some() || earlier.any(|c| self.is_held_back(c))
+    pub fn held_back(&self) -> BTreeSet<CohortId> {
+        // Whoever took slots over began later.
+        let mut oldest_first: Vec<&Cohort> = self.closing.iter().collect();
+        oldest_first.sort_by_key(|c| c.id.since);
+        let mut held = BTreeSet::new();
+        for cohort in oldest_first {
+            let mut earlier = self.predecessors(cohort);
+            if self.dead_owner(cohort).is_some() || earlier.any(|c| held.contains(&c.id)) {
+                held.insert(cohort.id);
+            }
+        }
+        held
     }
 
     /// The members that must have what is in a cohort's logs: its replicas and those of the closing cohorts after

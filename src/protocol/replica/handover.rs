@@ -150,11 +150,11 @@ impl<S: Store, T> Replica<S, T> {
         let told =
             |(m, p): (_, &super::gossip::Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
         closed
-            && (self.views.dead_owner(&tie.cohort).is_none() || broken(Rule::ForgetFormerHolders))
             && self.is_filled(id)
             && self.logs.values().all(|log| log.cohort != id)
             && !self.has_early_of(id)
             && self.peers_of(id).all(told)
+            && (self.views.dead_owner(&tie.cohort).is_none() || broken(Rule::ForgetFormerHolders))
     }
 
     /// Drops keys that are not kept here any more, some at a time.

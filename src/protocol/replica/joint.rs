@@ -13,7 +13,7 @@ use super::super::record::Seal;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
-use super::super::views::{Cohort, CohortId};
+use super::super::views::CohortId;
 use super::snapshot::Start;
 use super::ties::Tie;
 use super::{Log, Replica, gossip::Peer};
@@ -183,15 +183,7 @@ impl<S: Store, T> Replica<S, T> {
     fn joint_suppliers(&self, id: CohortId, tie: &Tie) -> Option<Vec<MemberId>> {
         let mut replicas = tie.cohort.replicas.iter();
         let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
-        // What it took over from earlier ones is here when those are over.
-        // One that is open because the dead hold its slots since waits for the slots to be held by others, which those
-        // are not before they have all that is left.
-        let here = |earlier: &Cohort| {
-            let waits = self.views.is_held_back(earlier);
-            waits && (self.is_filled(earlier.id) || !earlier.slots.meets(&tie.part))
-        };
-        let first = closed && self.views.predecessors(&tie.cohort).all(here);
-        if tie.filled.is_some() || !first || !self.all_told(id) {
+        if tie.filled.is_some() || !closed || !self.all_told(id) || !self.is_all_earlier_here(tie) {
             return None;
         }
         let filled = self.peers_of(id).filter(|(_, p)| p.filled.contains(&id));
@@ -202,6 +194,20 @@ impl<S: Store, T> Replica<S, T> {
         // Whoever keeps none of the slots that are kept here tells all the same which logs have ended: a replica that did
         // not know would seem to lack them.
         Some(filled)
+    }
+
+    /// Whether what a cohort took over from earlier ones is here, as it is when those are over. One that is held back
+    /// waits for its slots to be held by others, which those are not before they have all that is left of them.
+    fn is_all_earlier_here(&self, tie: &Tie) -> bool {
+        let mut earlier = self.views.predecessors(&tie.cohort).peekable();
+        if earlier.peek().is_none() {
+            return true;
+        }
+        let held_back = self.views.held_back();
+        earlier.all(|c| {
+            let here = self.is_filled(c.id) || !c.slots.meets(&tie.part);
+            held_back.contains(&c.id) && here
+        })
     }
 
     /// The next peer to fetch a part of a cohort from.
