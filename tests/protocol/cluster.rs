@@ -36,6 +36,8 @@ pub struct Node {
     pub keeps_log: bool,
     /// A node whose pulls do not get through.
     pub pulls_nothing: bool,
+    /// A node whose disk fails to read now and then.
+    pub reads_fail: bool,
     /// What it last told others, whether that got through or not.
     pub gossip: Option<Gossip>,
     pub skew_ms: i64,
@@ -52,6 +54,7 @@ impl Node {
             disk_hangs: false,
             keeps_log: false,
             pulls_nothing: false,
+            reads_fail: false,
             gossip: None,
             skew_ms: 0,
             views: Arc::new(views.clone()),
@@ -201,6 +204,7 @@ impl Cluster {
                 Effect::Answer { ticket, answer } => {
                     self.answers.insert(ticket, answer);
                 }
+                Effect::Fault(_) if self.nodes[node].reads_fail => {}
                 Effect::Fault(error) => panic!("node {node}: {error}"),
                 Effect::Ready(number) => {
                     let member = MemberId(node as u16);

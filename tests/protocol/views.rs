@@ -11,6 +11,7 @@ use causeway::protocol::placement::Change;
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::record;
 use causeway::protocol::replica::Event;
+use causeway::protocol::slots::Slot;
 use causeway::protocol::version::Key;
 use causeway::protocol::view::{PartitionId, View};
 use causeway::protocol::views::{Home, Views};
@@ -467,4 +468,50 @@ fn writes_are_not_held_on_a_full_disk() {
     assert!(!c.is_closing(0));
     let after = c.write(0, &key, Some("after"), &none);
     assert!(full(c.answer(after)));
+}
+
+#[test]
+fn what_is_not_kept_any_more_is_dropped_by_a_disk_that_fails_to_read_now_and_then() {
+    let mut c = Cluster::stopped(3, 1);
+    // A few keys at a time, so that it takes a while.
+    (c.limits.dropped, c.limits.busy_dropped) = (7, 7);
+    (0..3).for_each(|node| c.start(node));
+    c.run_ms(200);
+    // The holder of the slots in the middle: there are others on both sides of those that it keeps.
+    let partition = c.view().partition(Slot(8_000));
+    let holder = usize::from(c.view().replicas(partition)[0].0);
+    let keys: Vec<Key> = (0..60).map(|n| c.key(partition.0, n)).collect();
+    for key in &keys {
+        c.put(holder, key, Some("1"), &Context::default());
+    }
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    while !c.changes.views().closing.is_empty() {
+        c.run_ms(10);
+        for cohort in std::mem::take(&mut c.over) {
+            c.decide(ViewCommand::Over { cohort });
+        }
+    }
+    let moved = keys
+        .iter()
+        .filter(|k| c.view().partition_of_key(k) != partition);
+    let moved: Vec<Key> = moved.cloned().collect();
+    let left = |c: &Cluster| {
+        let disk = &c.nodes[holder].disk;
+        let on_disk = |key: &&Key| record::load(disk, key).unwrap().is_some();
+        moved.iter().filter(on_disk).count()
+    };
+    // Now it hears that it need not keep these any more.
+    c.tell(holder);
+    assert!(left(&c) > 0);
+    c.nodes[holder].reads_fail = true;
+    c.nodes[holder].disk.set_failing(70);
+    c.run_ms(3_000);
+    c.nodes[holder].disk.set_failing(0);
+    c.nodes[holder].reads_fail = false;
+    c.run_ms(500);
+    assert_eq!(left(&c), 0);
 }

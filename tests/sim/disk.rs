@@ -38,7 +38,6 @@ impl State {
 
 impl Disk {
     /// Lets this share of the reads fail from now on, in percent.
-    #[allow(dead_code, reason = "only the simulator has disks that fail")]
     pub fn set_failing(&self, percent: u64) {
         self.0.borrow_mut().failing = percent;
     }
