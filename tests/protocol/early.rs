@@ -10,27 +10,52 @@ use causeway::protocol::record;
 use causeway::protocol::replica::Event;
 use causeway::protocol::version::{Key, Version};
 
+/// Has node 0 write what only a follower, node 2, gets, as far as it keeps the slots: node 1 has no room. The keys.
+fn written_to_the_follower_alone(c: &mut Cluster) -> Vec<Key> {
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.step(1, Event::DiskFull(Some("full".into())));
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &Context::default());
+    }
+    keys
+}
+
+#[test]
+fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
+    let mut c = Cluster::new(2, 2);
+    let keys = written_to_the_follower_alone(&mut c);
+    // Then the writer loses its disk.
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.step(1, Event::DiskFull(None));
+    c.start(0);
+    c.run_ms(1_000);
+    assert!(c.views_settle());
+    let taken_over: Vec<&Key> = keys
+        .iter()
+        .filter(|k| c.view().partition_of_key(k).0 == 1)
+        .collect();
+    assert!(!taken_over.is_empty());
+    for key in taken_over {
+        assert_eq!(c.value(2, key, &Context::default()).as_deref(), Some("1"));
+    }
+}
+
 #[test]
 pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
     let mut c = Cluster::new(2, 2);
-    let none = Context::default();
-    let node = c.add();
-    c.tell_all();
-    c.run_ms(500);
-    // As before: only node 2 has the writes, as far as it keeps their slots.
-    c.step(1, Event::DiskFull(Some("full".into())));
+    let keys = written_to_the_follower_alone(&mut c);
     let log = c.nodes[0].replica().log_id();
-    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
-    for key in &keys {
-        c.put(0, key, Some("1"), &none);
-    }
-    let at_follower = |key| record::load(&c.nodes[node].disk, key).unwrap();
+    let at_follower = |key| record::load(&c.nodes[2].disk, key).unwrap();
     let version = keys.iter().rev().find_map(at_follower).unwrap();
     c.stop(0);
     c.nodes[0].disk.wipe();
     c.step(1, Event::DiskFull(None));
-    c.cut(0, node);
-    c.cut(1, node);
+    c.cut(0, 2);
+    c.cut(1, 2);
     c.start(0);
     c.run_ms(500);
     // Both others get the last one of them ahead of its log, in an answer to a pull.
@@ -56,7 +81,10 @@ pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
     c.run_ms(50);
     c.heal();
     assert!(c.views_settle(), "{:?}", c.changes.views().closing);
-    assert_eq!(c.value(node, &version.key, &none).as_deref(), Some("1"));
+    assert_eq!(
+        c.value(2, &version.key, &Context::default()).as_deref(),
+        Some("1")
+    );
 }
 
 #[test]

@@ -146,35 +146,6 @@ fn who_does_not_know_a_view_yet_does_not_say_that_its_logs_are_finished() {
 }
 
 #[test]
-fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
-    let mut c = Cluster::new(2, 2);
-    let none = Context::default();
-    let node = c.add();
-    c.tell_all();
-    c.run_ms(500);
-    // Node 2 follows, and gets what node 1 has no room for. Then the writer loses its disk.
-    c.step(1, Event::DiskFull(Some("full".into())));
-    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
-    for key in &keys {
-        c.put(0, key, Some("1"), &none);
-    }
-    c.stop(0);
-    c.nodes[0].disk.wipe();
-    c.step(1, Event::DiskFull(None));
-    c.start(0);
-    c.run_ms(1_000);
-    assert!(c.views_settle());
-    let taken_over: Vec<&Key> = keys
-        .iter()
-        .filter(|k| c.view().partition_of_key(k).0 == 1)
-        .collect();
-    assert!(!taken_over.is_empty());
-    for key in taken_over {
-        assert_eq!(c.value(node, key, &none).as_deref(), Some("1"));
-    }
-}
-
-#[test]
 pub fn no_snapshot_is_taken_that_names_logs_of_unknown_views() {
     let mut c = Cluster::new(6, 3);
     let (key, none) = (c.key(0, 0), Context::default());
