@@ -6,7 +6,8 @@
 use super::client::{NodeArg, NodeClient};
 use super::failure::{CommandResult, Failure, note, print};
 use crate::api::explain::Explained;
-use crate::protocol::context::{Context, decode_unverified};
+use crate::protocol::context::Context;
+use crate::protocol::payload::decode_unverified;
 use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@
 //! command that is refused goes on with the next one.
 
 use super::failure::{Failure, note};
-use crate::protocol::context::decode_unverified;
+use crate::protocol::payload::decode_unverified;
 use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -216,7 +216,8 @@ mod tests {
     use super::*;
     use crate::cli::failure::Code;
     use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
-    use crate::protocol::context::{Codec, Context};
+    use crate::protocol::context::Context;
+    use crate::protocol::payload::Codec;
 
     fn cluster() -> Cluster {
         Cluster {

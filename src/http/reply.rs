@@ -3,8 +3,8 @@
 use super::body::{json, json_text};
 use super::problem::Problem;
 use crate::api::kvs::WriteReply;
-use crate::protocol::context::Codec;
 use crate::protocol::op::{Found, Read, Written};
+use crate::protocol::payload::Codec;
 use crate::protocol::view::PartitionId;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

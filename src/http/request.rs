@@ -7,8 +7,9 @@
 //! - The `causal_payload` is read first, so that a complaint about another field can carry it.
 
 use super::problem::Problem;
-use crate::protocol::context::{Codec, Context, MAX_TEXT};
+use crate::protocol::context::Context;
 use crate::protocol::op::Consistency;
+use crate::protocol::payload::{Codec, MAX_TEXT};
 use crate::protocol::version::Key;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};

@@ -14,7 +14,7 @@ use super::start::{Lasting, start};
 use super::wire::links::Links;
 use super::wire::messages::OfferProgress;
 use crate::net::STRANGER;
-use crate::protocol::context::Codec;
+use crate::protocol::payload::Codec;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
 use crate::protocol::view::View;

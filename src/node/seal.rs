@@ -3,7 +3,7 @@
 
 use crate::node::config::{AlsoSecret, Config};
 use crate::protocol::cluster::Cluster;
-use crate::protocol::context::Codec;
+use crate::protocol::payload::Codec;
 use arc_swap::{ArcSwap, Guard};
 use std::sync::Arc;
 

@@ -24,6 +24,7 @@ pub mod limits;
 pub mod marks;
 pub mod message;
 pub mod op;
+pub mod payload;
 pub mod placement;
 pub mod policy;
 pub mod reads;

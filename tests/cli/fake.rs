@@ -2,8 +2,9 @@
 
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
-use causeway::protocol::context::{Codec, Context};
+use causeway::protocol::context::Context;
 use causeway::protocol::ids::{LogId, MemberId};
+use causeway::protocol::payload::Codec;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;

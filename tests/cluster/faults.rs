@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, HTTP, LEVEL_WITHIN, PATIENCE, Process, eventually};
 use crate::keys::{append, get, led, post};
 use crate::session::{Reply, Session, here};
-use causeway::protocol::context::decode_unverified;
+use causeway::protocol::payload::decode_unverified;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
 use causeway::protocol::cluster::{ClusterId, PayloadKey};
-use causeway::protocol::context::{Codec, decode_unverified};
+use causeway::protocol::payload::{Codec, decode_unverified};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::SocketAddr;

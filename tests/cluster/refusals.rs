@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, PATIENCE, eventually};
 use crate::session::{Session, here};
 use causeway::node::Node;
-use causeway::protocol::context::{Codec, decode_unverified};
+use causeway::protocol::payload::{Codec, decode_unverified};
 
 /// Waits until both nodes of a pair have logged `why`, and checks that neither hears the other.
 async fn assert_strangers(cluster: &Cluster, why: &str) {

@@ -9,11 +9,12 @@ use crate::http::problem::Problem;
 use crate::http::request::{self, BodyKind};
 use crate::http::responses::{Guarded, ListChangeErrors, ListErrors, RemovedNode};
 use crate::node::{Freshness, Member};
-use crate::protocol::context::{Codec, Context};
+use crate::protocol::context::Context;
 use crate::protocol::keys::{
     List, ListChange, ListCondition, ListOutcome, ListPast, MAX_KEY_BYTES, MAX_LIST_BYTES,
     MAX_ONCE_BYTES, MAX_PAST, MAX_TOTAL_BYTES, What,
 };
+use crate::protocol::payload::Codec;
 use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
