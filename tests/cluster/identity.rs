@@ -196,10 +196,18 @@ async fn a_stranger_at_a_dead_members_address_changes_nothing() {
     cluster.kill(2);
     let places = [0, 1].map(|node| place(&cluster, node));
 
-    // Another cluster, with newer views, has a node where the third one was.
+    // Another cluster, with newer views, has a node where the third one was. Whoever invites an
+    // empty node first has it: here those that run would take it for the third one, back without
+    // its disk.
     let other = Cluster::start(1, 1).await;
+    for node in [0, 1] {
+        cluster.freeze(node);
+    }
     let (stranger, _dir) = launch(cluster.at(2), &[], "1").await;
     let added = change(other.at(0), "add", cluster.at(2)).await;
+    for node in [0, 1] {
+        cluster.thaw(node);
+    }
     assert_eq!(added.status, 200, "{added:?}");
     for k in [2, 1, 2] {
         assert_eq!(set_k(other.at(0), k).await.status, 200);
