@@ -309,7 +309,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Forgets the orphaned writes that all replicas have.
     pub(super) fn let_orphans_go(&mut self) {
-        let stable = self.logs.get(&self.log).map_or(0, |l| l.stable);
+        let stable = self.logs.own().map_or(0, |l| l.stable);
         let orphans = &mut self.accept.orphans;
         while orphans.pop_front_if(|(seq, _)| *seq <= stable).is_some() {}
     }
@@ -328,7 +328,7 @@ impl<S: Store, T> Replica<S, T> {
         if context.is_empty() {
             return;
         }
-        context.retain(|log, seq| match self.logs.get(&log) {
+        context.retain(|log, seq| match self.logs.get(log) {
             Some(l) if broken(Rule::PruneEarly) => seq > l.applied,
             Some(l) => seq > l.stable,
             None if self.is_finished(log) => false,
@@ -342,7 +342,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Shows and acknowledges the writes that have their second copy, or must do without.
     pub(super) fn expose(&mut self) {
-        let Some(own) = self.logs.get(&self.log).copied() else {
+        let Some(own) = self.logs.own().copied() else {
             return;
         };
         // Who only follows may be turned away again: that is no second copy.
@@ -365,11 +365,8 @@ impl<S: Store, T> Replica<S, T> {
         } else {
             upto.min(own.applied)
         };
-        if upto > own.exposed
-            && let Some(log) = self.logs.get_mut(&self.log)
-        {
-            log.exposed = upto;
-            self.marks_changed = true;
+        if upto > own.exposed {
+            self.logs.expose(upto);
             self.accept.show(upto);
             self.retry_stalled([self.log]);
         }
@@ -412,11 +409,7 @@ impl<S: Store, T> Replica<S, T> {
         let mut context = waiting.context;
         self.prune(&mut context);
         context.clock = context.clock.max(waiting.stamp.ts);
-        if self
-            .logs
-            .get(&self.log)
-            .is_some_and(|l| waiting.seq > l.stable)
-        {
+        if self.logs.own().is_some_and(|l| waiting.seq > l.stable) {
             context.see(self.log, waiting.seq);
         }
         self.fold(&mut context);

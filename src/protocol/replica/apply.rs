@@ -4,7 +4,7 @@
 use super::super::clock::Timestamp;
 use super::super::ids::{Dot, LogId};
 use super::super::limits::{Bound, met};
-use super::super::record::{self, IndexRun, LogRecord};
+use super::super::record::{self, IndexRun};
 use super::super::store::{Batch, Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
@@ -136,21 +136,15 @@ impl<S: Store, T> Replica<S, T> {
         if dot.log == self.log && dot.seq == 1 {
             self.seal_earlier_logs();
         }
-        let (mono_us, alone) = (self.now.mono_us, self.is_alone());
-        let Some(log) = self.logs.get_mut(&dot.log) else {
-            debug_assert!(false, "{dot} is of no log that is tracked");
-            return;
-        };
         debug_assert!(
-            dot.seq == log.received + 1 || broken(Rule::AcceptGap),
+            dot.seq == self.logs.received(dot.log) + 1 || broken(Rule::AcceptGap),
             "a receiver never skips"
         );
-        log.received = dot.seq;
-        log.progress_us = mono_us;
-        log.dirty = true;
-        // Who is alone has nobody to ship a range to.
-        if alone {
-            log.indexed_from = dot.seq;
+        // A replica that is alone has nobody to ship a range to.
+        let indexed = !self.is_alone();
+        let is_tracked = self.logs.take_in(dot, indexed, self.now);
+        debug_assert!(is_tracked, "{dot} is of no log that is tracked");
+        if !indexed || !is_tracked {
             return;
         }
         self.staged.bytes += key.len() + 16;
@@ -203,18 +197,9 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         let mut applied = Vec::new();
-        for (id, log) in &mut self.logs {
-            if !std::mem::take(&mut log.dirty) {
-                continue;
-            }
-            applied.push((*id, log.received));
-            let record = LogRecord {
-                applied: log.received,
-                stable: log.stable,
-                indexed_from: log.indexed_from,
-                seal: log.seal,
-            };
-            batch.put(record::log_key(*id), record::encode(&record));
+        for (id, record) in self.logs.take_dirty() {
+            applied.push((id, record.applied));
+            batch.put(record::log_key(id), record::encode(&record));
         }
         if staged.counts {
             batch.put(record::COUNTS, record::encode(&self.counts));
@@ -248,16 +233,8 @@ impl<S: Store, T> Replica<S, T> {
             any = true;
             self.durable_batch = batch.no;
             for (id, applied) in batch.applied {
-                let Some(log) = self.logs.get_mut(&id) else {
-                    continue;
-                };
-                if applied > log.applied {
-                    moved.entry(id).or_insert(log.applied);
-                    log.applied = applied;
-                    // Somebody else wrote it, and now it is here: two have it.
-                    if id != self.log {
-                        log.exposed = applied;
-                    }
+                if let Some(before) = self.logs.stored(id, applied) {
+                    moved.entry(id).or_insert(before);
                 }
             }
             for place in batch.places {
@@ -287,11 +264,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether the newest version of a key is a write of this incarnation that is not shown yet.
     pub(super) fn is_unexposed(&self, dot: Dot) -> bool {
-        dot.log == self.log
-            && self
-                .logs
-                .get(&self.log)
-                .is_some_and(|l| dot.seq > l.exposed)
+        dot.log == self.log && self.logs.own().is_some_and(|l| dot.seq > l.exposed)
     }
 }
 

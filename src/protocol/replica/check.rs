@@ -3,7 +3,8 @@
 use super::super::store::Store;
 use super::super::teeth;
 use super::super::views::Home;
-use super::{Log, Replica};
+use super::Replica;
+use super::logs::Log;
 use std::collections::BTreeSet;
 
 /// The checks that go through all that is on its way to the disk are made at every such moment, in microseconds.
@@ -27,7 +28,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn check_logs(&self) {
-        for (id, log) in &self.logs {
+        for (id, log) in self.logs.iter() {
             let Log {
                 received,
                 applied,
@@ -41,12 +42,12 @@ impl<S: Store, T> Replica<S, T> {
             assert!(*pruned <= useless, "{id}: pruned {pruned} > {useless}");
             let tie = self.ties.get(&log.cohort);
             assert!(tie.is_some(), "{id}: no tie to {}", log.cohort);
-            assert_eq!(self.views.home(*id), Home::Cohort(log.cohort), "{id}");
+            assert_eq!(self.views.home(id), Home::Cohort(log.cohort), "{id}");
         }
         if self.own.is_some() {
             let home = self.views.home(self.log);
             assert!(
-                self.logs.contains_key(&self.log),
+                self.logs.contains(self.log),
                 "{}, of {home:?}, is not tracked",
                 self.log
             );
@@ -59,7 +60,7 @@ impl<S: Store, T> Replica<S, T> {
             no += 1;
             assert_eq!(batch.no(), no, "batches are numbered one after the other");
             for (id, upto) in batch.applied() {
-                let received = self.logs.get(id).map(|log| log.received);
+                let received = self.logs.get(*id).map(|log| log.received);
                 assert!(
                     received.is_none_or(|received| *upto <= received),
                     "{id}: a batch holds more than was taken in"

@@ -24,7 +24,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes note of those versions, just taken in, that are ahead of their logs.
     pub(super) fn note_early(&mut self, came: Vec<(Dot, Key)>) {
         for (dot, key) in came {
-            let received = self.logs.get(&dot.log).map_or(0, |l| l.received);
+            let received = self.logs.received(dot.log);
             if dot.seq <= received || self.is_finished(dot.log) || broken(Rule::ForgetEarly) {
                 continue;
             }
@@ -60,7 +60,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         let mut handed: BTreeMap<MemberId, (usize, Vec<Early>)> = BTreeMap::new();
         for (dot, key) in self.early.clone() {
-            let caught_up = match self.logs.get(&dot.log) {
+            let caught_up = match self.logs.get(dot.log) {
                 Some(log) => log.received >= dot.seq,
                 None => true,
             };
@@ -136,10 +136,8 @@ impl<S: Store, T> Replica<S, T> {
                     // The log of that dot may end as soon as the helper has let go of it, and whoever has seen the write
                     // may then read from any holder. So it is handed over again until all of them have this or a later
                     // one; but when the log here reaches that far, it does not end before theirs do.
-                    let reached = self
-                        .logs
-                        .get(&dot.log)
-                        .is_some_and(|l| l.applied >= dot.seq);
+                    let log = self.logs.get(dot.log);
+                    let reached = log.is_some_and(|l| l.applied >= dot.seq);
                     if reached || self.is_everywhere(current.dot) || broken(Rule::KeepForOne) {
                         kept.push((dot, version.key));
                     }
@@ -175,7 +173,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn is_everywhere(&self, dot: Dot) -> bool {
-        match self.logs.get(&dot.log) {
+        match self.logs.get(dot.log) {
             Some(log) => log.stable >= dot.seq,
             None => self.is_finished(dot.log),
         }
@@ -197,7 +195,7 @@ impl<S: Store, T> Replica<S, T> {
             return false;
         };
         let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
-        let have = self.logs.get(&id).map_or(0, |l| l.received);
+        let have = self.logs.received(id);
         let told = |(m, p): (_, &super::gossip::Peer)| {
             p.has_told(cohort, met) || self.is_excused(cohort, m, p)
         };

@@ -7,15 +7,9 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::gossip::Peer;
-use super::{Log, Replica, cannot_be};
+use super::logs::Log;
+use super::{Replica, cannot_be};
 use std::sync::Arc;
-
-impl Log {
-    /// Whether nothing of it is on its way to the disk, and its index is gone.
-    fn is_settled(&self, indexed: bool) -> bool {
-        self.received == self.applied && (!indexed || self.pruned >= self.applied)
-    }
-}
 
 impl<S: Store, T> Replica<S, T> {
     /// Forgets closed logs that everybody who shares them has in full.
@@ -34,10 +28,10 @@ impl<S: Store, T> Replica<S, T> {
         let finished: Vec<(LogId, u64)> = self
             .logs
             .iter()
-            .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(**id))
-            .filter(|(id, log)| self.is_closed(**id) && self.is_filled(log.cohort))
-            .filter(|(id, log)| self.is_level(**id, log))
-            .map(|(id, log)| (*id, log.applied))
+            .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(*id))
+            .filter(|(id, log)| self.is_closed(*id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| self.is_level(*id, log))
+            .map(|(id, log)| (id, log.applied))
             .collect();
         for (id, end) in finished {
             self.finish(id, end);
@@ -116,36 +110,32 @@ impl<S: Store, T> Replica<S, T> {
         let known: Vec<(LogId, u64)> = self
             .logs
             .iter()
-            .filter(|(id, log)| **id != self.log && log.received == log.applied)
-            .filter(|(id, log)| !self.has_early(**id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| *id != self.log && log.received == log.applied)
+            .filter(|(id, log)| !self.has_early(*id) && self.is_filled(log.cohort))
             .filter(|(id, log)| {
                 let place = (log.cohort, id.member);
                 let mut finished = gossip.finished.iter();
                 let finished = finished.find(|(c, m, _)| (*c, *m) == place);
-                let tracked = gossip.logs.iter().any(|r| r.log == **id);
+                let tracked = gossip.logs.iter().any(|r| r.log == *id);
                 // Of those that finished long ago the last seq is forgotten; they were level too.
                 finished.is_some_and(|(_, _, f)| match f.last_seq(id.incarnation) {
                     Some(last) => last == log.applied,
                     None => !tracked && f.contains(id.incarnation),
                 })
             })
-            .map(|(id, log)| (*id, log.applied))
+            .map(|(id, log)| (id, log.applied))
             .collect();
         for (id, end) in known {
-            let Some(log) = self.logs.get_mut(&id) else {
-                cannot_be("a log ended twice");
-                continue;
-            };
-            // Its index goes first; nobody will report the log any more.
-            log.stable = log.stable.max(end);
-            if log.is_settled(indexed) {
+            // The index goes first, and what is stable leaves it; nobody will report the log any more.
+            self.logs.hear_stable(id, end);
+            if self.logs.get(id).is_some_and(|log| log.is_settled(indexed)) {
                 self.finish(id, end);
             }
         }
     }
 
     fn finish(&mut self, id: LogId, end: u64) {
-        let Some(log) = self.logs.remove(&id) else {
+        let Some(log) = self.logs.remove(id) else {
             cannot_be("a log ends that is not tracked");
             return;
         };

@@ -7,13 +7,13 @@
 use super::super::clock::Timestamp;
 use super::super::ids::{LogId, MemberId};
 use super::super::limits::{Bound, met};
-use super::super::message::{Beacon, Gossip, LogReport, Message};
+use super::super::message::{Beacon, Gossip, Message};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::stream::Stream;
 use super::ties::Tie;
-use super::{Effect, Log, Now, Replica, TICK_US, cannot_be};
+use super::{Effect, Now, Replica, TICK_US, cannot_be};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Time between gossips, in microseconds.
@@ -79,17 +79,6 @@ impl Peer {
     pub(super) fn alive(&self, now: Now) -> bool {
         self.heard_us
             .is_some_and(|at| now.mono_us.saturating_sub(at) < DEAD_US)
-    }
-}
-
-impl Log {
-    /// How far it is, for others.
-    pub(super) fn report(&self, log: LogId) -> LogReport {
-        LogReport {
-            log,
-            applied: self.applied,
-            stable: self.stable,
-        }
     }
 }
 
@@ -308,11 +297,11 @@ impl<S: Store, T> Replica<S, T> {
                 .copied()
                 .filter(|id| self.is_filled(*id))
                 .collect(),
-            logs: logs.map(|(id, log)| log.report(*id)).collect(),
+            logs: logs.map(|(id, log)| log.report(id)).collect(),
             finished: finished
                 .map(|((cohort, member), f)| (*cohort, *member, f.clone()))
                 .collect(),
-            head: self.logs.get(&self.log).map_or(0, |l| l.received),
+            head: self.head(),
             promise: self.promises.told(),
             floor: self.floor(),
             reply,
@@ -326,8 +315,8 @@ impl<S: Store, T> Replica<S, T> {
         let newest = newest.filter_map(|(member, peer)| Some((*member, peer.incarnation?)));
         let own = [(self.me, self.log.incarnation)];
         let mut open: BTreeMap<MemberId, u64> = newest.chain(own).collect();
-        for (id, log) in self.logs.iter().filter(|(id, _)| **id != self.log) {
-            if log.received > log.applied || self.has_early_alone(*id) {
+        for (id, log) in self.logs.iter().filter(|(id, _)| *id != self.log) {
+            if log.received > log.applied || self.has_early_alone(id) {
                 let named = open.entry(id.member).or_insert(id.incarnation);
                 *named = id.incarnation.min(*named);
             }
@@ -364,7 +353,7 @@ impl<S: Store, T> Replica<S, T> {
             wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             version: self.views.version,
-            stable: self.logs.iter().map(|(id, l)| (*id, l.stable)).collect(),
+            stable: self.logs.iter().map(|(id, l)| (id, l.stable)).collect(),
             over: self
                 .finished
                 .iter()
@@ -401,7 +390,7 @@ impl<S: Store, T> Replica<S, T> {
         let tracked: Vec<_> = gossip
             .logs
             .iter()
-            .filter(|r| r.applied.max(r.stable) > 0 && !self.logs.contains_key(&r.log))
+            .filter(|r| r.applied.max(r.stable) > 0 && !self.logs.contains(r.log))
             .map(|r| r.log)
             .filter(|log| self.may_be_log(*log))
             .collect();
@@ -429,11 +418,10 @@ impl<S: Store, T> Replica<S, T> {
         peer.empty = gossip.empty;
         // What is finished here would stay in the table for ever.
         for report in &gossip.logs {
-            if self.logs.contains_key(&report.log) {
+            if let Some(log) = self.logs.get(report.log) {
                 let applied = peer.applied.entry(report.log).or_default();
                 *applied = (*applied).max(report.applied);
-                let cohort = self.logs.get(&report.log).map(|l| l.cohort);
-                if cohort.is_some_and(|id| level.contains(&id)) {
+                if level.contains(&log.cohort) {
                     let level = peer.level.entry(report.log).or_default();
                     *level = (*level).max(report.applied);
                 }
@@ -465,15 +453,11 @@ impl<S: Store, T> Replica<S, T> {
             member: from,
             incarnation,
         };
-        if let Some(log) = self.logs.get_mut(&theirs) {
-            log.promised(gossip.head, gossip.promise);
-            log.head = log.head.max(gossip.head);
-        }
+        self.logs.promised(theirs, gossip.head, gossip.promise);
+        self.logs.hear_head(theirs, gossip.head);
         self.finish_known(&gossip);
         for report in gossip.logs {
-            if let Some(log) = self.logs.get_mut(&report.log) {
-                log.stable = log.stable.max(report.stable);
-            }
+            self.logs.hear_stable(report.log, report.stable);
         }
         self.refresh_stable();
         self.expose();
@@ -492,8 +476,7 @@ impl<S: Store, T> Replica<S, T> {
         let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
             return false;
         };
-        let now = self.now;
-        self.logs.entry(id).or_insert_with(|| Log::new(cohort, now));
+        self.logs.track(id, cohort, self.now);
         true
     }
 
@@ -505,23 +488,20 @@ impl<S: Store, T> Replica<S, T> {
     /// Moves `stable` to the least of `applied` of all who share the log.
     pub(super) fn refresh_stable(&mut self) {
         let mut moved = Vec::new();
-        for (id, log) in &self.logs {
+        for (id, log) in self.logs.iter() {
             let counts = |(member, p): &(MemberId, &Peer)| {
                 (p.alive(self.now) || !broken(Rule::StableWithoutTheDead))
                     && !self.is_excused(log.cohort, *member, p)
             };
-            let level = |(_, p): (MemberId, &Peer)| p.level.get(id).copied().unwrap_or(0);
+            let level = |(_, p): (MemberId, &Peer)| p.level.get(&id).copied().unwrap_or(0);
             let peers = self.peers_of(log.cohort).filter(counts);
             let least = peers.map(level).fold(log.applied, u64::min);
             if least > log.stable {
-                moved.push((*id, least));
+                moved.push((id, least));
             }
         }
         for (id, stable) in moved {
-            if let Some(log) = self.logs.get_mut(&id) {
-                log.stable = stable;
-                self.marks_changed = true;
-            }
+            self.logs.stabilize(id, stable);
         }
     }
 

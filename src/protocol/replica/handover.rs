@@ -130,7 +130,7 @@ impl<S: Store, T> Replica<S, T> {
             && self
                 .logs
                 .iter()
-                .all(|(id, log)| log.applied >= self.known_end(*id))
+                .all(|(id, log)| log.applied >= self.known_end(id))
     }
 
     /// Whether everybody has all that was written for a cohort, and nothing more can be.
@@ -151,7 +151,7 @@ impl<S: Store, T> Replica<S, T> {
             |(m, p): (_, &super::gossip::Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
         closed
             && self.is_filled(id)
-            && self.logs.values().all(|log| log.cohort != id)
+            && self.logs.iter().all(|(_, log)| log.cohort != id)
             && !self.has_early_of(id)
             && self.peers_of(id).all(told)
             && (self.views.dead_owner(&tie.cohort).is_none() || broken(Rule::ForgetFormerHolders))

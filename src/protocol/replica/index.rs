@@ -7,7 +7,7 @@ use super::super::ids::LogId;
 use super::super::limits::{Bound, met};
 use super::super::record;
 use super::super::store::{Store, StoreError};
-use super::{Log, Replica};
+use super::Replica;
 use bytes::Bytes;
 
 /// While a snapshot is fetched from here the index is not cut, or who has fetched it could not go on from there. It is
@@ -25,26 +25,14 @@ pub(super) struct Index {
     pub(super) pinned_us: Option<u64>,
 }
 
-impl Log {
-    /// The index up to here is of no use.
-    pub(super) fn prunable(&self) -> u64 {
-        self.stable.max(self.indexed_from)
-    }
-
-    /// How many dots the index reaches back.
-    pub(super) fn indexed(&self) -> u64 {
-        self.applied.saturating_sub(self.prunable())
-    }
-}
-
 impl<S: Store, T> Replica<S, T> {
     /// Dots that the index holds, as far as is known.
     pub(super) fn indexed(&self) -> u64 {
         if self.is_alone() {
             return 0;
         }
-        let logs = self.logs.values();
-        logs.map(|l| l.applied.saturating_sub(l.pruned)).sum()
+        let logs = self.logs.iter();
+        logs.map(|(_, l)| l.applied.saturating_sub(l.pruned)).sum()
     }
 
     /// Hands the run of a log that is being gathered to the next batch.
@@ -73,11 +61,12 @@ impl<S: Store, T> Replica<S, T> {
         let (now, most) = (self.now.mono_us, self.limits.index_dots);
         let pinned = self.index.pinned_us;
         let is_pinned = pinned.is_some_and(|at| now.saturating_sub(at) < PINNED_US);
-        if self.logs.values().map(Log::indexed).sum::<u64>() <= most || is_pinned {
+        let lengths = self.logs.iter().map(|(_, log)| log.indexed());
+        if lengths.clone().sum::<u64>() <= most || is_pinned {
             return;
         }
         met(Bound::Index);
-        let mut lengths: Vec<u64> = self.logs.values().map(Log::indexed).collect();
+        let mut lengths: Vec<u64> = lengths.collect();
         lengths.sort_unstable();
         let (mut left, mut share) = (most / 2, 0);
         for (i, length) in lengths.iter().enumerate() {
@@ -87,10 +76,7 @@ impl<S: Store, T> Replica<S, T> {
             }
             left -= length;
         }
-        for log in self.logs.values_mut().filter(|log| log.indexed() > share) {
-            log.indexed_from = log.applied - share;
-            log.dirty = true;
-        }
+        self.logs.cut_index(share);
     }
 
     /// Drops runs that are of no use. The work of one round is bounded, but more is dropped than was made since the last
@@ -100,7 +86,7 @@ impl<S: Store, T> Replica<S, T> {
         let logs = self.logs.iter();
         let mut due: Vec<(LogId, u64, u64)> = logs
             .filter(|(_, l)| l.pruned < l.prunable())
-            .map(|(id, l)| (*id, l.pruned, l.prunable()))
+            .map(|(id, l)| (id, l.pruned, l.prunable()))
             .collect();
         // Another one is the first in each round: where there are more logs than runs to drop, some have no share.
         let turn = self.index.turn;
@@ -133,11 +119,7 @@ impl<S: Store, T> Replica<S, T> {
             for key in dropped {
                 self.staged.records.delete(key);
             }
-            if let Some(log) = self.logs.get_mut(&id) {
-                log.pruned = if more { last } else { to };
-                log.indexed_from = log.indexed_from.max(log.pruned);
-                log.dirty = true;
-            }
+            self.logs.pruned(id, if more { last } else { to });
         }
         Ok(())
     }

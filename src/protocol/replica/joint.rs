@@ -16,7 +16,7 @@ use super::super::version::Key;
 use super::super::views::CohortId;
 use super::snapshot::Start;
 use super::ties::Tie;
-use super::{Log, Replica, gossip::Peer};
+use super::{Replica, gossip::Peer, logs::Log};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a live peer is given to settle first for what is left of a cohort, in microseconds.
@@ -45,7 +45,7 @@ impl<S: Store, T> Replica<S, T> {
             self.joint.remove(&id);
             return;
         };
-        let after = self.logs.get(&id).map_or(0, |l| l.received);
+        let after = self.logs.received(id);
         let fresh = || Gathered {
             after,
             upto: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl<S: Store, T> Replica<S, T> {
     /// The peers from which a log is to be gathered, and how far each of them is; `None` while one peer alone may
     /// supply it, or somebody has not told yet.
     fn joint_sources(&self, id: LogId) -> Option<Vec<(MemberId, u64)>> {
-        let (log, tie) = self.logs.get(&id).zip(self.tie_of(id))?;
+        let (log, tie) = self.logs.get(id).zip(self.tie_of(id))?;
         if !self.is_closed(id) || !self.all_told(log.cohort) {
             return None;
         }
@@ -97,7 +97,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes in what one of several peers has.
     pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
         let id = range.log;
-        let received = self.logs.get(&id).map_or(0, |l| l.received);
+        let received = self.logs.received(id);
         let state = self.joint.get(&id).filter(|s| s.after == received);
         let come = state.map(|s| s.upto.get(&from).copied().unwrap_or(received));
         if come != Some(range.after) {
@@ -126,7 +126,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         for (id, state) in &mut self.joint {
-            if self.logs.get(id).is_some_and(|l| l.cohort == cohort) {
+            if self.logs.get(*id).is_some_and(|l| l.cohort == cohort) {
                 let upto = state.upto.entry(from).or_insert(state.after);
                 *upto = start.applied(*id).unwrap_or(u64::MAX).max(*upto);
                 state.unnamed = true;
@@ -147,7 +147,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         let seals = self.joint.get(&id).map(|s| s.seals.clone());
-        let received = self.logs.get(&id).map_or(0, |l| l.received);
+        let received = self.logs.received(id);
         if received == 0 && !self.is_begun_right(id, &seals.unwrap_or_default()) {
             return;
         }
@@ -160,9 +160,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         if state.unnamed {
             self.close_run(id);
-            if let Some(log) = self.logs.get_mut(&id) {
-                log.indexed_from = end;
-            }
+            self.logs.unindex(id, end);
         }
     }
 
@@ -244,7 +242,7 @@ impl<S: Store, T> Replica<S, T> {
             // What was everywhere once, and is in none of the parts, is lost: nobody can take back that it was stable.
             let stable = |log: &&Log| log.cohort == id && log.stable > 0;
             let logs = self.logs.iter().filter(|(_, log)| stable(log));
-            start.reach(logs.map(|(id, log)| (*id, log.stable)));
+            start.reach(logs.map(|(id, log)| (id, log.stable)));
             self.adopt(id, start)?;
         }
         Ok(())

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
+//! logs.rs        how far each log is
 //! accept.rs      client writes, and when they may be shown and acknowledged
 //! apply.rs       versions on their way to the store: winner, counts, batches
 //! index.rs       which keys the dots wrote that somebody may lack
@@ -37,6 +38,7 @@ mod gossip;
 mod handover;
 mod index;
 mod joint;
+mod logs;
 mod open;
 mod publish;
 mod pull;
@@ -62,7 +64,7 @@ use super::limits::Limits;
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{Finished, KeyCounts, Seal};
+use super::record::{Finished, KeyCounts};
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
 use super::teeth::{Rule, broken, is_any_broken};
@@ -146,74 +148,6 @@ fn cannot_be(what: &str) {
     debug_assert!(is_any_broken(), "{what}");
 }
 
-/// How far one log is here, and what is known of it.
-#[derive(Debug, Clone, Copy)]
-struct Log {
-    cohort: CohortId,
-    /// Taken in up to here (prefix-closed), durable or not.
-    received: u64,
-    /// Durable up to here (prefix-closed).
-    applied: u64,
-    stable: u64,
-    exposed: u64,
-    /// The index of dots is complete above this seq.
-    indexed_from: u64,
-    /// The index below this seq has been dropped.
-    pruned: u64,
-    /// When `received` last moved, or a pull was last sent.
-    progress_us: u64,
-    /// The pull that is under way.
-    pull: Option<pull::PullState>,
-    /// Every write with a timestamp up to here was applied when the last promise came.
-    complete: Timestamp,
-    /// What the writer last promised: no write up to `.1` after seq `.0`.
-    promise: (u64, Timestamp),
-    /// How many writes its writer last said it has.
-    head: u64,
-    /// What is known of its end.
-    seal: Option<Seal>,
-    /// A change that is not in the store yet.
-    dirty: bool,
-}
-
-impl Log {
-    fn new(cohort: CohortId, now: Now) -> Self {
-        Self {
-            cohort,
-            received: 0,
-            applied: 0,
-            stable: 0,
-            exposed: 0,
-            indexed_from: 0,
-            pruned: 0,
-            progress_us: now.mono_us,
-            pull: None,
-            complete: Timestamp::default(),
-            promise: Default::default(),
-            head: 0,
-            seal: None,
-            dirty: true,
-        }
-    }
-
-    /// Every write with a timestamp up to here is applied.
-    fn complete(&self) -> Timestamp {
-        if self.applied >= self.promise.0 {
-            self.complete.max(self.promise.1)
-        } else {
-            self.complete
-        }
-    }
-
-    /// The writer promised to write nothing up to `upto` after seq `head`.
-    fn promised(&mut self, head: u64, upto: Timestamp) {
-        if upto > self.promise.1 {
-            self.complete = self.complete();
-            self.promise = (head, upto);
-        }
-    }
-}
-
 /// The replica. `S` reads what is durable; `T` stands for whoever waits for an answer.
 pub struct Replica<S, T> {
     limits: Limits,
@@ -235,7 +169,7 @@ pub struct Replica<S, T> {
     store: S,
     now: Now,
 
-    logs: BTreeMap<LogId, Log>,
+    logs: logs::Logs,
     finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     elsewhere: Arc<Elsewhere>,
     peers: BTreeMap<MemberId, gossip::Peer>,
@@ -301,7 +235,7 @@ impl<S: Store, T> Replica<S, T> {
     /// The last seq of the own log, durable or not.
     #[must_use]
     pub fn head(&self) -> u64 {
-        self.logs.get(&self.log).map_or(0, |l| l.received)
+        self.logs.received(self.log)
     }
 
     /// Takes one event in. What comes of it is handed out by [`Self::flush`].
@@ -461,7 +395,7 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn is_finished(&self, log: LogId) -> bool {
-        if self.logs.contains_key(&log) {
+        if self.logs.contains(log) {
             return false;
         }
         match self.views.home(log) {
@@ -477,7 +411,7 @@ impl<S: Store, T> Replica<S, T> {
             return false;
         };
         let finished = self.finished.get(&(id, log.member));
-        !self.logs.contains_key(&log) && finished.is_some_and(|f| f.contains(log.incarnation))
+        !self.logs.contains(log) && finished.is_some_and(|f| f.contains(log.incarnation))
     }
 
     /// Why there is no room for writes, if there is none.

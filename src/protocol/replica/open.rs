@@ -11,7 +11,7 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Log, Now, Replica, accept, apply, gossip, handover, index, reads, recovery,
+    Effect, Event, Now, Replica, accept, apply, gossip, handover, index, logs, reads, recovery,
     stream, ties, tombstones, walls,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -180,7 +180,7 @@ impl<S: Store, T> Replica<S, T> {
             strangers,
             views,
             clock,
-            logs: BTreeMap::new(),
+            logs: logs::Logs::new(log),
             finished: Arc::new(record::load_finished(&store)?),
             elsewhere,
             peers: peers
@@ -220,9 +220,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         replica.load_logs()?;
         for (id, head) in heads {
-            if let Some(log) = replica.logs.get_mut(&id) {
-                log.head = head;
-            }
+            replica.logs.hear_head(id, head);
         }
         replica.track(log);
         replica.compare_walls();
@@ -238,17 +236,8 @@ impl<S: Store, T> Replica<S, T> {
                 self.forget_log(id)?;
                 continue;
             };
-            let log = Log {
-                received: known.applied,
-                applied: known.applied,
-                stable: known.stable,
-                exposed: known.applied,
-                indexed_from: known.indexed_from,
-                seal: known.seal,
-                dirty: false,
-                ..Log::new(tie.cohort.id, self.now)
-            };
-            self.logs.insert(id, log);
+            let cohort = tie.cohort.id;
+            self.logs.load(id, cohort, &known, self.now);
         }
         let (ties, me) = (&self.ties, self.me);
         let finished = Arc::make_mut(&mut self.finished);
@@ -330,7 +319,7 @@ impl<S: Store, T> Replica<S, T> {
                 elsewhere: Arc::clone(&self.elsewhere),
                 heard: self.serving_peers(),
                 lost: self.lost,
-                heads: self.logs.iter().map(|(id, l)| (*id, l.head)).collect(),
+                heads: self.logs.iter().map(|(id, l)| (id, l.head)).collect(),
                 batches: self.next_batch - 1,
                 disk_full: self.disk_full.take(),
                 busy: self.busy,

@@ -3,13 +3,18 @@
 use super::super::clock::Doubt;
 use super::super::marks::{Gauges, Mark, Marks, PeerMark};
 use super::super::store::Store;
-use super::{Log, Replica, snapshot};
+use super::logs::Log;
+use super::{Replica, snapshot};
 use std::sync::Arc;
 
 impl<S: Store, T> Replica<S, T> {
     /// The marks, when something moved since the last call.
     pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
-        std::mem::take(&mut self.marks_changed).then(|| Arc::new(self.marks()))
+        let moved = [
+            self.logs.take_moved(),
+            std::mem::take(&mut self.marks_changed),
+        ];
+        moved.contains(&true).then(|| Arc::new(self.marks()))
     }
 
     /// The marks as they are.
@@ -21,6 +26,7 @@ impl<S: Store, T> Replica<S, T> {
             exposed: log.exposed,
             seal: log.seal,
         };
+        let unstable = |log: &Log| log.applied - log.stable.min(log.applied);
         Marks {
             views: Arc::clone(&self.views),
             own: self.log,
@@ -31,7 +37,7 @@ impl<S: Store, T> Replica<S, T> {
                 .map(|id| (*id, self.is_filled(*id)))
                 .collect(),
             recovering: self.recovery_reason(),
-            logs: self.logs.iter().map(|(id, log)| (*id, mark(log))).collect(),
+            logs: self.logs.iter().map(|(id, log)| (id, mark(log))).collect(),
             finished: Arc::clone(&self.finished),
             elsewhere: Arc::clone(&self.elsewhere),
             peers: self
@@ -49,11 +55,7 @@ impl<S: Store, T> Replica<S, T> {
                 live_keys: self.counts.live,
                 tombstones: self.counts.tombstones,
                 lost: self.lost,
-                unstable: self
-                    .logs
-                    .values()
-                    .map(|l| l.applied - l.stable.min(l.applied))
-                    .sum(),
+                unstable: self.logs.iter().map(|(_, log)| unstable(log)).sum(),
                 indexed: self.indexed(),
                 clock_off_ms: match self.clock.check(self.now) {
                     Err(Doubt::Off(off_ms)) => off_ms,

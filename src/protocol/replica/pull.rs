@@ -24,8 +24,8 @@ const STALL_US: u64 = 150_000;
 /// A pull under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PullState {
-    from: MemberId,
-    sent_us: u64,
+    pub(super) from: MemberId,
+    pub(super) sent_us: u64,
 }
 
 impl<S: Store, T> Replica<S, T> {
@@ -41,9 +41,9 @@ impl<S: Store, T> Replica<S, T> {
                     });
                     self.takes(log.cohort)
                         && (!streaming || now.saturating_sub(log.progress_us) > STALL_US)
-                        && self.known_end(**id) > log.received
+                        && self.known_end(*id) > log.received
                 })
-                .map(|(id, _)| *id)
+                .map(|(id, _)| id)
                 .collect();
         for log in behind {
             self.pull(log);
@@ -59,7 +59,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Asks the best holder for the next part of a log, unless that is under way.
     pub(super) fn pull(&mut self, id: LogId) {
         let now = self.now;
-        let Some((log, tie)) = self.logs.get(&id).zip(self.tie_of(id)) else {
+        let Some((log, tie)) = self.logs.get(id).zip(self.tie_of(id)) else {
             return;
         };
         if !self.takes(log.cohort) || self.disk_full.is_some() || self.disk_is_behind() {
@@ -101,12 +101,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Asks a peer for the writes of a log after a seq.
     pub(super) fn send_pull(&mut self, from: MemberId, id: LogId, after: u64, slots: SlotSet) {
-        if let Some(log) = self.logs.get_mut(&id) {
-            log.pull = Some(PullState {
-                from,
-                sent_us: self.now.mono_us,
-            });
-        }
+        self.logs.pull_sent(id, from, self.now);
         let pull = Pull {
             log: id,
             after,
@@ -120,8 +115,8 @@ impl<S: Store, T> Replica<S, T> {
         let open: Vec<LogId> = self
             .logs
             .iter()
-            .filter(|(id, log)| log.pull.is_some() && self.known_end(**id) > log.received)
-            .map(|(id, _)| *id)
+            .filter(|(id, log)| log.pull.is_some() && self.known_end(*id) > log.received)
+            .map(|(id, _)| id)
             .collect();
         for log in open {
             self.pull(log);
@@ -135,7 +130,7 @@ impl<S: Store, T> Replica<S, T> {
             after,
             slots,
         } = pull;
-        let Some(log) = self.logs.get(&id).copied() else {
+        let Some(log) = self.logs.get(id).copied() else {
             // Over and forgotten here: who still misses it lost more than a log.
             let too_old = self.is_finished(id);
             let range = Range {
@@ -232,10 +227,10 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Takes a part of a log in.
     pub(super) fn range(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
-        let Some(log) = self.logs.get_mut(&range.log) else {
+        self.logs.pull_answered(range.log);
+        let Some(log) = self.logs.get(range.log) else {
             return Ok(());
         };
-        log.pull = None;
         let (received, cohort) = (log.received, log.cohort);
         if !self.takes(cohort) {
             return Ok(());
@@ -271,7 +266,7 @@ impl<S: Store, T> Replica<S, T> {
             self.stage_dot(dot, key);
         }
         self.note_early(came);
-        if self.known_end(range.log) > self.logs.get(&range.log).map_or(0, |l| l.received) {
+        if self.known_end(range.log) > self.logs.received(range.log) {
             self.pull(range.log);
         }
         Ok(())

@@ -233,7 +233,7 @@ impl<S: Store, T> Replica<S, T> {
         if !self.opened {
             return;
         }
-        if self.logs.contains_key(&log) {
+        if self.logs.contains(log) {
             self.pull(log);
         } else if !std::mem::replace(&mut self.stalled.asked, true) {
             // Only a replica can vouch for a log: a client could have made it up.
@@ -248,7 +248,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         let mut found = BTreeSet::new();
         for log in logs {
-            let upto = self.logs.get(&log).map_or(0, |l| l.applied);
+            let upto = self.logs.applied(log);
             found.extend(self.stalled.lacking(log, upto));
         }
         self.look_again(found);

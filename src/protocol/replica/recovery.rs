@@ -13,7 +13,7 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::ties::Tie;
-use super::{Log, Now, Replica, gossip::Peer};
+use super::{Now, Replica, gossip::Peer, logs::Log};
 use std::collections::BTreeMap;
 
 /// How long a replica waits for peers before it goes on without those that do not answer, in
@@ -263,7 +263,7 @@ impl<S: Store, T> Replica<S, T> {
                 own(log) || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
             };
             let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
-            let ours = self.logs.iter().map(|(id, l)| (*id, l.applied));
+            let ours = self.logs.iter().map(|(id, l)| (id, l.applied));
             self.recovery.contact = Some(Contact {
                 peer: from,
                 theirs: theirs.filter(|(log, _)| claimed(log)).collect(),
@@ -283,7 +283,7 @@ impl<S: Store, T> Replica<S, T> {
     fn lacks(&self, log: LogId, seq: u64) -> bool {
         // Of what is still to be fetched nothing is missed.
         let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
-        match self.logs.get(&log) {
+        match self.logs.get(log) {
             _ if !claimed || broken(Rule::TrustOldDisk) => false,
             // What a snapshot has just brought is on its way to the disk.
             Some(l) => l.received < seq,
@@ -432,20 +432,17 @@ impl<S: Store, T> Replica<S, T> {
     fn pass_over_lost(&mut self, cohort: CohortId) {
         let lacking = |log: &Log| log.cohort == cohort && log.received < log.stable;
         let logs = self.logs.iter().filter(|(_, log)| lacking(log));
-        for id in logs.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in logs.map(|(id, _)| id).collect::<Vec<_>>() {
             // The keys of those dots are not known here; a run must not reach across them.
             self.close_run(id);
-            if let Some(log) = self.logs.get_mut(&id) {
-                (log.received, log.indexed_from) = (log.stable, log.stable);
-                log.dirty = true;
-            }
+            self.logs.pass_over_lost(id);
         }
     }
 
     /// Whether the disk does not have yet all that was everywhere once.
     fn lacks_stable(&self, cohort: CohortId) -> bool {
-        let mut logs = self.logs.values().filter(|log| log.cohort == cohort);
-        logs.any(|log| log.applied < log.stable)
+        let mut logs = self.logs.iter().filter(|(_, log)| log.cohort == cohort);
+        logs.any(|(_, log)| log.applied < log.stable)
     }
 
     /// Whether this replica has caught up with the first peer it heard, and that peer has all
@@ -454,7 +451,7 @@ impl<S: Store, T> Replica<S, T> {
         let Some(contact) = &self.recovery.contact else {
             return false;
         };
-        let applied = |id: &LogId| self.logs.get(id).map_or(0, |l| l.applied);
+        let applied = |id: &LogId| self.logs.applied(*id);
         let peer = self.peers.get(&contact.peer);
         let peer_applied = |id: &LogId| peer.and_then(|p| p.applied.get(id).copied()).unwrap_or(0);
         let done = |id: &LogId| self.is_finished(*id);

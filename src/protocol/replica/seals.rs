@@ -43,26 +43,12 @@ pub(in super::super) fn fold(context: &mut Context, seal: impl Fn(LogId) -> Opti
 impl<S: Store, T> Replica<S, T> {
     /// Drops the entries of a context that are said by those of later logs.
     pub(super) fn fold(&self, context: &mut Context) {
-        fold(context, |log| self.logs.get(&log).and_then(|l| l.seal));
+        fold(context, |log| self.logs.get(log).and_then(|l| l.seal));
     }
 
     /// Notes, with the first write of the own log, how far the earlier ones are here.
     pub(super) fn seal_earlier_logs(&mut self) {
-        let (by, own) = (self.log.incarnation, self.own);
-        let earlier = LogId {
-            member: self.me,
-            incarnation: 0,
-        };
-        for (_, log) in self.logs.range_mut(earlier..self.log) {
-            let more = log.received > log.seal.map_or(0, |s| s.upto);
-            if more && Some(log.cohort) == own {
-                log.seal = Some(Seal {
-                    by,
-                    upto: log.received,
-                });
-                log.dirty = true;
-            }
-        }
+        self.logs.seal_earlier(self.own);
     }
 
     /// The earlier logs that have to be there before a log begins.
@@ -71,7 +57,7 @@ impl<S: Store, T> Replica<S, T> {
             incarnation: 0,
             ..id
         };
-        let Some(cohort) = self.logs.get(&id).map(|l| l.cohort) else {
+        let Some(cohort) = self.logs.get(id).map(|l| l.cohort) else {
             return Vec::new();
         };
         let logs = self.logs.range(earlier..id);
@@ -86,16 +72,7 @@ impl<S: Store, T> Replica<S, T> {
     /// What is known of the ends of a cohort's logs.
     pub(super) fn seals_of(&self, id: CohortId) -> Vec<(LogId, Seal)> {
         let logs = self.logs.iter().filter(|(_, log)| log.cohort == id);
-        logs.filter_map(|(log, l)| Some((*log, l.seal?))).collect()
-    }
-
-    pub(super) fn learn_seal(&mut self, id: LogId, seal: Seal) {
-        if let Some(log) = self.logs.get_mut(&id)
-            && log.seal.is_none_or(|known| known.upto < seal.upto)
-        {
-            log.seal = Some(seal);
-            log.dirty = true;
-        }
+        logs.filter_map(|(log, l)| Some((log, l.seal?))).collect()
     }
 
     /// Whether what goes before a log's first write is here; if not it is asked for, and the log has to wait.
@@ -106,8 +83,8 @@ impl<S: Store, T> Replica<S, T> {
             if self.is_finished(earlier) || !self.track(earlier) {
                 continue;
             }
-            self.learn_seal(earlier, seal);
-            let received = self.logs.get(&earlier).map_or(0, |l| l.received);
+            self.logs.learn_seal(earlier, seal);
+            let received = self.logs.received(earlier);
             if received < seal.upto {
                 right = false;
                 self.pull(earlier);

@@ -17,7 +17,7 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
-use super::{Log, Replica, cannot_be};
+use super::Replica;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -232,7 +232,7 @@ impl<S: Store, T> Replica<S, T> {
             versions: Vec::new(),
             logs: logs
                 .filter(|(_, log)| log.cohort == pull.cohort)
-                .map(|(id, log)| log.report(*id))
+                .map(|(id, log)| log.report(id))
                 .collect(),
             finished: finished
                 .filter(|((cohort, _), _)| *cohort == pull.cohort)
@@ -398,12 +398,12 @@ impl<S: Store, T> Replica<S, T> {
                 .logs
                 .iter()
                 .filter(|(id, log)| id.member == member && log.cohort == cohort)
-                .map(|(id, _)| *id)
+                .map(|(id, _)| id)
                 .filter(|id| *id != self.log && is_over(*id))
                 .collect();
             for id in over {
                 self.forget_log(id)?;
-                self.logs.remove(&id);
+                self.logs.remove(id);
                 // Of several senders another one may have told how far it was.
                 logs.retain(|report| report.log != id);
             }
@@ -418,27 +418,13 @@ impl<S: Store, T> Replica<S, T> {
             self.staged.records.put(key, value);
         }
         for report in &logs {
-            let now = self.now;
-            let log = self.logs.entry(report.log);
-            let log = log.or_insert_with(|| Log::new(cohort, now));
-            if report.applied > log.received {
-                log.received = report.applied;
-                // The keys of those dots are not known here; a run must not reach across them.
-                log.indexed_from = report.applied;
+            // The keys of the dots that a snapshot brings are not known here; a run must not reach across them.
+            if self.logs.adopt(report, cohort, self.now) {
                 self.close_run(report.log);
             }
-            let Some(log) = self.logs.get_mut(&report.log) else {
-                cannot_be("a log that was just entered is not tracked");
-                continue;
-            };
-            log.stable = log.stable.max(report.stable);
-            log.pruned = log.pruned.max(log.stable);
-            log.progress_us = self.now.mono_us;
-            log.pull = None;
-            log.dirty = true;
         }
         for (log, seal) in start.seals {
-            self.learn_seal(log, seal);
+            self.logs.learn_seal(log, seal);
         }
         self.stalled.any_may_go();
         self.adopted(cohort);

@@ -74,7 +74,7 @@ impl Tail {
 impl<S: Store, T> Replica<S, T> {
     /// Sends what is durable here to every live peer.
     pub(super) fn pump_all(&mut self) {
-        let (Some(tie), Some(own)) = (self.own_tie(), self.logs.get(&self.log)) else {
+        let (Some(tie), Some(own)) = (self.own_tie(), self.logs.own()) else {
             return;
         };
         let (readers, upto) = (tie.peers.clone(), own.applied);
@@ -90,7 +90,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Sends what is not durable here yet to peers with nothing on its way to them: they store it meanwhile. To the
     /// others it goes with what follows, in fewer messages.
     pub(super) fn pump_ahead(&mut self) {
-        let Some(upto) = self.logs.get(&self.log).map(|own| own.received) else {
+        let Some(upto) = self.logs.own().map(|own| own.received) else {
             return;
         };
         let idle = |m: &MemberId| {
@@ -114,7 +114,7 @@ impl<S: Store, T> Replica<S, T> {
             true => self.seals_for(self.log),
             false => Vec::new(),
         };
-        let Some(own) = self.logs.get(&self.log).copied() else {
+        let Some(own) = self.logs.own().copied() else {
             return;
         };
         let Some(peer) = self.peers.get_mut(&to).filter(|p| p.alive(now)) else {
@@ -217,20 +217,19 @@ impl<S: Store, T> Replica<S, T> {
         if !self.takes(cohort) || self.disk_full.is_some() || self.disk_is_behind() {
             return Ok(());
         }
-        let (mono_us, met) = (self.now.mono_us, self.met(cohort));
+        let met = self.met(cohort);
         self.track(id);
-        let Some(log) = self.logs.get_mut(&id) else {
-            return Ok(());
-        };
-        log.stable = log.stable.max(append.stable.min(log.applied));
-        let received = log.received;
+        let (received, applied) = (self.logs.received(id), self.logs.applied(id));
+        self.logs.hear_stable(id, append.stable.min(applied));
         let last = append.first + append.versions.len() as u64;
         let gap = append.first > received + 1 && !broken(Rule::AcceptGap);
         if gap || last <= received + 1 {
-            log.progress_us = if gap { log.progress_us } else { mono_us };
+            if !gap {
+                self.logs.progressed(id, self.now);
+            }
             let ack = Ack {
                 log: id,
-                applied: log.applied,
+                applied,
                 received,
                 gap,
                 met,
@@ -251,7 +250,7 @@ impl<S: Store, T> Replica<S, T> {
             self.stage_dot(dot, key);
         }
         if broken(Rule::ConfirmBeforeDurable) {
-            let received = self.logs.get(&id).map_or(0, |l| l.received);
+            let received = self.logs.received(id);
             let ack = Ack {
                 log: id,
                 applied: received,
@@ -267,7 +266,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Tells the writers whose logs moved how far they are durable here.
     pub(super) fn send_acks(&mut self, before: &BTreeMap<LogId, u64>) {
         for id in before.keys() {
-            let Some(log) = self.logs.get(id) else {
+            let Some(log) = self.logs.get(*id) else {
                 cannot_be("a log moved that is not tracked");
                 continue;
             };

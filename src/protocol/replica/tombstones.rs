@@ -100,9 +100,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         // Others may still have tombstones that an earlier start dropped here: its promise counts for this log too.
         let told = self.promises.told();
-        if let Some(log) = self.logs.get_mut(&self.log) {
-            log.promised(log.received, told);
-        }
+        self.logs.promised(self.log, self.head(), told);
     }
 
     /// Takes no write any more that is older than what others count on; this start and later ones.
@@ -124,9 +122,7 @@ impl<S: Store, T> Replica<S, T> {
         if !known || self.recovery_reason().is_some() {
             return Timestamp::default();
         }
-        // Open logs are tracked from their writer's first word on, closed ones until finished.
-        let least = self.logs.values().map(super::Log::complete).min();
-        let least = least.unwrap_or_default();
+        let least = self.logs.complete();
         // An orphaned write came after this replica had promised that nothing as old would. Until all have it, no
         // tombstone that beats it may go.
         let orphans = self
