@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use super::compact::Growth;
 use super::disk::{Durable, Snapshots, fatal};
-use super::group::Proposal;
 use super::machine::Machine;
-use super::network::entry_size;
+use super::propose::batch::Proposal;
+use super::rpc::entry_size;
 use super::runtime;
 use super::sessions::{KnownProposal, Sessions};
 use super::teeth::{Rule, broken};
@@ -219,11 +219,11 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
             let next = entry.log_id.index + 1;
             answers.push(match entry.payload {
                 EntryPayload::Blank => self.shown.change(next, |_| Vec::new()),
-                EntryPayload::Normal(group) => {
+                EntryPayload::Normal(batch) => {
                     // A snapshot that is being built holds the other copy.
                     let sessions = Arc::make_mut(&mut self.at.sessions);
                     self.shown.change(next, |machine| {
-                        let proposals = group.proposals();
+                        let proposals = batch.iter();
                         proposals.map(|p| apply_one(machine, sessions, p)).collect()
                     })
                 }

@@ -11,7 +11,7 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::network::{self, RaftReply, RaftRequest};
+use super::rpc::{self, RaftReply, RaftRequest};
 use super::types::{Entry, EntryId, Vote};
 use super::{
     Config, ConsensusError, Machine, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError,
@@ -225,10 +225,10 @@ async fn a_follower_confirms_when_it_has_stored() {
     };
     let send = |rpc: AppendEntriesRequest<_>| {
         let (node, request) = (node.clone(), RaftRequest::Append(rpc));
-        let rpc = Rpc(network::encode(&request, 0).unwrap());
+        let rpc = Rpc(rpc::encode(&request, 0).unwrap());
         tokio::spawn(async move {
             let RpcReply(reply) = node.handle(rpc).await;
-            network::decode::<RaftReply>(&reply).unwrap()
+            rpc::decode::<RaftReply>(&reply).unwrap()
         })
     };
     // An only voter would elect itself again, and wait for its disk.
@@ -281,9 +281,9 @@ async fn a_leader_whose_disk_fails_under_an_entry_stops() {
 
 /// Sends an append to a node as another node would.
 async fn append(node: &Node, rpc: AppendEntriesRequest<super::types::Types>) -> RaftReply {
-    let rpc = Rpc(network::encode(&RaftRequest::Append(rpc), 0).unwrap());
+    let rpc = Rpc(rpc::encode(&RaftRequest::Append(rpc), 0).unwrap());
     let RpcReply(reply) = node.handle(rpc).await;
-    network::decode::<RaftReply>(&reply).unwrap()
+    rpc::decode::<RaftReply>(&reply).unwrap()
 }
 
 /// Two of three lost what they had confirmed, and one of them leads: its log is shorter than what

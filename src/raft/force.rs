@@ -18,8 +18,8 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use super::disk::Engine;
 use super::disk::{LogStore, RaftDisk};
 use super::error::RaftOpenError;
+use super::rejoin::eligibility::Eligibility;
 use super::runtime;
-use super::standing::Standing;
 use super::types::{Entry, EntryId, Vote, node_id};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
@@ -32,7 +32,7 @@ use crate::protocol::store::StoreError;
 /// - of the nodes that are left this is the one with the longest log (`last_log` in its status, the
 ///   later term first).
 ///
-/// Afterwards the other nodes that are left join again by themselves, as the keeper finds them.
+/// Afterwards the other nodes that are left join again by themselves, as the reconciler finds them.
 ///
 /// # Errors
 /// When the directory cannot be used, or holds no Raft group.
@@ -75,9 +75,9 @@ async fn force_on(
 /// A node that came without its log votes when it has caught up with a leader. There will be none
 /// but itself.
 async fn may_vote(disk: Arc<RaftDisk>) -> Result<(), RaftOpenError> {
-    let standing = runtime::blocking(move || Standing::open(disk)).await;
-    let standing = standing.map_err(|e| RaftOpenError::Start(e.to_string()))??;
-    Ok(standing.gain().await?)
+    let eligibility = runtime::blocking(move || Eligibility::open(disk)).await;
+    let eligibility = eligibility.map_err(|e| RaftOpenError::Start(e.to_string()))??;
+    Ok(eligibility.gain().await?)
 }
 
 async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), RaftOpenError> {

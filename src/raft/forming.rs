@@ -3,9 +3,9 @@
 //!
 //! A node with an empty disk is new, or it has lost what it promised and confirmed; it cannot tell
 //! which by itself. So it asks the other first voters. As soon as one of them has met a Raft group
-//! this node follows that one, and gains its vote by the rules for a lost disk (`standing.rs`). A
-//! majority that has met none, this node included, can have decided nothing before: only then it
-//! gains its vote at once.
+//! this node follows that one, and gains its vote by the rules for a lost disk
+//! (`rejoin/eligibility.rs`). A majority that has met none, this node included, can have decided
+//! nothing before: only then it gains its vote at once.
 //!
 //! First all who are there gain their votes, and only then the Raft group is formed: a node that
 //! crashes in its first seconds is none that came without its disk.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::disk::Durable;
 use super::error::ConsensusError;
 use super::machine::Machine;
-use super::network::RaftRequest;
-use super::standing::Standing;
+use super::rejoin::eligibility::Eligibility;
+use super::rpc::RaftRequest;
 use super::transport::Transport;
 use super::types::{EntryId, Raft};
 use super::{RaftNode, ended};
@@ -96,12 +96,12 @@ fn contradicts(sent: EntryId, decided: EntryId) -> bool {
 }
 
 /// A node whose disk is full stands for no election: it could store no vote.
-pub async fn abstain_while_full(raft: Raft, durable: Durable, standing: Arc<Standing>) {
+pub async fn abstain_while_full(raft: Raft, durable: Durable, eligibility: Arc<Eligibility>) {
     loop {
         durable.until_full(true).await;
         raft.runtime_config().elect(false);
         durable.until_full(false).await;
-        raft.runtime_config().elect(standing.votes());
+        raft.runtime_config().elect(eligibility.votes());
     }
 }
 

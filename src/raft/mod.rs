@@ -2,38 +2,44 @@
 //!
 //! The implementation is openraft, which no other part of the program names. The nodes with a vote
 //! are at most five; all other members follow the log as learners, so that every node has the
-//! decided state at hand ([`RaftNode::look`]). On the leader a keeper makes the votes follow the
-//! members that the state itself names.
+//! decided state at hand ([`RaftNode::look`]). The leader makes the votes follow the members that the
+//! state itself names.
 //!
 //! The state machine ([`Machine`]) and the way to other nodes ([`Transport`]) are the caller's.
-//! Everything else is here: the log on disk, snapshots, forwarding to the leader, grouping of
-//! proposals, and that a proposal that was sent twice is applied once.
+//! Everything else is here:
+//!
+//! | | |
+//! |---|---|
+//! | `propose` | proposals: find the leader, forward to it, decide many with one log entry |
+//! | `sessions` | a proposal that was sent twice is applied once |
+//! | `reads` | linearizable reads, those that wait together in one round |
+//! | `membership` | which nodes have a vote, and the task that makes it so |
+//! | `forming`, `rejoin` | the first voters; a node that comes back without its former disk |
+//! | `rpc`, `serve`, `transport` | what nodes say to each other, and what each answers |
+//! | `network`, `apply`, `disk`, `runtime`, `types` | openraft's peers, state machine, log, tasks |
+//! | `compact` | when the log is cut |
+//! | `health`, `status`, `force` | a full disk, what operators see, a lost majority |
 
 mod apply;
-mod comeback;
 mod compact;
 mod config;
-mod courier;
 mod disk;
 #[cfg(test)]
 mod disk_tests;
 mod error;
 mod force;
 mod forming;
-mod group;
 mod health;
-mod keeper;
-mod leader;
-mod line;
 mod machine;
+mod membership;
 mod network;
 mod propose;
 mod reads;
+mod rejoin;
+mod rpc;
 mod runtime;
-mod seats;
 mod serve;
 mod sessions;
-mod standing;
 mod status;
 #[cfg(test)]
 mod store_tests;
@@ -49,7 +55,7 @@ pub use error::{ConsensusError, RaftOpenError};
 pub use force::force;
 pub use forming::{FormingStep, GroupPast, next_step};
 pub use machine::Machine;
-pub use seats::{first_voters, missing_without};
+pub use membership::voters::{first_voters, missing_without};
 pub use status::{GroupStatus, RaftRole};
 pub use transport::{Rpc, RpcReply, Transport, TransportError};
 
@@ -75,15 +81,15 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use apply::{Applier, Shown};
 use compact::Growth;
-use courier::Courier;
 use disk::{Durable, LogStore, RaftDisk, Snapshots};
-use group::{Group, SessionId};
-use keeper::Keeper;
-use leader::{Leader, Queue};
-use line::Network;
-use propose::{LeaderClient, Numbers, Question, Said};
+use membership::reconcile::Reconciler;
+use network::Network;
+use propose::ask::{self, LeaderClient, Numbers, Question, Said};
+use propose::batch::{Proposals, SessionId};
+use propose::decide::{Leader, Queue};
+use propose::forward::Forwarder;
 use reads::{Reads, Rounds};
-use standing::Standing;
+use rejoin::eligibility::Eligibility;
 use teeth::{Rule, broken};
 use types::{ProposalResult, Raft};
 
@@ -110,14 +116,14 @@ struct Inner<M: Machine, T> {
     transport: T,
     raft: Raft,
     leader: Leader,
-    courier: Courier,
+    forwarder: Forwarder,
     reads: Reads,
     numbers: Numbers,
     shown: Shown<M>,
     disk: Arc<RaftDisk>,
     log: LogStore,
     durable: Durable,
-    standing: Arc<Standing>,
+    eligibility: Arc<Eligibility>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -170,11 +176,11 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             let log = LogStore::open(Arc::clone(&disk), types::node_id(me))?;
             let snapshots = Snapshots::open(Arc::clone(&disk))?;
             let log = log.with(&snapshots);
-            let standing = Arc::new(Standing::open(Arc::clone(&disk))?);
-            Ok::<_, RaftOpenError>((disk, log, snapshots, standing))
+            let eligibility = Arc::new(Eligibility::open(Arc::clone(&disk))?);
+            Ok::<_, RaftOpenError>((disk, log, snapshots, eligibility))
         });
         let cannot = |error: &dyn std::error::Error| RaftOpenError::Start(error.to_string());
-        let (disk, log, snapshots, standing) = opened.await.map_err(|e| cannot(&e))??;
+        let (disk, log, snapshots, eligibility) = opened.await.map_err(|e| cannot(&e))??;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         // Whatever else is there to wait for the disk: it goes on when there is room.
         let (stopped, storing) = (stop.clone(), Arc::clone(&disk).keep_storing());
@@ -200,14 +206,14 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         let raft = Raft::new(types::node_id(me), settings, network, log, applier)
             .await
             .map_err(|e| cannot(&e))?;
-        raft.runtime_config().elect(standing.votes());
-        if log_store.led() && standing.votes() {
+        raft.runtime_config().elect(eligibility.votes());
+        if log_store.led() && eligibility.votes() {
             let elected = raft.trigger().elect().await;
             elected.map_err(|e| cannot(&e))?;
         }
         let leader = Leader::start(raft.clone(), (queue, gathering), &tasks, stop.clone());
-        let courier = Courier::start(transport.clone(), propose::ATTEMPT, &tasks, stop.clone());
-        let keeper = Keeper {
+        let forwarder = Forwarder::start(transport.clone(), ask::ATTEMPT, &tasks, stop.clone());
+        let reconciler = Reconciler {
             me,
             raft: raft.clone(),
             transport: transport.clone(),
@@ -216,10 +222,10 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         };
         let stopped = stop.clone();
         runtime::spawn(&tasks, async move {
-            stopped.run_until_cancelled(keeper.keep()).await
+            stopped.run_until_cancelled(reconciler.run()).await
         });
         let abstaining =
-            health::abstain_while_full(raft.clone(), durable.clone(), Arc::clone(&standing));
+            health::abstain_while_full(raft.clone(), durable.clone(), Arc::clone(&eligibility));
         let stopped = stop.clone();
         runtime::spawn(&tasks, async move {
             stopped.run_until_cancelled(abstaining).await
@@ -234,7 +240,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             raft.clone(),
             transport.clone(),
             leader.clone(),
-            courier.clone(),
+            forwarder.clone(),
             config.patience,
         );
         let stopped = stop.clone();
@@ -248,14 +254,14 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             transport,
             raft,
             leader,
-            courier,
+            forwarder,
             reads,
             numbers: Numbers::new(SessionId { member: me, run }),
             shown,
             disk,
             log: log_store,
             durable,
-            standing,
+            eligibility,
             stop,
             tasks,
         };
@@ -278,7 +284,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             return Ok(());
         }
         self.gain_vote().await?;
-        let voters = seats::first_voters(members);
+        let voters = first_voters(members);
         if !voters.contains(&self.inner.me) {
             return Ok(());
         }
@@ -313,12 +319,12 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     ) -> Result<M::Outcome, ConsensusError> {
         self.has_room()?;
         let number = self.inner.numbers.take()?;
-        let proposal = Group::one(&number.header(), &command)?;
+        let proposal = Proposals::one(&number.header(), &command)?;
         let asker = LeaderClient {
             me: self.inner.me,
             transport: &self.inner.transport,
             leader: &self.inner.leader,
-            courier: &self.inner.courier,
+            forwarder: &self.inner.forwarder,
             raft: &self.inner.raft,
             patience,
         };
@@ -390,7 +396,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// # Errors
     /// `Storage`.
     pub async fn gain_vote(&self) -> Result<(), ConsensusError> {
-        let gained = self.inner.standing.gain().await;
+        let gained = self.inner.eligibility.gain().await;
         gained.map_err(|error| ConsensusError::Storage(error.to_string()))?;
         self.inner.raft.runtime_config().elect(true);
         Ok(())
@@ -406,7 +412,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             Err(_) | Ok(Err(_)) => GroupPast::Unknown,
             // The first entry only says who votes, and is the same wherever a Raft group is formed.
             Ok(Ok(led)) if led || inner.durable.next() > 1 => GroupPast::Met,
-            Ok(Ok(_)) if inner.standing.votes() => GroupPast::Votes,
+            Ok(Ok(_)) if inner.eligibility.votes() => GroupPast::Votes,
             Ok(Ok(_)) => GroupPast::None,
         }
     }
@@ -420,7 +426,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         let committed = committed.ok().and_then(Result::ok).flatten();
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
-        GroupStatus::new(&metrics, committed, self.inner.standing.votes())
+        GroupStatus::new(&metrics, committed, self.inner.eligibility.votes())
     }
 
     /// Stops taking part and lets go of the directory. Nothing that was acknowledged is lost.

@@ -1,166 +1,404 @@
-//! What nodes of the Raft group say to each other, over the caller's transport.
+//! The Raft library's network: how it calls one other node.
+//!
+//! openraft counts the leader's own copy as soon as an entry is in memory. So a follower's
+//! acknowledgement reaches openraft only once the entry is durable here too.
+//!
+//! openraft does not wait for calls that need no answer. That the commit index has grown is said
+//! in a task of its own, or by the next entry if proposals wait.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use openraft::EntryPayload;
-use openraft::error::InstallSnapshotError;
+use openraft::AnyError;
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
 
-use super::group::Group;
-use super::transport::{Rpc, RpcReply, Transport, TransportError};
-use super::types::{Entry, EntryId, LeaderId, ProposalResult, Types};
-use crate::protocol::ids::MemberId;
+use super::config::{ELECTION_MIN, HEARTBEAT};
+use super::disk::Durable;
+use super::propose::decide::Queue;
+use super::rpc::{self, RaftCallError, RaftReply, RaftRequest};
+use super::runtime;
+use super::teeth::{Rule, broken};
+use super::transport::{Transport, TransportError};
+use super::types::{EntryId, Types, Vote, member};
 
-/// Room for what is said beside proposals and data.
-const HEAD: usize = 128;
+/// Pause before a node that could not be reached is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// What an [`Rpc`] holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum RaftRequest {
-    Append(AppendEntriesRequest<Types>),
-    Vote(VoteRequest<u64>),
-    Snapshot(InstallSnapshotRequest<Types>),
-    /// To be decided by the leader, each by itself.
-    Propose(Group),
-    /// Asks the leader up to where a linearizable read has to have applied the log.
-    ReadIndex,
-    /// Asks a node whether it votes when it is asked to.
-    MayVote,
-    /// Asks a voter what it has promised.
-    Promised,
+/// Connects to nodes.
+#[derive(Clone)]
+pub struct Network<T> {
+    pub transport: T,
+    /// How far this node's log is on its disk.
+    pub durable: Durable,
+    /// The proposals that wait on this node.
+    pub queue: Queue,
+    /// Where what is said without waiting runs.
+    pub tasks: TaskTracker,
 }
 
-/// What an [`RpcReply`] holds.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum RaftReply {
-    Append(AppendEntriesResponse<u64>),
-    Vote(VoteResponse<u64>),
-    Snapshot(Result<InstallSnapshotResponse<u64>, InstallSnapshotError>),
-    /// To each of the proposals.
-    Proposed(Vec<ProposalResult>),
-    /// The first log index that the read does not need.
-    ReadIndex(u64),
-    MayVote(bool),
-    Promised(Promised),
-    /// Nothing was done.
-    Refused(RaftRefusal),
-    /// It may be done, or not.
-    Unsure,
-    /// The node takes no part, for the reason given.
-    Failed(String),
+/// The calls to one node.
+pub struct PeerNetwork<T> {
+    network: Network<T>,
+    to: u64,
+    confirmed: Option<Confirmed>,
 }
 
-/// What a voter has promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Promised {
-    /// It goes by no earlier leader.
-    pub leader: LeaderId,
-    /// The voters, as far as it knows: two sets while a change of them is half done.
-    pub voters: Vec<BTreeSet<u64>>,
+/// What a node said last: that it has all entries of the leader with this vote, up to `last`.
+struct Confirmed {
+    vote: Vote,
+    last: EntryId,
+    /// What it was told to be decided.
+    decided: Option<EntryId>,
+    when: Instant,
 }
 
-/// Why a node did not take what only a leader may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RaftRefusal {
-    NotLeader,
-    /// It leads, and has lost touch with the majority.
-    NoQuorum,
-    Overloaded,
-}
-
-/// Why a call gave no reply.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum RaftCallError {
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    #[error("{0}")]
-    Encoding(#[from] postcard::Error),
-}
-
-/// Makes a call.
-pub async fn call<T: Transport>(
-    transport: &T,
-    to: MemberId,
-    request: &RaftRequest,
-    timeout: Duration,
-) -> Result<RaftReply, RaftCallError> {
-    let rpc = Rpc(encode(request, request.size())?);
-    let RpcReply(bytes) = transport.call(to, rpc, timeout).await?;
-    Ok(decode(&bytes)?)
-}
-
-impl RaftRequest {
-    /// About as many bytes as it takes.
-    fn size(&self) -> usize {
-        let carried = match self {
-            Self::Append(rpc) => rpc.entries.iter().map(entry_size).sum(),
-            Self::Propose(group) => group.bytes(),
-            Self::Snapshot(rpc) => rpc.data.len(),
-            _ => 0,
-        };
-        carried + HEAD
+impl Confirmed {
+    /// Whether nothing is asked but what was just answered, and nothing is new but that more is
+    /// decided.
+    fn answers(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        rpc.entries.is_empty()
+            && rpc.vote == self.vote
+            && rpc.prev_log_id == Some(self.last)
+            && rpc.leader_commit > self.decided
+            // From then on it counts as an answer of now.
+            && runtime::now() - self.when < HEARTBEAT
     }
 }
 
-impl RaftReply {
-    /// About as many bytes as it takes.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Proposed(answers) => HEAD + answers.len() * size_of::<ProposalResult>(),
-            _ => HEAD,
+impl<T: Transport> RaftNetworkFactory<Types> for Network<T> {
+    type Network = PeerNetwork<T>;
+
+    async fn new_client(&mut self, target: u64, _node: &()) -> PeerNetwork<T> {
+        PeerNetwork {
+            network: self.clone(),
+            to: target,
+            confirmed: None,
         }
     }
 }
 
-/// About as many bytes as an entry of the log takes.
-pub fn entry_size(entry: &Entry) -> usize {
-    match &entry.payload {
-        EntryPayload::Normal(group) => HEAD + group.bytes(),
-        _ => HEAD,
+type Failed<E> = RPCError<u64, (), RaftError<u64, E>>;
+
+impl<T: Transport> PeerNetwork<T> {
+    async fn call<E: std::error::Error>(
+        &self,
+        request: RaftRequest,
+        option: &RPCOption,
+    ) -> Result<RaftReply, Failed<E>> {
+        let Some(to) = member(self.to) else {
+            return Err(unreachable("no member has this number"));
+        };
+        let reply = rpc::call(&self.network.transport, to, &request, option.hard_ttl()).await;
+        match reply {
+            Ok(RaftReply::Failed(reason)) => Err(unreachable(reason)),
+            Ok(reply) => Ok(reply),
+            Err(RaftCallError::Transport(TransportError::Unreachable(_))) => {
+                Err(unreachable("down"))
+            }
+            Err(error) => Err(RPCError::Network(NetworkError::new(&error))),
+        }
+    }
+
+    /// Returns when this node has the log below this index on its disk.
+    async fn stored<E: std::error::Error>(&self, next: u64) -> Result<(), Failed<E>> {
+        if broken(Rule::CountBeforeDurable) {
+            return Ok(());
+        }
+        // The library pauses before it tries again: else it would do so without end, where nothing
+        // takes any time.
+        self.network.durable.wait(next).await.map_err(unreachable)
+    }
+
+    /// Says what needs no answer. When proposals wait, the next entry says it; were there none in
+    /// the end, the next heartbeat would.
+    fn tell(&self, rpc: AppendEntriesRequest<Types>, option: &RPCOption) {
+        let Some(to) = member(self.to).filter(|_| self.network.queue.is_empty()) else {
+            return;
+        };
+        let (transport, timeout) = (self.network.transport.clone(), option.hard_ttl());
+        runtime::spawn(&self.network.tasks, async move {
+            let _ = rpc::call(&transport, to, &RaftRequest::Append(rpc), timeout).await;
+        });
     }
 }
 
-/// The first log index that a follower with this answer does not confirm, when it was sent entries
-/// up to `last`.
-pub fn confirmed(reply: &AppendEntriesResponse<u64>, last: Option<EntryId>) -> u64 {
-    let last = match reply {
-        AppendEntriesResponse::Success => last,
-        AppendEntriesResponse::PartialSuccess(part) => *part,
-        AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
-    };
-    last.map_or(0, |id| id.index + 1)
+fn unreachable<E: std::error::Error>(why: impl ToString) -> Failed<E> {
+    RPCError::Unreachable(Unreachable::new(&AnyError::error(why)))
 }
 
-/// Encodes for another node, in memory for `size` bytes to begin with.
-pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Error> {
-    postcard::to_extend(value, Vec::with_capacity(size)).map(Bytes::from)
+fn unfit<E: std::error::Error>() -> Failed<E> {
+    unreachable("its answer is of another kind")
 }
 
-/// Reads what came from another node.
-pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, postcard::Error> {
-    postcard::from_bytes(bytes)
+impl<T: Transport> RaftNetwork<Types> for PeerNetwork<T> {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
+        // Who cannot store anything must not keep others from electing another leader.
+        if self.network.durable.hangs(ELECTION_MIN) {
+            return Err(unreachable("this node's disk hangs"));
+        }
+        let (vote, decided) = (rpc.vote, rpc.leader_commit);
+        // An only voter decides before it has stored.
+        self.stored(decided.map_or(0, |id| id.index + 1)).await?;
+        if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.answers(&rpc)) {
+            confirmed.decided = decided;
+            self.tell(rpc, &option);
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.confirmed = None;
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        let last = last.or(rpc.prev_log_id);
+        let RaftReply::Append(reply) = self.call(RaftRequest::Append(rpc), &option).await? else {
+            return Err(unfit());
+        };
+        self.stored(rpc::confirmed(&reply, last)).await?;
+        if let (AppendEntriesResponse::Success, Some(last)) = (&reply, last) {
+            self.confirmed = Some(Confirmed {
+                vote,
+                last,
+                decided,
+                when: runtime::now(),
+            });
+        }
+        Ok(reply)
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, (), RaftError<u64, InstallSnapshotError>>>
+    {
+        match self.call(RaftRequest::Snapshot(rpc), &option).await? {
+            RaftReply::Snapshot(Ok(reply)) => Ok(reply),
+            RaftReply::Snapshot(Err(error)) => Err(RPCError::RemoteError(RemoteError::new(
+                self.to,
+                RaftError::APIError(error),
+            ))),
+            _ => Err(unfit()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
+        match self.call(RaftRequest::Vote(rpc), &option).await? {
+            RaftReply::Vote(reply) => Ok(reply),
+            _ => Err(unfit()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(RETRY))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ids::MemberId;
+    use crate::raft::propose::batch::Proposals;
+    use crate::raft::transport::{Rpc, RpcReply};
+    use crate::raft::types::Entry;
+    use futures_util::FutureExt;
+    use openraft::{CommittedLeaderId, EntryPayload};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex, PoisonError};
 
-    #[test]
-    fn only_an_answer_that_takes_entries_confirms_them() {
-        let id = |index| Some(EntryId::new(openraft::CommittedLeaderId::new(3, 1), index));
-        let confirmed = |reply| confirmed(&reply, id(7));
-        assert_eq!(confirmed(AppendEntriesResponse::Success), 8);
-        assert_eq!(confirmed(AppendEntriesResponse::PartialSuccess(id(5))), 6);
-        assert_eq!(confirmed(AppendEntriesResponse::PartialSuccess(None)), 0);
-        assert_eq!(confirmed(AppendEntriesResponse::Conflict), 0);
-        let higher = AppendEntriesResponse::HigherVote(openraft::Vote::new(9, 2));
-        assert_eq!(confirmed(higher), 0);
+    /// Answers at once, and counts what it was asked.
+    #[derive(Clone, Default)]
+    struct Other {
+        asked: Arc<AtomicUsize>,
+        last: Arc<Mutex<Option<EntryId>>>,
+    }
+
+    impl Transport for Other {
+        async fn call(
+            &self,
+            _: MemberId,
+            request: Rpc,
+            _: Duration,
+        ) -> Result<RpcReply, TransportError> {
+            let request: RaftRequest = rpc::decode(&request.0).unwrap();
+            let RaftRequest::Append(rpc) = request else {
+                panic!("{request:?}");
+            };
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = rpc.leader_commit;
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let reply = RaftReply::Append(AppendEntriesResponse::Success);
+            Ok(RpcReply(rpc::encode(&reply, 0).unwrap()))
+        }
+
+        fn alive(&self, _: MemberId) -> bool {
+            true
+        }
+    }
+
+    impl Other {
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::Relaxed)
+        }
+    }
+
+    fn id(index: u64) -> EntryId {
+        EntryId::new(CommittedLeaderId::new(3, 1), index)
+    }
+
+    /// With the entries from `prev` to `last`.
+    fn append(prev: u64, last: u64, decided: u64) -> AppendEntriesRequest<Types> {
+        let entry = |index| Entry {
+            log_id: id(index),
+            payload: EntryPayload::Blank,
+        };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(3, 1),
+            prev_log_id: Some(id(prev)),
+            entries: (prev + 1..=last).map(entry).collect(),
+            leader_commit: Some(id(decided)),
+        }
+    }
+
+    fn option() -> RPCOption {
+        RPCOption::new(HEARTBEAT)
+    }
+
+    /// To another node, from one whose log is on its disk below `stored`.
+    async fn peer(stored: u64) -> (PeerNetwork<Other>, Other, Network<Other>, impl Sized) {
+        let (queue, gathering) = Queue::new();
+        let other = Other::default();
+        let mut network = Network {
+            transport: other.clone(),
+            durable: Durable::new(stored),
+            queue,
+            tasks: TaskTracker::new(),
+        };
+        let peer = network.new_client(2, &()).await;
+        (peer, other, network, gathering)
+    }
+
+    #[tokio::test]
+    async fn a_copy_elsewhere_counts_when_this_node_has_stored_it_too() {
+        let (mut peer, other, network, _waiting) = peer(6).await;
+        let mut answer = Box::pin(peer.append_entries(append(5, 7, 5), option()));
+        assert!(answer.as_mut().now_or_never().is_none());
+        network.durable.reached(7, true);
+        assert!(answer.as_mut().now_or_never().is_none());
+        // It was sent before.
+        assert_eq!(other.asked(), 1);
+        network.durable.reached(8, false);
+        answer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_only_voter_decides_is_told_when_it_is_stored() {
+        let (mut peer, other, network, _waiting) = peer(6).await;
+        let mut answer = Box::pin(peer.append_entries(append(5, 6, 6), option()));
+        assert!(answer.as_mut().now_or_never().is_none());
+        assert_eq!(other.asked(), 0);
+        network.durable.reached(7, false);
+        answer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_while_the_disk_hangs_and_no_copy_counts_when_it_failed() {
+        let (mut peer, other, network, _waiting) = peer(6).await;
+        network.durable.queued();
+        while !network.durable.hangs(ELECTION_MIN) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let refused = peer.append_entries(append(5, 5, 5), option()).await;
+        assert!(refused.is_err());
+        assert_eq!(other.asked(), 0);
+        network.durable.reached(7, false);
+        peer.append_entries(append(5, 6, 5), option())
+            .await
+            .unwrap();
+
+        let error = crate::protocol::store::StoreError::Io {
+            what: "a test".to_owned(),
+            detail: "the disk is full".to_owned(),
+        };
+        network.durable.fail(error);
+        // With a pause before the next attempt: there is nothing that would take time.
+        let refused = peer.append_entries(append(6, 7, 6), option());
+        let refused = refused.now_or_never().unwrap();
+        assert!(matches!(refused, Err(RPCError::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn that_more_is_decided_is_told_without_waiting() {
+        let (mut peer, other, network, _waiting) = peer(100).await;
+        peer.append_entries(append(5, 6, 5), option())
+            .await
+            .unwrap();
+        assert_eq!(other.asked(), 1);
+        let told = peer.append_entries(append(6, 6, 6), option());
+        told.now_or_never().unwrap().unwrap();
+        assert_eq!(other.asked(), 1);
+        network.tasks.close();
+        network.tasks.wait().await;
+        assert_eq!(other.asked(), 2);
+        assert_eq!(*other.last.lock().unwrap(), Some(id(6)));
+        // With no news it is a heartbeat, whose answer has to be a real one.
+        peer.append_entries(append(6, 6, 6), option())
+            .await
+            .unwrap();
+        assert_eq!(other.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn only_the_same_leader_that_was_just_confirmed_gets_no_real_answer() {
+        let of = async |first: AppendEntriesRequest<Types>, then: AppendEntriesRequest<Types>| {
+            let (mut peer, other, _network, _waiting) = peer(100).await;
+            peer.append_entries(first, option()).await.unwrap();
+            peer.append_entries(then, option()).await.unwrap();
+            other.asked()
+        };
+        assert_eq!(
+            of(append(5, 6, 5), append(5, 5, 6)).await,
+            2,
+            "another place"
+        );
+        let mut later = append(6, 6, 6);
+        later.vote = Vote::new_committed(4, 1);
+        assert_eq!(of(append(5, 6, 5), later).await, 2, "another leader");
+        assert_eq!(of(append(5, 6, 5), append(6, 7, 6)).await, 2, "entries");
+
+        let (mut peer, other, _network, _waiting) = peer(100).await;
+        peer.append_entries(append(5, 6, 5), option())
+            .await
+            .unwrap();
+        tokio::time::sleep(HEARTBEAT).await;
+        peer.append_entries(append(6, 6, 6), option())
+            .await
+            .unwrap();
+        assert_eq!(other.asked(), 2, "too long ago");
+    }
+
+    #[tokio::test]
+    async fn the_next_entry_tells_what_is_decided_when_proposals_wait() {
+        let (mut peer, other, network, _waiting) = peer(100).await;
+        peer.append_entries(append(5, 6, 5), option())
+            .await
+            .unwrap();
+        network.queue.fill(Proposals::join(&[]));
+        peer.append_entries(append(6, 6, 6), option())
+            .await
+            .unwrap();
+        network.tasks.close();
+        network.tasks.wait().await;
+        assert_eq!(other.asked(), 1);
     }
 }

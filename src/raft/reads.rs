@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::courier::Courier;
 use super::error::ConsensusError;
-use super::leader::Leader;
-use super::propose::{LeaderClient, Question, Said};
+use super::propose::ask::{LeaderClient, Question, Said};
+use super::propose::decide::Leader;
+use super::propose::forward::Forwarder;
 use super::runtime;
 use super::transport::Transport;
 use super::types::Raft;
@@ -34,7 +34,7 @@ pub struct Rounds<T> {
     pub raft: Raft,
     pub transport: T,
     pub leader: Leader,
-    pub courier: Courier,
+    pub forwarder: Forwarder,
     pub patience: Duration,
     waiting: mpsc::Receiver<Waiting>,
 }
@@ -69,7 +69,7 @@ impl<T: Transport> Rounds<T> {
         raft: Raft,
         transport: T,
         leader: Leader,
-        courier: Courier,
+        forwarder: Forwarder,
         patience: Duration,
     ) -> (Reads, Self) {
         let (queue, waiting) = mpsc::channel(QUEUE);
@@ -78,7 +78,7 @@ impl<T: Transport> Rounds<T> {
             raft,
             transport,
             leader,
-            courier,
+            forwarder,
             patience,
             waiting,
         };
@@ -98,7 +98,7 @@ impl<T: Transport> Rounds<T> {
                 me: self.me,
                 transport: &self.transport,
                 leader: &self.leader,
-                courier: &self.courier,
+                forwarder: &self.forwarder,
                 raft: &self.raft,
                 patience: self.patience,
             };

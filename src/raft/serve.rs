@@ -6,24 +6,26 @@ use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 
 use super::machine::Machine;
-use super::network::{self, Promised, RaftReply, RaftRequest};
+use super::propose::ask;
+use super::rejoin::ask_voters;
+use super::rpc::{self, Promised, RaftReply, RaftRequest};
 use super::teeth::{Rule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{EntryId, LeaderId, Vote};
-use super::{RaftNode, comeback, config, propose, runtime};
+use super::{RaftNode, config, runtime};
 
 type Elected = Result<VoteResponse<u64>, RaftError<u64>>;
 
 impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// Answers another node's call.
     pub async fn handle(&self, rpc: Rpc) -> RpcReply {
-        let reply = match network::decode(&rpc.0) {
+        let reply = match rpc::decode(&rpc.0) {
             Ok(request) => self.serve(request).await,
             Err(error) => RaftReply::Failed(error.to_string()),
         };
         // An empty answer cannot be read at the other end either, where that is an answer of
         // another kind.
-        let bytes = network::encode(&reply, reply.size()).unwrap_or_else(|error| {
+        let bytes = rpc::encode(&reply, reply.size()).unwrap_or_else(|error| {
             log::error!("an answer of the council has no encoding: {error}");
             Bytes::new()
         });
@@ -68,14 +70,14 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             RaftRequest::Propose(proposals) => {
                 let decided = self.inner.leader.decide(proposals);
                 // The other node waits no longer than that.
-                match runtime::timeout(propose::ATTEMPT, decided).await {
+                match runtime::timeout(ask::ATTEMPT, decided).await {
                     Ok(Ok(answers)) => RaftReply::Proposed(answers),
                     Ok(Err(reply)) => reply,
                     Err(_) => RaftReply::Unsure,
                 }
             }
             RaftRequest::ReadIndex => self.inner.leader.read_index().await,
-            RaftRequest::MayVote => RaftReply::MayVote(self.inner.standing.votes()),
+            RaftRequest::MayVote => RaftReply::MayVote(self.inner.eligibility.votes()),
             RaftRequest::Promised => match self.promised().await {
                 Some(promised) => RaftReply::Promised(promised),
                 None => unsafe_yet(),
@@ -89,7 +91,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         if broken(Rule::ConfirmBeforeDurable) {
             return RaftReply::Append(reply);
         }
-        let confirmed = network::confirmed(&reply, last);
+        let confirmed = rpc::confirmed(&reply, last);
         // The leader waits no longer than that.
         let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
         match stored.await {
@@ -104,13 +106,13 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     async fn may_follow(&self, leader: Vote) -> bool {
         let inner = &self.inner;
-        if inner.standing.follows(&leader.leader_id) || broken(Rule::FollowAnyLeader) {
+        if inner.eligibility.follows(&leader.leader_id) || broken(Rule::FollowAnyLeader) {
             return true;
         }
-        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_follow(
+        let asked: BoxFuture<'_, bool> = Box::pin(ask_voters::may_follow(
             inner.me,
             &inner.transport,
-            &inner.standing,
+            &inner.eligibility,
             leader,
         ));
         asked.await
@@ -119,7 +121,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// The answer to a candidate. None when this node may not elect it yet.
     async fn elect(&self, mut rpc: VoteRequest<u64>) -> Option<Elected> {
         let inner = &self.inner;
-        if !inner.standing.votes() {
+        if !inner.eligibility.votes() {
             if !self.may_elect(rpc.vote).await {
                 return None;
             }
@@ -136,10 +138,10 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             return true;
         }
         let inner = &self.inner;
-        let asked: BoxFuture<'_, bool> = Box::pin(comeback::may_elect(
+        let asked: BoxFuture<'_, bool> = Box::pin(ask_voters::may_elect(
             inner.me,
             &inner.transport,
-            &inner.standing,
+            &inner.eligibility,
             candidate,
         ));
         asked.await
@@ -147,7 +149,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     async fn promised(&self) -> Option<Promised> {
         let inner = &self.inner;
-        comeback::promised(&inner.raft, &inner.standing, &inner.log).await
+        ask_voters::promised(&inner.raft, &inner.eligibility, &inner.log).await
     }
 
     /// Gains the right to vote, if there is nothing left that this node could lack. What a leader
@@ -155,7 +157,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     async fn may_vote(&self, leader: LeaderId, decided: Option<EntryId>) {
         let all = decided.filter(|id| id.leader_id == leader);
         let level = |id: EntryId| *self.inner.shown.next().borrow() > id.index;
-        if self.inner.standing.waited()
+        if self.inner.eligibility.waited()
             && all.is_some_and(level)
             && let Err(error) = self.gain_vote().await
         {

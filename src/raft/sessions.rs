@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::group::{Header, SessionId};
+use super::propose::batch::{Header, SessionId};
 use super::types::EncodedOutcome;
 
 /// Span of the numbers that a session may have in flight.

@@ -6,12 +6,12 @@ use std::io::Cursor;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::group::Group;
+use super::propose::batch::Proposals;
 use crate::protocol::ids::MemberId;
 
 openraft::declare_raft_types!(
     pub Types:
-        D = Group,
+        D = Proposals,
         R = Vec<ProposalResult>,
         NodeId = u64,
         Node = (),

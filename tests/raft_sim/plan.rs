@@ -1,6 +1,6 @@
 //! What a seed makes of a run: the cluster, its clients, and what goes wrong when.
 //!
-//! A disk is lost only where the rules allow it (`raft/standing.rs`): when all other voters have
+//! A disk is lost only where the rules allow it (`raft/rejoin/eligibility.rs`): when all other voters have
 //! their votes, so that of what was promised and confirmed no more than one copy is forgotten at a
 //! time. Two of three would be a majority that never was. And not before the cluster is born, nor
 //! of an only voter.

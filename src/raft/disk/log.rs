@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{Durable, Engine, RaftDisk, Snapshots, decode, encode, fatal, no_encoding};
 use crate::protocol::store::{Batch, StoreError};
-use crate::raft::network;
+use crate::raft::rpc;
 use crate::raft::teeth::{Rule, broken};
 use crate::raft::types::{Entry, EntryId, LeaderId, Types, Vote};
 
@@ -361,7 +361,7 @@ impl RaftLogStorage<Types> for LogStore {
                 if index.last.is_some() && at != next(index.last) {
                     return Err(cannot_write(gap(index.last, entry.log_id)));
                 }
-                let bytes = network::encode(&entry, network::entry_size(&entry));
+                let bytes = rpc::encode(&entry, rpc::entry_size(&entry));
                 let bytes =
                     bytes.map_err(|error| cannot_write(no_encoding("a log entry", error)))?;
                 index.push(entry, bytes.len());

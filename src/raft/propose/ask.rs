@@ -1,5 +1,5 @@
-//! The asking side, on any node: finds the leader and asks it, again and again while leaders
-//! change, until the time is up.
+//! The asking side, on any node: finds the leader and asks it, again while leaders change, until
+//! the patience is used up.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use openraft::error::Fatal;
 use tokio::sync::watch;
 
-use super::courier::{Courier, Delivery};
-use super::error::ConsensusError;
-use super::group::{Group, Header, SessionId};
-use super::leader::Leader;
-use super::network::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
-use super::runtime;
-use super::sessions::WINDOW;
-use super::teeth::{Rule, broken};
-use super::transport::{Transport, TransportError};
-use super::types::{ProposalResult, Raft, ServerMetrics, member};
 use crate::protocol::ids::MemberId;
+use crate::raft::error::ConsensusError;
+use crate::raft::propose::batch::{Header, Proposals, SessionId};
+use crate::raft::propose::decide::Leader;
+use crate::raft::propose::forward::{Delivery, Forwarder};
+use crate::raft::rpc::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
+use crate::raft::runtime;
+use crate::raft::sessions::WINDOW;
+use crate::raft::teeth::{Rule, broken};
+use crate::raft::transport::{Transport, TransportError};
+use crate::raft::types::{ProposalResult, Raft, ServerMetrics, member};
 
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -100,7 +100,7 @@ pub struct LeaderClient<'a, T> {
     pub me: MemberId,
     pub transport: &'a T,
     pub leader: &'a Leader,
-    pub courier: &'a Courier,
+    pub forwarder: &'a Forwarder,
     pub raft: &'a Raft,
     pub patience: Duration,
 }
@@ -109,7 +109,7 @@ pub struct LeaderClient<'a, T> {
 #[derive(Clone)]
 pub enum Question {
     /// One proposal.
-    Propose(Group),
+    Propose(Proposals),
     ReadIndex,
 }
 
@@ -181,7 +181,7 @@ impl<T: Transport> LeaderClient<'_, T> {
                     Err(reply) => reply,
                 }
             }
-            Question::Propose(proposal) => match self.courier.deliver(leader, proposal).await {
+            Question::Propose(proposal) => match self.forwarder.deliver(leader, proposal).await {
                 Delivery::Answered(answer) => return Attempt::Answered(Said::Answer(answer)),
                 Delivery::Refused(refusal) => RaftReply::Refused(refusal),
                 Delivery::NotSent => return Attempt::NotTaken,
@@ -189,7 +189,7 @@ impl<T: Transport> LeaderClient<'_, T> {
             },
             Question::ReadIndex if leader == self.me => self.leader.read_index().await,
             Question::ReadIndex => {
-                let asked = network::call(self.transport, leader, &RaftRequest::ReadIndex, timeout);
+                let asked = rpc::call(self.transport, leader, &RaftRequest::ReadIndex, timeout);
                 match asked.await {
                     Ok(reply) => reply,
                     Err(RaftCallError::Transport(TransportError::Unreachable(_))) => {
@@ -213,9 +213,9 @@ impl<T: Transport> LeaderClient<'_, T> {
     ) -> Result<Option<MemberId>, ConsensusError> {
         match &self.raft.metrics().borrow().running_state {
             // It leaves no word behind when it panics, and nothing that could be waited for.
-            Ok(()) if changes.has_changed().is_err() => Err(super::ended(&Fatal::Panicked)),
+            Ok(()) if changes.has_changed().is_err() => Err(crate::raft::ended(&Fatal::Panicked)),
             Ok(()) => Ok(leader(&changes.borrow_and_update())),
-            Err(fatal) => Err(super::ended(fatal)),
+            Err(fatal) => Err(crate::raft::ended(fatal)),
         }
     }
 

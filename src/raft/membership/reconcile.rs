@@ -1,23 +1,23 @@
 //! Makes the Raft group's membership follow the members that the replicated state names. Every node
-//! runs it; it acts where the node leads, one change at a time, and looks again after each.
+//! runs the reconciler. On the leader it makes one change at a time, and looks again after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
 
-use super::apply::Shown;
-use super::machine::Machine;
-use super::network::{self, RaftReply, RaftRequest};
-use super::runtime;
-use super::seats::{self, MembershipStep, Picture};
-use super::status;
-use super::transport::Transport;
-use super::types::{Raft, RaftMetrics, member, node_id};
 use crate::protocol::ids::MemberId;
+use crate::raft::apply::Shown;
+use crate::raft::machine::Machine;
+use crate::raft::membership::voters::{self, MembershipStep, Picture};
+use crate::raft::rpc::{self, RaftReply, RaftRequest};
+use crate::raft::runtime;
+use crate::raft::status;
+use crate::raft::transport::Transport;
+use crate::raft::types::{Raft, RaftMetrics, member, node_id};
 
 const EVERY: Duration = Duration::from_millis(200);
-/// Time for one change, before the keeper looks again at what is to be done.
+/// Time for one change, before the reconciler looks again at what is to be done.
 const CHANGE: Duration = Duration::from_secs(5);
 /// Time for a question to another node.
 const ASK: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const ASK: Duration = Duration::from_millis(500);
 const LEVEL: u64 = 64;
 
 /// Follows the members on one node.
-pub struct Keeper<M: Machine, T> {
+pub struct Reconciler<M: Machine, T> {
     pub me: MemberId,
     pub raft: Raft,
     pub transport: T,
@@ -34,9 +34,9 @@ pub struct Keeper<M: Machine, T> {
     pub dead_after: Duration,
 }
 
-impl<M: Machine, T: Transport> Keeper<M, T> {
-    /// Keeps until it is dropped.
-    pub async fn keep(self) {
+impl<M: Machine, T: Transport> Reconciler<M, T> {
+    /// Reconciles until it is dropped.
+    pub async fn run(self) {
         let mut heard = BTreeMap::new();
         loop {
             let began = runtime::now();
@@ -71,7 +71,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
     async fn next_step(&self, picture: Option<Picture>) -> Option<MembershipStep> {
         let mut picture = picture?;
         loop {
-            let step = seats::next_step(&picture)?;
+            let step = voters::next_step(&picture)?;
             let MembershipStep::Vote(voters) = &step else {
                 return Some(step);
             };
@@ -89,7 +89,7 @@ impl<M: Machine, T: Transport> Keeper<M, T> {
     }
 
     async fn may_vote(&self, node: MemberId) -> bool {
-        let reply = network::call(&self.transport, node, &RaftRequest::MayVote, ASK).await;
+        let reply = rpc::call(&self.transport, node, &RaftRequest::MayVote, ASK).await;
         matches!(reply, Ok(RaftReply::MayVote(true)))
     }
 

@@ -1,5 +1,5 @@
-//! The leader's part: proposals that wait are decided together, in one log entry with one sync on
-//! each node.
+//! The leader's part: proposals that wait are decided together (group commit), in one log entry
+//! with one sync on each node.
 
 use openraft::ServerState;
 use openraft::error::{CheckIsLeaderError, RaftError};
@@ -8,23 +8,23 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::group::Group;
-use super::network::{RaftRefusal, RaftReply};
-use super::runtime;
-use super::status;
-use super::teeth::{Rule, broken};
-use super::types::{ProposalResult, Raft, ServerMetrics};
+use crate::raft::propose::batch::Proposals;
+use crate::raft::rpc::{RaftRefusal, RaftReply};
+use crate::raft::runtime;
+use crate::raft::status;
+use crate::raft::teeth::{Rule, broken};
+use crate::raft::types::{ProposalResult, Raft, ServerMetrics};
 
 /// Proposals in one log entry, at most.
-pub const GROUP: usize = 512;
+pub const BATCH: usize = 512;
 /// Bytes of the commands in one log entry, unless one command is larger.
-pub const GROUP_BYTES: usize = 1 << 20;
+pub const BATCH_BYTES: usize = 1 << 20;
 /// Proposals that may wait.
 const QUEUE: usize = 8192;
 
 /// Proposals that came together are answered together.
 struct Waiting {
-    proposals: Group,
+    proposals: Proposals,
     count: usize,
     answers: oneshot::Sender<Vec<ProposalResult>>,
 }
@@ -51,7 +51,7 @@ impl Queue {
 
     /// Has proposals wait for good.
     #[cfg(test)]
-    pub fn fill(&self, proposals: Group) {
+    pub fn fill(&self, proposals: Proposals) {
         let waiting = Waiting {
             proposals,
             count: 0,
@@ -69,7 +69,7 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Starts the task that groups proposals. It ends with `stop`.
+    /// Starts the task that gathers proposals. It ends with `stop`.
     pub fn start(
         raft: Raft,
         (queue, gathering): (Queue, Gathering),
@@ -83,13 +83,13 @@ impl Leader {
         Self { raft, queue }
     }
 
-    /// Has proposals decided, if this node leads. They share a log entry: at most [`GROUP`] of
-    /// them, and no longer than [`GROUP_BYTES`] unless there is one only. There is an answer to
+    /// Has proposals decided, if this node leads. They share a log entry: at most [`BATCH`] of
+    /// them, and no longer than [`BATCH_BYTES`] unless there is one only. There is an answer to
     /// each.
     ///
     /// # Errors
     /// What is to be said to all of them: `Refused`, `Failed`, or `Unsure`.
-    pub async fn decide(&self, proposals: Group) -> Result<Vec<ProposalResult>, RaftReply> {
+    pub async fn decide(&self, proposals: Proposals) -> Result<Vec<ProposalResult>, RaftReply> {
         if let Some(refusal) = self.refusal() {
             return Err(RaftReply::Refused(refusal));
         }
@@ -161,29 +161,29 @@ async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
         while let Ok(more) = waiting.try_recv() {
             count += more.count;
             bytes += more.proposals.bytes();
-            if count > GROUP || bytes > GROUP_BYTES {
+            if count > BATCH || bytes > BATCH_BYTES {
                 next = Some(more);
                 break;
             }
             together.push(more);
         }
-        // Who stopped waiting asks again, if at all.
+        // Callers that have stopped waiting ask again if they still want to know.
         together.retain(|waiting| !waiting.answers.is_closed());
         if together.is_empty() {
             continue;
         }
-        let (groups, waits): (Vec<_>, Vec<_>) = together
+        let (batches, waits): (Vec<_>, Vec<_>) = together
             .into_iter()
             .map(|w| (w.proposals, (w.count, w.answers)))
             .unzip();
-        hand_out(waits, decide(&raft, Group::join(&groups)).await);
+        hand_out(waits, decide(&raft, Proposals::join(&batches)).await);
     }
 }
 
 /// The answers to the proposals of one log entry. There are none when it is not known what becomes
 /// of it: the library answers when the entry is applied or cut off, and neither comes when a
 /// snapshot of another leader's overtakes it.
-async fn decide(raft: &Raft, proposals: Group) -> Vec<ProposalResult> {
+async fn decide(raft: &Raft, proposals: Proposals) -> Vec<ProposalResult> {
     let mut changes = raft.server_metrics();
     let leads = |now: &ServerMetrics| {
         let leads = now.state == ServerState::Leader;
@@ -215,8 +215,8 @@ fn hand_out(
     let mut answers = answers.into_iter();
     for (count, wait) in waits {
         let part: Vec<ProposalResult> = answers.by_ref().take(count).collect();
-        // Without an answer to each there is none: the other end finds its channel closed. Who
-        // stopped waiting needs none.
+        // Fewer answers than proposals: the caller gets none, and finds its channel closed. A
+        // caller that has stopped waiting needs none.
         if part.len() == count {
             let _ = wait.send(part);
         }

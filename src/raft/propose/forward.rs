@@ -1,7 +1,7 @@
-//! Proposals on their way to a leader elsewhere: those that wait go together, in one call.
+//! Forwarding of proposals to a leader elsewhere: those that wait go together, in one call.
 //!
-//! A few calls to the same leader are under way at a time, and meanwhile proposals gather. Calls to
-//! a leader of before do not hold up those to the next one.
+//! At most two calls to the same leader are under way, and meanwhile proposals gather. Calls to a
+//! former leader do not hold up those to the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::group::Group;
-use super::leader::{GROUP, GROUP_BYTES};
-use super::network::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
-use super::runtime;
-use super::transport::{Transport, TransportError};
-use super::types::ProposalResult;
 use crate::protocol::ids::MemberId;
+use crate::raft::propose::batch::Proposals;
+use crate::raft::propose::decide::{BATCH, BATCH_BYTES};
+use crate::raft::rpc::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
+use crate::raft::runtime;
+use crate::raft::transport::{Transport, TransportError};
+use crate::raft::types::ProposalResult;
 
 /// Calls to one leader that are under way, at most.
 const CALLS: usize = 2;
@@ -35,17 +35,17 @@ pub enum Delivery {
     Unsure,
 }
 
-struct Parcel {
+struct Outgoing {
     to: MemberId,
-    proposal: Group,
+    proposal: Proposals,
     back: oneshot::Sender<Delivery>,
 }
 
 /// Takes proposals to leaders. Clones share the queue.
 #[derive(Clone)]
-pub struct Courier(mpsc::Sender<Parcel>);
+pub struct Forwarder(mpsc::Sender<Outgoing>);
 
-impl Courier {
+impl Forwarder {
     /// Starts the task that sends. It ends with `stop`. A call ends within `timeout`.
     pub fn start<T: Transport>(
         transport: T,
@@ -62,9 +62,9 @@ impl Courier {
     }
 
     /// Has a proposal sent to a leader.
-    pub async fn deliver(&self, to: MemberId, proposal: Group) -> Delivery {
+    pub async fn deliver(&self, to: MemberId, proposal: Proposals) -> Delivery {
         let (back, answer) = oneshot::channel();
-        match self.0.try_send(Parcel { to, proposal, back }) {
+        match self.0.try_send(Outgoing { to, proposal, back }) {
             Ok(()) => answer.await.unwrap_or(Delivery::Unsure),
             Err(_) => Delivery::NotSent,
         }
@@ -74,16 +74,16 @@ impl Courier {
 async fn send<T: Transport>(
     transport: T,
     timeout: Duration,
-    mut waiting: mpsc::Receiver<Parcel>,
+    mut waiting: mpsc::Receiver<Outgoing>,
     tasks: TaskTracker,
 ) {
     let mut next = None;
     let mut leader = (None, Arc::new(Semaphore::new(CALLS)));
     loop {
         let mut first = match next.take() {
-            Some(parcel) => parcel,
+            Some(outgoing) => outgoing,
             None => match waiting.recv().await {
-                Some(parcel) => parcel,
+                Some(outgoing) => outgoing,
                 None => return,
             },
         };
@@ -91,7 +91,7 @@ async fn send<T: Transport>(
         if leader.0 != Some(to) {
             leader = (Some(to), Arc::new(Semaphore::new(CALLS)));
         }
-        // Who stopped waiting, for there is another leader, must not keep the others.
+        // A caller that has stopped waiting, for there is another leader, must not hold up the rest.
         let call = tokio::select! {
             biased;
             call = Arc::clone(&leader.1).acquire_owned() => call,
@@ -103,26 +103,26 @@ async fn send<T: Transport>(
         let mut bytes = first.proposal.bytes();
         let (mut proposals, mut back) = (vec![first.proposal], vec![first.back]);
         // What goes together is to fit into one log entry.
-        while proposals.len() < GROUP {
-            let Ok(parcel) = waiting.try_recv() else {
+        while proposals.len() < BATCH {
+            let Ok(outgoing) = waiting.try_recv() else {
                 break;
             };
-            // Who stopped waiting asks again, if at all.
-            if parcel.back.is_closed() {
+            // Its caller has stopped waiting, and asks again if it still wants to know.
+            if outgoing.back.is_closed() {
                 continue;
             }
-            bytes += parcel.proposal.bytes();
-            if parcel.to != to || bytes > GROUP_BYTES {
-                next = Some(parcel);
+            bytes += outgoing.proposal.bytes();
+            if outgoing.to != to || bytes > BATCH_BYTES {
+                next = Some(outgoing);
                 break;
             }
-            proposals.push(parcel.proposal);
-            back.push(parcel.back);
+            proposals.push(outgoing.proposal);
+            back.push(outgoing.back);
         }
         let transport = transport.clone();
         runtime::spawn(&tasks, async move {
-            let request = RaftRequest::Propose(Group::join(&proposals));
-            let reply = network::call(&transport, to, &request, timeout).await;
+            let request = RaftRequest::Propose(Proposals::join(&proposals));
+            let reply = rpc::call(&transport, to, &request, timeout).await;
             drop(call);
             hand_out(reply, back);
         });

@@ -14,21 +14,21 @@
 //!    elected that every majority has one of them. Of two voters that is the other one alone; while
 //!    the voters change from three to two it may be the two others of the three. Such a candidate
 //!    has everything that was ever decided, also when this node's log is longer
-//!    ([`comeback`](super::comeback)).
+//!    ([`ask_voters`](super::ask_voters)).
 //!
-//! Who forms the Raft group at the first start of a cluster has nothing to forget, and votes at
-//! once.
+//! A node that forms the Raft group at the first start of a cluster has nothing to forget, and
+//! votes at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::disk::RaftDisk;
-use super::runtime;
-use super::teeth::{Rule, broken};
-use super::types::LeaderId;
 use crate::protocol::store::{Batch, StoreError};
+use crate::raft::disk::RaftDisk;
+use crate::raft::runtime;
+use crate::raft::teeth::{Rule, broken};
+use crate::raft::types::LeaderId;
 
 /// Longer than an election takes, and than a message of the node's former life is on its way: an
 /// election in which it may have voted before is over, and what it confirmed is counted.
@@ -38,7 +38,7 @@ const KEY: &[u8] = b"e";
 const NONE: u64 = u64::MAX;
 
 /// This node's right to vote.
-pub struct Standing {
+pub struct Eligibility {
     disk: Arc<RaftDisk>,
     opened: Instant,
     votes: AtomicBool,
@@ -46,7 +46,7 @@ pub struct Standing {
     from: AtomicU64,
 }
 
-impl Standing {
+impl Eligibility {
     /// Reads whether the right was gained before. Blocks.
     ///
     /// # Errors

@@ -1,16 +1,18 @@
-//! Proposals as bytes, one behind the other: of one log entry, of one call to the leader, or one
-//! alone. Who only passes them on takes them as one block: the leader's log, the way to the other
-//! nodes, their logs.
+//! Several proposals as bytes, one behind the other: in one log entry, in one call to the leader,
+//! or one alone.
 //!
-//! Each is its length (4 bytes, little-endian), then a [`Header`] and the command, as postcard has
-//! them.
+//! Only the two ends decode proposals. The leader's log, the network and the followers' logs treat
+//! the batch as opaque bytes.
+//!
+//! Each proposal is its length (4 bytes, little-endian), then a [`Header`] and the command, both as
+//! postcard encodes them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::config::MAX_COMMAND_BYTES;
-use super::error::ConsensusError;
 use crate::protocol::ids::MemberId;
+use crate::raft::config::MAX_COMMAND_BYTES;
+use crate::raft::error::ConsensusError;
 
 /// Room for a length.
 const LENGTH: usize = size_of::<u32>();
@@ -35,7 +37,7 @@ pub struct Header {
     pub below: u64,
 }
 
-/// A proposal as it is read out of a group.
+/// A proposal as it is read out of [`Proposals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proposal<'a> {
     pub header: Header,
@@ -45,9 +47,9 @@ pub struct Proposal<'a> {
 
 /// Proposals in the order in which they are applied. Copies share the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group(Bytes);
+pub struct Proposals(Bytes);
 
-impl Group {
+impl Proposals {
     /// One proposal.
     ///
     /// # Errors
@@ -56,9 +58,9 @@ impl Group {
     pub fn one(header: &Header, command: &impl Serialize) -> Result<Self, ConsensusError> {
         let mut bytes = Vec::with_capacity(USUAL);
         bytes.extend([0; LENGTH]);
-        let bytes = postcard::to_extend(header, bytes).map_err(super::encoding)?;
+        let bytes = postcard::to_extend(header, bytes).map_err(crate::raft::encoding)?;
         let header = bytes.len();
-        let mut bytes = postcard::to_extend(command, bytes).map_err(super::encoding)?;
+        let mut bytes = postcard::to_extend(command, bytes).map_err(crate::raft::encoding)?;
         let command = bytes.len() - header;
         let too_long = ConsensusError::TooLong { bytes: command };
         if command > MAX_COMMAND_BYTES {
@@ -71,14 +73,14 @@ impl Group {
         Ok(Self(bytes.into()))
     }
 
-    /// The proposals of several groups.
-    pub fn join(groups: &[Self]) -> Self {
-        match groups {
+    /// Several batches as one, in the same order.
+    pub fn join(batches: &[Self]) -> Self {
+        match batches {
             [one] => one.clone(),
             _ => {
-                let mut bytes = Vec::with_capacity(groups.iter().map(Self::bytes).sum());
-                for group in groups {
-                    bytes.extend_from_slice(&group.0);
+                let mut bytes = Vec::with_capacity(batches.iter().map(Self::bytes).sum());
+                for batch in batches {
+                    bytes.extend_from_slice(&batch.0);
                 }
                 Self(bytes.into())
             }
@@ -90,7 +92,7 @@ impl Group {
         self.0.len()
     }
 
-    /// How many proposals it has. None if it is no group: its lengths do not fit.
+    /// How many proposals it has. None if it is no batch: its lengths do not fit.
     pub fn count(&self) -> Option<usize> {
         let (mut rest, mut count) = (&*self.0, 0);
         while !rest.is_empty() {
@@ -102,7 +104,7 @@ impl Group {
 
     /// The proposals, as far as its lengths fit. An error stands for one whose header cannot be
     /// read.
-    pub fn proposals(&self) -> impl Iterator<Item = Result<Proposal<'_>, postcard::Error>> {
+    pub fn iter(&self) -> impl Iterator<Item = Result<Proposal<'_>, postcard::Error>> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (one, others) = split(rest)?;
@@ -139,13 +141,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_joined_is_read_again_in_order(commands in proptest::collection::vec(".{0,40}", 0..9), cut in 0..9_usize) {
-            let one = |(number, command)| Group::one(&header(number), command).unwrap();
-            let groups: Vec<Group> = (0..).zip(&commands).map(one).collect();
-            let (first, second) = groups.split_at(cut.min(groups.len()));
-            let whole = Group::join(&[Group::join(first), Group::join(second)]);
+            let one = |(number, command)| Proposals::one(&header(number), command).unwrap();
+            let batches: Vec<Proposals> = (0..).zip(&commands).map(one).collect();
+            let (first, second) = batches.split_at(cut.min(batches.len()));
+            let whole = Proposals::join(&[Proposals::join(first), Proposals::join(second)]);
             prop_assert_eq!(whole.count(), Some(commands.len()));
             let read: Vec<(Header, String)> = whole
-                .proposals()
+                .iter()
                 .map(|p| p.map(|p| (p.header, postcard::from_bytes(p.command).unwrap())).unwrap())
                 .collect();
             let wanted: Vec<(Header, String)> = (0..).map(header).zip(commands).collect();
@@ -153,26 +155,26 @@ mod tests {
         }
 
         /// Whatever comes from elsewhere: as many are read as are counted, or it is said to be no
-        /// group.
+        /// batch.
         #[test]
         fn no_bytes_make_it_panic_or_count_wrong(bytes in proptest::collection::vec(prop_oneof![3 => Just(0), 3 => 0..9_u8, 1 => any::<u8>()], 0..60)) {
-            let group = Group(Bytes::from(bytes));
-            if let Some(count) = group.count() {
-                prop_assert_eq!(group.proposals().count(), count);
+            let batch = Proposals(Bytes::from(bytes));
+            if let Some(count) = batch.count() {
+                prop_assert_eq!(batch.iter().count(), count);
             }
         }
     }
 
     #[test]
-    fn what_is_cut_off_is_no_group_and_what_is_too_long_is_refused() {
-        let whole = Group::one(&header(3), &"command").unwrap();
+    fn what_is_cut_off_is_no_batch_and_what_is_too_long_is_refused() {
+        let whole = Proposals::one(&header(3), &"command").unwrap();
         for cut in 1..whole.bytes() {
-            let part = Group(whole.0.slice(..cut));
+            let part = Proposals(whole.0.slice(..cut));
             assert_eq!(part.count(), None, "{cut} bytes");
-            assert_eq!(part.proposals().count(), 0);
+            assert_eq!(part.iter().count(), 0);
         }
         let long = "x".repeat(MAX_COMMAND_BYTES);
-        let refused = Group::one(&header(3), &long);
+        let refused = Proposals::one(&header(3), &long);
         assert!(
             matches!(refused, Err(ConsensusError::TooLong { bytes }) if bytes > MAX_COMMAND_BYTES)
         );

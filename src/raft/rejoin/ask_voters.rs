@@ -1,25 +1,26 @@
-//! Coming back without a disk: before the node follows a leader it asks the other voters whether
-//! they know of a later one, and before it elects a candidate, whether they have elected it.
+//! The questions of a node that comes back without its former disk. Before it follows a leader it
+//! asks the other voters whether they know of a later one. Before it elects a candidate it asks
+//! whether they have elected that one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::disk::LogStore;
-use super::network::{self, Promised, RaftReply, RaftRequest};
-use super::standing::{Standing, is_enough};
-use super::transport::Transport;
-use super::types::{LeaderId, Raft, Vote, member, node_id};
 use crate::protocol::ids::MemberId;
+use crate::raft::disk::LogStore;
+use crate::raft::rejoin::eligibility::{Eligibility, is_enough};
+use crate::raft::rpc::{self, Promised, RaftReply, RaftRequest};
+use crate::raft::transport::Transport;
+use crate::raft::types::{LeaderId, Raft, Vote, member, node_id};
 
 /// Time for each of two rounds of questions. The leader sends again what was not taken meanwhile.
 const ASK: Duration = Duration::from_millis(500);
 
 /// What this node has promised. None as long as it does not vote: it may have forgotten some of it.
 /// And none while its disk does not have it: a crash may take it back.
-pub async fn promised(raft: &Raft, standing: &Standing, log: &LogStore) -> Option<Promised> {
-    if !standing.votes() {
+pub async fn promised(raft: &Raft, eligibility: &Eligibility, log: &LogStore) -> Option<Promised> {
+    if !eligibility.votes() {
         return None;
     }
     // As the library has it now, not as it last told: what a grant was sent for has to be in it.
@@ -45,7 +46,7 @@ pub async fn promised(raft: &Raft, standing: &Standing, log: &LogStore) -> Optio
 pub async fn may_follow<T: Transport>(
     me: MemberId,
     transport: &T,
-    standing: &Standing,
+    eligibility: &Eligibility,
     leader: Vote,
 ) -> bool {
     let leader = leader.leader_id;
@@ -62,12 +63,12 @@ pub async fn may_follow<T: Transport>(
         .into_iter()
         .filter(|(_, promised)| promised.is_some_and(|promised| promised <= leader));
     let mut earlier: BTreeSet<u64> = earlier.map(|(node, _)| node).collect();
-    let settled = earlier == others || standing.waited();
+    let settled = earlier == others || eligibility.waited();
     earlier.insert(id);
     let enough = is_enough(&own.voters, &earlier) && settled;
     if enough {
         log::info!("this node came without its log, and follows leader {leader}");
-        standing.follow_from(&leader);
+        eligibility.follow_from(&leader);
     }
     enough
 }
@@ -90,7 +91,7 @@ pub async fn may_follow<T: Transport>(
 pub async fn may_elect<T: Transport>(
     me: MemberId,
     transport: &T,
-    standing: &Standing,
+    eligibility: &Eligibility,
     candidate: Vote,
 ) -> bool {
     let candidate = candidate.leader_id;
@@ -105,7 +106,7 @@ pub async fn may_elect<T: Transport>(
     if is_enough(&own.voters, &elected) {
         return true;
     }
-    if !standing.waited() {
+    if !eligibility.waited() {
         return false;
     }
     let others = others_of(&own.voters, &[id, node_id(me)]);
@@ -147,7 +148,7 @@ fn promises_of<'a, T: Transport>(
 /// Asks a node what it has promised.
 async fn promise_of<T: Transport>(transport: &T, node: u64) -> Option<Promised> {
     let to = member(node)?;
-    match network::call(transport, to, &RaftRequest::Promised, ASK).await {
+    match rpc::call(transport, to, &RaftRequest::Promised, ASK).await {
         Ok(RaftReply::Promised(promised)) => Some(promised),
         _ => None,
     }
@@ -193,7 +194,7 @@ mod tests {
                     .ok_or(TransportError::NoAnswer(to))?,
                 voters: self.voters.clone(),
             };
-            let reply = network::encode(&RaftReply::Promised(promised), 0).unwrap();
+            let reply = rpc::encode(&RaftReply::Promised(promised), 0).unwrap();
             Ok(RpcReply(reply))
         }
 
@@ -202,15 +203,15 @@ mod tests {
         }
     }
 
-    fn standing() -> (Standing, TempDir) {
+    fn eligibility() -> (Eligibility, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let disk = RaftDisk::open(dir.path()).unwrap();
-        (Standing::open(Arc::new(disk)).unwrap(), dir)
+        (Eligibility::open(Arc::new(disk)).unwrap(), dir)
     }
 
     /// A node that has just come back, and one that came back a while ago.
-    fn both() -> ([Standing; 2], [TempDir; 2]) {
-        let ((now, a), (before, b)) = (standing(), standing());
+    fn both() -> ([Eligibility; 2], [TempDir; 2]) {
+        let ((now, a), (before, b)) = (eligibility(), eligibility());
         ([now, before.has_waited()], [a, b])
     }
 
@@ -218,14 +219,14 @@ mod tests {
     /// what node 1 does not have.
     #[tokio::test]
     async fn an_earlier_leader_of_the_same_term_is_not_followed() {
-        let (standing, _dir) = standing();
+        let (eligibility, _dir) = eligibility();
         let (first, second) = (LeaderId::new(7, 1), LeaderId::new(7, 2));
         let voters = Voters::new(&[&[1, 2, 3]], &[(1, first), (2, second)]);
-        let ask = |vote| may_follow(MemberId(3), &voters, &standing, vote);
+        let ask = |vote| may_follow(MemberId(3), &voters, &eligibility, vote);
         assert!(!ask(Vote::new_committed(7, 1)).await);
-        assert!(!standing.follows(&second));
+        assert!(!eligibility.follows(&second));
         assert!(ask(Vote::new_committed(7, 2)).await);
-        assert!(standing.follows(&second) && !standing.follows(&first));
+        assert!(eligibility.follows(&second) && !eligibility.follows(&first));
     }
 
     /// Node 4 says nothing: it may be a candidate whom node 9 has promised its vote before it lost
@@ -252,12 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_voters_the_other_one_is_elected_at_once() {
-        let (standing, _dir) = standing();
+        let (eligibility, _dir) = eligibility();
         let candidate = LeaderId::new(7, 1);
         let vote = Vote::new(7, 1);
         let ask = async |voters: &[&[u64]], promised| {
             let voters = Voters::new(voters, &[(1, promised)]);
-            may_elect(MemberId(9), &voters, &standing, vote).await
+            may_elect(MemberId(9), &voters, &eligibility, vote).await
         };
         assert!(ask(&[&[1, 9]], candidate).await);
         // It stands no more.

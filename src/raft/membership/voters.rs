@@ -1,4 +1,4 @@
-//! Who has a vote in the Raft group.
+//! Which members vote: the next step from the present membership to the wanted one.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ pub fn missing_without(
     }
 }
 
-/// What the keeper sees.
+/// What the reconciler sees.
 pub struct Picture {
     pub me: MemberId,
     /// Those that ought to take part.

@@ -1,0 +1,7 @@
+//! Which nodes belong to the Raft group, and which of them vote.
+//!
+//! - [`voters`]: the rule. Pure: a picture of the group in, the next step out.
+//! - [`reconcile`]: the task that draws the picture on the leader and takes the step.
+
+pub mod reconcile;
+pub mod voters;
