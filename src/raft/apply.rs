@@ -29,8 +29,8 @@ type Failure = StorageError<u64>;
 
 /// The machine as others see it. Clones share it.
 ///
-/// It is changed in place, a log entry or more at a time, and who looks holds it up. A copy for
-/// each reader would make every change copy what readers share with it.
+/// The machine is changed in place, a log entry or more at a time, and a reader holds changes up. A
+/// copy for each reader would make every change copy what readers share with it.
 pub struct Shown<M: Machine> {
     machine: Arc<RwLock<M>>,
     /// The first log index that the machine has not applied.
@@ -119,7 +119,7 @@ impl<M: Machine> Applier<M> {
     /// in this node's log.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the snapshot cannot be read.
     pub async fn open(
         snapshots: Snapshots,
         durable: Durable,
@@ -160,7 +160,7 @@ fn apply_one<M: Machine>(
     sessions: &mut Sessions,
     proposal: Result<Proposal<'_>, postcard::Error>,
 ) -> ProposalResult {
-    // The same bytes on every node: what cannot be read here is left out everywhere.
+    // Every node has the same bytes: a command that cannot be decoded here is left out everywhere.
     let unreadable = |error: postcard::Error| ProposalResult::Unreadable(error.to_string());
     let Proposal { header, command } = match proposal {
         Ok(proposal) => proposal,
@@ -210,7 +210,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
         let mut answers = Vec::new();
         for entry in entries {
             if !broken(Rule::CountBeforeDurable) {
-                // An only voter has decided before.
+                // An only voter commits an entry before it is durable here.
                 let stored = self.durable.wait(entry.log_id.index + 1).await;
                 stored.map_err(|error| fatal(ErrorSubject::Logs, ErrorVerb::Write, &error))?;
             }
@@ -259,7 +259,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
             fatal(subject(meta), ErrorVerb::Read, error)
         };
         let data = Bytes::from(snapshot.into_inner());
-        // Away from the runtime's workers: it may take long.
+        // Decoding may take long, so it runs away from the runtime's workers.
         let (of, read) = (meta.clone(), data.clone());
         let decoded = runtime::blocking(move || decode(&of, &read)).await;
         // The log waits for the snapshot, or for the end of all storing.
@@ -311,7 +311,7 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for Builder<M> {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             fatal(subject(&meta), ErrorVerb::Write, error)
         };
-        // Away from the runtime's workers: it may take long.
+        // Encoding may take long, so it runs away from the runtime's workers.
         let room = self.growth.room();
         let encode =
             move || postcard::to_extend(&(&machine, &*at.sessions), Vec::with_capacity(room));

@@ -1,8 +1,9 @@
-//! When the log is cut: a snapshot is made once the log has grown by as many bytes as the last
-//! snapshot has, or by a least number of them. So no more is written for snapshots than for the log
-//! itself, however large the state is, and a start reads no more of the log than of the snapshot.
+//! Log compaction: a snapshot is made once the log has grown by as many bytes as the last snapshot
+//! has, or by a least number of them if that is more. So no more is written for snapshots than for
+//! the log itself, however large the state is, and a start reads no more of the log than of the
+//! snapshot.
 //!
-//! What was between the last two snapshots stays in the log, for nodes that are a little behind.
+//! The entries between the last two snapshots stay in the log, for nodes that are a little behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,8 @@ use super::types::Raft;
 pub struct Growth(Arc<Shared>);
 
 struct Shared {
-    /// Bytes, as above: the least number of them, how many there are, and those of the last
-    /// snapshot.
+    /// In bytes: the least growth between two snapshots, the growth since the last one, and the
+    /// size of the last one.
     least: u64,
     grown: AtomicU64,
     last: AtomicU64,
@@ -35,7 +36,7 @@ impl Growth {
         }))
     }
 
-    /// Entries of so many bytes were applied.
+    /// Adds the bytes of entries that were applied.
     pub fn add(&self, bytes: usize) {
         let shared = &*self.0;
         let grown = shared.grown.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
@@ -44,12 +45,12 @@ impl Growth {
         }
     }
 
-    /// A snapshot stands for everything that was applied.
+    /// Counts from zero: a snapshot stands for everything that was applied.
     pub fn restart(&self) {
         self.0.grown.store(0, Ordering::Relaxed);
     }
 
-    /// So many bytes has the last snapshot.
+    /// Notes the size of the last snapshot, in bytes.
     pub fn snapshot(&self, bytes: usize) {
         self.0.last.store(bytes as u64, Ordering::Relaxed);
     }
@@ -67,15 +68,15 @@ pub async fn keep_short(raft: Raft, growth: Growth) {
     loop {
         growth.0.reached.notified().await;
         let before = metrics.borrow_and_update().snapshot;
-        // One may be under way already, for a node that is far behind: that one counts.
+        // A snapshot may be under way already, for a node that is far behind: that one counts.
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
         let made = tokio::select! {
             biased;
             made = metrics.wait_for(|now| now.snapshot > before) => made.is_ok(),
-            // None came of it, as when one was received just before; now there is enough for
-            // another.
+            // The library made none, as when one was received just before; now the log has grown
+            // enough for another.
             () = growth.0.reached.notified() => {
                 growth.0.reached.notify_one();
                 continue;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// A leader shows itself this often. Also how long it waits for an answer to a batch of entries
-/// before it sends it again.
+/// A leader sends heartbeats this often. Also how long it waits for an answer to entries before it
+/// sends them again.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(150);
-/// A node that has not heard of a leader for a time between these, and whose promise to it has run
-/// out, stands for election.
+/// The election timeout is drawn between these: a node that has heard of no leader for so long, and
+/// whose promise to the last one has run out, stands for election.
 pub(super) const ELECTION_MIN: Duration = Duration::from_millis(500);
 pub(super) const ELECTION_MAX: Duration = Duration::from_millis(1000);
 /// A leader without an answer from a majority for this long takes no more proposals.

@@ -8,17 +8,18 @@ use crate::protocol::store::StoreError;
 /// Why a proposal or a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsensusError {
-    /// Not done: no leader with a majority behind it was found in time.
+    /// Not done: the node found no leader with a majority behind it in time.
     #[error("no majority of the council could be reached within {waited:?}{}", last_leader(.leader))]
     NoQuorum {
         waited: Duration,
         /// The last leader that this node knew of.
         leader: Option<MemberId>,
     },
-    /// Sent to a leader, and no answer came in time: it may be done, now or later, once.
+    /// Sent to a leader, and no answer came in time: the command may be applied, now or later,
+    /// once.
     #[error("no answer from the council within {waited:?}: whether it was decided is open")]
     Undecided { waited: Duration },
-    /// The read is not done: this node did not get in time what was decided before.
+    /// The read is not done: this node did not apply in time what was decided before the read.
     #[error("this node's council is behind, and did not catch up within {waited:?}")]
     Behind { waited: Duration },
     /// Not done: too many proposals are waiting.
@@ -34,11 +35,11 @@ pub enum ConsensusError {
     /// version.
     #[error("a command or an outcome has no encoding: {0}")]
     Encoding(String),
-    /// The storage of this node's Raft log failed, and it takes part no more until it is opened
-    /// again. What was under way may be done.
+    /// The storage of this node's Raft log failed, and the node takes no part until its part is
+    /// opened again. What was under way may be done.
     #[error("the council's storage failed: {0}")]
     Storage(String),
-    /// This node takes no part any more: it is shut down. What was under way may be done.
+    /// This node's part is shut down. What was under way may be done.
     #[error("the council is shut down")]
     Stopped,
 }

@@ -1,11 +1,11 @@
 //! Disaster recovery: a majority of the voters is gone for good, and one node that is left goes on
 //! alone.
 //!
-//! Raft has no such step, for no step can be safe: what only the lost nodes had is lost, and if
-//! they come back there are two Raft groups. What is done is the least that works. The node's log
-//! stays as it is; one entry is put behind it, which makes the node the only voter, in a term that
-//! is later than any it knows of. When the Raft group is opened again the node elects itself, and
-//! everything in its log is thereby decided, also what never was.
+//! Raft has no such step, for no step can be safe: entries that only the lost nodes had are lost,
+//! and if those nodes come back there are two Raft groups. The step is the least that works. The
+//! node's log stays as it is, and one entry behind it makes the node the only voter, in a later
+//! term than any that the node knows of. When its part is opened again the node elects itself, and
+//! thereby everything in its log is decided, also entries that never were.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,8 +24,8 @@ use super::types::{Entry, EntryId, Vote, node_id};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 
-/// Makes `me` the only voter of the Raft group in `dir`, which must not be open. To be called on
-/// one node only, by decision of an operator who has made sure that
+/// Makes `me` the only voter of the Raft group in `dir`, which must not be open. Call it on one
+/// node only, by decision of an operator who has made sure that
 ///
 /// - the other voters do not run and never will again with the Raft group's data they have (wipe it
 ///   before they come back);
@@ -72,8 +72,8 @@ async fn force_on(
     Ok(())
 }
 
-/// A node that came without its log votes when it has caught up with a leader. There will be none
-/// but itself.
+/// Gains the vote. A node that came without its log votes when it has caught up with a leader, and
+/// there will be no leader but this node.
 async fn may_vote(disk: Arc<RaftDisk>) -> Result<(), RaftOpenError> {
     let eligibility = runtime::blocking(move || Eligibility::open(disk)).await;
     let eligibility = eligibility.map_err(|e| RaftOpenError::Start(e.to_string()))??;
@@ -97,7 +97,7 @@ async fn rewrite(me: MemberId, mut log: LogStore) -> Result<(), RaftOpenError> {
         "FORCED: {me} goes on as the only voter of the council, with entry {log_id} after {last}. What only the other \
          voters had is lost. They must never run again with the council's data they have."
     );
-    // The vote first: an entry of a term that was not promised must not be there.
+    // The vote first: the log must hold no entry of a term that was not promised.
     log.save_vote(&Vote::new(term, id))
         .await
         .map_err(|e| cannot(&e))?;

@@ -1,32 +1,31 @@
-//! How the first voters of a cluster come to form the Raft group, and how none of them does who has
-//! lost its disk.
+//! Bootstrap: how the first voters of a cluster form the Raft group, and how a node that has lost
+//! its disk is kept from forming one.
 //!
-//! A node with an empty disk is new, or it has lost what it promised and confirmed; it cannot tell
-//! which by itself. So it asks the other first voters. As soon as one of them has met a Raft group
+//! A node with an empty disk is new, or it has lost what it promised and confirmed; the node cannot
+//! tell which. So it asks the other first voters. As soon as one of them has met a Raft group
 //! this node follows that one, and gains its vote by the rules for a lost disk
 //! (`rejoin/eligibility.rs`). A majority that has met none, this node included, can have decided
 //! nothing before: only then it gains its vote at once.
 //!
-//! First all who are there gain their votes, and only then the Raft group is formed: a node that
-//! crashes in its first seconds is none that came without its disk.
+//! First all nodes that are there gain their votes, and only then the Raft group is formed: so a
+//! node that crashes in its first seconds is not taken for one that came without its disk.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// For this long the nodes of a first start wait for one that says nothing, or that has no vote
-/// yet.
+/// The nodes of a first start wait this long for one that does not answer, or that has no vote yet.
 pub const MISSING_FOR: Duration = Duration::from_secs(1);
 
 /// What a node knows of Raft groups of the past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupPast {
-    /// It cannot say: it has not read its disk yet.
+    /// The node cannot say: it has not read its disk yet.
     #[default]
     Unknown,
-    /// No Raft group that has decided anything, and it has no vote.
+    /// No Raft group that has decided anything, and the node has no vote.
     None,
-    /// No Raft group that has decided anything, and its vote is on its disk.
+    /// No Raft group that has decided anything, and the node's vote is on its disk.
     Votes,
     /// A Raft group that has decided something, or may have.
     Met,
@@ -37,9 +36,9 @@ pub enum GroupPast {
 pub enum FormingStep {
     /// Ask again: it is not clear that nothing was decided before.
     Wait,
-    /// Ask again: it is clear, and the others get a moment for the same step.
+    /// Ask again: nothing was decided before, and the others get a moment for the same step.
     Soon,
-    /// Gain its vote.
+    /// Gain the vote.
     Vote,
     /// Form the Raft group.
     Form,
@@ -47,8 +46,9 @@ pub enum FormingStep {
     Follow,
 }
 
-/// The next step of a first voter that stands at `own`, when the others said of themselves what is
-/// in `others` (`None`: no answer), and the step was [`FormingStep::Soon`] for the time `soon`.
+/// The next step of a first voter. `own` is what this node knows, `others` what the other first
+/// voters have answered (`None`: no answer), `soon` how long the step has been
+/// [`FormingStep::Soon`].
 pub fn next_step(own: GroupPast, others: &[Option<GroupPast>], soon: Duration) -> FormingStep {
     let said = |past| others.iter().filter(|said| **said == Some(past)).count();
     if own == GroupPast::Met || said(GroupPast::Met) > 0 {
@@ -56,7 +56,7 @@ pub fn next_step(own: GroupPast, others: &[Option<GroupPast>], soon: Duration) -
     }
     let voters = others.len() + 1;
     let (new, voting) = (said(GroupPast::None), said(GroupPast::Votes));
-    // Whoever is still starting says soon what it has.
+    // A node that is still starting will soon answer what it has.
     if own == GroupPast::Unknown || said(GroupPast::Unknown) > 0 || new + voting < voters / 2 {
         return FormingStep::Wait;
     }

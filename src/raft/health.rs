@@ -33,7 +33,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     fn end_of_library(&self) -> StoreError {
         let detail = match &self.inner.raft.metrics().borrow().running_state {
             Err(fatal) => ended(fatal).to_string(),
-            // It leaves no word behind when it panics.
+            // The library's task leaves no error behind when it panics.
             Ok(()) => "its task panicked".to_owned(),
         };
         StoreError::Io {
@@ -51,10 +51,10 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         room.map_err(|error| ConsensusError::Full(error.to_string()))
     }
 
-    /// Whether a leader is sound, as far as its request shows: one that has another entry in the
-    /// place of a decided one makes this node's part in the Raft group fail. Most voters have lost
-    /// what they confirmed, and the library counts on that they have not: it would take the
-    /// leader's entries for those that it has, and panic when they are decided.
+    /// Whether a leader is sound, as far as its request shows. A leader with another entry in the
+    /// place of a decided one makes this node's part in the Raft group fail: most voters have lost
+    /// what they confirmed. The library assumes that they have not. It would take the leader's
+    /// entries for its own, and panic when they are decided.
     pub(super) fn is_sound(&self, request: &RaftRequest) -> bool {
         let inner = &self.inner;
         let (vote, prev, entries) = match request {
@@ -62,7 +62,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             RaftRequest::Snapshot(rpc) => (rpc.vote, rpc.meta.last_log_id, &[][..]),
             _ => return true,
         };
-        // A deposed leader may have what was never decided. The library refuses it.
+        // A deposed leader may have entries that were never decided. The library refuses them.
         let Some(decided) = inner.log.decided_before(&vote) else {
             return true;
         };
@@ -85,17 +85,17 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 }
 
-/// Whether no log can have both entries.
+/// Whether the two entries cannot be in one log.
 fn contradicts(sent: EntryId, decided: EntryId) -> bool {
     match sent.index.cmp(&decided.index) {
-        // Terms grow along a log.
+        // Terms only grow along a log.
         std::cmp::Ordering::Less => sent.leader_id > decided.leader_id,
         std::cmp::Ordering::Equal => sent != decided,
         std::cmp::Ordering::Greater => false,
     }
 }
 
-/// A node whose disk is full stands for no election: it could store no vote.
+/// Keeps the node from standing for election while its disk is full: it could store no vote.
 pub async fn abstain_while_full(raft: Raft, durable: Durable, eligibility: Arc<Eligibility>) {
     loop {
         durable.until_full(true).await;

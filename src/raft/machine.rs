@@ -19,9 +19,9 @@ use crate::protocol::ids::MemberId;
 /// The machine is cloned for each snapshot. Its large parts should be such that clones share them,
 /// and that a change after a clone copies little.
 pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// What is proposed.
+    /// A command, as it is proposed.
     type Command: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
-    /// What the proposer gets back.
+    /// The answer to the proposer.
     type Outcome: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
     /// The part that is followed from change to change
     /// ([`RaftNode::followed`](super::RaftNode::followed)). Cheap to clone and to compare.
@@ -38,8 +38,8 @@ pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync 
     /// them: the Raft group then stays as it was formed.
     fn members(&self) -> BTreeSet<MemberId>;
 
-    /// Those of the members that may have a vote: not who is about to go. A node that votes and is
-    /// gone could take the majority with it.
+    /// The members that may have a vote: all but those that are about to leave. A voter that leaves
+    /// could take the majority with it.
     fn electable(&self) -> BTreeSet<MemberId> {
         self.members()
     }

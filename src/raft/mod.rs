@@ -2,8 +2,8 @@
 //!
 //! The implementation is openraft, which no other part of the program names. The nodes with a vote
 //! are at most five; all other members follow the log as learners, so that every node has the
-//! decided state at hand ([`RaftNode::look`]). The leader makes the votes follow the members that the
-//! state itself names.
+//! decided state at hand ([`RaftNode::look`]). The leader makes the votes follow the members that
+//! the state itself names.
 //!
 //! The state machine ([`Machine`]) and the way to other nodes ([`Transport`]) are the caller's.
 //! Everything else is here:
@@ -135,9 +135,9 @@ impl<M: Machine, T> Drop for Inner<M, T> {
 }
 
 impl<M: Machine, T: Transport> RaftNode<M, T> {
-    /// Opens this node's part in `dir`, which is its own, and takes part as far as it did before: a
-    /// node with an empty directory waits until it is addressed or [`RaftNode::initialize`] is
-    /// called.
+    /// Opens this node's part in `dir`, a directory of its own. The node takes part as far as it
+    /// did before. With an empty directory it waits for a call from another node or for
+    /// [`RaftNode::initialize`].
     ///
     /// # Errors
     /// When the directory cannot be used or what is in it is damaged.
@@ -182,13 +182,14 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         let cannot = |error: &dyn std::error::Error| RaftOpenError::Start(error.to_string());
         let (disk, log, snapshots, eligibility) = opened.await.map_err(|e| cannot(&e))??;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        // Whatever else is there to wait for the disk: it goes on when there is room.
+        // First of all: what is started below may wait for the disk, which goes on when it has
+        // room.
         let (stopped, storing) = (stop.clone(), Arc::clone(&disk).keep_storing());
         runtime::spawn(
             &tasks,
             async move { stopped.run_until_cancelled(storing).await },
         );
-        // An error below ends it.
+        // An error below ends the tasks.
         let unless_opened = stop.clone().drop_guard();
         let growth = Growth::new(config.snapshot_after);
         let (durable, log_store) = (log.durable().clone(), log.clone());
@@ -272,10 +273,9 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 
     /// Forms the Raft group at the first start of a cluster. The first voters call it, with the
-    /// same set of first `members`, when [`next_step`] says so. It does nothing where a Raft group
-    /// was formed before. A node that comes later, or comes back without its disk, must not call
-    /// it: it could form a second Raft group. Without it a node with an empty directory votes only
-    /// when it has caught up with a leader.
+    /// same set of first `members`, when [`next_step`] says so. Does nothing where a Raft group was
+    /// formed before. A node that comes later, or comes back without its disk, must not call this:
+    /// it could form a second Raft group. Such a node votes when it has caught up with a leader.
     ///
     /// # Errors
     /// `Storage` or `Stopped`.
@@ -298,8 +298,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         }
     }
 
-    /// Has a command decided and applied, once, and returns what came of it. While there is no
-    /// leader it waits for one. Ends within the configured patience.
+    /// Has a command decided and applied, once, and returns its outcome. Waits for a leader while
+    /// there is none. Ends within the configured patience.
     ///
     /// # Errors
     /// Each says whether the command may be applied all the same.
@@ -333,7 +333,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
                 postcard::from_bytes(&outcome).map_err(encoding)
             }
             Said::Answer(ProposalResult::Unreadable(why)) => Err(ConsensusError::Encoding(why)),
-            // Not met as long as the number is held; whatever happened then is not known.
+            // Cannot be: this call still holds the number. If it is, the outcome is not known.
             Said::Answer(ProposalResult::Past) | Said::ReadIndex(_) => {
                 Err(ConsensusError::Undecided { waited: patience })
             }
@@ -349,8 +349,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         self.read_within(self.inner.config.patience, M::clone).await
     }
 
-    /// As [`RaftNode::read`], but it ends within `patience`, and only takes what `look` takes: the
-    /// state stands still meanwhile, so `look` must be quick.
+    /// As [`RaftNode::read`], within `patience`, and without a copy of the whole state. No entry is
+    /// applied while `look` runs, so it must be quick.
     ///
     /// # Errors
     /// As [`RaftNode::read`].
@@ -378,14 +378,15 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         Ok(self.look(look))
     }
 
-    /// The state as this node has it, which may be behind what is decided. After a restart it
-    /// begins with what this node knew to be decided before. The state stands still meanwhile, so
-    /// `look` must be quick.
+    /// The state as this node has it, which may be behind what is decided. After a restart the
+    /// state begins with what this node knew to be decided before. No entry is applied while `look`
+    /// runs, so it must be quick.
     pub fn look<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         self.inner.shown.look(look)
     }
 
-    /// The part of the state that is followed, as this node has it.
+    /// Watches [`Machine::Followed`], the part of the state that others follow, as this node has
+    /// it.
     pub fn followed(&self) -> watch::Receiver<M::Followed> {
         self.inner.shown.followed()
     }
@@ -410,7 +411,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             .with_raft_state(|state| state.vote_ref().is_committed());
         match runtime::timeout(config::HEARTBEAT, led).await {
             Err(_) | Ok(Err(_)) => GroupPast::Unknown,
-            // The first entry only says who votes, and is the same wherever a Raft group is formed.
+            // The first entry only names the voters, and is the same wherever a group is formed.
             Ok(Ok(led)) if led || inner.durable.next() > 1 => GroupPast::Met,
             Ok(Ok(_)) if inner.eligibility.votes() => GroupPast::Votes,
             Ok(Ok(_)) => GroupPast::None,
@@ -421,7 +422,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     pub async fn status(&self) -> GroupStatus {
         let raft = &self.inner.raft;
         let committed = raft.with_raft_state(|state| state.committed.map(|id| id.index));
-        // A disk that hangs can stop the library's task; all else is known without it.
+        // A disk that hangs can stop the library's task. All but this mark is known without it.
         let committed = runtime::timeout(STATUS_WITHIN, committed).await;
         let committed = committed.ok().and_then(Result::ok).flatten();
         let metrics = raft.metrics();
@@ -476,7 +477,7 @@ fn settings() -> Result<Arc<openraft::Config>, RaftOpenError> {
         // Snapshots are made and the log is cut by its bytes: see `compact`.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
-        // Who is behind is sent entries as long as the log has them.
+        // A follower that is behind is sent entries as long as the log has them.
         replication_lag_threshold: u64::MAX,
         ..openraft::Config::default()
     };

@@ -39,7 +39,7 @@ pub struct Network<T> {
     pub durable: Durable,
     /// The proposals that wait on this node.
     pub queue: Queue,
-    /// Where what is said without waiting runs.
+    /// Runs the calls that nobody waits for.
     pub tasks: TaskTracker,
 }
 
@@ -50,24 +50,24 @@ pub struct PeerNetwork<T> {
     confirmed: Option<Confirmed>,
 }
 
-/// What a node said last: that it has all entries of the leader with this vote, up to `last`.
+/// A node's last answer: it has all entries of the leader with this vote, up to `last`.
 struct Confirmed {
     vote: Vote,
     last: EntryId,
-    /// What it was told to be decided.
+    /// The commit index that the node was told.
     decided: Option<EntryId>,
     when: Instant,
 }
 
 impl Confirmed {
-    /// Whether nothing is asked but what was just answered, and nothing is new but that more is
-    /// decided.
+    /// Whether this answer serves for `rpc` too: no entries to store, and nothing new but the
+    /// commit index.
     fn answers(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
         rpc.entries.is_empty()
             && rpc.vote == self.vote
             && rpc.prev_log_id == Some(self.last)
             && rpc.leader_commit > self.decided
-            // From then on it counts as an answer of now.
+            // openraft takes it for an answer of now.
             && runtime::now() - self.when < HEARTBEAT
     }
 }
@@ -106,18 +106,18 @@ impl<T: Transport> PeerNetwork<T> {
         }
     }
 
-    /// Returns when this node has the log below this index on its disk.
+    /// Returns when this node has the log below index `next` on its disk.
     async fn stored<E: std::error::Error>(&self, next: u64) -> Result<(), Failed<E>> {
         if broken(Rule::CountBeforeDurable) {
             return Ok(());
         }
-        // The library pauses before it tries again: else it would do so without end, where nothing
-        // takes any time.
+        // Unreachable makes the library pause before it tries again: any other error makes it try
+        // at once, without end.
         self.network.durable.wait(next).await.map_err(unreachable)
     }
 
-    /// Says what needs no answer. When proposals wait, the next entry says it; were there none in
-    /// the end, the next heartbeat would.
+    /// Sends a request that needs no answer. Skipped when proposals wait: the next entry says it
+    /// too, and if none comes, the next heartbeat.
     fn tell(&self, rpc: AppendEntriesRequest<Types>, option: &RPCOption) {
         let Some(to) = member(self.to).filter(|_| self.network.queue.is_empty()) else {
             return;
@@ -143,12 +143,12 @@ impl<T: Transport> RaftNetwork<Types> for PeerNetwork<T> {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, (), RaftError<u64>>> {
-        // Who cannot store anything must not keep others from electing another leader.
+        // A leader whose disk hangs sends nothing, so that the others elect another one.
         if self.network.durable.hangs(ELECTION_MIN) {
             return Err(unreachable("this node's disk hangs"));
         }
         let (vote, decided) = (rpc.vote, rpc.leader_commit);
-        // An only voter decides before it has stored.
+        // An only voter commits an entry before it is durable here.
         self.stored(decided.map_or(0, |id| id.index + 1)).await?;
         if let Some(confirmed) = self.confirmed.as_mut().filter(|c| c.answers(&rpc)) {
             confirmed.decided = decided;

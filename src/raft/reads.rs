@@ -1,8 +1,8 @@
-//! Linearizable reads: those that wait together ask the leader once, up to where the log is
+//! Linearizable reads (ReadIndex): reads that wait together ask the leader once how far the log is
 //! decided.
 //!
-//! A read joins the next round, never one that is under way: what was decided before the read began
-//! must count for it.
+//! A read joins the next round, never the one under way: everything that was decided before the
+//! read began must count for it.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ type Waiting = oneshot::Sender<Result<u64, ConsensusError>>;
 #[derive(Clone)]
 pub struct Reads(mpsc::Sender<Waiting>);
 
-/// Asks for the reads that wait.
+/// The task that asks the leader, for all reads that wait.
 pub struct Rounds<T> {
     pub me: MemberId,
     pub raft: Raft,
@@ -63,7 +63,7 @@ impl Reads {
 }
 
 impl<T: Transport> Rounds<T> {
-    /// A place to wait, and what asks for those who do.
+    /// The queue of reads, and the task that takes them from it.
     pub fn new(
         me: MemberId,
         raft: Raft,
@@ -89,7 +89,7 @@ impl<T: Transport> Rounds<T> {
     pub async fn run(mut self) {
         let mut round = Vec::new();
         while self.waiting.recv_many(&mut round, ROUND).await > 0 {
-            // Who stopped waiting needs no answer.
+            // A reader that has stopped waiting needs no answer.
             round.retain(|waiting| !waiting.is_closed());
             if round.is_empty() {
                 continue;

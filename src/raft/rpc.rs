@@ -18,7 +18,7 @@ use super::transport::{Rpc, RpcReply, Transport, TransportError};
 use super::types::{Entry, EntryId, LeaderId, ProposalResult, Types};
 use crate::protocol::ids::MemberId;
 
-/// Room for what is said beside proposals and data.
+/// Bytes of a message beside its proposals and data, about.
 const HEAD: usize = 128;
 
 /// What an [`Rpc`] holds.
@@ -27,11 +27,11 @@ pub enum RaftRequest {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
-    /// To be decided by the leader, each by itself.
+    /// Proposals for the leader to decide, each with an outcome of its own.
     Propose(Proposals),
     /// Asks the leader up to where a linearizable read has to have applied the log.
     ReadIndex,
-    /// Asks a node whether it votes when it is asked to.
+    /// Asks a node whether it grants votes.
     MayVote,
     /// Asks a voter what it has promised.
     Promised,
@@ -43,15 +43,15 @@ pub enum RaftReply {
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
     Snapshot(Result<InstallSnapshotResponse<u64>, InstallSnapshotError>),
-    /// To each of the proposals.
+    /// The outcome of each proposal, in order.
     Proposed(Vec<ProposalResult>),
-    /// The first log index that the read does not need.
+    /// The first log index that the read need not see.
     ReadIndex(u64),
     MayVote(bool),
     Promised(Promised),
     /// Nothing was done.
     Refused(RaftRefusal),
-    /// It may be done, or not.
+    /// The proposals may be decided, or not.
     Unsure,
     /// The node takes no part, for the reason given.
     Failed(String),
@@ -60,17 +60,17 @@ pub enum RaftReply {
 /// What a voter has promised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
-    /// It goes by no earlier leader.
+    /// The voter follows and elects no leader before this one.
     pub leader: LeaderId,
-    /// The voters, as far as it knows: two sets while a change of them is half done.
+    /// The voters, as far as this voter knows: two sets while a change of them is half done.
     pub voters: Vec<BTreeSet<u64>>,
 }
 
-/// Why a node did not take what only a leader may.
+/// Why a node did not take a request that only a leader may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RaftRefusal {
     NotLeader,
-    /// It leads, and has lost touch with the majority.
+    /// The node leads, and has lost touch with the majority.
     NoQuorum,
     Overloaded,
 }
@@ -97,7 +97,7 @@ pub async fn call<T: Transport>(
 }
 
 impl RaftRequest {
-    /// About as many bytes as it takes.
+    /// The encoded size in bytes, about.
     fn size(&self) -> usize {
         let carried = match self {
             Self::Append(rpc) => rpc.entries.iter().map(entry_size).sum(),
@@ -110,7 +110,7 @@ impl RaftRequest {
 }
 
 impl RaftReply {
-    /// About as many bytes as it takes.
+    /// The encoded size in bytes, about.
     pub fn size(&self) -> usize {
         match self {
             Self::Proposed(answers) => HEAD + answers.len() * size_of::<ProposalResult>(),
@@ -119,7 +119,7 @@ impl RaftReply {
     }
 }
 
-/// About as many bytes as an entry of the log takes.
+/// The encoded size of a log entry in bytes, about.
 pub fn entry_size(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Normal(group) => HEAD + group.bytes(),
@@ -138,12 +138,18 @@ pub fn confirmed(reply: &AppendEntriesResponse<u64>, last: Option<EntryId>) -> u
     last.map_or(0, |id| id.index + 1)
 }
 
-/// Encodes for another node, in memory for `size` bytes to begin with.
+/// Encodes a message. The buffer has room for `size` bytes to begin with.
+///
+/// # Errors
+/// When the value has no encoding.
 pub fn encode(value: &impl Serialize, size: usize) -> Result<Bytes, postcard::Error> {
     postcard::to_extend(value, Vec::with_capacity(size)).map(Bytes::from)
 }
 
-/// Reads what came from another node.
+/// Decodes a message from another node.
+///
+/// # Errors
+/// When the bytes are none.
 pub fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, postcard::Error> {
     postcard::from_bytes(bytes)
 }

@@ -23,8 +23,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             Ok(request) => self.serve(request).await,
             Err(error) => RaftReply::Failed(error.to_string()),
         };
-        // An empty answer cannot be read at the other end either, where that is an answer of
-        // another kind.
+        // The other end cannot decode an empty answer either, and takes it for one of a wrong kind.
         let bytes = rpc::encode(&reply, reply.size()).unwrap_or_else(|error| {
             log::error!("an answer of the council has no encoding: {error}");
             Bytes::new()
@@ -35,7 +34,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     async fn serve(&self, request: RaftRequest) -> RaftReply {
         let raft = &self.inner.raft;
         let failed = |fatal: &dyn std::error::Error| RaftReply::Failed(fatal.to_string());
-        // What waits for the disk would gather without end.
+        // With a full disk, requests that wait for it would gather without end.
         if let Err(error) = self.has_room() {
             return failed(&error);
         }
@@ -69,7 +68,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             },
             RaftRequest::Propose(proposals) => {
                 let decided = self.inner.leader.decide(proposals);
-                // The other node waits no longer than that.
+                // The other node waits no longer than one attempt.
                 match runtime::timeout(ask::ATTEMPT, decided).await {
                     Ok(Ok(answers)) => RaftReply::Proposed(answers),
                     Ok(Err(reply)) => reply,
@@ -85,14 +84,13 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         }
     }
 
-    /// The answer to a leader: that this node has its entries up to `last` only when it has them on
-    /// its disk.
+    /// The answer to a leader: confirms entries up to `last` only once they are durable here.
     async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<EntryId>) -> RaftReply {
         if broken(Rule::ConfirmBeforeDurable) {
             return RaftReply::Append(reply);
         }
         let confirmed = rpc::confirmed(&reply, last);
-        // The leader waits no longer than that.
+        // The leader waits no longer than a heartbeat.
         let stored = runtime::timeout(config::HEARTBEAT, self.inner.durable.wait(confirmed));
         match stored.await {
             Ok(Ok(())) => RaftReply::Append(reply),
@@ -101,8 +99,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         }
     }
 
-    // Boxed, what is rarely needed: a transport may lead straight to the other node's `handle`, and
-    // that back here.
+    // The rare futures below are boxed: a transport may call the other node's `handle` directly,
+    // and that calls back here.
 
     async fn may_follow(&self, leader: Vote) -> bool {
         let inner = &self.inner;
@@ -125,9 +123,9 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             if !self.may_elect(rpc.vote).await {
                 return None;
             }
-            // The candidate has everything that was ever decided. What this node has beyond that
-            // was only sent to it, by a leader that lost it, and may be all that keeps the only
-            // possible candidate from being elected.
+            // The candidate has everything that was ever decided. Entries that this node has beyond
+            // that were only sent to it, by a leader that lost them. They must not keep the only
+            // possible candidate from being elected, so the candidate's log counts as long enough.
             rpc.last_log_id = rpc.last_log_id.max(inner.log.last());
         }
         Some(inner.raft.vote(rpc).await)
@@ -152,8 +150,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         ask_voters::promised(&inner.raft, &inner.eligibility, &inner.log).await
     }
 
-    /// Gains the right to vote, if there is nothing left that this node could lack. What a leader
-    /// knows to be decided is all that ever was only when an entry of its own is.
+    /// Gains the right to vote, if this node lacks nothing that was decided before it came back. A
+    /// leader knows all that was decided only once an entry of its own term is.
     async fn may_vote(&self, leader: LeaderId, decided: Option<EntryId>) {
         let all = decided.filter(|id| id.leader_id == leader);
         let level = |id: EntryId| *self.inner.shown.next().borrow() > id.index;

@@ -1,9 +1,9 @@
 //! Which proposals have been applied: a retried one gets the outcome of its first copy.
 //!
-//! A session numbers its proposals and says with each below which number nobody waits any more.
-//! What is kept is therefore bounded by what a session has in flight ([`WINDOW`]) and by the number
-//! of sessions ([`MAX_SESSIONS`]). It is part of the replicated state: every node keeps and forgets
-//! the same.
+//! A session numbers its proposals, and each proposal says below which number nobody waits any
+//! more. So the outcomes that are kept are bounded by what a session has in flight ([`WINDOW`]) and
+//! by the number of sessions ([`MAX_SESSIONS`]). They are part of the replicated state: every node
+//! keeps and forgets the same ones.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ use super::types::EncodedOutcome;
 
 /// Span of the numbers that a session may have in flight.
 pub const WINDOW: u64 = 1 << 16;
-/// Sessions that are remembered. The one that was not heard of for the longest time is forgotten
-/// first.
+/// Sessions that are remembered. Beyond that the one that has proposed nothing for the longest time
+/// is forgotten.
 const MAX_SESSIONS: usize = 1024;
 
 /// The sessions that have proposed something.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
     known: BTreeMap<SessionId, Session>,
-    /// Counts proposals: the time by which sessions are old.
+    /// Proposals looked up so far: the clock by which sessions grow old.
     now: u64,
 }
 
@@ -49,7 +49,7 @@ impl Sessions {
         session.used = self.now;
         if proposal.below > session.below {
             session.below = proposal.below;
-            // One by one: mostly there is one, and a split would make a new map each time.
+            // One by one: mostly there is one outcome, and a split would make a new map each time.
             while let Some(oldest) = session.outcomes.first_entry()
                 && *oldest.key() < proposal.below
             {

@@ -29,24 +29,24 @@ pub struct GroupStatus {
     pub role: RaftRole,
     pub leader: Option<MemberId>,
     pub term: u64,
-    /// On the leader: a majority has answered lately. On others: they know of a leader. A leader
-    /// that is cut off finds out within two seconds.
+    /// On the leader: a majority has answered lately. On another node: it knows of a leader. A
+    /// leader that is cut off finds out within two seconds.
     pub has_quorum: bool,
     /// False on a node that came with an empty directory, until it forms a Raft group or has caught
     /// up with one.
     pub may_vote: bool,
     pub voters: BTreeSet<MemberId>,
     pub learners: BTreeSet<MemberId>,
-    /// Entries in the log, those not counted that a snapshot has taken the place of.
+    /// Entries in the log, without those that a snapshot stands for.
     pub log_len: u64,
     pub last_log: Option<u64>,
-    /// Up to here the log is decided, as far as this node knows.
+    /// The last entry that is decided, as far as this node knows.
     pub committed: Option<u64>,
     pub last_applied: Option<u64>,
     pub snapshot: Option<u64>,
-    /// On the leader: up to where each node is known to have the log.
+    /// On the leader: the last entry that each node is known to have.
     pub matched: BTreeMap<MemberId, Option<u64>>,
-    /// Why it stopped.
+    /// Why this node's part stopped, if it did.
     pub failure: Option<String>,
 }
 
@@ -106,11 +106,11 @@ pub(super) fn leads(metrics: &RaftMetrics) -> bool {
 }
 
 /// Whether the node led until it was decided that it has no vote any more: to others it is the
-/// leader as long as it shows itself.
+/// leader as long as it sends heartbeats.
 pub(super) fn is_leaving(metrics: &RaftMetrics) -> bool {
     let stored = &metrics.membership_config;
     let votes = stored.voter_ids().any(|id| id == metrics.id);
-    // While a change is half done the old voters are among those named.
+    // While a change is half done the old voters are still among the voters named.
     let decided = *stored.log_id() <= metrics.last_applied;
     metrics.current_leader == Some(metrics.id) && !votes && decided
 }
@@ -118,7 +118,7 @@ pub(super) fn is_leaving(metrics: &RaftMetrics) -> bool {
 /// Whether, as far as the node can tell, proposals can be decided.
 pub(super) fn has_quorum(metrics: &RaftMetrics) -> bool {
     let lost = |silent: u64| u128::from(silent) >= QUORUM_LOST.as_millis();
-    // A leader that no majority has answered yet may be one of the past, come back.
+    // A leader that no majority has answered yet may be a deposed one that was frozen.
     let leading = || metrics.millis_since_quorum_ack.is_some_and(|ms| !lost(ms));
     leader(metrics).is_some() && (!leads(metrics) || leading())
 }

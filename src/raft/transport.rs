@@ -13,7 +13,7 @@ use crate::protocol::ids::MemberId;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Rpc(pub(super) Bytes);
 
-/// The answer to an [`Rpc`].
+/// The answer to an [`Rpc`], to be given back to its caller as it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RpcReply(pub(super) Bytes);
 
@@ -27,10 +27,10 @@ impl Rpc {
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The other node certainly did not get it.
+    /// The other node certainly did not get the call.
     #[error("{0} cannot be reached")]
     Unreachable(MemberId),
-    /// The other node may have acted on it.
+    /// The other node may have acted on the call.
     #[error("no answer from {0}")]
     NoAnswer(MemberId),
 }
@@ -45,7 +45,7 @@ pub trait Transport: Clone + Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<RpcReply, TransportError>> + Send;
 
-    /// Whether the node has been heard from lately, by the node's own heartbeats. A hint: who votes
-    /// may depend on it, what is true does not.
+    /// Whether the member has been heard from lately, by the transport's own heartbeats. A hint:
+    /// which nodes vote may depend on it, what is decided does not.
     fn alive(&self, member: MemberId) -> bool;
 }

@@ -1,5 +1,5 @@
-//! The types that the Raft library is set up with. Commands and outcomes are bytes to it: only the
-//! ends, where they are proposed and applied, know what they mean.
+//! The types that the Raft library is set up with. To the library commands and outcomes are bytes:
+//! only the two ends decode them, where they are proposed and where they are applied.
 
 use std::io::Cursor;
 
@@ -31,17 +31,17 @@ pub type RaftMetrics = openraft::RaftMetrics<u64, ()>;
 pub type ServerMetrics = openraft::metrics::RaftServerMetrics<u64, ()>;
 pub type Raft = openraft::Raft<Types>;
 
-/// An outcome, encoded. Those of lists take no memory elsewhere.
+/// An outcome, encoded. Outcomes of lists fit in without memory elsewhere.
 pub type EncodedOutcome = SmallVec<[u8; 24]>;
 
 /// What became of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProposalResult {
-    /// It was applied, now or before.
+    /// The proposal was applied, now or before.
     Outcome(EncodedOutcome),
     /// A late copy of a proposal that nobody waits for: not applied by this entry.
     Past,
-    /// Its bytes are no command, or its outcome has no encoding.
+    /// The bytes are no command, or the outcome has no encoding.
     Unreadable(String),
 }
 

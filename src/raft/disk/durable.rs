@@ -1,9 +1,9 @@
 //! How far a node's log is on its disk.
 //!
 //! The library goes on as soon as an entry is in memory, so that a leader's disk and its followers'
-//! work at the same time (Ongaro, "Consensus: Bridging Theory and Practice", section 10.2.1). What
-//! may not run ahead of the disk waits here: what a node confirms, what a leader counts as
-//! confirmed, what is applied, and what others are told to be decided.
+//! work at the same time (Ongaro, "Consensus: Bridging Theory and Practice", section 10.2.1). Four
+//! things may not run ahead of the disk, and wait here: a follower confirms, a leader counts its
+//! own copy, a node applies, a leader tells others the commit index.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ use tokio::sync::watch;
 use crate::protocol::store::StoreError;
 use crate::raft::runtime;
 
-/// Clones share it.
+/// The mark of what is durable, and how the disk does. Clones share it.
 #[derive(Clone)]
 pub struct Durable(watch::Sender<State>);
 
 struct State {
     /// Entries below this index are durable.
     next: u64,
-    /// Since when the disk owes the next one, if it does.
+    /// Since when the disk has owed the next entry, if it does.
     owes: Option<Instant>,
-    /// Nothing is stored until there is room again.
+    /// The disk is full: nothing is stored until there is room again.
     full: Option<StoreError>,
     failed: Option<StoreError>,
 }
 
 impl Durable {
-    /// Entries below `next` are durable.
+    /// A mark: entries below `next` are durable.
     pub fn new(next: u64) -> Self {
         Self(watch::Sender::new(State {
             next,
@@ -42,7 +42,7 @@ impl Durable {
         self.0.borrow().next
     }
 
-    /// Entries were queued.
+    /// Notes that entries were queued.
     pub fn queued(&self) {
         self.0.send_if_modified(|state| {
             state.owes.get_or_insert_with(runtime::now);
@@ -50,7 +50,7 @@ impl Durable {
         });
     }
 
-    /// Entries below `next` became durable. Nothing more is `owed` when those are all.
+    /// Notes that entries below `next` became durable. `owed`: more are queued.
     pub fn reached(&self, next: u64, owed: bool) {
         self.0.send_modify(|state| {
             state.next = state.next.max(next);
@@ -58,8 +58,8 @@ impl Durable {
         });
     }
 
-    /// Entries from this index on were cut off, or, where a snapshot stands for all below, `next`
-    /// is where the log begins.
+    /// Moves the mark to `next`: entries from there on were cut off, or a snapshot stands for all
+    /// below it and the log begins there.
     pub fn set(&self, next: u64) {
         self.0.send_modify(|state| {
             state.next = next;
@@ -67,7 +67,7 @@ impl Durable {
         });
     }
 
-    /// The disk has no room, or has again.
+    /// Notes that the disk has no room, or has room again.
     pub fn fill(&self, full: Option<StoreError>) {
         self.0.send_if_modified(|state| {
             let changed = state.full.is_some() != full.is_some();
@@ -84,14 +84,14 @@ impl Durable {
         self.0.borrow().full.clone().map_or(Ok(()), Err)
     }
 
-    /// Returns when the disk is full, or is no more.
+    /// Returns when the disk is full (`full`), or has room again.
     pub async fn until_full(&self, full: bool) {
         let mut states = self.0.subscribe();
-        // An error would mean that the sender is gone, which is held here.
+        // Cannot fail: `self` holds the sender.
         let _ = states.wait_for(|state| state.full.is_some() == full).await;
     }
 
-    /// Nothing will become durable any more.
+    /// Notes that nothing will become durable any more.
     pub fn fail(&self, error: StoreError) {
         self.0.send_modify(|state| {
             state.failed.get_or_insert(error);
@@ -105,7 +105,7 @@ impl Durable {
             if let Some(error) = &states.borrow_and_update().failed {
                 return error.clone();
             }
-            // As above.
+            // Cannot fail: `self` holds the sender.
             let _ = states.changed().await;
         }
     }
@@ -118,7 +118,7 @@ impl Durable {
         self.0.borrow().failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the disk has stored nothing for this long, though it should, or has no room to.
+    /// Whether the disk is full, or has stored nothing for this long though entries wait.
     pub fn hangs(&self, time: Duration) -> bool {
         let state = self.0.borrow();
         state.full.is_some()
@@ -127,9 +127,9 @@ impl Durable {
                 .is_some_and(|since| runtime::now() - since > time)
     }
 
-    /// Returns when entries below `next` are durable. An entry that is cut off counts when another
-    /// one has taken its place: it was durable before. A node cuts entries off only for a leader of
-    /// a later term, and by then has stored that term behind them.
+    /// Returns when entries below `next` are durable. An entry that was cut off counts as durable
+    /// when another one has taken its place: a node cuts entries off only for a leader of a later
+    /// term, and has stored that term behind them by then.
     ///
     /// # Errors
     /// The writer's, once it has failed.
@@ -143,7 +143,7 @@ impl Durable {
         }
         let mut states = self.0.subscribe();
         let mut result = Ok(());
-        // An error would mean that the sender is gone, which is held here.
+        // Cannot fail: `self` holds the sender.
         let _ = states
             .wait_for(|state| match done(state) {
                 Some(found) => {

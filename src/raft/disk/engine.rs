@@ -1,6 +1,6 @@
-//! What the Raft group asks of the disk under it: a store that is read from anywhere, and a queue
-//! of batches to be stored, in order. In a node that is the storage engine's [`Disk`] and its
-//! committer's thread.
+//! What the Raft group needs of the disk under it: a store that any thread reads, and a queue of
+//! batches that are stored in order. In a node that is the storage engine's [`Disk`] and the thread
+//! of its committer.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub type Stored = Box<dyn Fn(Result<u64, StoreError>) + Send>;
 
 /// A store, and what makes its queue.
 pub trait Engine: Store + Send + Sync + 'static {
-    /// Stores a batch, and returns when it is durable. Only before there is a queue, or after it
-    /// was stopped.
+    /// Stores a batch, and returns when it is durable. Only to be called before the queue is
+    /// started, or after it was stopped.
     ///
     /// # Errors
     /// As storing fails.
@@ -23,25 +23,25 @@ pub trait Engine: Store + Send + Sync + 'static {
     /// Whether less than `room` bytes are free.
     ///
     /// # Errors
-    /// When nobody knows.
+    /// When the system cannot say.
     fn is_nearly_full(&self, room: u64) -> Result<bool, StoreError>;
 
     /// Starts the queue.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When the queue's thread cannot be started.
     fn queue(self: Arc<Self>, stored: Stored) -> Result<Box<dyn StoreQueue>, StoreError>;
 }
 
 /// Batches that are to be stored.
 pub trait StoreQueue: Send {
-    /// Puts a batch behind all others.
+    /// Queues a batch behind all others.
     fn submit(&self, batch: Numbered);
 
-    /// Tries again what failed, and all that waits since.
+    /// Tries again to store the batch that failed, and all that wait behind it.
     fn resume(&self);
 
-    /// Stores what waits, and ends. Blocks.
+    /// Stores the batches that wait, and ends. Blocks.
     ///
     /// # Errors
     /// The error that stopped it before.

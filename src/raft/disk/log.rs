@@ -1,8 +1,8 @@
 //! Vote and log on disk, for the Raft library.
 //!
 //! Entries can be read as soon as they are appended, and the library goes on then: see [`Durable`]
-//! for what has to wait. Those that are not yet durable, and the latest others, are kept in memory;
-//! older ones are read from disk.
+//! for what has to wait. Entries that are not yet durable, and the latest others, are kept in
+//! memory. Older ones are read from disk.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -38,7 +38,7 @@ pub struct LogStore {
     led: bool,
 }
 
-/// What is known of the log without reading it.
+/// The bounds and marks of the log, and its latest entries.
 struct Index {
     vote: Option<Vote>,
     committed: Option<EntryId>,
@@ -53,7 +53,7 @@ impl LogStore {
     /// Reads where the log of the node with this number stands. Blocks.
     ///
     /// # Errors
-    /// `Corrupt` when it has a gap or cannot be decoded, and as reading fails.
+    /// `Corrupt` when the log has a gap or cannot be decoded; and those of reading.
     pub fn open(disk: Arc<RaftDisk>, me: u64) -> Result<Self, StoreError> {
         let store = disk.disk()?;
         let purged: Option<EntryId> = load(&*store, b"p", "the council's purged mark")?;
@@ -76,7 +76,7 @@ impl LogStore {
             && vote.as_ref().is_some_and(|vote| leads(vote, me));
         if let Some(vote) = vote.as_mut().filter(|_| led) {
             vote.committed = false;
-            // On the disk too: this time it may be closed in order.
+            // Stored, for this time the log may be closed in order.
             let mut batch = Batch::default();
             batch.put(&b"v"[..], encode("a vote", vote)?);
             store.commit_now(batch)?;
@@ -100,15 +100,15 @@ impl LogStore {
         })
     }
 
-    /// From now on it lets go only of entries that one of these snapshots stands for.
+    /// The log with these snapshots: it drops only entries that one of them stands for.
     pub fn with(mut self, snapshots: &Snapshots) -> Self {
         self.snapshot = Some(snapshots.stored());
         self
     }
 
     /// Returns when a snapshot on the disk stands for all entries up to `last`. The library stores
-    /// one that was sent to this node and cuts the log at the same time: a crash in between would
-    /// leave neither.
+    /// a snapshot from another node and cuts the log at the same time: without this, a crash in
+    /// between would leave neither.
     async fn stands_for(&self, last: EntryId) -> Result<(), StoreError> {
         let Some(mut stored) = self.snapshot.clone() else {
             return Ok(());
@@ -121,8 +121,8 @@ impl LogStore {
         }
     }
 
-    /// Whether it led when it crashed. It has to be elected again: entries that it had sent may be
-    /// missing here, and in the same term others would take their numbers.
+    /// Whether this node led when it crashed. It has to be elected again: entries that it had sent
+    /// may be missing here, and in the same term other entries would take their numbers.
     pub fn led(&self) -> bool {
         self.led
     }
@@ -163,7 +163,7 @@ impl LogStore {
         limit: Option<usize>,
     ) -> Result<Vec<Entry>, StoreError> {
         let mut room = limit.unwrap_or(usize::MAX);
-        // Who reads for others learns of it: what is here might never be on the disk.
+        // An entry in memory might never be on the disk: a sender has to learn of that.
         self.durable.sound()?;
         let (older, range) = {
             let index = self.lock();
@@ -191,7 +191,7 @@ impl LogStore {
 }
 
 impl Index {
-    /// A mark beyond the log speaks of entries that a snapshot has taken the place of.
+    /// The commit index as stored. One beyond the log is none: a snapshot stands for its entry.
     fn committed(&self) -> Option<EntryId> {
         self.committed.filter(|id| id.index < next(self.last))
     }
@@ -212,7 +212,7 @@ impl Index {
     fn recent(&self, range: Range<u64>) -> impl Iterator<Item = &(Entry, usize)> {
         let skip = range.start.checked_sub(self.tail_start());
         let count = range.end.saturating_sub(range.start);
-        // What does not fit is beyond the end of any memory.
+        // An index that does not fit is beyond the end of any memory.
         let skip = skip.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         self.tail.iter().skip(skip).take(count)
@@ -224,7 +224,7 @@ impl Index {
         self.tail_bytes += bytes;
     }
 
-    /// Lets go of old entries; of those that are not durable there is no other copy to read.
+    /// Drops old entries from memory, but none that are not `durable`: those are nowhere else.
     fn shrink(&mut self, durable: u64) {
         while self.tail_bytes > TAIL_BYTES
             && self
@@ -322,7 +322,8 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(self.lock().vote)
     }
 
-    /// Put off: it may only be behind. It goes with later entries, behind those that it speaks of.
+    /// Put off until the next batch: the stored commit index may be behind, never ahead, and is
+    /// stored behind the entries that it names.
     async fn save_committed(&mut self, committed: Option<EntryId>) -> Result<(), Failure> {
         let Some(id) = committed else {
             return Ok(());
@@ -370,10 +371,10 @@ impl RaftLogStorage<Types> for LogStore {
             next(index.last)
         };
         self.durable.queued();
-        // Not the disk: its writer cannot end on its own thread.
+        // The callback holds no disk: the writer cannot be ended on its own thread.
         let (index, durable) = (Arc::clone(&self.index), self.durable.clone());
         self.disk.submit(batch, move |result| {
-            // A failure is known by now.
+            // A failure is told by the writer.
             if result.is_ok() {
                 let mut index = lock(&index);
                 durable.reached(below, next(index.last) > below);
@@ -404,7 +405,7 @@ impl RaftLogStorage<Types> for LogStore {
             index.cut_from(from);
             index.last = kept;
         }
-        // Waited for: until then a sync that is under way would count what is cut off as durable.
+        // Waits: a sync that is under way would count the entries that are cut off as durable.
         self.disk.write(batch).await.map_err(cannot_write)?;
         self.durable.set(self.durable.next().min(from));
         Ok(())
@@ -420,8 +421,7 @@ impl RaftLogStorage<Types> for LogStore {
         {
             let mut index = self.lock();
             let below = log_id.index + 1;
-            // A snapshot took the place of the whole log, and of what may be in it of earlier
-            // terms.
+            // A snapshot stands for the whole log, also for what is in it of earlier terms.
             let whole = index.last < Some(log_id);
             let end = if whole { u64::MAX } else { below };
             for at in next(index.purged)..end.min(next(index.last)) {
@@ -438,7 +438,8 @@ impl RaftLogStorage<Types> for LogStore {
     }
 }
 
-/// Nothing that can panic half-way runs under this lock, so a poisoned one is still whole.
+/// Locks the index. Nothing that can panic half-way runs under this lock, so a poisoned index is
+/// still whole.
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }

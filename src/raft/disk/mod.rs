@@ -1,8 +1,16 @@
 //! The Raft group's own store: vote, log and snapshot, written in one order.
 //!
-//! Keys: `f` format, `q` that it was closed in order, `e` that this node may vote, `v` vote, `c`
-//! committed, `p` purged, `l` + index a log entry, `s` the current snapshot's manifest, `d` +
-//! generation + part a part of a snapshot.
+//! | key | value |
+//! |---|---|
+//! | `f` | version of the format |
+//! | `q` | the store was closed in order |
+//! | `e` | this node may vote |
+//! | `v` | the vote: term, and the leader or candidate promised to |
+//! | `c` | the last committed entry |
+//! | `p` | the last purged entry |
+//! | `l` + index | a log entry |
+//! | `s` | the manifest of the current snapshot |
+//! | `d` + generation + part | a part of a snapshot |
 
 mod durable;
 mod engine;
@@ -34,11 +42,11 @@ use writer::{OnDurable, Writer};
 /// Version of the keys and values described above.
 const FORMAT: u8 = 4;
 const CLOSED: &[u8] = b"q";
-/// Memory for blocks read from disk: what is read again and again is kept as entries.
+/// Memory for blocks read from disk. Little: entries that are read often are kept decoded.
 const CACHE_BYTES: u64 = 4 << 20;
-/// How long what need not be durable soon waits for a batch to go with.
+/// A batch that is put off waits this long for another one to go with.
 const LATE: Duration = Duration::from_millis(50);
-/// A disk that was full is tried again this often, when so many bytes are free: opening it again
+/// A full disk is tried again this often, if this many bytes are free: opening the store again
 /// takes some.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 const FULL_ROOM: u64 = 128 << 20;
@@ -55,12 +63,12 @@ pub struct RaftDisk {
     was_closed: bool,
 }
 
-/// What goes with the next batch, so that it costs no sync of its own; by itself only when none
+/// A batch that goes with the next one, so that it costs no sync of its own. Alone only when none
 /// comes for a while.
 #[derive(Default)]
 struct Late {
     batch: Option<Batch>,
-    /// Somebody will look whether it went.
+    /// A task will look whether it went.
     watched: bool,
 }
 
@@ -111,13 +119,13 @@ impl RaftDisk {
         })
     }
 
-    /// Whether all that it was given before it was opened is there: it was closed, and not left by
-    /// a crash.
+    /// Whether the last process closed the store, and did not leave it by a crash: then everything
+    /// that was queued is there.
     pub fn was_closed(&self) -> bool {
         self.was_closed
     }
 
-    /// How far the log is on the disk, and how the disk does.
+    /// How far the log is on the disk, and whether the disk is full.
     pub fn durable(&self) -> &Durable {
         &self.durable
     }
@@ -142,7 +150,7 @@ impl RaftDisk {
         }
     }
 
-    /// A full disk is an error from now on: whoever waits for it is told.
+    /// A full disk is an error from now on, for everything that waits for it.
     pub fn end_patience(&self) {
         self.writer.end_patience();
     }
@@ -153,8 +161,8 @@ impl RaftDisk {
         self.queue(&mut self.late(), batch, Box::new(done));
     }
 
-    /// With what was put off, which is held until it is queued: it must not come after what is
-    /// queued later.
+    /// Queues a batch together with the one that was put off. The caller holds `late` until both
+    /// are queued: the late batch must not come behind a later one.
     fn queue(&self, late: &mut Late, mut batch: Batch, done: OnDurable) {
         if let Some(mut first) = late.batch.take() {
             first.ops.append(&mut batch.ops);
@@ -163,8 +171,8 @@ impl RaftDisk {
         self.writer.submit(batch, done);
     }
 
-    /// Stores a batch behind all earlier ones, with the next one or after a while. It takes the
-    /// place of one that was put off before and still waits. Must be called on a runtime.
+    /// Stores a batch with the next one, or after [`LATE`]. Replaces a batch that was put off
+    /// before and still waits. Must be called on a runtime.
     pub fn put_off(self: &Arc<Self>, batch: Batch) {
         let mut late = self.late();
         late.batch = Some(batch);
@@ -198,13 +206,13 @@ impl RaftDisk {
     /// When the writer failed, now or before.
     pub async fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let (durable, wait) = tokio::sync::oneshot::channel();
-        // Whoever stopped waiting needs no answer.
+        // A caller that has stopped waiting needs no answer.
         self.submit(batch, |result| drop(durable.send(result)));
         wait.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Reads away from the runtime's workers. A full disk may have to be opened again: then it
-    /// reads again.
+    /// Runs `read` away from the runtime's workers. A read can fail because a full disk is being
+    /// opened again: then it runs again.
     ///
     /// # Errors
     /// Those of `read`, and `Io` after closing.
@@ -248,7 +256,7 @@ impl RaftDisk {
             let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
             disk.take()
         };
-        // Nothing can come behind it: the writer has ended.
+        // The mark is the last write: the writer has ended.
         if let (Ok(()), Some(disk)) = (&result, &disk) {
             let mut batch = Batch::default();
             batch.put(CLOSED, &b"1"[..]);
@@ -291,7 +299,7 @@ fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError
     })
 }
 
-/// The store's error in the form that the Raft library takes. It ends the library's work, without a
+/// The store's error in the form that the Raft library takes. The library ends on it, without a
 /// panic.
 pub fn fatal(
     subject: ErrorSubject<u64>,

@@ -1,5 +1,5 @@
-//! The current snapshot on disk. Its parts are stored first, then its manifest takes the place of
-//! the one before: a crash in between leaves the older snapshot whole.
+//! The current snapshot on disk. Its parts are stored first, then its manifest replaces the one
+//! before: a crash in between leaves the older snapshot whole.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use super::{Engine, RaftDisk, decode, encode};
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::types::{EntryId, SnapshotMeta};
 
-/// Bytes of a part: as many as the log's writes may have to wait for.
+/// Bytes of a part. Writes of the log may have to wait for as many.
 const PART_BYTES: usize = 1 << 20;
 
 /// The snapshots of a Raft group. Clones share them.
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<RaftDisk>,
-    /// The current one. Held while another is written.
+    /// The current one. Locked while another is written.
     current: Arc<Mutex<Option<Manifest>>>,
     stored: watch::Sender<Option<EntryId>>,
 }
@@ -57,10 +57,10 @@ impl Snapshots {
         })
     }
 
-    /// Makes a snapshot the current one, unless that is newer. Durable when it returns.
+    /// Makes a snapshot the current one, unless the current one is newer. Durable when it returns.
     ///
     /// # Errors
-    /// When it is not stored; the one before then still is.
+    /// When it is not stored. The one before is then still current.
     pub async fn save(&self, meta: &SnapshotMeta, data: Bytes) -> Result<(), StoreError> {
         let mut current = self.current.lock().await;
         if current
@@ -106,7 +106,7 @@ impl Snapshots {
     /// # Errors
     /// When a part is missing, or reading fails.
     pub async fn load(&self) -> Result<Option<(SnapshotMeta, Vec<u8>)>, StoreError> {
-        // Held, so that the parts are not taken away meanwhile.
+        // Locked, so that no other snapshot replaces the parts meanwhile.
         let current = self.current.lock().await;
         let Some(manifest) = current.clone() else {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! The writing side: batches become durable in the order in which they were queued, as many as wait
+//! The writing side: batches become durable in the order in which they were queued, all that wait
 //! with one sync.
 //!
-//! While the disk is full they wait, and the Raft library does not hear of it: it would stop for
-//! good. Any other error ends all storing.
+//! While the disk is full batches wait. The Raft library is not told of a full disk: it would stop
+//! for good. Any other error ends all storing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use super::engine::{StoreQueue, Stored};
 use crate::protocol::store::{Batch, StoreError};
 use crate::storage::Numbered;
 
-/// Called when a batch is durable, or never will be acknowledged: on whatever thread stores, so it
+/// Called when a batch is durable, or has failed for good. Runs on the thread that stores, so it
 /// must not block.
 pub type OnDurable = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Queues batches for what stores them.
+/// Numbers batches and queues them for the engine.
 pub struct Writer {
     queue: Mutex<Numbering>,
     waiting: Arc<Mutex<Waiting>>,
@@ -31,15 +31,15 @@ struct Numbering {
 struct Waiting {
     done: VecDeque<(u64, OnDurable)>,
     failed: Option<StoreError>,
-    /// A full disk is no failure.
+    /// Whether a full disk is waited for, and no failure.
     patient: bool,
-    /// Hears how the disk does.
+    /// Is told when the disk is full, has room again, or has failed.
     durable: Durable,
 }
 
 impl Writer {
-    /// Starts what stores. `durable` hears when the disk is full, when it has room again, and of a
-    /// failure.
+    /// Starts the engine's queue. `durable` is told when the disk is full, has room again, or has
+    /// failed.
     ///
     /// # Errors
     /// That of `queue`.
@@ -65,7 +65,7 @@ impl Writer {
     /// Queues a batch. After a failure nothing is stored any more: `done` gets that error.
     pub fn submit(&self, batch: Batch, done: OnDurable) {
         let refused = {
-            // Held until the batch is queued: numbers and callbacks must keep the same order.
+            // Locked until the batch is queued: numbers and callbacks must keep the same order.
             let mut numbering = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             let number = numbering.last + 1;
             match (&numbering.queue, lock(&self.waiting)) {
@@ -107,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Stores what is queued, and ends what stores. Blocks.
+    /// Stores what is queued, and ends the engine's queue. Blocks.
     ///
     /// # Errors
     /// The error that stopped it before.

@@ -24,13 +24,13 @@ const ASK: Duration = Duration::from_millis(500);
 /// A learner that lacks no more entries than this may vote.
 const LEVEL: u64 = 64;
 
-/// Follows the members on one node.
+/// The task on one node.
 pub struct Reconciler<M: Machine, T> {
     pub me: MemberId,
     pub raft: Raft,
     pub transport: T,
     pub shown: Shown<M>,
-    /// A voter not heard of for this long is dead.
+    /// A voter that this node has not heard of for this long is dead.
     pub dead_after: Duration,
 }
 
@@ -49,7 +49,8 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
         }
     }
 
-    /// A leader that was removed says no more, so that the voters that are left elect another.
+    /// A leader that was removed sends no more heartbeats, so that the voters that are left elect
+    /// another one.
     async fn leave_if_removed(&self) {
         let voters: BTreeSet<MemberId> = {
             let metrics = self.raft.metrics();
@@ -66,8 +67,8 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
         self.raft.runtime_config().heartbeat(!leave);
     }
 
-    /// The next step. Votes go only to nodes that use them: else nobody could be elected after this
-    /// leader.
+    /// The next step. Gives votes only to nodes that grant them: else no node could be elected
+    /// after this leader.
     async fn next_step(&self, picture: Option<Picture>) -> Option<MembershipStep> {
         let mut picture = picture?;
         loop {
@@ -125,7 +126,8 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
         })
     }
 
-    /// Followed on every node, so that a new leader knows who has been dead for long.
+    /// The nodes that are alive. Every node keeps track of them, so that a new leader knows which
+    /// ones have been dead for long.
     fn alive(
         &self,
         nodes: &BTreeSet<MemberId>,
@@ -152,7 +154,7 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
             MembershipStep::Vote(voters) => ChangeMembers::ReplaceAllVoters(ids(voters)),
             MembershipStep::Forget(nodes) => ChangeMembers::RemoveNodes(ids(nodes)),
         };
-        // Voters that lose their vote are kept as learners, so that they get to know it.
+        // Voters that lose their vote stay learners, so that the log tells them.
         let change = self.raft.change_membership(change, true);
         match runtime::timeout(CHANGE, change).await {
             Ok(Ok(_)) => log::info!("the council's membership has changed: {step:?}"),

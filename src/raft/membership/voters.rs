@@ -7,9 +7,9 @@ use crate::protocol::ids::MemberId;
 /// Votes at most: with five, any two nodes may be lost.
 const MAX_VOTERS: usize = 5;
 
-/// How many of `members` nodes have a vote: an odd number, for one more would outlast no more
-/// losses. Two is the exception: with both voting, what is decided is on both disks, so that either
-/// may be removed or lost without losing a decision; the price is that while one of them is down
+/// How many of `members` nodes have a vote: an odd number, for one more would survive no more
+/// losses. Two is the exception: when both vote, every decision is on both disks, so that either
+/// node may be removed or lost without losing a decision. The price: while one of them is down
 /// nothing is decided.
 pub fn voters_of(members: usize) -> usize {
     match members.min(MAX_VOTERS) {
@@ -18,16 +18,16 @@ pub fn voters_of(members: usize) -> usize {
     }
 }
 
-/// The nodes that have a vote when a Raft group is formed: the first ones, so that every node comes
-/// to the same.
+/// The nodes that have a vote when a Raft group is formed: those with the lowest numbers, so that
+/// every node finds the same ones.
 pub fn first_voters(members: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
     let count = voters_of(members.len());
     members.iter().copied().take(count).collect()
 }
 
-/// The voters that have to be there before a node can be removed from `members`: without it and
-/// without those that are not `alive` nothing could be decided any more. None when enough of the
-/// others are there.
+/// The voters that have to be back before a node can be removed from `members`: without that node
+/// and without those that are not `alive` there would be no majority. `None` when enough of the
+/// others are alive.
 pub fn missing_without(
     members: &BTreeSet<MemberId>,
     voters: &BTreeSet<MemberId>,
@@ -38,8 +38,7 @@ pub fn missing_without(
     let (here, away): (BTreeSet<_>, BTreeSet<_>) = left.partition(|m| alive(*m));
     let votes = voters_of(here.len() + away.len());
     let dead = &away & voters;
-    // Votes go to those that are there first. A dead voter keeps its vote where nobody can take its
-    // place.
+    // Nodes that are alive get votes first. A dead voter keeps its vote if no node can replace it.
     let here = here.len().min(votes);
     match here > dead.len().min(votes - here) {
         true => BTreeSet::new(),
@@ -47,25 +46,25 @@ pub fn missing_without(
     }
 }
 
-/// What the reconciler sees.
+/// What the leader knows of the group.
 pub struct Picture {
     pub me: MemberId,
-    /// Those that ought to take part.
+    /// The nodes that the state machine names as members.
     pub members: BTreeSet<MemberId>,
-    /// Those of them that may have a vote.
+    /// The members that may have a vote.
     pub electable: BTreeSet<MemberId>,
     pub voters: BTreeSet<MemberId>,
-    /// Those that follow without a vote.
+    /// The nodes that follow the log without a vote.
     pub learners: BTreeSet<MemberId>,
-    /// A change of the voters is half done: both the old and the new ones still decide.
+    /// Joint consensus: a change of the voters is half done, and needs majorities of both sets.
     pub joint: bool,
-    /// Heard of not too long ago.
+    /// The nodes heard of within the time after which a voter is dead.
     pub alive: BTreeSet<MemberId>,
-    /// Their log is as good as the leader's.
+    /// The nodes whose log is as good as the leader's.
     pub level: BTreeSet<MemberId>,
 }
 
-/// A change of who takes part. One is done at a time.
+/// One change of the membership. They are made one at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MembershipStep {
     /// The log is sent to this node from now on.
@@ -91,15 +90,16 @@ pub fn next_step(now: &Picture) -> Option<MembershipStep> {
         return Some(MembershipStep::Vote(voters));
     }
     if !now.voters.contains(&now.me) {
-        // Its successor forgets it; else it would never get to know who that is.
+        // The leader itself has no vote any more. Its successor removes it: removed now, it would
+        // never learn which node that is.
         return None;
     }
     let gone = &now.learners - &now.members;
     (!gone.is_empty()).then_some(MembershipStep::Forget(gone))
 }
 
-/// Votes stay with those that have them and are alive. Then come learners that are alive and level;
-/// a dead voter keeps its vote only where nobody can take its place.
+/// Voters that are alive keep their votes. Then come learners that are alive and level. A dead
+/// voter keeps its vote only where no learner can replace it.
 fn next_voters(now: &Picture) -> BTreeSet<MemberId> {
     let stay = &now.voters & &now.electable;
     let fit = &(&now.learners & &now.electable) & &(&now.alive & &now.level);
@@ -112,7 +112,7 @@ fn next_voters(now: &Picture) -> BTreeSet<MemberId> {
         .filter(|m| !now.alive.contains(m) && **m != now.me);
     let order = here.chain(others).chain(&fit).chain(dead).copied();
     let mut chosen: Vec<MemberId> = order.take(voters_of(now.electable.len())).collect();
-    // A fourth vote is worse than three as long as the fifth cannot be given.
+    // Four votes survive no more losses than three, so three vote until a fifth can.
     if chosen.len() == 4 && chosen.last().is_some_and(|last| fit.contains(last)) {
         chosen.pop();
     }

@@ -22,7 +22,7 @@ use crate::raft::types::{ProposalResult, Raft, ServerMetrics, member};
 
 /// Pause after an attempt that a leader did not take, unless the leader changes before.
 const PAUSE: Duration = Duration::from_millis(30);
-/// One attempt, at most: the leader that a node knows of may be gone.
+/// Longest time for one attempt: the leader that a node knows of may be gone.
 pub const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Numbers this process' proposals.
@@ -34,7 +34,7 @@ pub struct Numbers {
 #[derive(Default)]
 struct Open {
     next: u64,
-    /// Those that somebody waits for.
+    /// The numbers of proposals that somebody waits for.
     waiting: BTreeSet<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Numbers {
 }
 
 impl Number<'_> {
-    /// What its proposal says beside the command.
+    /// The header of the proposal with this number.
     pub fn header(&self) -> Header {
         Header {
             session: self.numbers.session,
@@ -105,7 +105,7 @@ pub struct LeaderClient<'a, T> {
     pub patience: Duration,
 }
 
-/// What a leader is asked. It may be asked twice.
+/// A question to the leader. Asking twice does no harm.
 #[derive(Clone)]
 pub enum Question {
     /// One proposal.
@@ -113,10 +113,10 @@ pub enum Question {
     ReadIndex,
 }
 
-/// What a leader said to it.
+/// A leader's answer.
 pub enum Said {
     Answer(ProposalResult),
-    /// The first log index that a read does not need.
+    /// The first log index that the read need not see.
     ReadIndex(u64),
 }
 
@@ -133,13 +133,14 @@ impl<T: Transport> LeaderClient<'_, T> {
     /// Asks until a leader has answered with anything but a refusal.
     ///
     /// # Errors
-    /// As they are.
+    /// Those of [`RaftNode::propose`](crate::raft::RaftNode::propose) and
+    /// [`RaftNode::read`](crate::raft::RaftNode::read).
     pub async fn ask(self, question: Question) -> Result<Said, ConsensusError> {
         let end = runtime::now() + self.patience;
-        // Unlike all metrics these stand still while proposals are decided: nobody is woken up for
-        // nothing.
+        // The server metrics change only with the leader. The full metrics change with each entry,
+        // and would wake this task for nothing.
         let mut changes = self.raft.server_metrics();
-        // A read leaves nothing behind that could be in doubt.
+        // A read that was not answered leaves nothing in doubt.
         let lasting = matches!(question, Question::Propose(_));
         let (mut unsure, mut known) = (false, None);
         loop {
@@ -212,7 +213,7 @@ impl<T: Transport> LeaderClient<'_, T> {
         changes: &mut watch::Receiver<ServerMetrics>,
     ) -> Result<Option<MemberId>, ConsensusError> {
         match &self.raft.metrics().borrow().running_state {
-            // It leaves no word behind when it panics, and nothing that could be waited for.
+            // The library's task leaves no error behind when it panics: only its metrics end.
             Ok(()) if changes.has_changed().is_err() => Err(crate::raft::ended(&Fatal::Panicked)),
             Ok(()) => Ok(leader(&changes.borrow_and_update())),
             Err(fatal) => Err(crate::raft::ended(fatal)),
@@ -239,7 +240,7 @@ async fn new_leader(
     old: Option<MemberId>,
     time: Duration,
 ) {
-    // Time that is up is found by the caller.
+    // The caller finds out itself when the time is up.
     let _ = runtime::timeout(time, other_leader(changes, old)).await;
 }
 

@@ -22,7 +22,7 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// Proposals that may wait.
 const QUEUE: usize = 8192;
 
-/// Proposals that came together are answered together.
+/// Proposals that came in one call, and are answered together.
 struct Waiting {
     proposals: Proposals,
     count: usize,
@@ -33,11 +33,11 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Queue(mpsc::Sender<Waiting>);
 
-/// Where they are taken from.
+/// The other end of the queue, from which the leader's task takes proposals.
 pub struct Gathering(mpsc::Receiver<Waiting>);
 
 impl Queue {
-    /// An empty one.
+    /// An empty queue, both ends.
     pub fn new() -> (Self, Gathering) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         (Self(queue), Gathering(waiting))
@@ -49,7 +49,7 @@ impl Queue {
         self.0.capacity() == self.0.max_capacity()
     }
 
-    /// Has proposals wait for good.
+    /// Queues proposals that nobody decides.
     #[cfg(test)]
     pub fn fill(&self, proposals: Proposals) {
         let waiting = Waiting {
@@ -88,7 +88,7 @@ impl Leader {
     /// each.
     ///
     /// # Errors
-    /// What is to be said to all of them: `Refused`, `Failed`, or `Unsure`.
+    /// The answer to all of them: `Refused`, `Failed`, or `Unsure`.
     pub async fn decide(&self, proposals: Proposals) -> Result<Vec<ProposalResult>, RaftReply> {
         if let Some(refusal) = self.refusal() {
             return Err(RaftReply::Refused(refusal));
@@ -144,8 +144,8 @@ impl Leader {
     }
 }
 
-/// One log entry is on its way at a time, and proposals gather meanwhile. A second one at the same
-/// time would find fewer of them, and cost each node a sync and messages of its own.
+/// Decides one log entry after the other; proposals gather meanwhile. A second entry at the same
+/// time would hold fewer proposals, and cost each node a sync and messages of its own.
 async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
     let mut next = None;
     loop {
@@ -180,9 +180,9 @@ async fn gather(raft: Raft, mut waiting: mpsc::Receiver<Waiting>) {
     }
 }
 
-/// The answers to the proposals of one log entry. There are none when it is not known what becomes
-/// of it: the library answers when the entry is applied or cut off, and neither comes when a
-/// snapshot of another leader's overtakes it.
+/// Decides one log entry, and returns the answers to its proposals. Empty when the entry's fate is
+/// not known: the library answers when the entry is applied or cut off, and does neither when a
+/// snapshot of another leader overtakes the entry.
 async fn decide(raft: &Raft, proposals: Proposals) -> Vec<ProposalResult> {
     let mut changes = raft.server_metrics();
     let leads = |now: &ServerMetrics| {
@@ -196,18 +196,18 @@ async fn decide(raft: &Raft, proposals: Proposals) -> Vec<ProposalResult> {
         return Vec::new();
     };
     let response = tokio::select! {
-        // It may be deposed by what this entry is answered with.
+        // First the answer: applying this very entry may depose the leader.
         biased;
         response = result => response.ok().and_then(Result::ok),
-        // An error means that the library has ended.
+        // The leader is deposed, or (an error) the library has ended.
         _ = changes.wait_for(|now| leads(now) != Some(term)) => None,
     };
     response.map_or_else(Vec::new, |response| response.data)
 }
 
-/// Hands out the answers: to each who waits, for as many proposals as it had. There are none where
-/// it is not known what becomes of the entry: also after a refusal it may be in the log, and the
-/// next leader may commit it.
+/// Hands out the answers: to each caller as many as it had proposals. There are none if the entry's
+/// fate is not known: also after a refusal the entry may be in the log, and the next leader may
+/// commit it.
 fn hand_out(
     waits: Vec<(usize, oneshot::Sender<Vec<ProposalResult>>)>,
     answers: Vec<ProposalResult>,

@@ -23,15 +23,15 @@ const CALLS: usize = 2;
 /// Proposals that may wait.
 const QUEUE: usize = 8192;
 
-/// What became of a proposal that was sent.
+/// What became of a proposal that was forwarded.
 #[derive(Clone)]
 pub enum Delivery {
     Answered(ProposalResult),
-    /// By the leader: not done.
+    /// The leader refused: not done.
     Refused(RaftRefusal),
-    /// It certainly did not arrive.
+    /// The proposal certainly did not arrive.
     NotSent,
-    /// It may have arrived.
+    /// The proposal may have arrived.
     Unsure,
 }
 
@@ -61,7 +61,7 @@ impl Forwarder {
         Self(queue)
     }
 
-    /// Has a proposal sent to a leader.
+    /// Forwards a proposal to a leader.
     pub async fn deliver(&self, to: MemberId, proposal: Proposals) -> Delivery {
         let (back, answer) = oneshot::channel();
         match self.0.try_send(Outgoing { to, proposal, back }) {
@@ -91,7 +91,8 @@ async fn send<T: Transport>(
         if leader.0 != Some(to) {
             leader = (Some(to), Arc::new(Semaphore::new(CALLS)));
         }
-        // A caller that has stopped waiting, for there is another leader, must not hold up the rest.
+        // A caller that has stopped waiting, for there is another leader, must not hold up the
+        // rest.
         let call = tokio::select! {
             biased;
             call = Arc::clone(&leader.1).acquire_owned() => call,
@@ -102,7 +103,7 @@ async fn send<T: Transport>(
         };
         let mut bytes = first.proposal.bytes();
         let (mut proposals, mut back) = (vec![first.proposal], vec![first.back]);
-        // What goes together is to fit into one log entry.
+        // A batch is to fit into one log entry.
         while proposals.len() < BATCH {
             let Ok(outgoing) = waiting.try_recv() else {
                 break;
@@ -143,7 +144,7 @@ fn hand_out(reply: Result<RaftReply, RaftCallError>, back: Vec<oneshot::Sender<D
     let mut answers = answers.into_iter();
     for back in back {
         let answer = answers.next().map(Delivery::Answered);
-        // Nobody may wait any more.
+        // The caller may have stopped waiting.
         let _ = back.send(answer.unwrap_or_else(|| otherwise.clone()));
     }
 }

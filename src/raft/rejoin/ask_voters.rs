@@ -14,16 +14,17 @@ use crate::raft::rpc::{self, Promised, RaftReply, RaftRequest};
 use crate::raft::transport::Transport;
 use crate::raft::types::{LeaderId, Raft, Vote, member, node_id};
 
-/// Time for each of two rounds of questions. The leader sends again what was not taken meanwhile.
+/// Time for each of two rounds of questions. The leader sends entries again that were not taken
+/// meanwhile.
 const ASK: Duration = Duration::from_millis(500);
 
-/// What this node has promised. None as long as it does not vote: it may have forgotten some of it.
-/// And none while its disk does not have it: a crash may take it back.
+/// What this node has promised. `None` as long as the node does not vote: it may have forgotten
+/// promises. `None` too while the promise is not on its disk: a crash may take it back.
 pub async fn promised(raft: &Raft, eligibility: &Eligibility, log: &LogStore) -> Option<Promised> {
     if !eligibility.votes() {
         return None;
     }
-    // As the library has it now, not as it last told: what a grant was sent for has to be in it.
+    // From the library's own state, not from its metrics: these may lag behind a vote just granted.
     let promised = raft.with_raft_state(|state| Promised {
         leader: state.vote_ref().leader_id,
         voters: state
@@ -40,9 +41,9 @@ pub async fn promised(raft: &Raft, eligibility: &Eligibility, log: &LogStore) ->
 /// Whether the leader with this vote may be followed: asks the other voters whether they have
 /// promised anything later.
 ///
-/// One that does not answer may be a candidate whom this node has promised its vote in its former
-/// life, and who is about to be elected with it. So unless all of them answer, it waits until such
-/// an election is over.
+/// A voter that does not answer may be a candidate to which this node has promised its vote in its
+/// former life, and which is about to be elected with that vote. So unless all of them answer, this
+/// node waits until such an election is over.
 pub async fn may_follow<T: Transport>(
     me: MemberId,
     transport: &T,
@@ -74,20 +75,20 @@ pub async fn may_follow<T: Transport>(
 }
 
 /// Whether a candidate with this vote may be elected by a node that has no right to vote yet: asks
-/// the other voters whether they have elected it. Those that have must be so many that every
-/// majority has one of them, this node not counted.
+/// the other voters whether they have elected it. So many must have that every majority has one of
+/// them, this node not counted.
 ///
-/// Such a candidate has everything that was ever decided, whatever this node has itself. A majority
-/// stored it, so one of those who elected the candidate did; and before it elected it, since from
-/// then on it takes nothing from earlier leaders. So the candidate's log was no shorter than one
-/// with all of that, as for any vote. That a voter has promised nothing later would not do: it
-/// could still store an entry of an earlier leader, and have it decided with one that this node
-/// confirmed in its former life.
+/// Such a candidate has everything that was ever decided, whatever this node has. A majority stored
+/// each decided entry, so one of the voters that elected the candidate did. That voter stored it
+/// before it elected the candidate, since afterwards it takes nothing from earlier leaders. So the
+/// candidate's log was no shorter than one with all decided entries, as for any vote. It is not
+/// enough that a voter has promised nothing later: that voter could still store an entry of an
+/// earlier leader, which is then decided with a confirmation from this node's former life.
 ///
-/// A later candidate may be about to be elected with a vote from this node's former life, and what
-/// is decided with the present one has to reach it. If every majority has this candidate itself, as
-/// of two voters, the later one has to be elected by it, and so has its log. Else this node waits
-/// until such an election is over.
+/// A later candidate may be about to be elected with a vote from this node's former life. Entries
+/// decided with the present candidate have to be in the later one's log. If every majority includes
+/// the present candidate itself, as of two voters, it has to elect the later one, which so has its
+/// log. Else this node waits until such an election is over.
 pub async fn may_elect<T: Transport>(
     me: MemberId,
     transport: &T,
@@ -115,7 +116,7 @@ pub async fn may_elect<T: Transport>(
         if promised.is_some_and(|promised| promised == candidate) {
             elected.insert(node);
         }
-        // The candidate waits no longer than a call to a node that does not answer takes.
+        // As soon as enough have answered: the candidate waits no longer than one call takes.
         if is_enough(&own.voters, &elected) {
             return true;
         }
@@ -123,14 +124,14 @@ pub async fn may_elect<T: Transport>(
     false
 }
 
-/// All voters but these.
+/// All voters but those in `without`.
 fn others_of(voters: &[BTreeSet<u64>], without: &[u64]) -> BTreeSet<u64> {
     let all = voters.iter().flatten().copied();
     all.filter(|node| !without.contains(node)).collect()
 }
 
-/// Asks nodes for the leader or candidate whom each has promised itself to, and has their answers
-/// as they come.
+/// Asks nodes for the leader or candidate to which each has promised itself. Yields the answers as
+/// they come.
 fn promises_of<'a, T: Transport>(
     transport: &'a T,
     nodes: &BTreeSet<u64>,

@@ -1,20 +1,20 @@
-//! Whether this node may take part with a vote.
+//! Eligibility: whether this node may vote, and which leaders it may follow.
 //!
 //! A node that comes back without its disk has forgotten what it promised and what it confirmed,
-//! while others still count on both. Its vote could make a leader that lacks a decided entry; and
-//! were it to follow a leader that was deposed with its help, the two would be a majority for
-//! entries that contradict decided ones. So a node with a new directory
+//! while others still count on both. Its vote could elect a leader that lacks a decided entry. And
+//! if it followed a leader that was deposed with its help, the two could be a majority for entries
+//! that contradict decided ones. So a node with a new directory
 //!
 //! 1. follows no leader until so many of the other voters have promised nothing later that no later
-//!    leader can have been elected, with this node's former vote or without ([`is_enough`]); while
-//!    one of them does not answer, who may be about to be elected with that vote, it waits first,
-//!    as in 2; from then on it goes by votes as every node does;
+//!    leader can have been elected, with this node's former vote or without ([`is_enough`]). A
+//!    voter that does not answer may be about to be elected with that vote, so the node then waits
+//!    [`ABSTAIN`] first. From then on it follows leaders as every node does;
 //! 2. grants no vote until it has, from such a leader, everything that was decided before it came
-//!    back. Before that it only joins others: it elects a candidate that so many of them have
-//!    elected that every majority has one of them. Of two voters that is the other one alone; while
-//!    the voters change from three to two it may be the two others of the three. Such a candidate
-//!    has everything that was ever decided, also when this node's log is longer
-//!    ([`ask_voters`](super::ask_voters)).
+//!    back. Before that it only joins others: it elects a candidate if so many other voters have
+//!    elected that candidate that every majority includes one of them. Of two voters that is the
+//!    other one alone; while the voters change from three to two it may be the two others of the
+//!    three. Such a candidate has everything that was ever decided, also when this node's log is
+//!    longer ([`ask_voters`](super::ask_voters)).
 //!
 //! A node that forms the Raft group at the first start of a cluster has nothing to forget, and
 //! votes at once.
@@ -30,11 +30,11 @@ use crate::raft::runtime;
 use crate::raft::teeth::{Rule, broken};
 use crate::raft::types::LeaderId;
 
-/// Longer than an election takes, and than a message of the node's former life is on its way: an
-/// election in which it may have voted before is over, and what it confirmed is counted.
+/// Longer than an election takes, and than a message of the node's former life can be on its way:
+/// elections in which it may have voted are over, and entries that it confirmed are counted.
 const ABSTAIN: Duration = Duration::from_secs(3);
 const KEY: &[u8] = b"e";
-/// No rank: no leader is followed.
+/// Above every rank: no leader is followed.
 const NONE: u64 = u64::MAX;
 
 /// This node's right to vote.
@@ -61,7 +61,7 @@ impl Eligibility {
         })
     }
 
-    /// As if it had been opened so long ago that it could gain the right.
+    /// As if opened [`ABSTAIN`] ago.
     #[cfg(test)]
     pub fn has_waited(mut self) -> Self {
         self.opened -= ABSTAIN;
@@ -77,12 +77,12 @@ impl Eligibility {
         rank(leader) >= self.from.load(Ordering::Acquire)
     }
 
-    /// Enough others have promised nothing later than `leader`.
+    /// Follows `leader` and later ones from now on: enough others have promised nothing later.
     pub fn follow_from(&self, leader: &LeaderId) {
         self.from.fetch_min(rank(leader), Ordering::AcqRel);
     }
 
-    /// Whether it could gain the right, once it is level.
+    /// Whether the node has abstained for long enough to gain the right, once it is level.
     pub fn waited(&self) -> bool {
         !self.votes() && runtime::now() - self.opened >= ABSTAIN
     }
@@ -90,7 +90,7 @@ impl Eligibility {
     /// Gains the right, for good.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// When the right cannot be stored.
     pub async fn gain(&self) -> Result<(), StoreError> {
         if self.votes() {
             return Ok(());
@@ -109,9 +109,9 @@ fn rank(leader: &LeaderId) -> u64 {
     leader.term << u16::BITS | leader.node_id
 }
 
-/// Whether every majority of the voters, one that this node was part of in its former life
-/// included, has one among those who `answered`, of which this node is none. While a change of the
-/// voters is half done there are two sets of them.
+/// Whether every majority of the voters includes one that has `answered`, also a majority that this
+/// node was part of in its former life. `answered` does not include this node. While a change of
+/// the voters is half done there are two sets of voters.
 pub fn is_enough<N: Ord>(voters: &[BTreeSet<N>], answered: &BTreeSet<N>) -> bool {
     let meets_all = |set: &BTreeSet<N>| {
         let majority = set.len() / 2 + 1;

@@ -1,4 +1,4 @@
-//! The Raft library's runtime, as it asks for one: what [`super::simulated`] has, in its words.
+//! [`super::simulated`] behind the traits by which the Raft library takes a runtime.
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use super::simulated::{self, Elapsed, JoinError, JoinHandle, Sleep, Timeout};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Library;
 
-/// A point in time.
+/// A moment of the simulated clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Instant);
 
-/// Chance.
+/// The simulated source of chance.
 pub struct Chance;
 
 impl AsyncRuntime for Library {
@@ -112,7 +112,7 @@ impl Sub for Moment {
 
 impl RngCore for Chance {
     fn next_u32(&mut self) -> u32 {
-        // The upper half.
+        // The upper half of the drawn bits.
         u32::try_from(simulated::random() >> u32::BITS).unwrap_or_default()
     }
 

@@ -1,8 +1,7 @@
-//! Where the Raft group's tasks run, by which clock, and by what chance: on tokio, by the
-//! machine's.
+//! The runtime, the clock and the source of chance of the Raft group: tokio and the machine's.
 //!
-//! In a build for tests a simulator can take the place of all of them on its thread
-//! ([`simulated`]). Every other build knows tokio alone, and asks nothing.
+//! In a build for tests a simulator can replace all three on its thread ([`simulated`]). Every
+//! other build has tokio alone, at no cost.
 
 #[cfg(feature = "teeth")]
 mod library;
@@ -19,7 +18,7 @@ mod real {
     pub use tokio::task::spawn_blocking as blocking;
     pub use tokio::time::{sleep, timeout};
 
-    /// What time it is.
+    /// The present moment.
     pub fn now() -> Instant {
         Instant::now()
     }
@@ -29,7 +28,7 @@ mod real {
         rand::random()
     }
 
-    /// Runs a task that is waited for at a shutdown.
+    /// Runs a task that a shutdown waits for.
     pub fn spawn<F>(tasks: &TaskTracker, task: F)
     where
         F: Future + Send + 'static,

@@ -1,7 +1,5 @@
-//! A simulator in the place of tokio, of the clock and of chance, for the thread that has entered
-//! one. All other threads have tokio.
-//!
-//! Only a build for tests has this.
+//! A simulator in place of tokio, clock and chance, for a thread that has entered one. All other
+//! threads have tokio. Only builds for tests have this.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,22 +12,22 @@ use futures_util::future::{Either, FutureExt, TryFutureExt};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// Something that is waited for.
+/// A future that only takes time.
 pub type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-/// Something that is done meanwhile.
+/// A future that does a task's work.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a simulator is asked for.
+/// What a simulator has to provide.
 pub trait World {
     /// What time it is.
     fn now(&self) -> Instant;
-    /// Ends at `until`, and never at once.
+    /// A wait that ends at `until`, and never at once.
     fn sleep(&self, until: Instant) -> Wait;
-    /// Runs a task, for whoever's task asks for it.
+    /// Runs a task, for the process of the task that asks.
     fn spawn(&self, name: &'static str, task: Task);
     /// Any number.
     fn random(&self) -> u64;
-    /// How long work takes that is done elsewhere, away from all tasks.
+    /// How long blocking work takes.
     fn work(&self) -> Duration;
 }
 
@@ -37,12 +35,12 @@ thread_local! {
     static WORLD: RefCell<Option<Rc<dyn World>>> = const { RefCell::new(None) };
 }
 
-/// As long as it lives, its thread has a simulator.
+/// While this value lives, its thread has a simulator.
 pub struct Entered(());
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // What it holds may look for it while it goes.
+        // Taken out first: what the simulator holds may look for it while it is dropped.
         drop(WORLD.with_borrow_mut(Option::take));
     }
 }
@@ -94,16 +92,16 @@ pub fn spawn_alone<F: Future<Output = ()> + Send + 'static>(task: F) {
     }
 }
 
-/// Does what takes long away from all tasks.
+/// Does blocking work away from all tasks.
 ///
 /// # Errors
-/// When it has panicked.
+/// When the work has panicked.
 pub fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> impl Future<Output = Result<R, JoinError>> + Send {
     match world() {
         Some(world) => {
-            // What it holds is let go before anybody else does something.
+            // The closure is dropped before another task runs.
             let result = work();
             let done = world.sleep(world.now() + world.work());
             Either::Left(done.map(|()| Ok(result)))
@@ -112,7 +110,7 @@ pub fn blocking<R: Send + 'static>(
     }
 }
 
-/// Lets a future go on for a while only.
+/// A future with a time limit.
 pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     Timeout {
         future: Box::pin(future),
@@ -120,7 +118,7 @@ pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     }
 }
 
-/// Time that goes by.
+/// A wait for a time.
 pub struct Sleep(Wait);
 
 impl Future for Sleep {
@@ -141,7 +139,7 @@ impl fmt::Display for Elapsed {
     }
 }
 
-/// A future that may go on for a while only.
+/// A future with a time limit.
 pub struct Timeout<F> {
     future: Pin<Box<F>>,
     end: Sleep,
