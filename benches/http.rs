@@ -1,8 +1,8 @@
 //! What a node's surface adds to a request: GET of a key that is here, and PUT, against a handler
-//! that does nothing, on loopback. One server thread, one client thread, and turns, so that a
-//! busy machine slows all of them alike; beside the rate, the processor time that the threads of the
-//! server and the node spend on a request, which a busy machine changes least. The PUT waits for the
-//! disk: its rate is the disk's.
+//! that does nothing, on loopback. One server thread, one client thread, and turns, so that a busy
+//! machine slows all of them alike; beside the rate, the processor time that the threads of the
+//! server and the node spend on a request, which a busy machine changes least. The PUT waits for
+//! the disk: its rate is the disk's.
 //!
 //! `cargo bench --bench http` takes about 25 s.
 

@@ -1,7 +1,7 @@
 //! How fast the node-to-node network is over loopback, against bare TCP ping-pong.
 //!
-//! Both ends run in this process on two worker threads; payloads are 100 bytes both ways. Each line gives
-//! the rate and the CPU time of the whole process per operation.
+//! Both ends run in this process on two worker threads; payloads are 100 bytes both ways. Each line
+//! gives the rate and the CPU time of the whole process per operation.
 
 use bytes::Bytes;
 use causeway::{
@@ -26,7 +26,8 @@ const SIZE: usize = 100;
 const WAIT: Duration = Duration::from_secs(10);
 const RUN: Duration = Duration::from_secs(2);
 
-/// Answers at once, or, for a request that begins with 1, after a trip through a task of another connection.
+/// Answers at once, or, for a request that begins with 1, after a trip through a task of another
+/// connection.
 struct Echo {
     received: Arc<AtomicU64>,
     later: mpsc::UnboundedSender<(Bytes, tokio::sync::oneshot::Sender<Bytes>)>,

@@ -1,9 +1,10 @@
-//! What a large cluster costs: the simulator of `tests/sim.rs`, with K = 3, some load, and one node that goes and comes
-//! back, for several numbers of nodes. Prints the table of docs/scale.md.
+//! What a large cluster costs: the simulator of `tests/sim.rs`, with K = 3, some load, and one node
+//! that goes and comes back, for several numbers of nodes. Prints the table of docs/scale.md.
 //!
-//! Run with `cargo bench --bench scale`, or with other numbers of nodes: `cargo bench --bench scale -- 12 300`, and with
-//! `SCALE_SESSIONS=10` clients for each node, where otherwise there is one, who makes 10 operations a second. The same
-//! numbers come out every time, but for the last rows, which say what the run took on this machine.
+//! Run with `cargo bench --bench scale`, or with other numbers of nodes: `cargo bench --bench scale
+//! -- 12 300`, and with `SCALE_SESSIONS=10` clients for each node, where otherwise there is one,
+//! who makes 10 operations a second. The same numbers come out every time, but for the last rows,
+//! which say what the run took on this machine.
 
 #![allow(dead_code, reason = "the simulator's tests use all of it")]
 
@@ -347,8 +348,8 @@ fn ms(us: Option<u64>) -> String {
     us.map_or_else(|| "never".to_owned(), |us| (us / 1_000).to_string())
 }
 
-/// What a node knows of other partitions: the time to take a beacon in while readers hold the table, in
-/// microseconds, and its memory, in KiB.
+/// What a node knows of other partitions: the time to take a beacon in while readers hold the
+/// table, in microseconds, and its memory, in KiB.
 fn table(world: &World) -> (f64, f64) {
     const TABLES: usize = 2_000;
     let mut beacons: Vec<Beacon> = Vec::new();

@@ -60,7 +60,8 @@ impl Running {
     /// Why the node could not end in order.
     pub async fn stop(self) -> Result<(), Arc<StartError>> {
         self.server.stop(true).await;
-        // A disk that stands still must not keep the process: all that it was acknowledged for is on it.
+        // A disk that stands still must not keep the process: all that it was acknowledged for is
+        // on it.
         let ended = tokio::time::timeout(END_WITHIN, self.node.shutdown()).await;
         ended.unwrap_or(Ok(()))
     }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on, and shrinks
-//!     SIM_VIEWS=fixed                    only such in which the view stays what it is; `changing`: only the others
+//!     SIM_VIEWS=fixed                    only those without changes of the view; `changing`: the
+//!                                        others
 //!     SIM_SHRINK=3                       so many of those that fail
 //! SIM_SEED=x cargo test --test sim       replays one; with
 //!     SIM_FAULTS=3,7                     only these faults of its schedule,
@@ -57,7 +58,8 @@ use runs::{number, run, run_all, shrink};
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 300;
 
-/// Bounds that take more luck to meet than some hundreds of seeds have; `tests/protocol` meets these.
+/// Bounds that take more luck to meet than some hundreds of seeds have; `tests/protocol` meets
+/// these.
 const MET_BY_RULE_TESTS: &[Bound] = &[Bound::Handed];
 
 /// Seeds that once found a defect, in the order in which they did.

@@ -545,7 +545,8 @@ mod damage {
         let torn = &trapped_bytes[..trapped_bytes.len() - 5];
         let found = trapped.read_with(trapped_path, torn);
         assert_eq!(found.as_deref(), Ok(&[("a".into(), "1".into())][..]));
-        // And the other way round: a journal that belongs elsewhere is refused or dropped, not read.
+        // And the other way round: a journal that belongs elsewhere is refused or dropped, not
+        // read.
         let foreign = template.read_with(path, trapped_bytes);
         assert_ne!(foreign.as_deref(), Ok(&trapped.expected[..]));
     }
@@ -643,8 +644,8 @@ mod full {
         }
     }
 
-    /// Runs in a process whose files may not grow beyond 64 MiB: to the store the same as a full device,
-    /// and it needs no rights to set up.
+    /// Runs in a process whose files may not grow beyond 64 MiB: to the store the same as a full
+    /// device, and it needs no rights to set up.
     #[test]
     fn until_full() {
         let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else {

@@ -1,4 +1,5 @@
-//! What the HTTP surface says, as data: replies as they are written and read, and nothing of how they come about.
+//! What the HTTP surface says, as data: replies as they are written and read, and nothing of how
+//! they come about.
 
 pub mod cluster;
 pub mod explain;

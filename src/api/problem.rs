@@ -21,15 +21,16 @@ pub struct ErrorReply {
     /// `true`, and only there, when the key may exist although it was not found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// Names an error that a program can do something about. `foreign_payload`: this cluster did not make the
-    /// request's causal_payload; begin a new session without one. `data_loss`: the removal would lose
-    /// data, and was not allowed it. `dead_partition`: the change would wait for nodes that do not answer: they are to be
-    /// started again, or removed first.
+    /// Names an error that a program can do something about. `foreign_payload`: this cluster did
+    /// not make the request's causal_payload; begin a new session without one. `data_loss`: the
+    /// removal would lose data, and was not allowed it. `dead_partition`: the change would wait for
+    /// nodes that do not answer: they are to be started again, or removed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Cow<'static, str>>,
 }
 
-/// The reply to a call without the API token, and that of the operator's store to a request that was not done.
+/// The reply to a call without the API token, and that of the operator's store to a request that
+/// was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedReply {
     /// In a few words, such as `Unauthorized`.

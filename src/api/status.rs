@@ -14,7 +14,8 @@ pub struct Status {
     pub incarnation: u64,
     /// The release that runs.
     pub version: String,
-    /// `forming`, `serving`, `recovering`, `joining`, `leaving`, `given up`, `standby`, `removed` or `failed`.
+    /// `forming`, `serving`, `recovering`, `joining`, `leaving`, `given up`, `standby`, `removed`
+    /// or `failed`.
     pub state: String,
     /// Why the node does not serve reads, when it does not.
     pub reason: Option<String>,
@@ -25,8 +26,8 @@ pub struct Status {
     pub keys: u64,
     /// Deleted keys that are still remembered.
     pub tombstones: u64,
-    /// Writes of nodes that were given up which nobody else got, as far as those had told of them. Counted by each node
-    /// that shared their logs, since its start.
+    /// Writes of nodes that were given up which nobody else got, as far as those had told of them.
+    /// Counted by each node that shared their logs, since its start.
     pub lost_writes: u64,
     /// Writes here that some replica is not yet known to have.
     pub unstable: u64,
@@ -71,8 +72,8 @@ pub struct MemberStatus {
     pub member: u16,
     /// Whether this node hears from it.
     pub alive: bool,
-    /// `true`, and only there, for a member that was given up and is in the view until it is removed: it serves nothing,
-    /// whether it is back or not.
+    /// `true`, and only there, for a member that was given up and is in the view until it is
+    /// removed: it serves nothing, whether it is back or not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
 }
@@ -111,7 +112,8 @@ pub struct OfferState {
     pub left: u64,
     /// Why the offer cannot go on, when it cannot. It is tried again every 10 s.
     pub failed: Option<String>,
-    /// Why the offer has ended before all was offered, when it has. What is left is in the directory, and nowhere else.
+    /// Why the offer has ended before all was offered, when it has. What is left is in the
+    /// directory, and nowhere else.
     #[serde(default)]
     pub ended: Option<String>,
 }

@@ -206,7 +206,8 @@ pub struct CouncilState {
     pub has_quorum: bool,
     /// The nodes that have a vote, `ip:port`.
     pub voters: Vec<String>,
-    /// Whether the answering node would use its vote. Not in its first seconds, and not before it has caught up.
+    /// Whether the answering node would use its vote. Not in its first seconds, and not before it
+    /// has caught up.
     pub may_vote: bool,
     /// The number of the last entry in the answering node's log.
     pub last_log: Option<u64>,

@@ -2,8 +2,8 @@
 //! seen that `b` won over `a`. With the causal order this must not be a circle.
 //!
 //! Of each session only the latest write in the reader's past is looked at: the earlier ones come
-//! before it, by the session's order or because the session itself has seen it win over them. What is
-//! in the past of `b` anyway is left out.
+//! before it, by the session's order or because the session itself has seen it win over them. What
+//! is in the past of `b` anyway is left out.
 
 use super::graph::Graph;
 use super::input::{NONE, OpId};
@@ -129,8 +129,9 @@ mod tests {
 
     const SESSIONS: usize = 6;
 
-    /// Sessions that write and read one key, one after the other. There is no clock, and the lines are sorted by
-    /// session: the order that is tried first is not the one in which things happened.
+    /// Sessions that write and read one key, one after the other. There is no clock, and the lines
+    /// are sorted by session: the order that is tried first is not the one in which things
+    /// happened.
     fn history(wrong: bool) -> History {
         let mut sessions = vec![Vec::new(); SESSIONS + 2];
         let mut last = None;

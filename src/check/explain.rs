@@ -188,8 +188,9 @@ fn overwritten(
     Some(words.done(Pattern::WriteCoRead, guarantee))
 }
 
-/// Of all writes that overwrote what a read has read, the one that is closest to the read: how it came
-/// after the older one, and how the read came after it. Conflicts have only the latest of each session.
+/// Of all writes that overwrote what a read has read, the one that is closest to the read: how it
+/// came after the older one, and how the read came after it. Conflicts have only the latest of each
+/// session.
 fn nearest(
     graph: &Graph,
     past: &mut Past,

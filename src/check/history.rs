@@ -1,4 +1,5 @@
-//! A history: what clients asked, what they were told, and when. As a file it has one JSON object a line.
+//! A history: what clients asked, what they were told, and when. As a file it has one JSON object a
+//! line.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,7 +8,8 @@ use std::borrow::Cow;
 /// One operation of a client. Fields that are not listed here may be there and are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Operation<'a> {
-    /// The client, or the part of its life in which every operation carried the context of the one before.
+    /// The client, or the part of its life in which every operation carried the context of the one
+    /// before.
     #[serde(borrow)]
     pub session: Cow<'a, str>,
     pub op: Kind,

@@ -53,7 +53,8 @@ impl Op {
 pub struct Session {
     /// What was done: each depends on the one before.
     pub done: Vec<OpId>,
-    /// Writes that may have been done: each depends on what was done before, nothing follows from it.
+    /// Writes that may have been done: each depends on what was done before, nothing follows from
+    /// it.
     pub open: Vec<OpId>,
 }
 

@@ -51,8 +51,8 @@ impl Interner {
     }
 }
 
-/// One text for all ways to write a JSON value: without optional spaces and escapes, objects sorted.
-/// Numbers are compared as integers of 64 bits, others as floating point.
+/// One text for all ways to write a JSON value: without optional spaces and escapes, objects
+/// sorted. Numbers are compared as integers of 64 bits, others as floating point.
 pub fn canonical(value: &RawValue) -> Cow<'_, str> {
     let raw = value.get();
     let text = if is_plain(raw) {

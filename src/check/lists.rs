@@ -1,9 +1,10 @@
-//! Is a history of lists linearizable? For histories of two operations, by which a list shows its own order: items, each of its
-//! own, that are appended, and reads of the whole list.
+//! Is a history of lists linearizable? For histories of two operations, by which a list shows its
+//! own order: items, each of its own, that are appended, and reads of the whole list.
 //!
-//! What a read returns says where it stands: after the append of its last item, before that of the next. So all that was
-//! done to a list is in order by what it returned, and the history is linearizable if and only if no operation ended before
-//! one began that comes before it in that order. An append without a good answer counts as soon as it is read.
+//! What a read returns says where it stands: after the append of its last item, before that of the
+//! next. So all that was done to a list is in order by what it returned, and the history is
+//! linearizable if and only if no operation ended before one began that comes before it in that
+//! order. An append without a good answer counts as soon as it is read.
 
 use super::history::Status;
 use super::input::Unreadable;

@@ -1,6 +1,7 @@
 //! What reads have read that found nothing: the time before any write of the key, or a delete.
 //!
-//! Deletes look all the same, so each explanation is tried, and only a read that none fits is wrong:
+//! Deletes look all the same, so each explanation is tried, and only a read that none fits is
+//! wrong:
 //!
 //! - The beginning fits if no write of the key is in the read's past.
 //! - A delete in the read's past fits if no other write in that past comes after it.

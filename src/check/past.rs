@@ -3,8 +3,8 @@
 //! A clock says how many operations of each session's chain are in the past. Whole clocks of all
 //! operations would need operations × sessions of memory. So the operations are gone through once
 //! for every block of sessions, in causal order; each session keeps its present row, and each write
-//! its row until its last reader has passed. Rows are of 16-bit numbers where these suffice: to take
-//! the larger of two rows is most of the work.
+//! its row until its last reader has passed. Rows are of 16-bit numbers where these suffice: to
+//! take the larger of two rows is most of the work.
 //!
 //! A branch (see [`super::graph`]) has no place on a chain. It counts at its first reader in every
 //! session: who has it in the past has one of these in the past.
@@ -146,8 +146,8 @@ impl<'a> Past<'a> {
         &self.order
     }
 
-    /// Goes through all operations once a block, with what reads have read by `sources`. `visit` gets
-    /// those that are `wanted`, but for some of which the block knows nothing.
+    /// Goes through all operations once a block, with what reads have read by `sources`. `visit`
+    /// gets those that are `wanted`, but for some of which the block knows nothing.
     pub fn run(
         &mut self,
         sources: &[OpId],

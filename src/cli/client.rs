@@ -26,7 +26,8 @@ pub struct NodeArg {
 /// What a node with an API token is shown.
 #[derive(clap::Args)]
 pub struct TokenArg {
-    /// What the cluster's API_TOKEN is, where it has one: for what changes the cluster or its lists, and the operator's store
+    /// What the cluster's API_TOKEN is, where it has one: for what changes the cluster or its
+    /// lists, and the operator's store
     #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
 }
@@ -82,7 +83,8 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// Whether nothing was done because the cluster has not made the payload that it was asked with.
+    /// Whether nothing was done because the cluster has not made the payload that it was asked
+    /// with.
     pub fn is_foreign(&self) -> bool {
         self.status == 400 && self.text("code") == Some("foreign_payload")
     }

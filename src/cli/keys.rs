@@ -1,5 +1,5 @@
-//! `keys`: the linearizable lists. A change carries an idempotency key of its own, so that it can be sent again when no answer
-//! came, and counts once.
+//! `keys`: the linearizable lists. A change carries an idempotency key of its own, so that it can
+//! be sent again when no answer came, and counts once.
 
 use super::client::{HttpAnswer, NodeArg, NodeClient, PATIENCE, Reply};
 use super::failure::{CODES_HELP, Code, CommandResult, Failure, print};
@@ -89,7 +89,8 @@ struct Append {
 #[derive(Args)]
 struct Get {
     key: String,
-    /// Linearizable: everything that was acknowledged before. Local: what the node has, also without a quorum
+    /// Linearizable: everything that was acknowledged before. Local: what the node has, also
+    /// without a quorum
     #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
     consistency: Consistency,
     #[command(flatten)]
@@ -193,8 +194,8 @@ async fn change(
     }
 }
 
-/// Sends the request that `make` builds, again while nobody can answer it, with the session's context. Keeps the context
-/// that comes back.
+/// Sends the request that `make` builds, again while nobody can answer it, with the session's
+/// context. Keeps the context that comes back.
 async fn in_session(
     common: &Common,
     key: &str,
@@ -244,7 +245,8 @@ fn is_foreign(answer: &HttpAnswer) -> bool {
     body.is_ok_and(|body| Reply { status, body }.is_foreign())
 }
 
-/// What is wrong, in the node's words: plain text, or JSON from a node that is no member or refuses the token.
+/// What is wrong, in the node's words: plain text, or JSON from a node that is no member or refuses
+/// the token.
 fn said(answer: &HttpAnswer) -> String {
     let status = answer.status;
     match serde_json::from_str(&answer.text) {

@@ -1,7 +1,8 @@
 //! `local`: a whole cluster in one process, on loopback, to try things out with.
 //!
-//! Every node is started by the same code as alone, from the same kind of environment; only the process
-//! is shared. Its data stays, so that the next `local` of the same shape goes on where this one ended.
+//! Every node is started by the same code as alone, from the same kind of environment; only the
+//! process is shared. Its data stays, so that the next `local` of the same shape goes on where this
+//! one ended.
 
 use super::failure::{CommandResult, Failure, note, print};
 use crate::node::config::Config;
@@ -101,7 +102,8 @@ fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>,
         .collect()
 }
 
-/// Settings of the node at `address` in a cluster of `all`, with its data below `data`; `shared` has what all of them have.
+/// Settings of the node at `address` in a cluster of `all`, with its data below `data`; `shared`
+/// has what all of them have.
 pub fn config(
     address: SocketAddr,
     all: &[SocketAddr],

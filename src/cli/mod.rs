@@ -26,8 +26,8 @@ use tokio::runtime::{Builder, Runtime};
 /// A partitioned, replicated key-value store with causal consistency across all keys.
 ///
 /// Without a command, runs a node as the environment describes it: ip_port (its own address,
-/// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND, PEER_PORT,
-/// DATA_DIR, CLUSTER_SECRET, CLUSTER_SECRET_ALSO, API_TOKEN, MAX_VALUE_BYTES, RUST_LOG.
+/// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND,
+/// PEER_PORT, DATA_DIR, CLUSTER_SECRET, CLUSTER_SECRET_ALSO, API_TOKEN, MAX_VALUE_BYTES, RUST_LOG.
 #[derive(Parser)]
 #[command(name = "causeway", version, after_help = CODES_HELP)]
 struct Cli {
@@ -56,7 +56,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Change the view: add and remove nodes, set K; plan it, watch it, cancel it
     View(view::ViewArgs),
-    /// Choose from a menu: strategy, plain keys, faults on demand. Lines from a pipe are taken as well
+    /// Choose from a menu: strategy, plain keys, faults on demand. Lines from a pipe are taken as
+    /// well
     Shell(operator::Shell),
     /// Plain writes, reads and deletes, without a session
     #[command(after_help = CODES_HELP)]

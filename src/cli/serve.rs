@@ -22,8 +22,9 @@ pub fn environment() -> Result<Config, Failure> {
     })
 }
 
-/// Threads for connections and the council. HTTP, the replica and the committers have their own: with as many here as there
-/// are cores they all get in each other's way, and lists are changed and read more slowly.
+/// Threads for connections and the council. HTTP, the replica and the committers have their own:
+/// with as many here as there are cores they all get in each other's way, and lists are changed and
+/// read more slowly.
 pub fn runtime_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }

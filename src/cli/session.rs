@@ -1,13 +1,13 @@
 //! The session that a shell is: its context, kept in a file from one command to the next.
 //!
 //! Causality is a promise to a session, and on a command line the session is the terminal's: every
-//! command that is started from one terminal, in a sub-shell, a pipe or a script, has the same POSIX
-//! session id. So by default the file carries that id, and two terminals do not wait for
-//! each other. Programs that detach every command from the terminal name a file of their own.
+//! command that is started from one terminal, in a sub-shell, a pipe or a script, has the same
+//! POSIX session id. So by default the file carries that id, and two terminals do not wait for each
+//! other. Programs that detach every command from the terminal name a file of their own.
 //!
-//! A context is worth something to one cluster only, and each cluster tells its own: a node refuses every other, and
-//! does nothing then. So the file has a line for each of the clusters that were used, the last one first, and a
-//! command that is refused goes on with the next one.
+//! A context is worth something to one cluster only, and each cluster tells its own: a node refuses
+//! every other, and does nothing then. So the file has a line for each of the clusters that were
+//! used, the last one first, and a command that is refused goes on with the next one.
 
 use super::failure::{Failure, note};
 use crate::protocol::payload::decode_unverified;
@@ -59,8 +59,8 @@ impl Seen {
         }
     }
 
-    /// Goes on with the session's context for another cluster, for the one that was asked has not made this one. The last
-    /// one is empty. Whether there is one left.
+    /// Goes on with the session's context for another cluster, for the one that was asked has not
+    /// made this one. The last one is empty. Whether there is one left.
     pub fn turn(&mut self) -> bool {
         match self {
             Self::Session(session) => session.turn(),

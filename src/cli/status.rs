@@ -1,7 +1,7 @@
 //! `status`: the cluster as its own nodes see it.
 //!
-//! The given node says who is in the view; then every member is asked for itself, all at once. A node that
-//! does not answer is shown as such, beside what its peers say of it.
+//! The given node says who is in the view; then every member is asked for itself, all at once. A
+//! node that does not answer is shown as such, beside what its peers say of it.
 
 use super::client::{NodeArg, NodeClient};
 use super::failure::{CommandResult, Failure, print};

@@ -83,8 +83,8 @@ impl Surface {
         }
     }
 
-    /// The same for a client who has seen that much. To be asked when the request is here: what it holds on to may be
-    /// removed any time.
+    /// The same for a client who has seen that much. To be asked when the request is here: what it
+    /// holds on to may be removed any time.
     pub fn serving_to(&self, context: &Context) -> Result<Arc<Member>, Problem> {
         self.serving().map_err(|why| why.seen(context.clone()))
     }

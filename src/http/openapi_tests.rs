@@ -2,8 +2,8 @@
 //!
 //! The rules are checked here, so that a machine with nothing but Rust notices what is wrong. The
 //! published schema of OpenAPI 3.1 documents says what an object may have; what it cannot say
-//! (references, unique names, parameters of paths) has a test of its own. `.ci/run` asks a validator
-//! of another make as well, where it can be had.
+//! (references, unique names, parameters of paths) has a test of its own. `.ci/run` asks a
+//! validator of another make as well, where it can be had.
 //!
 //! The validator of JSON Schema is boon. The jsonschema crate is better known, but switches on
 //! serde_json's `float_roundtrip`, for the whole build: tests would read numbers by other code than
@@ -19,8 +19,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::OpenApi;
 
-/// <https://spec.openapis.org/oas/3.1/schema/2022-10-07>, as the OpenAPI Initiative publishes it under
-/// the Apache License 2.0.
+/// <https://spec.openapis.org/oas/3.1/schema/2022-10-07>, as the OpenAPI Initiative publishes it
+/// under the Apache License 2.0.
 const SCHEMA: &str = include_str!("../../tests/http/openapi-3.1.schema.json");
 /// Where the document is, for references within it.
 const HERE: &str = "http://localhost/openapi.json";

@@ -1,5 +1,6 @@
-//! What clients get where nothing was done: errors that say what happened, why, and what to do. There is one kind of problem,
-//! and three shapes of its reply: the contract of each surface has its own.
+//! What clients get where nothing was done: errors that say what happened, why, and what to do.
+//! There is one kind of problem, and three shapes of its reply: the contract of each surface has
+//! its own.
 
 use super::body::{json, plain};
 use super::routes::HttpRoute;

@@ -1,5 +1,5 @@
-//! Errors that several paths answer with, for the description of the surface. Nobody makes these values: a `Problem` becomes
-//! the reply.
+//! Errors that several paths answer with, for the description of the surface. Nobody makes these
+//! values: a `Problem` becomes the reply.
 
 use crate::api::problem::{ErrorReply, RefusedReply};
 use crate::api::view::ViewReply;

@@ -98,8 +98,8 @@ impl HttpRoute {
         }
     }
 
-    /// Whether a call needs the API token, where one is set: whatever changes the cluster or the lists, and the
-    /// operator's store.
+    /// Whether a call needs the API token, where one is set: whatever changes the cluster or the
+    /// lists, and the operator's store.
     pub fn is_guarded(self, method: &Method) -> bool {
         match self {
             Self::ViewUpdate | Self::View | Self::ViewChange | Self::Keys => !method.is_safe(),

@@ -276,8 +276,8 @@ fn what_a_standby_answers_is_described() {
                         .set_payload(body);
                     let reply = call(request);
                     described.is(route, &method, &reply).unwrap();
-                    // Where a standby says that it is in no view yet, a removed node says that it is
-                    // in none any more.
+                    // Where a standby says that it is in no view yet, a removed node says that it
+                    // is in none any more.
                     if reply.status == StatusCode::SERVICE_UNAVAILABLE {
                         assert!(
                             described.has(route, &method, StatusCode::MISDIRECTED_REQUEST),

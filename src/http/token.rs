@@ -1,11 +1,13 @@
-//! The API token: what a client has to show for calls that change the cluster, and for the operator's store.
+//! The API token: what a client has to show for calls that change the cluster, and for the
+//! operator's store.
 
 use super::problem::Problem;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-/// What is wrong with headers that do not show the token. Comparing takes the same time however much of it is right.
+/// What is wrong with headers that do not show the token. Comparing takes the same time however
+/// much of it is right.
 pub fn refusal(token: &str, headers: &HeaderMap) -> Option<Problem> {
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let message = match given.map(bearer) {
@@ -21,7 +23,8 @@ pub fn refusal(token: &str, headers: &HeaderMap) -> Option<Problem> {
     ))
 }
 
-/// The token in an `Authorization` header. The scheme's name is taken in any case, as RFC 9110 has it.
+/// The token in an `Authorization` header. The scheme's name is taken in any case, as RFC 9110 has
+/// it.
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(b"Bearer ".len())?;
     scheme

@@ -1,4 +1,5 @@
-//! One request on a connection of its own: between nodes that keep no connection, because one of them is a stranger.
+//! One request on a connection of its own: between nodes that keep no connection, because one of
+//! them is a stranger.
 
 use super::{
     CallError, Payload,
@@ -20,11 +21,13 @@ use tokio_util::codec::{Decoder, Encoder};
 /// The only request on its connection.
 const ID: u64 = 0;
 
-/// Connects to `addr`, sends a request, and gives who answered and the answer. All of it takes at most `timeout`;
-/// connecting and the hello also have their own limits. Dropping the future closes the connection.
+/// Connects to `addr`, sends a request, and gives who answered and the answer. All of it takes at
+/// most `timeout`; connecting and the hello also have their own limits. Dropping the future closes
+/// the connection.
 ///
-/// Only `expected` is asked, or with None whoever is there. Call members as a stranger: the connection of a member would
-/// take the place of the one that its `Net` keeps. So a member that calls a standby node should expect `STRANGER`.
+/// Only `expected` is asked, or with None whoever is there. Call members as a stranger: the
+/// connection of a member would take the place of the one that its `Net` keeps. So a member that
+/// calls a standby node should expect `STRANGER`.
 pub async fn call<Q: Payload, R: Payload>(
     me: &NodeIdentity,
     addr: SocketAddr,

@@ -15,8 +15,8 @@ pub enum PeerState {
     Down,
 }
 
-/// Called at every change, from the task of the connection: it must not block. In order for each member, except
-/// that after a change of its address the old connection's `Down` may come late.
+/// Called at every change, from the task of the connection: it must not block. In order for each
+/// member, except that after a change of its address the old connection's `Down` may come late.
 pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
 
 /// Everything the network is started with.
@@ -50,32 +50,35 @@ pub struct NetLimits {
     pub queue_frames: usize,
     /// Requests to one peer that may wait for their answers.
     pub pending: usize,
-    /// Requests of one peer that may be in work here; at this number its connection is no longer read. Keep it at
-    /// or above `pending`: then only answers that a peer no longer waits for can ever hold up its messages.
+    /// Requests of one peer that may be in work here; at this number its connection is no longer
+    /// read. Keep it at or above `pending`: then only answers that a peer no longer waits for can
+    /// ever hold up its messages.
     pub in_flight: usize,
-    /// Time for a request in work here. Longer than any caller waits: what takes longer is dropped without an answer, so that
-    /// it does not stand in the way of others for ever.
+    /// Time for a request in work here. Longer than any caller waits: what takes longer is dropped
+    /// without an answer, so that it does not stand in the way of others for ever.
     pub work: Duration,
     /// Bytes of answers that may wait on one accepted connection before it is no longer read.
     pub answer_bytes: usize,
     /// Accepted connections that may be in their hello at the same time; more are closed at once.
     pub hellos: usize,
-    /// Accepted connections that may be open at the same time with a stranger at either end; more are closed at once.
+    /// Accepted connections that may be open at the same time with a stranger at either end; more
+    /// are closed at once.
     pub strangers: usize,
     /// Time for a TCP connection to come about.
     pub connect: Duration,
     /// Time for the whole hello.
     pub hello: Duration,
-    /// Time for an accepted connection with a stranger at either end, from the hello on. No call to this node can
-    /// take longer.
+    /// Time for an accepted connection with a stranger at either end, from the hello on. No call to
+    /// this node can take longer.
     pub stranger: Duration,
     /// Each end of a connection sends something at least this often.
     pub heartbeat: Duration,
-    /// The dialler gives up a connection on which nothing has come for this long; the listener takes three times as
-    /// long, for it loses nothing by waiting.
+    /// The dialler gives up a connection on which nothing has come for this long; the listener
+    /// takes three times as long, for it loses nothing by waiting.
     pub silence: Duration,
-    /// A connection that takes no byte for this long, although the peer still gives signs of life, is given up.
-    /// Longer than `silence`: a peer that is only behind with its work should not lose what is on its way to it.
+    /// A connection that takes no byte for this long, although the peer still gives signs of life,
+    /// is given up. Longer than `silence`: a peer that is only behind with its work should not lose
+    /// what is on its way to it.
     pub stall: Duration,
     /// Pause after the first failed attempt to connect; it doubles up to `backoff_max`.
     pub backoff_min: Duration,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 /// Bytes asked of the operating system at a time.
 const READ: usize = 64 * 1024;
-/// A read buffer of more than this many bytes, left by a long frame, is given back when it is empty.
+/// A read buffer of more than this many bytes, left by a long frame, is given back when it is
+/// empty.
 const KEEP: usize = 1024 * 1024;
 
 /// What every task of the network knows.
@@ -22,8 +23,8 @@ pub struct NetShared {
 }
 
 impl NetShared {
-    /// Whether an accepted connection is one of those that bring strangers together with others: it is open for a
-    /// short time, for requests only.
+    /// Whether an accepted connection is one of those that bring strangers together with others: it
+    /// is open for a short time, for requests only.
     pub fn strange(&self, from: Peer) -> bool {
         self.config.identity.is_stranger() || from.is_stranger()
     }
@@ -57,8 +58,8 @@ pub enum Vital {
     Stalled,
 }
 
-/// Watches a connection for signs of life. It counts heartbeats and not time, so that a node that was itself halted
-/// for a while does not take its peers for dead.
+/// Watches a connection for signs of life. It counts heartbeats and not time, so that a node that
+/// was itself halted for a while does not take its peers for dead.
 #[derive(Debug)]
 pub struct Watch {
     /// Something came since the last heartbeat.
@@ -83,8 +84,8 @@ impl Watch {
         }
     }
 
-    /// Takes note of a heartbeat. `listening` is whether the connection is being read, `waiting` whether bytes wait
-    /// to be written.
+    /// Takes note of a heartbeat. `listening` is whether the connection is being read, `waiting`
+    /// whether bytes wait to be written.
     pub fn beat(&mut self, listening: bool, waiting: bool) -> Vital {
         let heard = std::mem::take(&mut self.heard);
         let wrote = std::mem::take(&mut self.wrote);

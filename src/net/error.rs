@@ -35,7 +35,8 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a doubt.
+    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a
+    /// doubt.
     pub fn definitely_not_sent(&self) -> bool {
         matches!(self, Self::NotConnected | Self::QueueFull | Self::Unfit(_))
     }
@@ -75,13 +76,15 @@ pub enum CallError {
     /// The peer may or may not have acted on it: what it sent is no valid frame.
     #[error("bad frame: {0}")]
     Frame(#[from] FrameError),
-    /// The peer may or may not have acted on it: instead of an answer it sent what only a dialler may send.
+    /// The peer may or may not have acted on it: instead of an answer it sent what only a dialler
+    /// may send.
     #[error("the peer sent a frame that only a dialler may send")]
     WrongWay,
 }
 
 impl CallError {
-    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a doubt.
+    /// True if the peer certainly never saw the request, so that it may be sent elsewhere without a
+    /// doubt.
     pub fn definitely_not_sent(&self) -> bool {
         matches!(self, Self::Unfit(_) | Self::Connect(_) | Self::Hello(_))
     }

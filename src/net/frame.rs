@@ -3,10 +3,12 @@
 //! ```text
 //! u32 LE  length of the body in bytes
 //! u32 LE  crc32 of the body
-//! body    1 tag byte, the request id as a varint (requests and responses only), the payload in postcard
+//! body    1 tag byte, a varint with the request id (requests and responses only), the payload as
+//!         postcard
 //! ```
 //!
-//! A frame that breaks these rules ends its connection: after it, nothing says where the next begins.
+//! A frame that breaks these rules ends its connection: after it, nothing says where the next
+//! begins.
 
 use bytes::{Buf, BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
@@ -34,7 +36,8 @@ pub enum Frame<M, Q, R> {
     Ping,
 }
 
-/// What is to be sent. Only borrows, so that a payload need not be cloned to be sent to several peers.
+/// What is to be sent. Only borrows, so that a payload need not be cloned to be sent to several
+/// peers.
 #[derive(Debug, Clone, Copy)]
 pub enum Outgoing<'a, T> {
     Message(&'a T),
@@ -135,7 +138,8 @@ impl postcard::ser_flavors::Flavor for Tail<'_> {
     }
 }
 
-/// Reads frames from the front of a buffer. Payloads are decoded in place, without an own copy of the body.
+/// Reads frames from the front of a buffer. Payloads are decoded in place, without an own copy of
+/// the body.
 #[derive(Debug)]
 pub struct FrameDecoder<M, Q, R> {
     limit: usize,
@@ -158,7 +162,8 @@ impl<M: DeserializeOwned, Q: DeserializeOwned, R: DeserializeOwned> Decoder
     type Item = Frame<M, Q, R>;
     type Error = FrameError;
 
-    /// The next frame, or None while it is not complete. After an error the buffer is of no more use.
+    /// The next frame, or None while it is not complete. After an error the buffer is of no more
+    /// use.
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Self::Item>, FrameError> {
         let Some(&[l0, l1, l2, l3, c0, c1, c2, c3]) = src.first_chunk::<HEADER>() else {
             return Ok(None);
@@ -197,7 +202,8 @@ impl<M: DeserializeOwned, Q: DeserializeOwned, R: DeserializeOwned> Decoder
     }
 }
 
-/// Decodes a payload that must fill all of `bytes`: left-overs mean that the two sides disagree on its shape.
+/// Decodes a payload that must fill all of `bytes`: left-overs mean that the two sides disagree on
+/// its shape.
 fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
     match postcard::take_from_bytes(bytes)? {
         (value, []) => Ok(value),
@@ -288,7 +294,8 @@ mod tests {
             encode(&frame, &mut wire).unwrap();
             let at = at.index(wire.len());
             wire[at] ^= 1 << bit;
-            // A longer length waits for bytes that come from later frames, and then fails the checksum.
+            // A longer length waits for bytes that come from later frames, and then fails the
+            // checksum.
             wire.put_bytes(0x55, LIMIT + HEADER);
             prop_assert!(TestDecoder::new(LIMIT).decode(&mut wire).is_err());
         }

@@ -1,29 +1,31 @@
-//! The hello: before any frame, both ends of a connection say who they are and, where a cluster secret is set, prove
-//! that they know it.
+//! The hello: before any frame, both ends of a connection say who they are and, where a cluster
+//! secret is set, prove that they know it.
 //!
 //! ```text
 //! dialer    hello
-//! listener  verdict, hello, proof        (a verdict other than "go on" is the last thing that is sent)
+//! listener  verdict, hello, proof     (nothing follows a verdict other than "go on")
 //! dialer    verdict, proof
 //! listener  verdict
 //! ```
 //!
-//! A proof is HMAC-SHA256 under the secret over the sender's role and both hellos, and each hello holds a fresh random
-//! nonce. So an old proof does not fit a new connection, and the proof of one role does not pass for the other's.
-//! Who has a secret says so in its hello, and proves it; a secret on one side only is refused. While secrets are rotated a
-//! node takes a second one of others beside its own, or none ([`Accepted`]); its own proof is always under its own.
+//! A proof is HMAC-SHA256 under the secret over the sender's role and both hellos, and each hello
+//! holds a fresh random nonce. So an old proof does not fit a new connection, and the proof of one
+//! role does not pass for the other's. Who has a secret says so in its hello, and proves it; a
+//! secret on one side only is refused. While secrets are rotated a node takes a second one of
+//! others beside its own, or none ([`Accepted`]); its own proof is always under its own.
 //!
-//! A hello names the cluster that the sender belongs to, once that is born ([`Belongs`]). Nodes of two clusters do not
-//! talk, strangers or not, unless one cluster goes on from the other.
+//! A hello names the cluster that the sender belongs to, once that is born ([`Belongs`]). Nodes of
+//! two clusters do not talk, strangers or not, unless one cluster goes on from the other.
 //!
-//! A node without a member number is a stranger: its hello gives the number [`STRANGER`] and a fingerprint of zeros.
-//! Two members must agree on the fingerprint, and the listener must know the dialler; a stranger on
-//! either side is exempt from both, for it is how nodes of a cluster and nodes outside of it find each other. The
-//! secret is asked of strangers too. Who dials a certain member takes nobody else, so no stranger either: a node that
-//! waits at a member's old address is not taken for the member.
+//! A node without a member number is a stranger: its hello gives the number [`STRANGER`] and a
+//! fingerprint of zeros. Two members must agree on the fingerprint, and the listener must know the
+//! dialler; a stranger on either side is exempt from both, for it is how nodes of a cluster and
+//! nodes outside of it find each other. The secret is asked of strangers too. Who dials a certain
+//! member takes nobody else, so no stranger either: a node that waits at a member's old address is
+//! not taken for the member.
 //!
-//! The hello says who is there; it neither hides nor seals what follows. Whoever can change packets in flight can
-//! take over a connection after its hello: such a network needs a tunnel.
+//! The hello says who is there; it neither hides nor seals what follows. Whoever can change packets
+//! in flight can take over a connection after its hello: such a network needs a tunnel.
 //!
 //! The layout is frozen: nodes of different versions must understand each other up to here.
 
@@ -43,11 +45,12 @@ pub const VERDICT: usize = 5;
 /// Bytes of a proof.
 pub const PROOF: usize = 32;
 const MAGIC: [u8; 8] = *b"CAUSEWAY";
-/// Bytes of a cluster's id that say which one the sender's goes on from, and bytes of the fingerprint: enough to tell
-/// random ones apart.
+/// Bytes of a cluster's id that say which one the sender's goes on from, and bytes of the
+/// fingerprint: enough to tell random ones apart.
 const FORMER: usize = 8;
 const FINGERPRINT: usize = 8;
-/// Bytes at the end, zeros: the place for a node's own random id, which a later version may send. Nobody reads them.
+/// Bytes at the end, zeros: the place for a node's own random id, which a later version may send.
+/// Nobody reads them.
 const RESERVED: usize = 16;
 
 /// The number that a node gives in its hello when it has no member number. No member has it.
@@ -91,8 +94,8 @@ pub enum Accepted {
     None,
 }
 
-/// The cluster that a node belongs to, as its hellos say: none before that is born, or that the node has heard of it.
-/// Clones share it.
+/// The cluster that a node belongs to, as its hellos say: none before that is born, or that the
+/// node has heard of it. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Belongs(Arc<ArcSwap<Lineage>>);
 
@@ -145,7 +148,8 @@ pub struct NodeIdentity {
     /// Of this start; the peers see it in `Peer`.
     pub incarnation: u64,
     pub cluster: Belongs,
-    /// Of the first view: decides whether two nodes were started for the same cluster. Its beginning is compared.
+    /// Of the first view: decides whether two nodes were started for the same cluster. Its
+    /// beginning is compared.
     pub fingerprint: [u8; 32],
     /// The oldest and newest protocol version that this node speaks.
     pub versions: (u16, u16),
@@ -227,7 +231,8 @@ pub enum HelloRefusal {
 }
 
 impl HelloRefusal {
-    /// Whether the two nodes were started for different clusters, so that it ends only when somebody does something.
+    /// Whether the two nodes were started for different clusters, so that it ends only when
+    /// somebody does something.
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Version { .. }
@@ -335,8 +340,8 @@ impl Hello {
     }
 }
 
-/// Greets as the side that dialled, and takes only `expected` at the other end; None takes anybody, `STRANGER` only a
-/// node without a member number.
+/// Greets as the side that dialled, and takes only `expected` at the other end; None takes anybody,
+/// `STRANGER` only a node without a member number.
 pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: &NodeIdentity,
@@ -379,7 +384,8 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         .unwrap_or(Err(HelloError::TimedOut))
 }
 
-/// Greets as the side that was dialled, and takes strangers and whom `is_member` knows; a stranger takes anybody.
+/// Greets as the side that was dialled, and takes strangers and whom `is_member` knows; a stranger
+/// takes anybody.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: &NodeIdentity,
@@ -455,7 +461,8 @@ fn check(me: &NodeIdentity, theirs: &Hello) -> Result<u16, HelloRefusal> {
     Ok(version)
 }
 
-/// Checks the other side's proof, in constant time. Passes if it has no secret, which was looked at before.
+/// Checks the other side's proof, in constant time. Passes if it has no secret, which was looked at
+/// before.
 fn prove(
     me: &NodeIdentity,
     theirs: &Hello,

@@ -1,10 +1,12 @@
-//! An accepted connection after its hello: hands messages and requests to the handler and sends the answers.
+//! An accepted connection after its hello: hands messages and requests to the handler and sends the
+//! answers.
 //!
-//! Everything happens in one task. Frames are handed over in the order in which they came: the next message only when
-//! the handler is done with the one before, requests without waiting for those before them. A request whose handler
-//! answers at once costs no task of its own; the others are kept aside, up to a limit, and answered when they are ready. One
-//! that takes longer than any caller waits is dropped: requests that hang must not add up to the limit.
-//! Answers that are ready together leave in one write. A dialler that takes no more answers may have sent messages before
+//! Everything happens in one task. Frames are handed over in the order in which they came: the next
+//! message only when the handler is done with the one before, requests without waiting for those
+//! before them. A request whose handler answers at once costs no task of its own; the others are
+//! kept aside, up to a limit, and answered when they are ready. One that takes longer than any
+//! caller waits is dropped: requests that hang must not add up to the limit. Answers that are ready
+//! together leave in one write. A dialler that takes no more answers may have sent messages before
 //! it went: they are still handed over.
 //!
 //! With a stranger at either end only requests are served, and few at a time.
@@ -34,12 +36,12 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-/// Heartbeats without a sign after which the dialler is taken for gone, in terms of its own limit: it finds out
-/// earlier, and a connection too many does no harm.
+/// Heartbeats without a sign after which the dialler is taken for gone, in terms of its own limit:
+/// it finds out earlier, and a connection too many does no harm.
 const PATIENCE: u32 = 3;
 
-/// Requests in work on a connection with a stranger at either end. A call makes one; with room for more the
-/// connection is still read meanwhile, so that its end is noticed.
+/// Requests in work on a connection with a stranger at either end. A call makes one; with room for
+/// more the connection is still read meanwhile, so that its end is noticed.
 const STRANGE_REQUESTS: usize = 4;
 
 /// Why an accepted connection ended.
@@ -63,8 +65,8 @@ pub enum Disconnect {
     Stopped,
 }
 
-/// Serves until the connection ends. When `stop` is cancelled, nothing more is read, but what is in work is
-/// still answered; the caller limits the time for that.
+/// Serves until the connection ends. When `stop` is cancelled, nothing more is read, but what is in
+/// work is still answered; the caller limits the time for that.
 pub async fn serve<M, Q, R, H>(
     mut stream: TcpStream,
     from: Peer,
@@ -149,7 +151,8 @@ where
             return Disconnect::Stopped;
         }
         make_room(&mut input);
-        // In random order, so that under load neither reading nor writing keeps the other from its turn.
+        // In random order, so that under load neither reading nor writing keeps the other from its
+        // turn.
         tokio::select! {
             () = &mut stopped, if !stopping => stopping = true,
             () = &mut delivery, if delivering => delivering = false,
@@ -158,8 +161,8 @@ where
             }
             written = writer.write(answers.out.front()), if !answers.out.is_empty() => {
                 match written {
-                    // The dialler is gone. What it sent before may still wait to be read, and how that ends
-                    // says how the connection does.
+                    // The dialler is gone. What it sent before may still wait to be read, and how
+                    // that ends says how the connection does.
                     Ok(0) | Err(_) => answers.drop_all(),
                     Ok(n) => {
                         answers.out.advance(n);

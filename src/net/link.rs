@@ -1,10 +1,11 @@
-//! What callers and a peer's connection task share: the queue of frames on their way out and the table of requests
-//! that wait for an answer.
+//! What callers and a peer's connection task share: the queue of frames on their way out and the
+//! table of requests that wait for an answer.
 //!
-//! Callers push and wake the task; the task takes everything that is queued at once, so that many frames leave in
-//! one write. A message that finds nothing before it, and a request beside which no other is waiting, is written by its
-//! caller at once, which spares it the way through another thread. Time-outs of requests are kept by the task, so that a
-//! caller on whatever runtime needs no timer.
+//! Callers push and wake the task; the task takes everything that is queued at once, so that many
+//! frames leave in one write. A message that finds nothing before it, and a request beside which no
+//! other is waiting, is written by its caller at once, which spares it the way through another
+//! thread. Time-outs of requests are kept by the task, so that a caller on whatever runtime needs
+//! no timer.
 
 use super::{
     config::NetLimits,
@@ -74,8 +75,8 @@ struct State<R> {
 }
 
 impl<R> State<R> {
-    /// Writes a small frame that has nothing before it, if it is to leave at once; queues what the connection does not
-    /// take. Whether anything is queued of it.
+    /// Writes a small frame that has nothing before it, if it is to leave at once; queues what the
+    /// connection does not take. Whether anything is queued of it.
     fn put(&mut self, frame: &EncodedFrame, at_once: bool, stats: &Stats) -> bool {
         let next = self.queue.is_empty() && !self.writing;
         let written = match (&self.stream, frame) {
@@ -135,7 +136,8 @@ impl<R> Link<R> {
         }
     }
 
-    /// Takes note that the peer has dialled this node: it is there, so there is no need to wait before it is dialled.
+    /// Takes note that the peer has dialled this node: it is there, so there is no need to wait
+    /// before it is dialled.
     pub fn note_coming(&self) {
         if !self.up.load(Ordering::Relaxed) {
             self.came.notify_one();
@@ -167,7 +169,8 @@ impl<R> Link<R> {
 
     // For callers.
 
-    /// Sends a message that is already a frame, or queues it; what cannot be queued now is dropped and counted.
+    /// Sends a message that is already a frame, or queues it; what cannot be queued now is dropped
+    /// and counted.
     pub fn send(&self, frame: &EncodedFrame) -> Result<(), SendError> {
         let mut state = self.lock();
         if let Err(error) = self.room(&state, frame.len()) {
@@ -288,7 +291,8 @@ impl<R> Link<R> {
         self.up.store(true, Ordering::Relaxed);
     }
 
-    /// From now on no more frames are taken; those that are queued stay, and answers are still waited for.
+    /// From now on no more frames are taken; those that are queued stay, and answers are still
+    /// waited for.
     pub fn refuse_more(&self) {
         self.up.store(false, Ordering::Relaxed);
         self.lock().up = None;
@@ -312,12 +316,14 @@ impl<R> Link<R> {
         }
     }
 
-    /// Resolves when something was queued, or a request times out sooner than all before it, since the last call.
+    /// Resolves when something was queued, or a request times out sooner than all before it, since
+    /// the last call.
     pub async fn woken(&self) {
         self.wake.notified().await;
     }
 
-    /// Swaps the queue against `out`, which is empty. Gives the time at which the first request may time out.
+    /// Swaps the queue against `out`, which is empty. Gives the time at which the first request may
+    /// time out.
     pub fn take(&self, out: &mut OutBuf) -> Option<Instant> {
         let mut state = self.lock();
         state.writing = !state.queue.is_empty();
@@ -404,8 +410,8 @@ pub fn encode<T: Serialize>(
     Ok(frame.into())
 }
 
-/// The answer to a request that has been sent, or will be as soon as the connection's task runs. Dropping it
-/// stops the wait, not the request.
+/// The answer to a request that has been sent, or will be as soon as the connection's task runs.
+/// Dropping it stops the wait, not the request.
 #[derive(Debug)]
 #[must_use = "the answer comes out of this future"]
 pub struct PendingReply<R> {

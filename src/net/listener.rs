@@ -1,7 +1,9 @@
-//! The accepting side: takes connections, does the hello, and lets each member have one connection at a time.
+//! The accepting side: takes connections, does the hello, and lets each member have one connection
+//! at a time.
 //!
-//! Strangers all have the same number, and to a stranger the members of different clusters may have the same one. So
-//! connections with a stranger at either end do not replace each other; they are bounded in number and time instead.
+//! Strangers all have the same number, and to a stranger the members of different clusters may have
+//! the same one. So connections with a stranger at either end do not replace each other; they are
+//! bounded in number and time instead.
 
 use super::{
     Handler, Payload, Peer,
@@ -114,7 +116,8 @@ where
             return;
         }
         (self.came)(from.member);
-        // In its turn: frames of an older connection are never handed over after those of a newer one.
+        // In its turn: frames of an older connection are never handed over after those of a newer
+        // one.
         let served = async {
             let _turn = lane.turn.lock().await;
             inbound::serve(stream, from, &self.handler, &self.shared, &self.stop).await
@@ -126,7 +129,8 @@ where
         self.ended(addr, from, &ended);
     }
 
-    /// Serves where one of both is a stranger, for as long as such a connection may last, if there is a place left.
+    /// Serves where one of both is a stranger, for as long as such a connection may last, if there
+    /// is a place left.
     async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: Peer) {
         let Ok(_place) = self.strangers.try_acquire() else {
             let line = "too many connections with strangers";
@@ -204,8 +208,8 @@ impl Lanes {
         lane.clone()
     }
 
-    /// Ends the connection of a member that is one no more. The lane stays, in case it becomes one again: a newer
-    /// connection has to wait for its turn even then.
+    /// Ends the connection of a member that is one no more. The lane stays, in case it becomes one
+    /// again: a newer connection has to wait for its turn even then.
     pub fn close(&self, member: MemberId) {
         if let Some(lane) = self.0.get(&member) {
             lane.replaced.cancel();

@@ -1,24 +1,28 @@
 //! Frames between nodes: one kept-open, multiplexed TCP connection a peer.
 //!
-//! Every node dials every other member. The connection that a node has dialled carries its one-way messages, its
-//! requests, and the answers to those; so there are two connections a pair, one for each direction. Each begins with
-//! an authenticated `hello`; after it both ends send `frame`s.
+//! Every node dials every other member. The connection that a node has dialled carries its one-way
+//! messages, its requests, and the answers to those; so there are two connections a pair, one for
+//! each direction. Each begins with an authenticated `hello`; after it both ends send `frame`s.
 //!
-//! A node that has no member number (it waits to be invited, or does not know yet which view is in force) is a
-//! stranger. A stranger and a member, or two strangers, keep no connection: one makes a `call` to the other, on a connection
-//! of its own that carries requests only and is bounded in time. A `Net` takes calls beside its peers; the `Net` of a
-//! stranger takes nothing else. What a stranger may ask for is the handler's decision.
+//! A node that has no member number (it waits to be invited, or does not know yet which view is in
+//! force) is a stranger. A stranger and a member, or two strangers, keep no connection: one makes a
+//! `call` to the other, on a connection of its own that carries requests only and is bounded in
+//! time. A `Net` takes calls beside its peers; the `Net` of a stranger takes nothing else. What a
+//! stranger may ask for is the handler's decision.
 //!
-//! What may be lost: a message is dropped, and counted, when its peer is down, when too much is waiting for the peer, or
-//! when the connection breaks. Messages that arrive do so in the order in which they were sent, on one connection after the
-//! other. Every request ends: with its answer, or with an error that says whether the peer may have got it.
+//! What may be lost: a message is dropped, and counted, when its peer is down, when too much is
+//! waiting for the peer, or when the connection breaks. Messages that arrive do so in the order in
+//! which they were sent, on one connection after the other. Every request ends: with its answer, or
+//! with an error that says whether the peer may have got it.
 //!
-//! What is bounded: the bytes and frames waiting for each peer, the requests waiting for answers, the requests
-//! in work for each peer, the connections with strangers, frames, and every wait. A handler that is slow to take messages is not read from, so that its
-//! sender's queue fills up and drops.
+//! What is bounded: the bytes and frames waiting for each peer, the requests waiting for answers,
+//! the requests in work for each peer, the connections with strangers, frames, and every wait. A
+//! handler that is slow to take messages is not read from, so that its sender's queue fills up and
+//! drops.
 //!
-//! The payload types are the caller's: `M` for messages, `Q` for requests, `R` for responses. Large values in them
-//! should be of a type that serde takes as bytes (such as `bytes::Bytes`), not as a sequence of numbers.
+//! The payload types are the caller's: `M` for messages, `Q` for requests, `R` for responses. Large
+//! values in them should be of a type that serde takes as bytes (such as `bytes::Bytes`), not as a
+//! sequence of numbers.
 
 mod call;
 mod config;
@@ -74,23 +78,25 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether the sender has no member number: it is of no cluster, or has yet to find out about it.
+    /// Whether the sender has no member number: it is of no cluster, or has yet to find out about
+    /// it.
     pub fn is_stranger(&self) -> bool {
         self.member == STRANGER
     }
 }
 
-/// Takes what the peers send. Its futures run in the task of the sender's connection, so none may block or compute
-/// for long. They are dropped, at whatever point they wait, when that connection ends.
+/// Takes what the peers send. Its futures run in the task of the sender's connection, so none may
+/// block or compute for long. They are dropped, at whatever point they wait, when that connection
+/// ends.
 ///
-/// Requests also come from strangers, and with a stranger's identity from members of any cluster; messages only come
-/// from members of the own cluster that were added.
+/// Requests also come from strangers, and with a stranger's identity from members of any cluster;
+/// messages only come from members of the own cluster that were added.
 pub trait Handler<M, Q, R>: Send + Sync + 'static {
     /// Takes a message. Until this is done no further frame of the same peer is read.
     fn message(&self, from: Peer, message: M) -> impl Future<Output = ()> + Send;
 
-    /// Answers a request. Those of one peer are started in the order in which they came, among the messages, and
-    /// may end in any order.
+    /// Answers a request. Those of one peer are started in the order in which they came, among the
+    /// messages, and may end in any order.
     fn request(&self, from: Peer, request: Q) -> impl Future<Output = R> + Send;
 }
 
@@ -132,11 +138,12 @@ impl<R> Drop for Inner<R> {
 }
 
 impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
-    /// Starts on the current tokio runtime, which needs its I/O and time drivers: accepts on `listener`, and dials
-    /// nobody until `add_peer`. Panics outside of a runtime.
+    /// Starts on the current tokio runtime, which needs its I/O and time drivers: accepts on
+    /// `listener`, and dials nobody until `add_peer`. Panics outside of a runtime.
     ///
-    /// Of the members only those that were added are let in. Strangers are let in for requests; with a stranger's
-    /// identity, everybody is, for requests. Methods may come from any thread, with or without a runtime.
+    /// Of the members only those that were added are let in. Strangers are let in for requests;
+    /// with a stranger's identity, everybody is, for requests. Methods may come from any thread,
+    /// with or without a runtime.
     pub fn start<H: Handler<M, Q, R>>(
         mut config: Config,
         listener: TcpListener,
@@ -189,9 +196,10 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         }
     }
 
-    /// Lets a member in and keeps dialling it. A peer that is already known at this address is left alone; at
-    /// another address it is dialled there from now on. This node itself is not a peer of its own, `STRANGER` is
-    /// nobody's peer, and a stranger has no peers: this does nothing then, and after a shutdown.
+    /// Lets a member in and keeps dialling it. A peer that is already known at this address is left
+    /// alone; at another address it is dialled there from now on. This node itself is not a peer of
+    /// its own, `STRANGER` is nobody's peer, and a stranger has no peers: this does nothing then,
+    /// and after a shutdown.
     pub fn add_peer(&self, member: MemberId, addr: SocketAddr) {
         let inner = &self.inner;
         let identity = &inner.shared.config.identity;
@@ -228,9 +236,10 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         );
     }
 
-    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave, and answers may still
-    /// come, for as long as a shutdown would wait; then requests that still wait for their answers end with an error.
-    /// Another member may be added at the same address at once.
+    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave, and
+    /// answers may still come, for as long as a shutdown would wait; then requests that still wait
+    /// for their answers end with an error. Another member may be added at the same address at
+    /// once.
     pub fn remove_peer(&self, member: MemberId) {
         let _changing = self.inner.changing.lock();
         let mut links = Links::clone(&self.inner.links.load());
@@ -248,7 +257,8 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         link.send(&link.encode_message(message)?)
     }
 
-    /// Queues a message for several members; it is encoded once. Gives how many of them it was queued for.
+    /// Queues a message for several members; it is encoded once. Gives how many of them it was
+    /// queued for.
     pub fn broadcast(&self, members: &[MemberId], message: &M) -> usize {
         let links = self.inner.links.load();
         let links = || members.iter().filter_map(|member| links.get(member));
@@ -269,8 +279,8 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         queued
     }
 
-    /// Sends a request at once, before the reply is awaited; the reply may be awaited on any runtime. A reply that is
-    /// still out after `timeout` is given up.
+    /// Sends a request at once, before the reply is awaited; the reply may be awaited on any
+    /// runtime. A reply that is still out after `timeout` is given up.
     pub fn request(&self, member: MemberId, request: &Q, timeout: Duration) -> PendingReply<R> {
         match self.inner.links.load().get(&member) {
             Some(link) => link.request(request, timeout),
@@ -291,9 +301,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         peers
     }
 
-    /// Takes no more, sends what is queued, answers what is in work, and ends when the peers have read it; after
-    /// `drain` it ends regardless. When this returns, all sockets are closed: the same address can be listened on
-    /// again at once.
+    /// Takes no more, sends what is queued, answers what is in work, and ends when the peers have
+    /// read it; after `drain` it ends regardless. When this returns, all sockets are closed: the
+    /// same address can be listened on again at once.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         {

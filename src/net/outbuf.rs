@@ -1,5 +1,5 @@
-//! Bytes on their way out: small frames side by side in one buffer, so that many leave in one system call; large
-//! ones as they are, so that they are not copied again.
+//! Bytes on their way out: small frames side by side in one buffer, so that many leave in one
+//! system call; large ones as they are, so that they are not copied again.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;

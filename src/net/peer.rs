@@ -1,8 +1,9 @@
-//! The dialling side: one task per peer that keeps a connection to it, writes what the link has queued, and hands out
-//! the answers.
+//! The dialling side: one task per peer that keeps a connection to it, writes what the link has
+//! queued, and hands out the answers.
 //!
-//! The task gives a connection up when nothing has come for `silence` (the other side sends signs of life when it has
-//! nothing else to say), or when no byte can be written for `stall`; then it dials again after a short, random pause.
+//! The task gives a connection up when nothing has come for `silence` (the other side sends signs
+//! of life when it has nothing else to say), or when no byte can be written for `stall`; then it
+//! dials again after a short, random pause.
 
 use super::{
     Payload,
@@ -102,7 +103,8 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<NetShared
         tokio::select! {
             () = link.stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
-            // A node that is back must not have to wait for the end of the pause until it hears from others.
+            // A node that is back must not have to wait for the end of the pause until it hears
+            // from others.
             () = link.comes() => pause = limits.backoff_min,
         }
     }
@@ -147,8 +149,9 @@ async fn connect<R>(link: &Link<R>, shared: &NetShared) -> Result<(TcpStream, Gr
     Ok((stream, greeted))
 }
 
-/// Writes and reads until the connection ends. When the link is stopped, sends what is queued, waits for the answers
-/// still out, and then for the peer to have read everything, all that at most for `drain`.
+/// Writes and reads until the connection ends. When the link is stopped, sends what is queued,
+/// waits for the answers still out, and then for the peer to have read everything, all that at most
+/// for `drain`.
 async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &NetShared) -> Ended {
     let limits = &shared.config.limits;
     let stats = &shared.stats;
@@ -174,8 +177,8 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &NetSh
             false => link.earliest(),
         };
         if drain_until.is_some() && !finished && out.is_empty() && link.idle() {
-            // Not closed yet: to a sign of life that comes when nobody reads it the operating system answers with a
-            // reset, and throws away what the peer has not taken.
+            // Not closed yet: to a sign of life that comes when nobody reads it the operating
+            // system answers with a reset, and throws away what the peer has not taken.
             if finish(stream).is_err() {
                 return Ended::Stopped;
             }
@@ -189,7 +192,8 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &NetSh
             }
         }
         make_room(&mut input);
-        // In random order, so that under load neither reading nor writing keeps the other from its turn.
+        // In random order, so that under load neither reading nor writing keeps the other from its
+        // turn.
         tokio::select! {
             () = &mut stopped, if drain_until.is_none() => {
                 link.refuse_more();

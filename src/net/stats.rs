@@ -18,14 +18,16 @@ pub struct Stats {
     pub frames_in: AtomicU64,
     /// Frames put into a queue or a connection's buffer, signs of life included.
     pub frames_out: AtomicU64,
-    /// One-way messages that were dropped: the peer was down, its queue full, or its connection lost while they were
-    /// queued. Those already handed to the operating system may be lost too, uncounted.
+    /// One-way messages that were dropped: the peer was down, its queue full, or its connection
+    /// lost while they were queued. Those already handed to the operating system may be lost too,
+    /// uncounted.
     pub dropped: AtomicU64,
     /// Dialled connections that got through the hello, beyond the first of each peer.
     pub reconnects: AtomicU64,
     /// Connections that either side refused during the hello.
     pub refused: AtomicU64,
-    /// Accepted connections that ended because their bytes were no valid frames, or none that they may carry.
+    /// Accepted connections that ended because their bytes were no valid frames, or none that they
+    /// may carry.
     pub bad_frames: AtomicU64,
 }
 

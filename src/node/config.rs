@@ -9,8 +9,8 @@
 //! | `PEER_PORT` | where it listens for other nodes | port of `ip_port` + 10000 |
 //! | `DATA_DIR` | where its data lies | `./data/<ip_port>` |
 //! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
-//! | `CLUSTER_SECRET_ALSO` | taken of other nodes beside it, while secrets are rotated; `none`: no secret | none |
-//! | `API_TOKEN` | what clients have to show for calls that change the cluster, and for the operator's store | none |
+//! | `CLUSTER_SECRET_ALSO` | a second secret, while secrets are rotated; `none`: no secret | none |
+//! | `API_TOKEN` | needed to change the cluster, and for the operator's store | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
@@ -52,7 +52,8 @@ pub struct Config {
     pub cluster_secret: Option<String>,
     /// What is taken beside that, while the nodes go over from one secret to another.
     pub also_secret: Option<AlsoSecret>,
-    /// What clients show as `Authorization: Bearer` for guarded calls. Without one nothing is guarded.
+    /// What clients show as `Authorization: Bearer` for guarded calls. Without one nothing is
+    /// guarded.
     pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,

@@ -1,7 +1,9 @@
-//! A node's place in its cluster, kept beside its data: its member number and the newest views it knows.
+//! A node's place in its cluster, kept beside its data: its member number and the newest views it
+//! knows.
 //!
-//! It names the cluster, once that is born. It is on disk before anything is done under newer views. A node that starts again knows by it who it is and whom to
-//! ask what was decided meanwhile, whatever `VIEW` says.
+//! It names the cluster, once that is born. It is on disk before anything is done under newer
+//! views. A node that starts again knows by it who it is and whom to ask what was decided
+//! meanwhile, whatever `VIEW` says.
 
 use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use crate::protocol::ids::MemberId;
@@ -74,8 +76,8 @@ impl Place {
         Ok(Some(Self { member, views }))
     }
 
-    /// Makes this what the directory says, durably; then the stores in it name its cluster. A crash in between leaves them
-    /// with the cluster before, which the new one goes on from.
+    /// Makes this what the directory says, durably; then the stores in it name its cluster. A crash
+    /// in between leaves them with the cluster before, which the new one goes on from.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -98,7 +100,8 @@ impl Place {
     }
 }
 
-/// Data of another cluster lies beside a node's place: somebody has put together what does not belong together.
+/// Data of another cluster lies beside a node's place: somebody has put together what does not
+/// belong together.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} holds data of cluster {found}, and the node belongs to {}: put back the data and the file `place` that go \
@@ -112,7 +115,8 @@ pub struct OtherCluster {
     known: Option<ClusterId>,
 }
 
-/// Refuses a data directory of which a part is another cluster's. To be asked before anything in it is opened.
+/// Refuses a data directory of which a part is another cluster's. To be asked before anything in it
+/// is opened.
 ///
 /// # Errors
 /// When a part is another cluster's, or a `FORMAT` file cannot be read.
@@ -134,8 +138,8 @@ pub fn check_cluster<E: From<StoreError> + From<OtherCluster>>(
     Ok(())
 }
 
-/// Writes down in both stores of a data directory which cluster they belong to, once that is born. A store that is not
-/// there yet is to be marked when it is. Not to be called twice at a time.
+/// Writes down in both stores of a data directory which cluster they belong to, once that is born.
+/// A store that is not there yet is to be marked when it is. Not to be called twice at a time.
 ///
 /// # Errors
 /// When a `FORMAT` file cannot be read or written.
@@ -327,7 +331,8 @@ mod tests {
         assert!(Place::load(dir.path()).is_err());
     }
 
-    /// A node that is no member saves the views that it hears of, and its data goes along with each.
+    /// A node that is no member saves the views that it hears of, and its data goes along with
+    /// each.
     #[test]
     fn the_stores_follow_their_node_through_clusters_that_go_on_from_each_other() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What a node is in turn: waiting to be a member, at work as one, removed, or acting as a dead one; and how it goes from one
-//! to the other.
+//! What a node is in turn: waiting to be a member, at work as one, removed, or acting as a dead
+//! one; and how it goes from one to the other.
 
 use super::config::Config;
 use super::error::StartError;
@@ -124,7 +124,8 @@ impl Node {
         self.state.role.load_full()
     }
 
-    /// The offers that this node makes of what it had when it was given up, as long as they are not over.
+    /// The offers that this node makes of what it had when it was given up, as long as they are not
+    /// over.
     pub fn offers(&self) -> Vec<OfferProgress> {
         self.state.lasting.offers.own()
     }

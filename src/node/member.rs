@@ -1,5 +1,6 @@
-//! A member of a cluster at work, of all that it has: its replica, its way to other replicas, the lists, and its part in the
-//! cluster. `start.rs` puts it together, `readiness.rs` says whether it serves.
+//! A member of a cluster at work, of all that it has: its replica, its way to other replicas, the
+//! lists, and its part in the cluster. `start.rs` puts it together, `readiness.rs` says whether it
+//! serves.
 
 use super::config::Config;
 use super::membership::fault::Switch;
@@ -126,7 +127,8 @@ impl Member {
         self.shared.clock.observe_wall(now).ms()
     }
 
-    /// Bytes that the store takes on disk, and bytes that are free there; 0 when the disk does not say.
+    /// Bytes that the store takes on disk, and bytes that are free there; 0 when the disk does not
+    /// say.
     pub fn disk_bytes(&self) -> (u64, u64) {
         let disk = &self.shared.disk;
         (

@@ -1,5 +1,5 @@
-//! Fault injection, for an operator who asks any node: a node is found, and told to fail or to recover. What that does to
-//! it stands in `life.rs`.
+//! Fault injection, for an operator who asks any node: a node is found, and told to fail or to
+//! recover. What that does to it stands in `life.rs`.
 
 use super::life::{Node, Role};
 use super::wire::links::{belongs, call, stranger};
@@ -70,7 +70,8 @@ impl Node {
         .await
     }
 
-    /// Has a node fail or recover, and waits until it has: a recovered one until it serves again. Says how it is then.
+    /// Has a node fail or recover, and waits until it has: a recovered one until it serves again.
+    /// Says how it is then.
     ///
     /// # Errors
     /// When it does not answer, or not as it was told within some seconds.

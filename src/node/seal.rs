@@ -1,5 +1,5 @@
-//! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so that there is none
-//! before the node has heard of the cluster's birth.
+//! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so
+//! that there is none before the node has heard of the cluster's birth.
 
 use crate::node::config::{AlsoSecret, Config};
 use crate::protocol::cluster::Cluster;

@@ -12,8 +12,8 @@
 //! | `Hears`               | members                   | refused: no member   | -             |
 //! | a message             | members                   | dropped              | dropped       |
 //!
-//! "Anybody" takes in strangers: nodes without a number in this cluster. Where a failed node has "-" it gives no answer at
-//! all, as a dead one.
+//! "Anybody" takes in strangers: nodes without a number in this cluster. Where a failed node has
+//! "-" it gives no answer at all, as a dead one.
 
 use super::config::Config;
 use super::error::StartError;
@@ -30,7 +30,8 @@ use crate::protocol::views::Views;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Time for the answer to an order to leave. What else was asked of a failed node is never answered.
+/// Time for the answer to an order to leave. What else was asked of a failed node is never
+/// answered.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Who serves what other nodes send to this one.
@@ -86,8 +87,8 @@ async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
         // As a dead node answers: the caller's time runs out.
         (_, Role::Failed(_)) => std::future::pending().await,
 
-        // Whoever has no number yet, or no more, is told what is decided, may offer what it has, and may pass on an
-        // operator's order.
+        // Whoever has no number yet, or no more, is told what is decided, may offer what it has,
+        // and may pass on an operator's order.
         (Request::Standing { version }, Role::Member(member)) => {
             Response::Standing(member.membership().standing(version).await)
         }
@@ -166,7 +167,8 @@ pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), Sta
     Ok(())
 }
 
-/// Serves other nodes as one that is no member. `known` are the newest views on the node's disk, if there are any.
+/// Serves other nodes as one that is no member. `known` are the newest views on the node's disk, if
+/// there are any.
 ///
 /// # Errors
 /// When the address is taken.

@@ -1,7 +1,9 @@
-//! View changes: the views that the nodes agree on, the change that runs, and how the last one ended.
+//! View changes: the views that the nodes agree on, the change that runs, and how the last one
+//! ended.
 //!
-//! A machine that knows neither time nor who is alive: commands go in, in one order on all nodes, and every node
-//! comes to the same state. Whoever drives it decides when to wait no longer, and says so with a command.
+//! A machine that knows neither time nor who is alive: commands go in, in one order on all nodes,
+//! and every node comes to the same state. Whoever drives it decides when to wait no longer, and
+//! says so with a command.
 //!
 //! ```text
 //!           Change           Enact                   Over of all closed cohorts
@@ -26,13 +28,15 @@ use std::fmt;
 /// Something to be agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ViewCommand {
-    /// Starts a change of the view. To remove a node that is just being added cancels that. To ask again for the removal
-    /// that runs, with `lose_data`, is to agree to it.
+    /// Starts a change of the view. To remove a node that is just being added cancels that. To ask
+    /// again for the removal that runs, with `lose_data`, is to agree to it.
     Change {
         change: Change,
-        /// The node to be removed is dead: nobody waits for what only it has. Of no meaning for other changes.
+        /// The node to be removed is dead: nobody waits for what only it has. Of no meaning for
+        /// other changes.
         give_up: bool,
-        /// The operator agrees that data may be lost which nobody has but dead nodes. Of no meaning but for a removal.
+        /// The operator agrees that data may be lost which nobody has but dead nodes. Of no meaning
+        /// but for a removal.
         lose_data: bool,
     },
     /// The member has all that it is to hold in the view with this number.
@@ -44,12 +48,13 @@ pub enum ViewCommand {
     },
     /// All who are to have what is in this closing cohort's logs have it.
     Over { cohort: CohortId },
-    /// A member that is leaving or about to be removed is dead: it is not waited for. That is for good.
+    /// A member that is leaving or about to be removed is dead: it is not waited for. That is for
+    /// good.
     GiveUp { member: MemberId },
     /// Drops the running change.
     Cancel { number: u64 },
-    /// An operator says that members of the view are dead for good, and that what only they have may be lost: they are
-    /// given up, and are to be removed next.
+    /// An operator says that members of the view are dead for good, and that what only they have
+    /// may be lost: they are given up, and are to be removed next.
     Dead { members: BTreeSet<MemberId> },
 }
 
@@ -135,8 +140,8 @@ pub struct RunningChange {
     pub number: u64,
     /// The node to be removed is not waited for.
     pub given_up: bool,
-    /// The operator agrees that data may be lost which nobody has but dead nodes. Until then a node to be removed that may
-    /// be the only one to have some of its slots is waited for.
+    /// The operator agrees that data may be lost which nobody has but dead nodes. Until then a node
+    /// to be removed that may be the only one to have some of its slots is waited for.
     pub lose_data: bool,
     /// Members that have all that they are to hold.
     pub ready: BTreeSet<MemberId>,
@@ -172,10 +177,11 @@ pub struct ViewChanges {
     views: Views,
     running: Option<RunningChange>,
     last: Option<FinishedChange>,
-    /// Members of the view in force that came into it without what they are to hold, and have not got it since.
+    /// Members of the view in force that came into it without what they are to hold, and have not
+    /// got it since.
     behind: BTreeSet<MemberId>,
-    /// The newest view number that was given out. That of a cancelled change is not used again: what was said
-    /// of its view must not be taken for the next one.
+    /// The newest view number that was given out. That of a cancelled change is not used again:
+    /// what was said of its view must not be taken for the next one.
     newest: u64,
 }
 
@@ -227,7 +233,8 @@ impl ViewChanges {
         self.views.view.partitions().count()
     }
 
-    /// All who are to take part: those of the view in force and of the next one, and who is leaving.
+    /// All who are to take part: those of the view in force and of the next one, and who is
+    /// leaving.
     #[must_use]
     pub fn members(&self) -> BTreeMap<MemberId, SocketAddr> {
         self.views.members()
@@ -242,8 +249,8 @@ impl ViewChanges {
         found.or_else(|| self.leaving_at(address))
     }
 
-    /// The slots that each member of the next view is to hold and does not hold in the view in force. Members with
-    /// none are left out; without a next view all are.
+    /// The slots that each member of the next view is to hold and does not hold in the view in
+    /// force. Members with none are left out; without a next view all are.
     #[must_use]
     pub fn gaining(&self) -> BTreeMap<MemberId, SlotSet> {
         let next = self.views.next.as_ref();
@@ -274,8 +281,9 @@ impl ViewChanges {
         gaining
     }
 
-    /// The members that the next view has to wait for: those that gain slots and are neither ready nor in `without`,
-    /// and all replicas of a partition of which none would have what it is to hold.
+    /// The members that the next view has to wait for: those that gain slots and are neither ready
+    /// nor in `without`, and all replicas of a partition of which none would have what it is to
+    /// hold.
     #[must_use]
     pub fn awaited(&self, without: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
         let (Some(running), Some(next)) = (&self.running, &self.views.next) else {
@@ -406,8 +414,8 @@ impl ViewChanges {
         next.is_some_and(|view| view.member_at(address) == Some(member))
     }
 
-    /// One process cannot be two members at a time, nor be removed twice. A member that is given up and still in the
-    /// view holds slots that nobody serves: it goes first.
+    /// One process cannot be two members at a time, nor be removed twice. A member that is given up
+    /// and still in the view holds slots that nobody serves: it goes first.
     fn is_free_to(&self, change: &Change) -> Result<(), ViewRefusal> {
         let given_up = &self.views.given_up;
         let removes = |m: &MemberId| *change == Change::Remove(*m);
@@ -508,7 +516,8 @@ impl ViewChanges {
         self.views.leaving.extend(leaving);
     }
 
-    /// Cohorts that nobody shares any more, because all who did are given up, are over: nobody is left to say so.
+    /// Cohorts that nobody shares any more, because all who did are given up, are over: nobody is
+    /// left to say so.
     fn forget_lost(&mut self) {
         let views = &self.views;
         let shared = |c: &&Cohort| !views.sharing(c).is_empty();
@@ -568,8 +577,8 @@ impl ViewChanges {
         Ok(ViewOutcome::Unchanged)
     }
 
-    /// Gives members of the view up for which an operator has said that they are dead, before their removals begin: one
-    /// change can then do without all of them.
+    /// Gives members of the view up for which an operator has said that they are dead, before their
+    /// removals begin: one change can then do without all of them.
     fn give_up_dead(&mut self, members: BTreeSet<MemberId>) -> Result<ViewOutcome, ViewRefusal> {
         if let Some(RunningChange { change, number, .. }) = self.running {
             return Err(ViewRefusal::Busy { change, number });
@@ -591,8 +600,8 @@ impl ViewChanges {
         Ok(ViewOutcome::Changed)
     }
 
-    /// Drops the running change. A member that was given up stays so: the others have done without it, so nothing
-    /// that it has can be told from what it should have.
+    /// Drops the running change. A member that was given up stays so: the others have done without
+    /// it, so nothing that it has can be told from what it should have.
     fn cancel(&mut self, number: u64) -> Result<ViewOutcome, ViewRefusal> {
         let Some(running) = self.running.take_if(|r| r.number == number) else {
             let last = self.last.as_ref();

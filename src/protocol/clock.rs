@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 /// How far ahead of a node a client's context may be, in milliseconds, before it is refused.
 pub const MAX_AHEAD_MS: u64 = 10_000;
 
-/// How far a wall clock may be from those of most others, in milliseconds, before it is not gone by.
+/// How far a wall clock may be from those of most others, in milliseconds, before it is not gone
+/// by.
 pub const MAX_OFF_MS: u64 = 60_000;
 
 /// The time of an event, from both clocks.
@@ -83,12 +84,13 @@ impl fmt::Display for Timestamp {
 
 /// The clock of one node, shared by all who stamp writes on it.
 ///
-/// It follows the wall clock, as long as that is not too far from those of most others: one that is far ahead would
-/// take all timestamps of the cluster along, and nothing could take them back.
+/// It follows the wall clock, as long as that is not too far from those of most others: one that is
+/// far ahead would take all timestamps of the cluster along, and nothing could take them back.
 #[derive(Debug)]
 pub struct Clock {
     now: AtomicU64,
-    /// The wall clocks of the others, as [`Now::wall_base`]: most are at or below `upper`, and most at or above `lower`.
+    /// The wall clocks of the others, as [`Now::wall_base`]: most are at or below `upper`, and most
+    /// at or above `lower`.
     upper: AtomicI64,
     lower: AtomicI64,
 }
@@ -118,8 +120,8 @@ impl Clock {
         Timestamp(self.now.load(Ordering::SeqCst))
     }
 
-    /// Takes note of the wall clocks of the others, as [`Now::wall_base`]: most are at or below `upper`, and most at or
-    /// above `lower`.
+    /// Takes note of the wall clocks of the others, as [`Now::wall_base`]: most are at or below
+    /// `upper`, and most at or above `lower`.
     pub fn compare(&self, lower: i64, upper: i64) {
         self.lower.store(lower, Ordering::SeqCst);
         self.upper.store(upper.max(UNCHECKED + 1), Ordering::SeqCst);
@@ -138,8 +140,8 @@ impl Clock {
         self.believed(now).1.map_or(Ok(()), Err)
     }
 
-    /// The wall clock's milliseconds, or what most others' say instead; and why not its own, if not. Nothing is
-    /// believed before there was a comparison.
+    /// The wall clock's milliseconds, or what most others' say instead; and why not its own, if
+    /// not. Nothing is believed before there was a comparison.
     fn believed(&self, now: Now) -> (u64, Option<Doubt>) {
         let (lower, upper) = (
             self.lower.load(Ordering::SeqCst),
@@ -165,7 +167,8 @@ impl Clock {
         )
     }
 
-    /// What timestamps follow: nothing before there was a comparison, and never more than most others' wall clocks show.
+    /// What timestamps follow: nothing before there was a comparison, and never more than most
+    /// others' wall clocks show.
     fn followed_ms(&self, now: Now) -> u64 {
         self.believed(now).0.min(now.wall_ms)
     }
@@ -179,8 +182,8 @@ impl Clock {
         }
     }
 
-    /// Whether a timestamp lies so far ahead of the wall clock and of this clock that only a wrong clock can have given
-    /// it.
+    /// Whether a timestamp lies so far ahead of the wall clock and of this clock that only a wrong
+    /// clock can have given it.
     pub fn is_beyond(&self, now: Now, seen: Timestamp) -> bool {
         // The usual case, without touching what all threads share.
         if seen.ms() <= now.wall_ms {

@@ -26,7 +26,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether nodes of the other cluster may follow this one: it is the same, or goes on from that.
+    /// Whether nodes of the other cluster may follow this one: it is the same, or goes on from
+    /// that.
     #[must_use]
     pub fn goes_on_from(&self, other: ClusterId) -> bool {
         self.id == other || self.former == Some(other)

@@ -1,4 +1,5 @@
-//! The client's vector clock: what a session has seen. Clients carry its text form, the [`payload`](super::payload).
+//! The client's vector clock: what a session has seen. Clients carry its text form, the
+//! [`payload`](super::payload).
 //!
 //! A context is sparse: it names a log only while some replica may still lack a write of it.
 
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Context {
     /// The highest hybrid logical timestamp seen.
     pub clock: Timestamp,
-    /// The number of the newest view in which an entry may have been dropped. What every replica of that view has,
-    /// one that knows only an older view may lack.
+    /// The number of the newest view in which an entry may have been dropped. What every replica of
+    /// that view has, one that knows only an older view may lack.
     pub view: u64,
     /// Ascending by log, each once.
     entries: Vec<(LogId, u64)>,

@@ -1,12 +1,14 @@
 //! The replica through all that it goes on as: one process drives it from its start to its end.
 //!
-//! A [`Replica`] lives under one view, with one log. When newer views concern it, or a peer knows a later
-//! incarnation of this node than its own, it has to be opened again. The driver sees to that: it lets what is on its
-//! way come to an end, holds the writes that come meanwhile, opens the next replica and gives it what the last one
-//! knew, the reads that waited and the writes that were held.
+//! A [`Replica`] lives under one view, with one log. When newer views concern it, or a peer knows a
+//! later incarnation of this node than its own, it has to be opened again. The driver sees to that:
+//! it lets what is on its way come to an end, holds the writes that come meanwhile, opens the next
+//! replica and gives it what the last one knew, the reads that waited and the writes that were
+//! held.
 //!
-//! Whoever runs a driver brings events in ([`Driver::step`], [`Driver::learn`]), carries out the effects that
-//! [`Driver::flush`] hands out, and then lets it go over if it is time ([`Driver::go_over`]).
+//! Whoever runs a driver brings events in ([`Driver::step`], [`Driver::learn`]), carries out the
+//! effects that [`Driver::flush`] hands out, and then lets it go over if it is time
+//! ([`Driver::go_over`]).
 
 use super::clock::Clock;
 use super::ids::LogId;
@@ -22,8 +24,8 @@ use super::views::Views;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How long a write waits for the replica to be opened again, in microseconds. It is refused then, for certain, so that there is time to ask
-/// another replica.
+/// How long a write waits for the replica to be opened again, in microseconds. It is refused then,
+/// for certain, so that there is time to ask another replica.
 pub const HELD_US: u64 = STALL_US;
 
 // A node that sent the write on hears of the refusal before it has to take the silence for a maybe.
@@ -127,8 +129,8 @@ impl<S: Store + Clone, T> Driver<S, T> {
         self.refuse_held(now);
     }
 
-    /// Refuses the writes that have waited long enough, and all of them when the disk has no room: no more can be said
-    /// then of when the replica will be idle.
+    /// Refuses the writes that have waited long enough, and all of them when the disk has no room:
+    /// no more can be said then of when the replica will be idle.
     fn refuse_held(&mut self, now: Now) {
         if let Some(reason) = self.replica.disk_full().map(str::to_owned) {
             for held in std::mem::take(&mut self.held) {
@@ -154,8 +156,8 @@ impl<S: Store + Clone, T> Driver<S, T> {
         }
     }
 
-    /// What is to be done about the events since the last flush, in order. Batches are numbered through all that the
-    /// replica goes on as.
+    /// What is to be done about the events since the last flush, in order. Batches are numbered
+    /// through all that the replica goes on as.
     #[inline]
     pub fn flush(&mut self) -> Vec<Effect<T>> {
         self.replica.flush()
@@ -167,15 +169,16 @@ impl<S: Store + Clone, T> Driver<S, T> {
         self.replica.flush_early()
     }
 
-    /// The marks, if they changed since they were last asked for. Readers are to have them before the effects of the
-    /// same flush are carried out: whoever gets an answer may ask again at once.
+    /// The marks, if they changed since they were last asked for. Readers are to have them before
+    /// the effects of the same flush are carried out: whoever gets an answer may ask again at once.
     #[inline]
     pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
         self.replica.changed_marks()
     }
 
-    /// Opens the replica again if that is due and nothing is on its way any more; to be asked after each flush. `start`
-    /// gives [a number for this start](Setup::start). What comes of it is handed out by the next flush.
+    /// Opens the replica again if that is due and nothing is on its way any more; to be asked after
+    /// each flush. `start` gives [a number for this start](Setup::start). What comes of it is
+    /// handed out by the next flush.
     ///
     /// # Errors
     /// When the store cannot be read. Nothing can be done with the driver then.

@@ -1,15 +1,17 @@
 //! A key with its hash, for ordered maps that share what did not change between two states.
 //!
-//! Such a map finds a key by some seventeen comparisons among 100,000. By the keys' bytes alone each of them reads memory
-//! elsewhere, which the processor rarely has at hand; the hashes stand in the map itself. The order is total, so that keys
-//! made to have one hash cost no more than before, and the same in each run.
+//! Such a map finds a key by some seventeen comparisons among 100,000. By the keys' bytes alone
+//! each of them reads memory elsewhere, which the processor rarely has at hand; the hashes stand in
+//! the map itself. The order is total, so that keys made to have one hash cost no more than before,
+//! and the same in each run.
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hasher};
 
-/// A key that is ordered by its hash, and by its bytes where hashes are equal. Its encoding is the key's.
+/// A key that is ordered by its hash, and by its bytes where hashes are equal. Its encoding is the
+/// key's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashed {
     hash: u64,

@@ -3,7 +3,8 @@
 use super::ids::MemberId;
 use std::collections::BTreeMap;
 
-/// How long a failed attempt counts against a member that has not been heard since, in microseconds.
+/// How long a failed attempt counts against a member that has not been heard since, in
+/// microseconds.
 const SUSPECT_US: u64 = 1_000_000;
 
 /// What a node remembers of the others' answers.

@@ -15,8 +15,8 @@ pub const MAX_VIEW: u64 = 1 << 17;
 
 /// A writer log: the ordered writes that one node accepted in one incarnation.
 ///
-/// Incarnations of a member grow with every start and are never reused. The upper bits are the number of the view
-/// under which the log was opened: it says which slots the log's writes are in.
+/// Incarnations of a member grow with every start and are never reused. The upper bits are the
+/// number of the view under which the log was opened: it says which slots the log's writes are in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct LogId {
     pub member: MemberId,

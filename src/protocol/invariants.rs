@@ -63,7 +63,8 @@ impl Views {
     }
 }
 
-/// Asserts what must hold of what is decided, when the newest view number that was given out is `newest`.
+/// Asserts what must hold of what is decided, when the newest view number that was given out is
+/// `newest`.
 pub(super) fn check(
     views: &Views,
     running: Option<&RunningChange>,

@@ -1,8 +1,8 @@
-//! The linearizable store of lists, as a state machine: changes go in, in one order on all nodes, and every node comes to
-//! the same state.
+//! The linearizable store of lists, as a state machine: changes go in, in one order on all nodes,
+//! and every node comes to the same state.
 //!
-//! Its maps share what did not change between two states, so that a clone costs nothing: readers look at a state while the
-//! next one is made.
+//! Its maps share what did not change between two states, so that a clone costs nothing: readers
+//! look at a state while the next one is made.
 
 use super::context::Context;
 use super::hashed::Hashed;
@@ -18,8 +18,9 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_LIST_BYTES: usize = 8 << 20;
 /// What an item counts beside its own bytes.
 pub const ITEM_BYTES: usize = 32;
-/// What all lists may count together, in bytes: their items as above, and for each key its own bytes, [`KEY_BYTES`], and
-/// [`ENTRY_BYTES`] for each entry of its past. Every member keeps them in memory.
+/// What all lists may count together, in bytes: their items as above, and for each key its own
+/// bytes, [`KEY_BYTES`], and [`ENTRY_BYTES`] for each entry of its past. Every member keeps them in
+/// memory.
 pub const MAX_TOTAL_BYTES: usize = 256 << 20;
 /// What a key counts beside its own bytes.
 pub const KEY_BYTES: usize = 256;
@@ -49,7 +50,8 @@ pub struct ListChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPast {
     pub seen: Context,
-    /// Of the list's past until now: writes that every replica has by now, so that nobody has to ask for them any more.
+    /// Of the list's past until now: writes that every replica has by now, so that nobody has to
+    /// ask for them any more.
     pub settled: Vec<(LogId, u64)>,
 }
 
@@ -132,8 +134,8 @@ impl Keys {
         self.lists.get(key)
     }
 
-    /// What those who made the list of a key had seen of the causal store: the last one to put it, and all who appended
-    /// since.
+    /// What those who made the list of a key had seen of the causal store: the last one to put it,
+    /// and all who appended since.
     #[must_use]
     pub fn past(&self, key: &Hashed) -> Option<&Context> {
         self.pasts.get(key)
@@ -284,8 +286,8 @@ fn cost(key: &Hashed, bytes: usize, past: Option<&Context>) -> usize {
     KEY_BYTES + key.key().len() + bytes + past.map_or(0, |past| past.len() * ENTRY_BYTES)
 }
 
-/// Tells requests with the same idempotency key apart. What the writer had seen does not count: it may have seen more when
-/// it asks again.
+/// Tells requests with the same idempotency key apart. What the writer had seen does not count: it
+/// may have seen more when it asks again.
 fn digest(change: &ListChange) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {

@@ -1,9 +1,10 @@
 //! Bounds on what a replica holds, sends and does at a time.
 //!
-//! They are parameters: a node goes by the ordinary ones, a simulation by small ones, so that it meets each of them.
-//! [`met`] counts that in builds for tests.
+//! They are parameters: a node goes by the ordinary ones, a simulation by small ones, so that it
+//! meets each of them. [`met`] counts that in builds for tests.
 
-/// Bounds on what a replica holds, sends and does at a time. Bytes of versions are [approximate](super::version::Version::size).
+/// Bounds on what a replica holds, sends and does at a time. Bytes of versions are
+/// [approximate](super::version::Version::size).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Staged bytes that do not wait for the batch before.
@@ -22,16 +23,19 @@ pub struct Limits {
     pub range_dots: usize,
     /// Bytes of one part of a snapshot, but for a single larger version.
     pub chunk_bytes: u32,
-    /// The same while clients are at work at either end: they are not to notice that data is being moved.
+    /// The same while clients are at work at either end: they are not to notice that data is being
+    /// moved.
     pub busy_chunk_bytes: u32,
-    /// Bytes of versions that came ahead of their log and are handed to one holder at a time, but for a single larger
-    /// one.
+    /// Bytes of versions that came ahead of their log and are handed to one holder at a time, but
+    /// for a single larger one.
     pub handed_bytes: usize,
     /// Dots in one run of the index.
     pub run_dots: usize,
-    /// Dots that the indexes of all logs reach back, together. Who lacks more than that has to fetch a snapshot.
+    /// Dots that the indexes of all logs reach back, together. Who lacks more than that has to
+    /// fetch a snapshot.
     pub index_dots: u64,
-    /// Runs of the index that are dropped in one round of gossip, beside twice as many as were made since the last one.
+    /// Runs of the index that are dropped in one round of gossip, beside twice as many as were made
+    /// since the last one.
     pub prune_runs: usize,
     /// Tombstones that are looked at in one round of gossip.
     pub tombstones: usize,
@@ -80,7 +84,8 @@ impl Limits {
     /// Whether they fit together.
     #[must_use]
     pub const fn are_sound(&self) -> bool {
-        // What a batch may hold is not too much by itself; a stream never waits for room that only it can make.
+        // What a batch may hold is not too much by itself; a stream never waits for room that only
+        // it can make.
         self.batch_bytes <= self.behind_bytes
             && self.append_bytes <= self.window_bytes
             && self.window_bytes <= self.tail_bytes
@@ -95,7 +100,8 @@ impl Limits {
             && self.waiting_writes > 0
     }
 
-    /// The most bytes of versions and keys that go into one message, but for a single larger version.
+    /// The most bytes of versions and keys that go into one message, but for a single larger
+    /// version.
     #[must_use]
     pub const fn message_bytes(&self) -> usize {
         let chunk = self.chunk_bytes as usize;

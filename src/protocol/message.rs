@@ -36,7 +36,8 @@ pub struct Append {
     pub versions: Vec<Version>,
     /// The log's stable mark at its writer.
     pub stable: u64,
-    /// With the first write: the earlier logs of the writer, by incarnation, that have to be there before it.
+    /// With the first write: the earlier logs of the writer, by incarnation, that have to be there
+    /// before it.
     pub seals: Vec<(u64, Seal)>,
 }
 
@@ -65,7 +66,8 @@ pub struct LogReport {
 /// What members that share logs tell each other, all the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
-    /// The sender's clock, which ticks for each gossip: of two in one incarnation, the later one has the greater clock.
+    /// The sender's clock, which ticks for each gossip: of two in one incarnation, the later one
+    /// has the greater clock.
     pub clock: Timestamp,
     /// The sender's wall clock, in milliseconds since 1970.
     pub wall_ms: u64,
@@ -77,8 +79,8 @@ pub struct Gossip {
     pub empty: bool,
     /// The open log of each peer, as far as the sender has heard.
     pub open: Vec<LogId>,
-    /// For each cohort whose logs the sender tracks: whom it knows to share them, and in which incarnations,
-    /// summed up.
+    /// For each cohort whose logs the sender tracks: whom it knows to share them, and in which
+    /// incarnations, summed up.
     pub met: Vec<(CohortId, u64)>,
     /// The cohorts of which the sender has everything, up to its marks.
     pub filled: Vec<CohortId>,
@@ -104,7 +106,8 @@ pub struct Beacon {
     pub version: u64,
     /// Stable marks of the logs that the sender tracks.
     pub stable: Vec<(LogId, u64)>,
-    /// Logs of a member for a cohort up to this incarnation are finished, but for those in `stable`.
+    /// Logs of a member for a cohort up to this incarnation are finished, but for those in
+    /// `stable`.
     pub over: Vec<(MemberId, CohortId, u64)>,
 }
 
@@ -122,7 +125,8 @@ pub struct Pull {
 pub struct Range {
     pub log: LogId,
     pub after: u64,
-    /// The keys of the dots `after + 1`, `after + 2`, ...; empty for a key in a slot that the sender does not hold.
+    /// The keys of the dots `after + 1`, `after + 2`, ...; empty for a key in a slot that the
+    /// sender does not hold.
     pub keys: Vec<Key>,
     /// For each of those keys the sender's version: that write, or a newer one. A key without one
     /// was deleted and collected.
@@ -169,9 +173,11 @@ pub struct SnapshotChunk {
     pub finished: Vec<(MemberId, Finished)>,
     /// What is known of the ends of those logs.
     pub seals: Vec<(LogId, Seal)>,
-    /// The sender has promised to take no write up to this timestamp, and deletes up to it may be forgotten.
+    /// The sender has promised to take no write up to this timestamp, and deletes up to it may be
+    /// forgotten.
     pub promise: Timestamp,
-    /// In the first chunk: for those of the slots in which the sender has forgotten deletes, when the newest was made.
+    /// In the first chunk: for those of the slots in which the sender has forgotten deletes, when
+    /// the newest was made.
     pub forgotten: Vec<(Slot, Timestamp)>,
     /// Clients are at work at the sender.
     pub busy: bool,

@@ -30,8 +30,8 @@ pub enum Op {
         key: Key,
         value: Option<Bytes>,
         stamp: Stamp,
-        /// Of a write that only a node had that was given up: the wall clock when it was first taken, in milliseconds
-        /// since 1970.
+        /// Of a write that only a node had that was given up: the wall clock when it was first
+        /// taken, in milliseconds since 1970.
         orphan: Option<u64>,
     },
 }
@@ -97,7 +97,8 @@ pub enum Answer {
     Written(Written),
     /// A delete of a key that is not there, by a client whose past is known here: nothing to do.
     NothingToDelete(Context),
-    /// An orphaned write that does not count any more; the request's context, with what stands in its place.
+    /// An orphaned write that does not count any more; the request's context, with what stands in
+    /// its place.
     Declined(Declined, Context),
     Refused(Refusal),
 }
@@ -146,8 +147,8 @@ pub enum Refusal {
     /// The replica is not one of the key's partition: the nodes' views differ.
     #[error("the node does not hold this key")]
     NotMine,
-    /// The node that was to stamp the write has a wall clock that is too far from most others'; ahead, or behind when
-    /// negative. Certain not to have been done.
+    /// The node that was to stamp the write has a wall clock that is too far from most others';
+    /// ahead, or behind when negative. Certain not to have been done.
     #[error("the node's wall clock is {off_ms} ms off those of most other nodes")]
     ClockOff { off_ms: i64 },
     /// There is no room on disk. Certain not to have been done.
@@ -159,8 +160,8 @@ pub enum Refusal {
     /// The disk has not stored a write in time. It may be done later.
     #[error("the disk is slow: the write may be stored later")]
     Undecided,
-    /// The replica goes over to a newer view, and its disk has not stored yet what came before. Certain not to have
-    /// been done.
+    /// The replica goes over to a newer view, and its disk has not stored yet what came before.
+    /// Certain not to have been done.
     #[error("the node goes over to a newer view, and its disk is slow")]
     GoingOver,
     /// Too much is waiting already. Certain not to have been done.

@@ -11,8 +11,9 @@
 //! tag: the first 4 bytes of the HMAC-SHA256 of the above, 10 where the cluster has a secret
 //! ```
 //!
-//! The key of the MAC is made of the cluster's id, of its payload key, which only its nodes know, and of its secret. So a
-//! payload that was cut, mistyped or made up is refused, and so is one of another cluster.
+//! The key of the MAC is made of the cluster's id, of its payload key, which only its nodes know,
+//! and of its secret. So a payload that was cut, mistyped or made up is refused, and so is one of
+//! another cluster.
 
 use super::clock::Timestamp;
 use super::cluster::Cluster;
@@ -75,7 +76,8 @@ struct Seal {
 }
 
 impl Seal {
-    /// The key is made of everything that a payload belongs to. All but the secret have fixed lengths.
+    /// The key is made of everything that a payload belongs to. All but the secret have fixed
+    /// lengths.
     fn new(cluster: &Cluster, secret: Option<&[u8]>) -> Self {
         let mut key = Sha256::new();
         key.update(b"causeway payload");

@@ -1,8 +1,8 @@
 //! Which view follows from a change: nodes come and go, or K changes.
 //!
-//! The next view follows from the one before and the change alone, so that every node comes to the same one. As
-//! few nodes and slots change their partition as the rules allow: ceil(N / K) partitions, 1 to K replicas in each,
-//! slots even within one.
+//! The next view follows from the one before and the change alone, so that every node comes to the
+//! same one. As few nodes and slots change their partition as the rules allow: ceil(N / K)
+//! partitions, 1 to K replicas in each, slots even within one.
 
 use super::ids::{MAX_VIEW, MemberId};
 use super::slots::SLOTS;
@@ -20,7 +20,8 @@ pub enum Change {
     /// The node at this address comes in, as a new member.
     Add(SocketAddr),
     Remove(MemberId),
-    /// Replicas per partition, from 1. With [`FULL`], every node holds everything, those that come later included.
+    /// Replicas per partition, from 1. With [`FULL`], every node holds everything, those that come
+    /// later included.
     SetK(usize),
 }
 
@@ -57,8 +58,8 @@ impl View {
         self.changed_to(self.number + 1, change)
     }
 
-    /// The view that follows from a change. `number` is larger than this view's; it is not the next one when a
-    /// change in between was cancelled.
+    /// The view that follows from a change. `number` is larger than this view's; it is not the next
+    /// one when a change in between was cancelled.
     ///
     /// # Errors
     /// When the change makes no sense in this view, or numbers run out.
@@ -66,8 +67,9 @@ impl View {
         self.changed_without(number, change, &BTreeSet::new())
     }
 
-    /// The same while members are given up. A partition that has none but such is *dead*: until its last member is
-    /// removed it stays as it is, since nobody could fill what it got. So rules hold for the others alone.
+    /// The same while members are given up. A partition that has none but such is *dead*: until its
+    /// last member is removed it stays as it is, since nobody could fill what it got. So rules hold
+    /// for the others alone.
     ///
     /// # Errors
     /// When the change makes no sense in this view, or numbers run out.
@@ -122,7 +124,8 @@ impl View {
         Ok(self.with(number, next_member, &addresses, draft, slots))
     }
 
-    /// The partition of each slot: those of dead partitions stay, the others are spread over `groups`.
+    /// The partition of each slot: those of dead partitions stay, the others are spread over
+    /// `groups`.
     fn spread_over(
         &self,
         groups: &BTreeSet<PartitionId>,
@@ -228,8 +231,8 @@ impl Draft {
 
     /// Gives every node its place in `count` = ceil(N / K) groups of 1 to K nodes.
     ///
-    /// All groups together have fewer than K places to spare. So a group that a removal leaves empty is one too many:
-    /// it is dissolved, and never has to be filled from others.
+    /// All groups together have fewer than K places to spare. So a group that a removal leaves
+    /// empty is one too many: it is dissolved, and never has to be filled from others.
     fn place(&mut self, count: usize) {
         for group in self.groups.values_mut() {
             let stay = group.len().min(self.k);
@@ -251,7 +254,8 @@ impl Draft {
         }
     }
 
-    /// The smallest group goes, since fewest nodes move then; of several that with the fewest slots, then the youngest.
+    /// The smallest group goes, since fewest nodes move then; of several that with the fewest
+    /// slots, then the youngest.
     fn dissolve(&mut self) {
         let cost = |(id, group): &(&PartitionId, &Vec<MemberId>)| {
             let held = self.held.get(id).copied().unwrap_or_default();

@@ -1,9 +1,9 @@
 //! When the Raft leader waits no longer: what it has decided about a change that runs, and about
 //! members that are leaving.
 //!
-//! Pure: a situation in, commands out. Nothing is remembered between two looks, so a command is proposed again until the
-//! Raft group's state shows it. Whoever leads describes the situation: the node from its
-//! connections, the simulator from who is cut off, frozen or down there.
+//! Pure: a situation in, commands out. Nothing is remembered between two looks, so a command is
+//! proposed again until the Raft group's state shows it. Whoever leads describes the situation: the
+//! node from its connections, the simulator from who is cut off, frozen or down there.
 
 use super::changes::{RunningChange, ViewChanges, ViewCommand};
 use super::ids::MemberId;
@@ -17,12 +17,14 @@ pub struct Patience {
     pub dead_us: u64,
     /// A member that is leaving and has been away for longer is given up: what only it had is lost.
     pub leaving_us: u64,
-    /// A node that is to come and has not been there for longer does not come: the change is cancelled.
+    /// A node that is to come and has not been there for longer does not come: the change is
+    /// cancelled.
     pub coming_us: u64,
 }
 
 impl Default for Patience {
-    /// What nodes go by. An operator waits 10 s for an answer: by then it is known that a node does not come.
+    /// What nodes go by. An operator waits 10 s for an answer: by then it is known that a node does
+    /// not come.
     fn default() -> Self {
         Self {
             dead_us: 3_000_000,
@@ -38,13 +40,13 @@ pub struct Situation<'a> {
     pub changes: &'a ViewChanges,
     /// Members that the leader does not hear, and for how long, in microseconds.
     pub away: BTreeMap<MemberId, u64>,
-    /// For how long it has led with a majority behind it, in microseconds. Before that it may have been the one that was
-    /// cut off: nobody counts as away for longer.
+    /// For how long it has led with a majority behind it, in microseconds. Before that it may have
+    /// been the one that was cut off: nobody counts as away for longer.
     pub led_us: u64,
     /// Members of the Raft group with a vote.
     pub voters: BTreeSet<MemberId>,
-    /// Members that other nodes hear: it may be no more than the leader's own way to them. Asked for those that
-    /// are [doubted](Self::doubted).
+    /// Members that other nodes hear: it may be no more than the leader's own way to them. Asked
+    /// for those that are [doubted](Self::doubted).
     pub heard: BTreeSet<MemberId>,
     /// The dead member that is being removed, when slots of it have no other live holder. Asked for
     /// the one that is [not to be lost](Self::not_to_be_lost).
@@ -53,7 +55,8 @@ pub struct Situation<'a> {
 }
 
 impl Situation<'_> {
-    /// Members that may be about to be given up: of these it matters whether anybody else hears them.
+    /// Members that may be about to be given up: of these it matters whether anybody else hears
+    /// them.
     #[must_use]
     pub fn doubted(&self) -> BTreeSet<MemberId> {
         let running = self.changes.running();
@@ -98,8 +101,8 @@ impl Situation<'_> {
         let complete = self.changes.awaited(&nobody).is_empty();
         if let Some(member) = leaving_with(running) {
             if !running.given_up && self.is_away(member, 0) {
-                // First it is clear whether the member is dead. Then nobody waits for what only it has,
-                // but for data that no other live member holds: that is lost by consent alone.
+                // First it is clear whether the member is dead. Then nobody waits for what only it
+                // has, but for data that no other live member holds: that is lost by consent alone.
                 let dead = self.is_away(member, self.patience.dead_us);
                 let waits = self.only_holder == Some(member) && !running.lose_data;
                 return (dead && !waits).then_some(ViewCommand::GiveUp { member });

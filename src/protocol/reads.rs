@@ -71,8 +71,8 @@ pub fn lookup<S: Store + ?Sized>(
 #[must_use]
 pub fn hidden(marks: &Marks, dot: Dot, context: &Context) -> bool {
     let own = marks.own;
-    // A replica that was opened again writes a log that marks from before do not know. What came back from peers of
-    // an earlier log of its own, ahead of that, is no secret.
+    // A replica that was opened again writes a log that marks from before do not know. What came
+    // back from peers of an earlier log of its own, ahead of that, is no secret.
     let newer = dot.log.member == own.member && dot.log.incarnation > own.incarnation;
     let exposed = || marks.logs.get(&own).map_or(0, |mark| mark.exposed);
     (newer || (dot.log == own && dot.seq > exposed()))

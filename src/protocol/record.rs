@@ -8,7 +8,7 @@
 //! l <member u16> <incarnation u64>       how far a log is applied, stable and indexed here
 //! e <member u16> <incarnation u64> <seq> <key> a version that came ahead of its log
 //! f <partition u32> <since u64> <member u16> logs of a member for a cohort that are finished
-//! g <slot u16>                           no delete in the slot has been forgotten that is newer than this
+//! g <slot u16>                           the timestamp of the newest delete that is forgotten
 //! i                                      whose disk this is
 //! p                                      the timestamp behind which no write is taken
 //! n                                      numbers of live keys and tombstones
@@ -51,8 +51,8 @@ pub struct ReplicaIdentity {
     pub view: u64,
     /// The cohorts of which everything in these slots is here, up to the marks of their logs.
     pub filled: BTreeMap<CohortId, SlotSet>,
-    /// The cohort that the member opened its last log for, and the slots of which everything is here that was written
-    /// before that cohort.
+    /// The cohort that the member opened its last log for, and the slots of which everything is
+    /// here that was written before that cohort.
     pub inherited: Option<(CohortId, SlotSet)>,
     /// The number of the next view when the disk was last used, if the member is in that.
     pub next: Option<u64>,
@@ -88,7 +88,8 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Whether an incarnation is known to be finished. A log that is still tracked is not asked about.
+    /// Whether an incarnation is known to be finished. A log that is still tracked is not asked
+    /// about.
     #[must_use]
     pub fn contains(&self, incarnation: u64) -> bool {
         incarnation < self.below || self.last_seq(incarnation).is_some()
@@ -110,8 +111,8 @@ impl Finished {
         latest.max(self.below.saturating_sub(1))
     }
 
-    /// Adds an incarnation. Only `most` are remembered one by one, and older ones told by their order, so that a clock
-    /// which ran backwards between two starts does no harm.
+    /// Adds an incarnation. Only `most` are remembered one by one, and older ones told by their
+    /// order, so that a clock which ran backwards between two starts does no harm.
     pub fn insert(&mut self, incarnation: u64, last_seq: u64, most: usize) {
         if let Err(at) = self.recent.binary_search_by_key(&incarnation, |e| e.0) {
             self.recent.insert(at, (incarnation, last_seq));

@@ -234,8 +234,8 @@ impl Route {
         None
     }
 
-    /// The most telling refusal: what a replica said, or that none could be reached. Not that nothing was done,
-    /// when another replica may have done it.
+    /// The most telling refusal: what a replica said, or that none could be reached. Not that
+    /// nothing was done, when another replica may have done it.
     fn give_up(&mut self) -> Refusal {
         let said = self.refusal.take();
         said.filter(|refusal| !(self.unsure && refusal.says_not_done()))
@@ -246,7 +246,8 @@ impl Route {
     }
 }
 
-/// The replicas of a partition in the order in which they are tried. Those that are given up are not.
+/// The replicas of a partition in the order in which they are tried. Those that are given up are
+/// not.
 fn order(
     marks: &Marks,
     partition: PartitionId,

@@ -155,7 +155,8 @@ impl SlotSet {
         })
     }
 
-    /// Runs of neighbouring slots, ascending: the first of each and the one after its last, 16,384 at the end.
+    /// Runs of neighbouring slots, ascending: the first of each and the one after its last, 16,384
+    /// at the end.
     #[must_use]
     pub fn runs(&self) -> Vec<(u16, u16)> {
         let mut runs: Vec<(u16, u16)> = Vec::new();
@@ -169,8 +170,8 @@ impl SlotSet {
     }
 }
 
-/// Who owns all of a word's slots, when one does. Neighbours mostly have one owner, and to compare all of them without a
-/// branch is quicker than to look at each.
+/// Who owns all of a word's slots, when one does. Neighbours mostly have one owner, and to compare
+/// all of them without a branch is quicker than to look at each.
 fn only_owner<T: PartialEq>(owners: &[T]) -> Option<&T> {
     let first = owners.first()?;
     let same = owners

@@ -1,13 +1,16 @@
-//! Spreads the slots evenly over partitions, moving as few as possible and keeping runs of neighbours long.
+//! Spreads the slots evenly over partitions, moving as few as possible and keeping runs of
+//! neighbours long.
 
 use super::view::PartitionId;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-/// The partition of each slot when `partitions` (one at least) are to hold all of them, evenly within one.
+/// The partition of each slot when `partitions` (one at least) are to hold all of them, evenly
+/// within one.
 ///
-/// Slots move only from partitions with too many to those with too few, and no more than evenness asks for. Which
-/// of a partition's slots move is free: those that leave the fewest runs. Runs are what placement is written down in.
+/// Slots move only from partitions with too many to those with too few, and no more than evenness
+/// asks for. Which of a partition's slots move is free: those that leave the fewest runs. Runs are
+/// what placement is written down in.
 pub(super) fn spread(
     slots: &[PartitionId],
     partitions: &BTreeSet<PartitionId>,
@@ -55,8 +58,8 @@ struct Piece {
     to: usize,
 }
 
-/// What a move costs; the smallest is the best: runs that it adds, whether its neighbour could not give the
-/// same owner more at the same place, its length, and its place to break ties.
+/// What a move costs; the smallest is the best: runs that it adds, whether its neighbour could not
+/// give the same owner more at the same place, its length, and its place to break ties.
 type Cost = (i8, bool, Reverse<usize>, usize, bool);
 
 impl Ring {

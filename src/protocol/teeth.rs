@@ -1,7 +1,7 @@
 //! Rules that a test can have broken, one at a time, to show that the simulator would notice.
 //!
-//! Only a build with the feature `teeth` can break anything, and only tests have that feature. In every other
-//! build [`broken`] is a constant.
+//! Only a build with the feature `teeth` can break anything, and only tests have that feature. In
+//! every other build [`broken`] is a constant.
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $rule:ident,)*) => {
@@ -71,7 +71,8 @@ rules! {
     SupplyUncompared,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
-    /// What is fetched of another cohort takes back that the disk is about to say that it has served.
+    /// What is fetched of another cohort takes back that the disk is about to say that it has
+    /// served.
     TakeBackServed,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,
@@ -81,9 +82,11 @@ rules! {
     ForgetEarly,
     /// A version that came ahead of its log is let go of when one holder has it.
     KeepForOne,
-    /// A version that came ahead of its log keeps others from going on with that log, though they have it.
+    /// A version that came ahead of its log keeps others from going on with that log, though they
+    /// have it.
     WaitForGathered,
-    /// A version that came ahead of its log is logged again by who does not know yet which logs are over.
+    /// A version that came ahead of its log is logged again by who does not know yet which logs are
+    /// over.
     LogAgainUnfilled,
     /// A log ends though a replica has not said how far it is.
     FinishUntold,
@@ -109,7 +112,8 @@ rules! {
     StableAheadOfViews,
     /// Members are told how logs are that they do not share any more.
     TellOfAllCohorts,
-    /// A slot counts as here when what an earlier cohort wrote there is, whatever a later one wrote.
+    /// A slot counts as here when what an earlier cohort wrote there is, whatever a later one
+    /// wrote.
     InheritFromEarlier,
     /// Several replicas take what is left of a cohort from their own disks, each for itself.
     SettleApart,

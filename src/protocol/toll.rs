@@ -1,8 +1,9 @@
 //! What a change of the view would need of members that are dead.
 //!
-//! A partition is *dead* when none of its members answers. Nobody can copy its slots, nor fill it with others, so a change
-//! that does either waits until it is back, which may be never. An operator can give it up, by the removal of one of its
-//! members: then it takes no part in placement, and is to be removed member by member.
+//! A partition is *dead* when none of its members answers. Nobody can copy its slots, nor fill it
+//! with others, so a change that does either waits until it is back, which may be never. An
+//! operator can give it up, by the removal of one of its members: then it takes no part in
+//! placement, and is to be removed member by member.
 
 use super::changes::{ViewChanges, ViewCommand, ViewOutcome, ViewRefusal};
 use super::ids::MemberId;
@@ -13,8 +14,8 @@ use std::collections::BTreeSet;
 /// What has to be done about dead members before a change can come to its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Toll {
-    /// They are to be [given up](Command::Dead) first: all members of the removed one's partition, which is dead, and of
-    /// other dead partitions that its removal changes.
+    /// They are to be [given up](Command::Dead) first: all members of the removed one's partition,
+    /// which is dead, and of other dead partitions that its removal changes.
     pub gives_up: BTreeSet<MemberId>,
     /// The change would wait for these.
     pub needs: Vec<Needed>,
@@ -26,7 +27,8 @@ pub struct Needed {
     pub partition: PartitionId,
     /// All of its members that are not given up.
     pub members: BTreeSet<MemberId>,
-    /// It is a dead partition of the view in force; else one of the view to come that would have none but dead members.
+    /// It is a dead partition of the view in force; else one of the view to come that would have
+    /// none but dead members.
     pub is_dead: bool,
 }
 

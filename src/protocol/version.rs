@@ -12,10 +12,10 @@ pub type Key = Bytes;
 
 /// When a write was stamped and where: decides which of two versions of a key wins.
 ///
-/// The node that a client talked to stamps the write, so that a write which has to be tried at
-/// a second replica keeps its place in the order, however late the first replica wakes up. A clock
-/// never gives a timestamp twice, so two writes with one stamp are one write; but for a node that has lost its disk and
-/// may give again what only that disk knew of. Then the dots decide.
+/// The node that a client talked to stamps the write, so that a write which has to be tried at a
+/// second replica keeps its place in the order, however late the first replica wakes up. A clock
+/// never gives a timestamp twice, so two writes with one stamp are one write; but for a node that
+/// has lost its disk and may give again what only that disk knew of. Then the dots decide.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The K of full replication: more than there can be nodes. So there is one partition, and every node is in it, those that
-/// come later included.
+/// The K of full replication: more than there can be nodes. So there is one partition, and every
+/// node is in it, those that come later included.
 pub const FULL: usize = u16::MAX as usize;
 
 /// A replica group's number: given once, never reused, so that it means the same group for ever.
@@ -35,7 +35,8 @@ pub enum ViewError {
 pub(super) struct Seat {
     pub(super) address: SocketAddr,
     pub(super) partition: PartitionId,
-    /// The place for a random id of its own, by which a member is known when its address changes. None has one yet.
+    /// The place for a random id of its own, by which a member is known when its address changes.
+    /// None has one yet.
     pub(super) id: Option<[u8; 16]>,
 }
 
@@ -215,8 +216,8 @@ impl View {
         member.0 < self.next_member
     }
 
-    /// Tells clusters apart, whatever view they are in: nodes that were started with different views must not
-    /// talk.
+    /// Tells clusters apart, whatever view they are in: nodes that were started with different
+    /// views must not talk.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.cluster

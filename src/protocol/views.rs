@@ -1,9 +1,10 @@
 //! The view in force, the one that is coming, and what is left of earlier ones.
 //!
-//! A *cohort* is a partition for as long as its replicas and slots stay the same: the replicas open logs for it, and
-//! each log belongs to one cohort for ever. When a view changes a partition, its cohort is closed: its replicas open
-//! new logs for the next one. What was written to the closed logs still has to reach all who hold the slots now, so
-//! a closed cohort goes on, without new logs, until each of them has everything. Then it is over.
+//! A *cohort* is a partition for as long as its replicas and slots stay the same: the replicas open
+//! logs for it, and each log belongs to one cohort for ever. When a view changes a partition, its
+//! cohort is closed: its replicas open new logs for the next one. What was written to the closed
+//! logs still has to reach all who hold the slots now, so a closed cohort goes on, without new
+//! logs, until each of them has everything. Then it is over.
 //!
 //! ```text
 //!           next view decided            next view in force            all logs level
@@ -77,10 +78,11 @@ pub struct Views {
     pub next: Option<View>,
     /// Cohorts of earlier views that are not over.
     pub closing: Vec<Cohort>,
-    /// Members of the view in force that are dead and to be removed: nobody waits for what only they have, and they serve
-    /// nothing, whether they are back or not.
+    /// Members of the view in force that are dead and to be removed: nobody waits for what only
+    /// they have, and they serve nothing, whether they are back or not.
     pub given_up: BTreeSet<MemberId>,
-    /// Members that are out of the view, but still help to hand over what was written under earlier ones.
+    /// Members that are out of the view, but still help to hand over what was written under earlier
+    /// ones.
     pub leaving: BTreeMap<MemberId, SocketAddr>,
 }
 
@@ -99,9 +101,9 @@ impl Views {
         }
     }
 
-    /// Gives members of the view in force up. From now on the others do not count on them, so what they serve must not
-    /// be taken for current: the view in force gets a new number, and a member that has not heard of that answers no
-    /// read for a client of those that have.
+    /// Gives members of the view in force up. From now on the others do not count on them, so what
+    /// they serve must not be taken for current: the view in force gets a new number, and a member
+    /// that has not heard of that answers no read for a client of those that have.
     pub(super) fn fence(&mut self, members: impl IntoIterator<Item = MemberId>, number: u64) {
         let known = self.given_up.len();
         self.given_up.extend(members);
@@ -127,8 +129,8 @@ impl Views {
         self.cluster.is_some()
     }
 
-    /// Whether somebody's newer views are of the same cluster, so that a node that goes by these may go over to them.
-    /// Before the birth it is told by the first view.
+    /// Whether somebody's newer views are of the same cluster, so that a node that goes by these
+    /// may go over to them. Before the birth it is told by the first view.
     #[must_use]
     pub fn may_become(&self, newer: &Self) -> bool {
         let same = match (&self.cluster, &newer.cluster) {
@@ -228,16 +230,17 @@ impl Views {
         later.filter(|c| c.took_over_from(cohort))
     }
 
-    /// The closing cohorts whose slots a closing one took over, so that they have to be over first: their late writes may
-    /// have come to the later one's replicas alone.
+    /// The closing cohorts whose slots a closing one took over, so that they have to be over first:
+    /// their late writes may have come to the later one's replicas alone.
     pub fn predecessors<'a>(&'a self, cohort: &'a Cohort) -> impl Iterator<Item = &'a Cohort> {
         let is_closing = cohort.until.is_some();
         let earlier = self.closing.iter().filter(move |_| is_closing);
         earlier.filter(|c| cohort.took_over_from(c))
     }
 
-    /// The first partition of the view in force that holds some of a cohort's slots and whose replicas are all given up.
-    /// Until others hold these slots, whoever held them earlier has all that is left.
+    /// The first partition of the view in force that holds some of a cohort's slots and whose
+    /// replicas are all given up. Until others hold these slots, whoever held them earlier has all
+    /// that is left.
     #[must_use]
     pub fn dead_owner(&self, cohort: &Cohort) -> Option<PartitionId> {
         // Mostly nobody is, and then no slot is looked at.
@@ -249,7 +252,8 @@ impl Views {
         owners.find(|p| self.view.replicas(*p).iter().all(given_up))
     }
 
-    /// The closing cohorts that are not over as long as the dead hold slots of them, or of one whose slots they took over.
+    /// The closing cohorts that are not over as long as the dead hold slots of them, or of one
+    /// whose slots they took over.
     #[must_use]
     pub fn held_back(&self) -> BTreeSet<CohortId> {
         // Whoever took slots over began later.
@@ -265,8 +269,9 @@ impl Views {
         held
     }
 
-    /// The members that must have what is in a cohort's logs: its replicas and those of the closing cohorts after
-    /// it, as far as they are still there, and everybody who holds some of its slots now or is to hold them next.
+    /// The members that must have what is in a cohort's logs: its replicas and those of the closing
+    /// cohorts after it, as far as they are still there, and everybody who holds some of its slots
+    /// now or is to hold them next.
     #[must_use]
     pub fn sharing(&self, cohort: &Cohort) -> BTreeSet<MemberId> {
         let later = self.successors(cohort).flat_map(|c| c.replicas.iter());
@@ -280,8 +285,8 @@ impl Views {
         members
     }
 
-    /// Whether a member shares a cohort's logs for what it holds or held in this view or an earlier one, whatever became of
-    /// those that were to come next.
+    /// Whether a member shares a cohort's logs for what it holds or held in this view or an earlier
+    /// one, whatever became of those that were to come next.
     #[must_use]
     pub fn has_shared(&self, cohort: &Cohort, member: MemberId, view: u64) -> bool {
         let current = self.current(member).filter(|id| id.since <= view);
@@ -329,7 +334,8 @@ impl Views {
             || closing.any(|c| c.id.since == number || c.until == Some(number))
     }
 
-    /// Whether newer views ask of a member, and tell it of those it shares logs with, just what these do.
+    /// Whether newer views ask of a member, and tell it of those it shares logs with, just what
+    /// these do.
     #[must_use]
     pub fn is_same_for(&self, newer: &Self, member: MemberId) -> bool {
         let (before, after) = (self.cohorts_of(member), newer.cohorts_of(member));

@@ -1,8 +1,9 @@
 //! The group committer: one thread per node that stores everything that waits with one sync.
 //!
-//! While one sync runs the next batches gather, so the number of syncs per second does not bound the
-//! number of writes. Order is kept: batches become durable in the order in which they were submitted.
-//! After an error nothing more is stored, and everything waits in order, until [`Committer::resume`].
+//! While one sync runs the next batches gather, so the number of syncs per second does not bound
+//! the number of writes. Order is kept: batches become durable in the order in which they were
+//! submitted. After an error nothing more is stored, and everything waits in order, until
+//! [`Committer::resume`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ enum Message {
 }
 
 impl Committer {
-    /// Starts the thread. `done` is called on it after each commit: with the highest number that is now
-    /// durable, or with the error that stopped it. It must not block.
+    /// Starts the thread. `done` is called on it after each commit: with the highest number that is
+    /// now durable, or with the error that stopped it. It must not block.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
@@ -90,9 +91,9 @@ impl Committer {
         self.send(Message::Commit(commit));
     }
 
-    /// After an error: reopens the store, then stores what failed and what waits since, in order. When
-    /// that fails `done` gets the error, and the committer stays stopped. Meant for a device that was
-    /// full; after other errors the node should stop.
+    /// After an error: reopens the store, then stores what failed and what waits since, in order.
+    /// When that fails `done` gets the error, and the committer stays stopped. Meant for a device
+    /// that was full; after other errors the node should stop.
     pub fn resume(&self) {
         self.send(Message::Resume);
     }

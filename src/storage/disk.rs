@@ -1,8 +1,9 @@
-//! The store on disk: the engine (fjall, a log-structured merge tree), set up and checked for our use.
+//! The store on disk: the engine (fjall, a log-structured merge tree), set up and checked for our
+//! use.
 //!
-//! A data directory holds `FORMAT` (see [`super::format`]), `LOCK`, and `data` with the engine's files.
-//! While `data` is being created there is also `NEW`. Without that, `data` was complete once, and a missing
-//! piece of it is damage.
+//! A data directory holds `FORMAT` (see [`super::format`]), `LOCK`, and `data` with the engine's
+//! files. While `data` is being created there is also `NEW`. Without that, `data` was complete
+//! once, and a missing piece of it is damage.
 //!
 //! Any number of threads read; one commits. After a failed commit nothing more is accepted until
 //! [`Commit::reopen`] or a new process: the engine's memory may then differ from its disk.
@@ -26,11 +27,12 @@ use super::manifest;
 use super::record_cache::RecordCache;
 use crate::protocol::store::{Batch, Store, StoreError};
 
-/// Memory for blocks read from disk, unless told otherwise: 32 MiB. Records have a cache of their own.
+/// Memory for blocks read from disk, unless told otherwise: 32 MiB. Records have a cache of their
+/// own.
 pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
 
-/// Size at which the writes held in memory go to a table. With at most four of them the memory stays
-/// bounded under load, and so does what is replayed at a start.
+/// Size at which the writes held in memory go to a table. With at most four of them the memory
+/// stays bounded under load, and so does what is replayed at a start.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// The engine's lower bound; two or three journals of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
@@ -118,7 +120,8 @@ impl Disk {
         })
     }
 
-    /// Keeps everybody from opening the store in `dir` for as long as the value lives. What is in it stays as it is.
+    /// Keeps everybody from opening the store in `dir` for as long as the value lives. What is in
+    /// it stays as it is.
     ///
     /// # Errors
     /// `Locked` when a process has it, `Io` when it cannot be locked.
@@ -144,9 +147,9 @@ impl Disk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Whether less than `min_free` bytes are left, so that writes should be refused before the engine
-    /// runs out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of
-    /// their own, for a while as much as the tables that they rewrite.
+    /// Whether less than `min_free` bytes are left, so that writes should be refused before the
+    /// engine runs out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need
+    /// room of their own, for a while as much as the tables that they rewrite.
     ///
     /// # Errors
     /// As [`Disk::free_bytes`].
@@ -241,9 +244,9 @@ impl Commit for Disk {
         writer.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Closes the engine and opens it again, with all checks. Reads fail meanwhile. After an `Io` error
-    /// of a sync do not reopen but replace the device: the operating system may show data that it could
-    /// not write.
+    /// Closes the engine and opens it again, with all checks. Reads fail meanwhile. After an `Io`
+    /// error of a sync do not reopen but replace the device: the operating system may show data
+    /// that it could not write.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut engine) = self.engine.swap(None) {
@@ -265,8 +268,8 @@ impl Commit for Disk {
 }
 
 impl Disk {
-    /// The engine remembers that a flush failed, and not why. Lack of space is the likely reason when
-    /// there is less than a flush and a compaction need.
+    /// The engine remembers that a flush failed, and not why. Lack of space is the likely reason
+    /// when there is less than a flush and a compaction need.
     fn explain(&self, error: StoreError) -> StoreError {
         match (error, self.free_bytes()) {
             (StoreError::Io { what, detail }, Ok(free)) if free < 4 * MEMTABLE_BYTES => {
@@ -311,8 +314,8 @@ impl Engine {
         })
     }
 
-    /// The engine makes writers wait for flushes and compactions, for ever if these have failed. So we
-    /// wait before it does, and notice the failure.
+    /// The engine makes writers wait for flushes and compactions, for ever if these have failed. So
+    /// we wait before it does, and notice the failure.
     fn wait_for_flushes(&self) -> fjall::Result<()> {
         while self.data.sealed_memtable_count() >= 2 || self.data.tree.l0_run_count() >= 20 {
             // Fails when the engine has failed in the background; otherwise does nothing.
@@ -358,8 +361,9 @@ fn open_engine(
     }
 }
 
-/// Creates the engine where it stays. It is not closed in between: a journal that was opened again grows with every
-/// commit, which makes a sync half as expensive again as in a new one that has its full length from the start.
+/// Creates the engine where it stays. It is not closed in between: a journal that was opened again
+/// grows with every commit, which makes a sync half as expensive again as in a new one that has its
+/// full length from the start.
 fn create_engine(
     dir: &Path,
     data: &Path,
@@ -444,7 +448,8 @@ fn to_bytes(slice: Slice) -> Bytes {
 struct Lock(File);
 
 impl Drop for Lock {
-    /// Closing the file alone would leave it locked while a process that was just forked has it open too.
+    /// Closing the file alone would leave it locked while a process that was just forked has it
+    /// open too.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             log::warn!("unlocking the data directory: {error}");
@@ -486,7 +491,8 @@ fn used_bytes(dir: &Path) -> std::io::Result<u64> {
         sum += if metadata.is_dir() {
             used_bytes(&entry.path())?
         } else {
-            // Blocks of 512 bytes that are really taken: the engine's journal has a hole at its end.
+            // Blocks of 512 bytes that are really taken: the engine's journal has a hole at its
+            // end.
             metadata.blocks() * 512
         };
     }

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::protocol::store::StoreError;
 
-/// Runs a call into the engine. A panic in there is met only on data that fails its assumptions, so it
-/// becomes `Corrupt`: the process goes on, and the data is not believed.
+/// Runs a call into the engine. A panic in there is met only on data that fails its assumptions, so
+/// it becomes `Corrupt`: the process goes on, and the data is not believed.
 pub fn guard<T>(what: &str, call: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
@@ -40,7 +40,8 @@ pub fn from_io(what: &str, error: &std::io::Error) -> StoreError {
     }
 }
 
-/// The same for an error of the engine, which carries the operating system's error somewhere inside.
+/// The same for an error of the engine, which carries the operating system's error somewhere
+/// inside.
 fn from_engine(what: &str, error: &fjall::Error) -> StoreError {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = source {

@@ -1,9 +1,11 @@
-//! The `FORMAT` file: which version of the data format a directory holds, its identity, and its cluster.
+//! The `FORMAT` file: which version of the data format a directory holds, its identity, and its
+//! cluster.
 //!
-//! The file is checked before anything else is read, so that a program that meets newer data refuses it and
-//! changes nothing. The identity is random and secret: it marks our own records in the journal, and no
-//! client can forge it inside a value. The cluster is that of the node whose data this is, once that is born:
-//! a node refuses a directory of another cluster before it opens it.
+//! The file is checked before anything else is read, so that a program that meets newer data
+//! refuses it and changes nothing. The identity is random and secret: it marks our own records in
+//! the journal, and no client can forge it inside a value. The cluster is that of the node whose
+//! data this is, once that is born: a node refuses a directory of another cluster before it opens
+//! it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -88,8 +90,8 @@ pub fn create(dir: &Path) -> Result<Format, StoreError> {
     Ok(format)
 }
 
-/// Writes down which cluster the data of a directory belongs to, durably and in one step. A directory without a
-/// `FORMAT` file, which nobody has opened yet, stays as it is.
+/// Writes down which cluster the data of a directory belongs to, durably and in one step. A
+/// directory without a `FORMAT` file, which nobody has opened yet, stays as it is.
 ///
 /// # Errors
 /// As [`read`], and when the device fails.

@@ -1,9 +1,10 @@
-//! A check of the engine's journal before the engine reads it: a torn end is repaired, damage refused.
+//! A check of the engine's journal before the engine reads it: a torn end is repaired, damage
+//! refused.
 //!
-//! The engine drops everything behind the first record that it cannot parse, silently, whether a crash
-//! tore the end or the middle was damaged. We tell these apart by what follows. Every commit is one
-//! batch and is synced before the next one is written, so a crash can only tear the *last* batch: a
-//! complete batch behind a broken one proves damage.
+//! The engine drops everything behind the first record that it cannot parse, silently, whether a
+//! crash tore the end or the middle was damaged. We tell these apart by what follows. Every commit
+//! is one batch and is synced before the next one is written, so a crash can only tear the *last*
+//! batch: a complete batch behind a broken one proves damage.
 //!
 //! A batch in the journal, integers little-endian:
 //!
@@ -14,15 +15,15 @@
 //! end     3 (u8), xxh3-64 of all items (u64), "FJL" 3
 //! ```
 //!
-//! The first item of each is our *mark*: identity of the directory, number of the commit, and the engine
-//! sequence just before it. Numbers without a gap show that no batch and no file is missing; the sequence
-//! is there because the engine's checksum does not cover its own, and a wrong one changes the order of
-//! writes; and the identity, which no client knows, keeps a value that imitates a batch from being taken
-//! for one.
+//! The first item of each is our *mark*: identity of the directory, number of the commit, and the
+//! engine sequence just before it. Numbers without a gap show that no batch and no file is missing;
+//! the sequence is there because the engine's checksum does not cover its own, and a wrong one
+//! changes the order of writes; and the identity, which no client knows, keeps a value that
+//! imitates a batch from being taken for one.
 //!
-//! **Limit.** A damaged last batch looks like a torn one and is dropped like one, although it may have
-//! been acknowledged; so does a journal from which whole commits were cut at the end. Nothing on one
-//! disk can tell: only the other replicas can, and do.
+//! **Limit.** A damaged last batch looks like a torn one and is dropped like one, although it may
+//! have been acknowledged; so does a journal from which whole commits were cut at the end. Nothing
+//! on one disk can tell: only the other replicas can, and do.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -48,8 +49,8 @@ const ITEM_BYTES: usize = 21;
 pub struct CommitMark {
     /// Counts the commits of this directory, from 1.
     pub number: u64,
-    /// The engine's sequence before the commit. That of the batch is not smaller, and hardly larger:
-    /// only flushes and compactions also take some.
+    /// The engine's sequence before the commit. That of the batch is not smaller, and hardly
+    /// larger: only flushes and compactions also take some.
     pub floor: u64,
 }
 
@@ -72,8 +73,8 @@ impl CommitMark {
     }
 }
 
-/// Checks all journals of the engine's directory, cuts a torn end off, and returns the number of the
-/// last commit in them; `None` when they hold none.
+/// Checks all journals of the engine's directory, cuts a torn end off, and returns the number of
+/// the last commit in them; `None` when they hold none.
 ///
 /// # Errors
 /// `Corrupt` when something other than the end is damaged; nothing is changed then.

@@ -1,9 +1,9 @@
 //! A check of the engine's manifests, which it reads without comparing their checksums.
 //!
-//! Each tree (`keyspaces/N`) has a file `current`: the number of its manifest (8 bytes), the xxh3-128
-//! of the manifest file (16 bytes) and a zero for the kind of checksum; integers are little-endian. The
-//! engine *deletes* a tree without a `current` file as unfinished; by the time we check, all are
-//! finished, so a missing one is damage as well.
+//! Each tree (`keyspaces/N`) has a file `current`: the number of its manifest (8 bytes), the
+//! xxh3-128 of the manifest file (16 bytes) and a zero for the kind of checksum; integers are
+//! little-endian. The engine *deletes* a tree without a `current` file as unfinished; by the time
+//! we check, all are finished, so a missing one is damage as well.
 
 use std::path::{Path, PathBuf};
 

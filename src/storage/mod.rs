@@ -1,13 +1,13 @@
 //! Where a node keeps its data: an ordered map of bytes that survives a crash.
 //!
 //! [`Disk`] is the map on disk, and [`Memory`] the same map without one. Both are a
-//! [`Store`](crate::protocol::store::Store) to readers. Writes go through one [`Committer`] thread, which stores everything that waits with one
-//! `fdatasync` (group commit).
+//! [`Store`](crate::protocol::store::Store) to readers. Writes go through one [`Committer`] thread,
+//! which stores everything that waits with one `fdatasync` (group commit).
 //!
 //! What is promised about damage: a torn end of the journal, as a crash leaves it, is repaired when
 //! the disk is opened; any other damage is refused with
-//! [`StoreError::Corrupt`](crate::protocol::store::StoreError::Corrupt), at opening or at the read that
-//! meets it. `journal.rs` says how the two are told apart, and where the limit lies.
+//! [`StoreError::Corrupt`](crate::protocol::store::StoreError::Corrupt), at opening or at the read
+//! that meets it. `journal.rs` says how the two are told apart, and where the limit lies.
 
 mod commit;
 mod committer;

@@ -1,10 +1,10 @@
 //! Recently used records in memory, in front of the engine: a read of one costs a hash look-up
 //! instead of a walk through tables.
 //!
-//! It never shows anything that the engine does not hold. A reader that misses leaves a placeholder,
-//! reads the engine and fills the placeholder; the committer, once the engine has a commit, replaces
-//! what it changed, which also voids placeholders. So whatever a reader fills in late and old is
-//! replaced or refused.
+//! It never shows anything that the engine does not hold. A reader that misses leaves a
+//! placeholder, reads the engine and fills the placeholder; the committer, once the engine has a
+//! commit, replaces what it changed, which also voids placeholders. So whatever a reader fills in
+//! late and old is replaced or refused.
 
 use crate::protocol::store::{Batch, StoreError};
 use bytes::Bytes;

@@ -1,4 +1,5 @@
-//! Histories of lists: what is said of them is what a checker says that tries all orders (Wing and Gong, with Lowe's memory).
+//! Histories of lists: what is said of them is what a checker says that tries all orders (Wing and
+//! Gong, with Lowe's memory).
 
 use causeway::check::ListHistory;
 use proptest::prelude::*;
@@ -40,7 +41,8 @@ impl Specification for Model {
     }
 }
 
-/// By trying all orders. What was certainly not done is left out, and so is what may not have been and nobody has read.
+/// By trying all orders. What was certainly not done is left out, and so is what may not have been
+/// and nobody has read.
 fn tries_all(history: &[Done]) -> bool {
     let read = |item: u8| {
         history
@@ -89,7 +91,8 @@ fn by_file(text: &str) -> Result<(), String> {
         .map_err(|violation| violation.to_string())
 }
 
-/// Some appends of different items, and reads of stretches of one order of them: near enough to the truth to be right often.
+/// Some appends of different items, and reads of stretches of one order of them: near enough to the
+/// truth to be right often.
 fn histories() -> impl Strategy<Value = Vec<Done>> {
     let status = prop_oneof![6 => Just("ok"), 2 => Just("unknown"), 1 => Just("fail")];
     let append = (0u64..30, 0u64..8, status);

@@ -1,6 +1,6 @@
-//! The definition itself, tried out: is there a choice of what each read has read and an order of all
-//! writes, so that causality is no circle, the order agrees with it, and each read returns the last
-//! write of its key in its past? For a handful of operations only.
+//! The definition itself, tried out: is there a choice of what each read has read and an order of
+//! all writes, so that causality is no circle, the order agrees with it, and each read returns the
+//! last write of its key in its past? For a handful of operations only.
 
 use crate::script::Line;
 use causeway::check::history::{Kind, Status};

@@ -1,8 +1,8 @@
 //! A small causal store and its clients, to make histories that are right.
 //!
-//! Each replica has a set of writes that is closed under causality. A client carries the set of writes
-//! that it depends on, and is served by a replica that has these. Of a key's writes the largest stamp
-//! wins, and stamps grow along causality.
+//! Each replica has a set of writes that is closed under causality. A client carries the set of
+//! writes that it depends on, and is served by a replica that has these. Of a key's writes the
+//! largest stamp wins, and stamps grow along causality.
 
 use crate::script::Line;
 use causeway::check::history::{Kind, Status};

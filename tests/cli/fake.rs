@@ -51,11 +51,12 @@ pub fn nobody() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// A request that a [`fake_node`] got: request line, body, and the other lines of the head, in lower case.
+/// A request that a [`fake_node`] got: request line, body, and the other lines of the head, in
+/// lower case.
 pub type Got = (String, String, Vec<String>);
 
-/// A node that gives the answers one after the other, a connection each, and returns the requests it got. An answer's text
-/// may begin with header lines, each with its line end.
+/// A node that gives the answers one after the other, a connection each, and returns the requests
+/// it got. An answer's text may begin with header lines, each with its line end.
 pub fn fake_node(answers: Vec<(u16, String)>) -> (String, JoinHandle<Vec<Got>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -37,7 +37,8 @@ fn a_load_is_bounded_and_counts_what_came_back() {
 
 #[test]
 fn a_history_tells_what_is_open_from_what_is_not_done() {
-    // At first every request is refused in a way that leaves a write open; then nobody is there any more.
+    // At first every request is refused in a way that leaves a write open; then nobody is there any
+    // more.
     let refused = (503, r#"{"msg":"error","error":"ask later"}"#.to_owned());
     let (node, served) = fake_node(vec![refused; 40]);
     let dir = tempfile::tempdir().unwrap();

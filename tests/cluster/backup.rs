@@ -38,7 +38,8 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Lets the engine's journal end in the beginning of a batch, as when the power goes while it is written.
+/// Lets the engine's journal end in the beginning of a batch, as when the power goes while it is
+/// written.
 fn interrupt_a_commit(dir: &Path) {
     let files = fs::read_dir(dir.join("data")).unwrap();
     let journals = files.map(|file| file.unwrap().path());

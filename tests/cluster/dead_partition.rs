@@ -6,7 +6,8 @@ use crate::views::CHANGED_WITHIN;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Nodes count as dead after three seconds, and two more pass before it is said that nobody has their data.
+/// Nodes count as dead after three seconds, and two more pass before it is said that nobody has
+/// their data.
 const REFUSED_WITHIN: Duration = Duration::from_secs(8);
 
 impl Cluster {

@@ -155,7 +155,8 @@ fn small_disk_at(dir: &str, node: &Command, size: &str) -> Command {
     command
 }
 
-/// Starts the first node with a small disk, if the system lets a process mount one, and waits until it serves.
+/// Starts the first node with a small disk, if the system lets a process mount one, and waits until
+/// it serves.
 async fn start_on_a_small_disk(cluster: &Cluster, size: &str) -> Option<Process> {
     start_with_small_disk_at(cluster, "$DATA_DIR", size).await
 }

@@ -40,7 +40,8 @@ async fn four_nodes_become_seven_and_four_again_under_load() {
         let reply = cluster.add(via, new).await;
         nodes.push(new);
         cluster.assert_changed(&reply, &nodes, 2).await;
-        // The node just added has what was written through others, and others have what is written through it.
+        // The node just added has what was written through others, and others have what is written
+        // through it.
         let at = cluster.at(new);
         let read = session.get(at, "step").await.in_time();
         assert_eq!(read.value(), Some(new.to_string().as_str()), "{read:?}");
@@ -85,8 +86,8 @@ async fn one_node_becomes_two_and_each_of_them_goes_and_comes_back() {
     let reply = cluster.add(0, 1).await;
     cluster.assert_changed(&reply, &[0, 1], 1).await;
     cluster.assert_keys(&[0, 1], 30).await;
-    // Two vote, and one of the two goes: what is left has to be able to decide. A node that has just come gets its vote
-    // after a while only, so the first time takes longer.
+    // Two vote, and one of the two goes: what is left has to be able to decide. A node that has
+    // just come gets its vote after a while only, so the first time takes longer.
     for (gone, left) in [(0, 1), (1, 0)] {
         let reply = cluster.remove(gone, gone).await;
         cluster.assert_view(&reply, &[left], 1).await;

@@ -198,8 +198,8 @@ impl Process {
     }
 }
 
-/// Starts a node in this process. One that was told to end gives up waiting for its disk after a while, and goes on
-/// in the background: the end of a process would take it along.
+/// Starts a node in this process. One that was told to end gives up waiting for its disk after a
+/// while, and goes on in the background: the end of a process would take it along.
 pub async fn launched(config: Config) -> Running {
     let began = Instant::now();
     loop {
@@ -458,7 +458,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until every node that runs and is in a view serves, hears from all its peers, and nobody lacks anything.
+    /// Waits until every node that runs and is in a view serves, hears from all its peers, and
+    /// nobody lacks anything.
     pub async fn level(&self) {
         eventually("all replicas are level", LEVEL_WITHIN, async || {
             let mut keys = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Loads of which every answer is written down and checked: first in peace, then while nodes are killed,
-//! frozen and wiped.
+//! Loads of which every answer is written down and checked: first in peace, then while nodes are
+//! killed, frozen and wiped.
 
 use crate::harness::{Cluster, PATIENCE};
 use crate::load::{KEYS, Load, SESSIONS, assert_causal, check, count};
@@ -12,7 +12,8 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// A request is answered or given up within a second; the rest is for a machine that is busy with other tests.
+/// A request is answered or given up within a second; the rest is for a machine that is busy with
+/// other tests.
 const NOTHING_ON_ITS_WAY: Duration = Duration::from_millis(1_500);
 
 /// Every replica of a key has the same value of it.
@@ -60,8 +61,8 @@ struct Faults {
 }
 
 impl Faults {
-    /// One or two nodes at a time, each killed or frozen for a while. Their disks stay, so that nothing may
-    /// get lost, whichever nodes they are.
+    /// One or two nodes at a time, each killed or frozen for a while. Their disks stay, so that
+    /// nothing may get lost, whichever nodes they are.
     async fn away(&mut self, cluster: &mut Cluster) {
         let all: Vec<usize> = (0..self.nodes).collect();
         let many = self.random.random_range(1..=2);
@@ -86,8 +87,8 @@ impl Faults {
         }
     }
 
-    /// A node loses its disk. With an acknowledged write that only this disk has, clients would rightly miss
-    /// something: so the load stands still until every replica has everything.
+    /// A node loses its disk. With an acknowledged write that only this disk has, clients would
+    /// rightly miss something: so the load stands still until every replica has everything.
     async fn wipe(&mut self, cluster: &mut Cluster, load: &Load) {
         let node = self.random.random_range(0..self.nodes);
         println!("wipe {node}");

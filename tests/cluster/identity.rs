@@ -1,4 +1,5 @@
-//! Which cluster a node belongs to: its birth, other clusters at its members' addresses, and its earlier lives.
+//! Which cluster a node belongs to: its birth, other clusters at its members' addresses, and its
+//! earlier lives.
 
 use crate::common;
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually, launched, status};

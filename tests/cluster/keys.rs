@@ -1,4 +1,5 @@
-//! The linearizable lists on real nodes: through any node, without a quorum, over restarts and lost disks, and beside `/kvs`.
+//! The linearizable lists on real nodes: through any node, without a quorum, over restarts and lost
+//! disks, and beside `/kvs`.
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
@@ -313,7 +314,8 @@ async fn lists_outlast_restarts_and_a_lost_disk() {
     let mut expected = Vec::new();
     for victim in 0..3 {
         let leader = led(nodes[victim]).await;
-        // The leader at first, then one that follows; each comes back with its disk, the last one without.
+        // The leader at first, then one that follows; each comes back with its disk, the last one
+        // without.
         let leads = nodes.iter().position(|node| *node == leader).unwrap();
         let down = if victim == 0 { leads } else { (leads + 1) % 3 };
         let other = nodes[(down + 1) % 3];
@@ -360,8 +362,8 @@ async fn lists_outlast_restarts_and_a_lost_disk() {
 
 /// The lists of the test take less.
 const SNAPSHOT_AFTER: u64 = 12 << 10;
-/// So many entries that the leader has let go of the first ones: what is between two snapshots stays before the last. Each
-/// counts more than 128 bytes.
+/// So many entries that the leader has let go of the first ones: what is between two snapshots
+/// stays before the last. Each counts more than 128 bytes.
 const BEYOND_THE_LOG: u64 = 2 * SNAPSHOT_AFTER / 128 + 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

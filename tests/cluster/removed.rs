@@ -1,4 +1,5 @@
-//! Nodes that are out of the view: dead when they were removed, back on their old disk, back as new ones.
+//! Nodes that are out of the view: dead when they were removed, back on their old disk, back as new
+//! ones.
 
 use crate::harness::{Cluster, eventually};
 use crate::session::{Session, here};

@@ -112,7 +112,8 @@ async fn a_node_without_its_disk_gets_everything_back() {
     cluster.serving().await;
     cluster.level().await;
     assert_has(&cluster, 1, &expected).await;
-    // The other one's disk is not needed any more, and when that is back nothing comes back with it.
+    // The other one's disk is not needed any more, and when that is back nothing comes back with
+    // it.
     cluster.down(0).await;
     let other = cluster.at(1);
     assert_eq!(session.get(other, "small-5").await.value(), None);

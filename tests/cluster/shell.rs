@@ -1,4 +1,5 @@
-//! The operator's client at a real cluster: the menu fed by a script and at a terminal, and each choice by itself.
+//! The operator's client at a real cluster: the menu fed by a script and at a terminal, and each
+//! choice by itself.
 
 use crate::harness::{Cluster, PATIENCE, eventually};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

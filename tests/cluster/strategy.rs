@@ -21,7 +21,8 @@ impl Cluster {
         reply
     }
 
-    /// Waits until `nodes` say that all is in place, and that each of `partitions` has so many nodes.
+    /// Waits until `nodes` say that all is in place, and that each of `partitions` has so many
+    /// nodes.
     async fn assert_placed(&self, nodes: &[usize], strategy: &str, k: u64, partitions: usize) {
         for node in nodes {
             eventually("the view is as asked for", PATIENCE, async || {
@@ -63,7 +64,8 @@ async fn full_and_consistent_are_switched_under_load_and_nothing_is_lost() {
     let cluster = Cluster::new(3, 1).with_spares(1).all_up().await;
     cluster.formed().await;
     for i in 0..OWN {
-        // A busy machine may need more than the second that an answer has: then it may have been written all the same.
+        // A busy machine may need more than the second that an answer has: then it may have been
+        // written all the same.
         let mut again = false;
         eventually("it is written", PATIENCE, async || {
             let wrote = write(cluster.at(i % 3), &format!("own-{i}"), "v").await;

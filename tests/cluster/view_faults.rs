@@ -17,7 +17,8 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let mut session = Session::default();
     fill(&cluster, &mut session, &[0, 1], 10).await;
     cluster.formed().await;
-    // Not in the view; of two at once one has to wait; a node that is not there; one that is no standby.
+    // Not in the view; of two at once one has to wait; a node that is not there; one that is no
+    // standby.
     let unknown = cluster.remove(0, 2).await;
     assert_eq!(unknown.status, 404, "{unknown:?}");
     let (one, other) = tokio::join!(cluster.add(0, 2), cluster.add(1, 3));
@@ -221,8 +222,8 @@ async fn without_a_majority_nothing_changes_and_the_store_goes_on() {
     });
     assert!(reply.status == 503 && reply.retry_after, "{reply:?}");
     assert!(reply.took < ANSWERED_WITHIN, "{reply:?}");
-    // One of them is back without its disk and does not know any more who it is: there is nobody who leads, and it is
-    // told all the same.
+    // One of them is back without its disk and does not know any more who it is: there is nobody
+    // who leads, and it is told all the same.
     cluster.lose_disk(1);
     cluster.name_in_view(1, false);
     cluster.up(1).await;

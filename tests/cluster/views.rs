@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A change without data to speak of is done within this time, on a machine that is busy with other tests.
+/// A change without data to speak of is done within this time, on a machine that is busy with other
+/// tests.
 pub const CHANGED_WITHIN: Duration = Duration::from_secs(6);
 
 impl Cluster {
@@ -44,7 +45,8 @@ impl Cluster {
         reply
     }
 
-    /// Checks that a change was made, and that all of `nodes` say at once that the view holds just them.
+    /// Checks that a change was made, and that all of `nodes` say at once that the view holds just
+    /// them.
     pub async fn assert_changed(&self, reply: &Reply, nodes: &[usize], k: usize) {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert!(reply.took < CHANGED_WITHIN, "{reply:?}");
@@ -99,7 +101,8 @@ impl Cluster {
         reply.body
     }
 
-    /// Checks that the members of each partition hold as many keys, and all partitions together `keys`.
+    /// Checks that the members of each partition hold as many keys, and all partitions together
+    /// `keys`.
     pub async fn assert_keys(&self, nodes: &[usize], keys: u64) {
         let counted = self.count_keys(nodes).await;
         assert_eq!(counted, Ok(keys));

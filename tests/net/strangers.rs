@@ -1,4 +1,5 @@
-//! What connections with strangers may carry, how many there may be and for how long, and that they disturb nobody.
+//! What connections with strangers may carry, how many there may be and for how long, and that they
+//! disturb nobody.
 
 use super::common::{
     Node, Request, SOON, echo, eventually, identity, message_frame, patient, request_frame, soon,

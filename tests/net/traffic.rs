@@ -226,7 +226,8 @@ async fn a_shutdown_waits_for_the_peer_to_read_what_was_sent() {
     }
     let net = a.net.clone();
     let shut = tokio::spawn(async move { net.shutdown().await });
-    // All of it is with the operating system, and signs of life come to who has nothing more to say.
+    // All of it is with the operating system, and signs of life come to who has nothing more to
+    // say.
     eventually("everything is written", || {
         a.net.stats().bytes_out.load(Relaxed) >= 400_000
     })

@@ -112,7 +112,8 @@ fn a_stamp_that_only_a_wrong_clock_gives_is_refused() {
 fn a_delete_is_forgotten_though_the_clock_is_ahead() {
     let mut c = Cluster::new(3, 3);
     let key = c.key(0, 0);
-    // Some clock was wrong once. All wall clocks are right now, and those who have not heard of it yet believe it.
+    // Some clock was wrong once. All wall clocks are right now, and those who have not heard of it
+    // yet believe it.
     let far = Timestamp::from_ms(c.now(0).wall_ms + 8 * HOUR_MS as u64);
     c.nodes[1].clock.observe(far);
     c.run_ms(300);

@@ -256,7 +256,8 @@ impl Cluster {
         self.changes.apply(command)
     }
 
-    /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it is told.
+    /// Starts a change of the view. A node that is added comes with an empty disk, and runs once it
+    /// is told.
     pub fn change(&mut self, change: Change) -> u64 {
         let outcome = self.decide(ViewCommand::Change {
             change,
@@ -327,7 +328,8 @@ impl Cluster {
         }
     }
 
-    /// Lets the running change, if any, and all cohorts that are closing come to an end; false if they do not.
+    /// Lets the running change, if any, and all cohorts that are closing come to an end; false if
+    /// they do not.
     pub fn views_settle(&mut self) -> bool {
         for _ in 0..50 {
             if let Some(number) = self.changes.running().map(|r| r.number) {

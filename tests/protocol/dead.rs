@@ -10,7 +10,8 @@ use causeway::protocol::record;
 use causeway::protocol::version::Key;
 use std::collections::BTreeSet;
 
-/// A cluster in which these nodes are dead for good: an operator says so, and removes one after the other.
+/// A cluster in which these nodes are dead for good: an operator says so, and removes one after the
+/// other.
 fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
     let mut c = Cluster::new(n, k);
     let none = Context::default();
@@ -58,8 +59,9 @@ fn a_dead_partition_and_dead_nodes_of_others_can_be_removed_one_after_the_other(
     removing_the_dead(6, 2, &[3, 1, 0]);
 }
 
-/// Node 2 takes slots over from nodes 0 and 1, and is dead for good when it has deleted a key there. One of the first
-/// two stopped before it had dropped the slots, so that it still has the value.
+/// Node 2 takes slots over from nodes 0 and 1, and is dead for good when it has deleted a key
+/// there. One of the first two stopped before it had dropped the slots, so that it still has the
+/// value.
 fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();
@@ -110,14 +112,15 @@ pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
     a_dead_partition_of_which_one_has_a_rest(0);
 }
 
-/// Two nodes that have not heard of later views hold slots that others have taken over since, node after node. What is
-/// written to the first two gets there too. Returns the keys and what their writer has seen.
+/// Two nodes that have not heard of later views hold slots that others have taken over since, node
+/// after node. What is written to the first two gets there too. Returns the keys and what their
+/// writer has seen.
 fn taken_over_unheard(came: usize) -> (Cluster, Vec<(Key, Context)>) {
     let mut c = Cluster::new(2, 2);
     for number in 0..came as u64 {
         c.add();
-        // The first two hear of the first change alone, and not that its view is in force: what was written before that
-        // does not end.
+        // The first two hear of the first change alone, and not that its view is in force: what was
+        // written before that does not end.
         let untold = if number == 0 { 0 } else { 2 };
         (untold..c.nodes.len()).for_each(|node| c.tell(node));
         c.run_ms(500);
@@ -210,7 +213,8 @@ fn what_a_dead_partition_of_two_took_over_is_still_with_those_who_held_it_before
 #[test]
 fn what_several_took_over_one_after_the_other_is_still_with_those_who_held_it_before() {
     let (mut c, written) = taken_over_unheard(2);
-    // Node 2 leaves, and is dead before the cohort that it was in is over. Then all who have held the slots since are.
+    // Node 2 leaves, and is dead before the cohort that it was in is over. Then all who have held
+    // the slots since are.
     let number = c.change(Change::Remove(MemberId(2)));
     c.enact(number);
     c.stop(2);

@@ -10,7 +10,8 @@ use causeway::protocol::record;
 use causeway::protocol::replica::Event;
 use causeway::protocol::version::{Key, Version};
 
-/// Has node 0 write what only a follower, node 2, gets, as far as it keeps the slots: node 1 has no room. The keys.
+/// Has node 0 write what only a follower, node 2, gets, as far as it keeps the slots: node 1 has no
+/// room. The keys.
 fn written_to_the_follower_alone(c: &mut Cluster) -> Vec<Key> {
     c.add();
     c.tell_all();
@@ -128,7 +129,8 @@ pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
     assert!(c.views_settle());
 }
 
-/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one that is there.
+/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one
+/// that is there.
 fn comes_ahead(
     c: &mut Cluster,
     (from, to): (usize, usize),

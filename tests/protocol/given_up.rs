@@ -1,4 +1,5 @@
-//! Members that are given up: what they serve, what the others call stable without them, and what a cancel brings back.
+//! Members that are given up: what they serve, what the others call stable without them, and what a
+//! cancel brings back.
 
 use crate::cluster::Cluster;
 use causeway::protocol::changes::{ViewCommand, ViewOutcome};
@@ -109,7 +110,8 @@ pub fn what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_
         give_up,
         lose_data: true,
     });
-    // Node 2, of the other partition, has not heard that node 1 is given up. It prunes what goes through it.
+    // Node 2, of the other partition, has not heard that node 1 is given up. It prunes what goes
+    // through it.
     c.tell(0);
     c.run_ms(1_000);
     let mut context = seen.clone();
@@ -125,7 +127,8 @@ pub fn what_is_stable_without_who_was_given_up_counts_only_for_whoever_knows_of_
     assert!(matches!(read, Err(Refusal::OldView { .. })), "{read:?}");
 }
 
-/// Node 1 alone takes writes, is given up, and the change is cancelled when the others have gone on without it.
+/// Node 1 alone takes writes, is given up, and the change is cancelled when the others have gone on
+/// without it.
 fn a_removal_cancelled_too_late(back: fn(&mut Cluster)) {
     let mut c = Cluster::new(3, 2);
     let mut seen = Context::default();

@@ -1,4 +1,5 @@
-//! Disks that are lost or old while a view changes: who fills them, and what they may not do before.
+//! Disks that are lost or old while a view changes: who fills them, and what they may not do
+//! before.
 
 use crate::cluster::Cluster;
 use causeway::protocol::changes::{ViewCommand, ViewOutcome};
@@ -40,8 +41,8 @@ pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
     c.tell_all();
     let key = c.key(0, 0);
     let seen = c.put(0, &key, Some("1"), &Context::default());
-    // Node 1 has lost its disk, and the new one is slow. It fetches what its own cohort has, and then
-    // what the one before has, which is not over.
+    // Node 1 has lost its disk, and the new one is slow. It fetches what its own cohort has, and
+    // then what the one before has, which is not over.
     c.stop(1);
     c.nodes[1].disk.wipe();
     c.start(1);
@@ -193,7 +194,8 @@ fn who_leaves_with_all_that_there_is_does_not_say_that_its_disk_is_empty() {
 fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer_has_come() {
     let mut c = Cluster::new(2, 2);
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
-    // Node 2 takes some of it over. Then one replica that had all of it is given up, the other loses its disk.
+    // Node 2 takes some of it over. Then one replica that had all of it is given up, the other
+    // loses its disk.
     let node = c.add();
     c.tell_all();
     let mut seen = Context::default();

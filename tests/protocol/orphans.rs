@@ -43,7 +43,8 @@ fn answer(c: &mut Cluster, ticket: usize) -> Answer {
 fn an_orphaned_write_is_taken_with_its_time_however_late_it_comes() {
     let (mut c, key, version) = orphan(2);
     let none = Context::default();
-    // What was deleted here meanwhile, and is forgotten, makes replicas promise to take no old writes.
+    // What was deleted here meanwhile, and is forgotten, makes replicas promise to take no old
+    // writes.
     let other = (1..).map(|n| c.key(0, n)).find(|k| slot(k) != slot(&key));
     let other = other.unwrap();
     c.put(0, &other, Some("1"), &none);

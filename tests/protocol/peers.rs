@@ -92,7 +92,8 @@ pub fn who_knew_of_a_start_that_is_news_here_has_not_told_how_it_is() {
     c.start(1);
     c.run_ms(1_200);
     assert!(c.serves(1));
-    // Node 2 hears from node 0 first, which knows of both starts, and then from node 1 alone, which has nothing of that log.
+    // Node 2 hears from node 0 first, which knows of both starts, and then from node 1 alone, which
+    // has nothing of that log.
     c.heal();
     c.mute(1, 2);
     c.stop(0);

@@ -142,7 +142,8 @@ fn a_tombstone_goes_when_all_have_it_and_never_by_time() {
 #[test]
 fn who_starts_again_after_it_has_dropped_a_tombstone_does_not_hold_up_the_others() {
     let mut met = 0;
-    // A link is cut at each moment at which one may know already that all have it, and the other does not yet.
+    // A link is cut at each moment at which one may know already that all have it, and the other
+    // does not yet.
     for cut_ms in (1_900..2_600).step_by(10) {
         let mut c = Cluster::new(2, 2);
         let (key, none) = (c.key(0, 0), Context::default());
@@ -185,8 +186,9 @@ pub fn a_tombstone_stays_while_its_past_may_be_missing_somewhere() {
     assert_eq!(c.marks(0).gauges.tombstones, 0);
 }
 
-/// Node 2 gets a write of node 0 that node 1 has lost, and does not get it on to that one. Nobody calls it stable: node 1
-/// does not answer clients who have seen it, whatever node 0 prunes of what they have seen.
+/// Node 2 gets a write of node 0 that node 1 has lost, and does not get it on to that one. Nobody
+/// calls it stable: node 1 does not answer clients who have seen it, whatever node 0 prunes of what
+/// they have seen.
 fn is_not_called_stable_without_node_1(c: &mut Cluster, key: &Key, seen: Context) {
     c.heal();
     c.cut(0, 1);
@@ -503,7 +505,8 @@ pub fn a_log_is_not_over_while_somebody_may_have_more_of_it() {
     let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());
     c.put(1, &key, Some("1"), &none);
     c.run_ms(500);
-    // Node 2 alone gets the last write of a log whose writer then loses its disk. Node 0 has no room for it.
+    // Node 2 alone gets the last write of a log whose writer then loses its disk. Node 0 has no
+    // room for it.
     c.cut(0, 1);
     c.step(0, Event::DiskFull(Some("full".into())));
     c.put(1, &other, Some("2"), &none);
@@ -578,7 +581,8 @@ fn a_log_that_ended_long_ago_at_the_sender_of_a_snapshot_ends_with_it() {
     c.put(0, &key, Some("1"), &none);
     let log = c.nodes[0].replica().log_id();
     c.run_ms(300);
-    // Node 1 hears of two later starts, and then of nothing more, so that two logs end for the others alone.
+    // Node 1 hears of two later starts, and then of nothing more, so that two logs end for the
+    // others alone.
     c.cut(2, 0);
     c.cut(2, 1);
     for value in ["2", "3"] {

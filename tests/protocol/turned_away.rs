@@ -24,7 +24,8 @@ fn who_missed_a_view_has_what_it_copied_for_it() {
     c.tell_all();
     c.run_ms(1_000);
     c.enact(number);
-    // The next change is decided before anybody hears that this one is in force. It asks for more of the same cohort.
+    // The next change is decided before anybody hears that this one is in force. It asks for more
+    // of the same cohort.
     c.change(Change::SetK(2));
     c.tell_all();
     for key in &keys {
@@ -35,8 +36,9 @@ fn who_missed_a_view_has_what_it_copied_for_it() {
     assert!(c.views_settle());
 }
 
-/// Two nodes that are alone in their partitions, and share a cohort that is closing, whatever comes. Each is to hold what
-/// the other one holds, and has it. Then the change is cancelled; node 0 does not hear of that, and node 1 takes a write.
+/// Two nodes that are alone in their partitions, and share a cohort that is closing, whatever
+/// comes. Each is to hold what the other one holds, and has it. Then the change is cancelled; node
+/// 0 does not hear of that, and node 1 takes a write.
 fn a_change_cancelled_unheard() -> (Cluster, Key) {
     let mut c = Cluster::new(2, 2);
     let number = c.change(Change::SetK(1));

@@ -35,14 +35,16 @@ pub fn views_of_another_cluster_are_not_taken_over() {
         ..Views::born(view(k), cluster)
     };
     let own = born(cluster(1, None), 2, 4);
-    // At the first start, whatever the views of a cluster that was started with the same VIEW and K say.
+    // At the first start, whatever the views of a cluster that was started with the same VIEW and K
+    // say.
     assert!(unborn.may_become(&own));
     assert!(!unborn.may_become(&born(cluster(1, None), 1, 4)));
     // Newer ones of the same cluster, and those of one that goes on from it.
     assert!(own.may_become(&born(cluster(1, None), 2, 5)));
     assert!(!own.may_become(&born(cluster(1, None), 2, 4)));
     assert!(own.may_become(&born(cluster(2, Some(1)), 2, 5)));
-    // A stranger's, however new, an earlier life's of the same nodes, and those of a node that lost its disk.
+    // A stranger's, however new, an earlier life's of the same nodes, and those of a node that lost
+    // its disk.
     assert!(!own.may_become(&born(cluster(3, None), 1, 9)));
     assert!(!own.may_become(&born(cluster(3, None), 2, 9)));
     assert!(!own.may_become(&born(cluster(3, Some(2)), 2, 9)));
@@ -84,7 +86,8 @@ fn who_lacks_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
     c.step(1, Event::DiskFull(Some("full".into())));
     c.heal();
     c.run_ms(1_500);
-    // Node 2 comes and takes over some slots. Then it is to hold them all, and has to fetch them first.
+    // Node 2 comes and takes over some slots. Then it is to hold them all, and has to fetch them
+    // first.
     let node = c.add();
     c.tell(0);
     c.run_ms(500);
@@ -115,7 +118,8 @@ fn who_does_not_know_a_view_yet_does_not_say_that_its_logs_are_finished() {
     };
     let (here, other) = (of(&c, 0), of(&c, 1));
     let (writer, late) = (here[0], here[1]);
-    // A node of the other partition goes: this one stays as it is, and one of its replicas does not hear of the view.
+    // A node of the other partition goes: this one stays as it is, and one of its replicas does not
+    // hear of the view.
     let number = c.change(Change::Remove(MemberId(other[1] as u16)));
     for node in 0..4 {
         c.run_ms(100);
@@ -190,7 +194,8 @@ fn a_write_is_not_shown_by_marks_from_before_its_log() {
     let before = c.marks(0);
     c.add();
     c.tell(0);
-    // The new log's first write is durable here and nowhere else, and readers have not got newer marks yet.
+    // The new log's first write is durable here and nowhere else, and readers have not got newer
+    // marks yet.
     c.cut(0, 1);
     let ticket = c.write(0, &key, Some("2"), &none);
     c.run_ms(2);
@@ -378,8 +383,8 @@ fn who_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
 }
 
-/// Two nodes that hold everything, of which the first has a write on its way to a disk that hangs, and hears of
-/// newer views; the ticket of that write.
+/// Two nodes that hold everything, of which the first has a write on its way to a disk that hangs,
+/// and hears of newer views; the ticket of that write.
 fn going_over_while_the_disk_hangs(c: &mut Cluster, key: &Key) -> usize {
     c.nodes[0].disk_hangs = true;
     let before = c.write(0, key, Some("before"), &Context::default());

@@ -1,5 +1,5 @@
-//! Clients of the lists: they change and read lists at any node, ask again where they may, and note what they were told and
-//! when.
+//! Clients of the lists: they change and read lists at any node, ask again where they may, and note
+//! what they were told and when.
 
 use super::history::{History, Seen};
 use super::net::Node;

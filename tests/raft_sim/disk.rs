@@ -1,5 +1,6 @@
-//! A node's disk. It outlives the process, and keeps what a real one may keep: all that was synced, and of the round that was
-//! under way at a crash everything or nothing. It can be slow, hang, be full, or fail.
+//! A node's disk. It outlives the process, and keeps what a real one may keep: all that was synced,
+//! and of the round that was under way at a crash everything or nothing. It can be slow, hang, be
+//! full, or fail.
 
 use super::exec::{Exec, Process};
 use bytes::Bytes;

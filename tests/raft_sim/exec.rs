@@ -1,8 +1,9 @@
-//! One thread's world: tasks, time and chance. What is ready runs in an order that is drawn; when nothing is, the clock goes
-//! on to the next event, of which no two have the same time. So a seed decides everything, whatever order wakes come in.
+//! One thread's world: tasks, time and chance. What is ready runs in an order that is drawn; when
+//! nothing is, the clock goes on to the next event, of which no two have the same time. So a seed
+//! decides everything, whatever order wakes come in.
 //!
-//! Tasks and events belong to a process. A process that is frozen does nothing, and meets all at once what came meanwhile; one
-//! that is killed is gone with all that it had.
+//! Tasks and events belong to a process. A process that is frozen does nothing, and meets all at
+//! once what came meanwhile; one that is killed is gone with all that it had.
 
 use super::rng::Rng;
 use causeway::raft::simulated::{Task, Wait, World};
@@ -412,7 +413,8 @@ pub fn run<R: Send + 'static, F: Future<Output = R> + Send + 'static>(
         }
         drop(task);
     }
-    // What is to happen holds the world that it is to happen in, also where it waits for a frozen process.
+    // What is to happen holds the world that it is to happen in, also where it waits for a frozen
+    // process.
     let events = std::mem::take(&mut exec.lock().events);
     drop(events);
     let held = std::mem::take(&mut exec.lock().frozen);

@@ -1,5 +1,5 @@
-//! What clients were told, and whether it can be so: the lists' own checker looks at lists that only grow, and revisions, which
-//! say in which order all changes were made, at everything.
+//! What clients were told, and whether it can be so: the lists' own checker looks at lists that
+//! only grow, and revisions, which say in which order all changes were made, at everything.
 
 use bytes::Bytes;
 use causeway::check::ListHistory;

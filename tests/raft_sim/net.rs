@@ -1,5 +1,5 @@
-//! What lies between the nodes: calls that take their time, come twice, or are lost on the way there or back, and links that
-//! are cut one way or both.
+//! What lies between the nodes: calls that take their time, come twice, or are lost on the way
+//! there or back, and links that are cut one way or both.
 
 use super::exec::{Exec, Process};
 use super::machine::Watched;

@@ -94,7 +94,8 @@ impl Nodes {
         self.lock().entry(node).or_default().device.clone()
     }
 
-    /// Starts a node that is to come: it was never there, or it was removed, or never came, and its number is used again.
+    /// Starts a node that is to come: it was never there, or it was removed, or never came, and its
+    /// number is used again.
     pub fn begin(&self, node: MemberId) {
         let absent = {
             let mut places = self.lock();
@@ -375,7 +376,8 @@ impl Nodes {
         }
     }
 
-    /// Whether what is decided has named it at some time, as far as it has heard: who is to come is not a member yet.
+    /// Whether what is decided has named it at some time, as far as it has heard: who is to come is
+    /// not a member yet.
     pub fn is_known(&self, me: MemberId) -> bool {
         self.founders().contains(&me) || self.is_born(me)
     }

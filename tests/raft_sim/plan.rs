@@ -1,9 +1,9 @@
 //! What a seed makes of a run: the cluster, its clients, and what goes wrong when.
 //!
-//! A disk is lost only where the rules allow it (`raft/rejoin/eligibility.rs`): when all other voters have
-//! their votes, so that of what was promised and confirmed no more than one copy is forgotten at a
-//! time. Two of three would be a majority that never was. And not before the cluster is born, nor
-//! of an only voter.
+//! A disk is lost only where the rules allow it (`raft/rejoin/eligibility.rs`): when all other
+//! voters have their votes, so that of what was promised and confirmed no more than one copy is
+//! forgotten at a time. Two of three would be a majority that never was. And not before the cluster
+//! is born, nor of an only voter.
 
 use super::disk::Trouble;
 use super::rng::Rng;
@@ -25,7 +25,8 @@ pub enum Fault {
     /// It is killed, and comes back without its disk.
     Lose(Target, u64),
     Freeze(Target, u64),
-    /// The target and those in the mask, each by its place, cannot talk to the others. One way: they do not hear them.
+    /// The target and those in the mask, each by its place, cannot talk to the others. One way:
+    /// they do not hear them.
     Split(Target, u64, bool, u64),
     Weather {
         loss: u64,
@@ -33,13 +34,14 @@ pub enum Fault {
         ms: u64,
     },
     Disk(Target, Trouble, u64),
-    /// The power fails while all disks but the leader's are slow: all nodes are killed at one moment, and come back one after the
-    /// other within this time, the leader often later.
+    /// The power fails while all disks but the leader's are slow: all nodes are killed at one
+    /// moment, and come back one after the other within this time, the leader often later.
     Power(u64),
     /// A leader whose disk is slow is killed, and is back this soon.
     Stumble(u64),
-    /// What only harms in this order: a minority is cut off for a while, the leader among it or not; then of the others one loses its
-    /// disk, the rest goes away for some seconds, and the minority is back.
+    /// What only harms in this order: a minority is cut off for a while, the leader among it or
+    /// not; then of the others one loses its disk, the rest goes away for some seconds, and the
+    /// minority is back.
     Trap {
         with_leader: bool,
         behind_ms: u64,

@@ -1,5 +1,5 @@
-//! One run: a cluster is formed, clients work, things go wrong and are healed; then all has to be well within bounded time, and
-//! what clients were told has to be linearizable.
+//! One run: a cluster is formed, clients work, things go wrong and are healed; then all has to be
+//! well within bounded time, and what clients were told has to be linearizable.
 
 use super::clients::Clients;
 use super::exec::{self, Exec};
@@ -168,7 +168,8 @@ impl Nodes {
             return Err(format!("the cluster is not born: {}", told()));
         };
         let members: Vec<MemberId> = views.members().into_keys().collect();
-        // Who was to come is still there when that was cancelled before it heard of it. It waits to be added, as a standby does.
+        // Who was to come is still there when that was cancelled before it heard of it. It waits to
+        // be added, as a standby does.
         let is_here = |node: &MemberId| members.contains(node) || self.is_known(*node);
         let here: Vec<MemberId> = self.all().into_iter().filter(is_here).collect();
         let running = looks.iter().filter(|(node, ..)| is_here(node)).count();

@@ -1,5 +1,6 @@
-//! Views that change: nodes say what they have come to, the leader looks after the change that runs and starts who is to come,
-//! and an operator asks for changes. All of it is decided by the Raft group of the simulation.
+//! Views that change: nodes say what they have come to, the leader looks after the change that runs
+//! and starts who is to come, and an operator asks for changes. All of it is decided by the Raft
+//! group of the simulation.
 //!
 //! There is no data here but the Raft group's: a node is ready as soon as it knows that it is to
 //! be.
@@ -17,7 +18,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long members may be away: less than in life, so that nodes are often given up that come back.
+/// How long members may be away: less than in life, so that nodes are often given up that come
+/// back.
 const PATIENCE: Patience = Patience {
     dead_us: 1_500_000,
     leaving_us: 2_500_000,

@@ -1,4 +1,5 @@
-//! The rules that the simulator leaves to `tests/protocol`, where each has a test that fails without it. Both read this list.
+//! The rules that the simulator leaves to `tests/protocol`, where each has a test that fails
+//! without it. Both read this list.
 
 use causeway::protocol::teeth::Rule;
 

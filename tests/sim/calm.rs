@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 /// All replicas of a partition are equal this long after healing, in microseconds.
 const LEVEL_US: u64 = 5_000_000;
-/// Tombstones are gone this long after the last delete, in microseconds, however far clocks were ahead.
+/// Tombstones are gone this long after the last delete, in microseconds, however far clocks were
+/// ahead.
 const COLLECT_US: u64 = 10_000_000;
 
 impl World {
@@ -97,8 +98,9 @@ impl World {
     }
 
     /// Whether two replicas' versions of a key differ. One may have dropped a tombstone before the
-    /// other; stored dependencies may be pruned differently. A write that was logged again has several dots, and which
-    /// of them a replica names does not show: the others are of logs that are over, or everywhere.
+    /// other; stored dependencies may be pruned differently. A write that was logged again has
+    /// several dots, and which of them a replica names does not show: the others are of logs that
+    /// are over, or everywhere.
     fn differs(&self, at: &Key, a: Option<&Bytes>, b: Option<&Bytes>) -> Result<bool, Failed> {
         let version = |bytes: Option<&Bytes>| {
             bytes

@@ -67,8 +67,8 @@ impl World {
         record::load(&self.nodes[node].disk, key).map_err(|e| e.to_string())
     }
 
-    /// Takes note of the dots that a replica has given to writes: those that it took from clients, at once or after it
-    /// had held them, and those that it logs again, since nobody else can.
+    /// Takes note of the dots that a replica has given to writes: those that it took from clients,
+    /// at once or after it had held them, and those that it logs again, since nobody else can.
     pub fn note_taken(&mut self, node: usize) -> Result<(), Failed> {
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
@@ -196,8 +196,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a write ended with each process that took it: it was durable nowhere yet. A replica that does not keep
-    /// its key may have moved past it all the same.
+    /// Whether a write ended with each process that took it: it was durable nowhere yet. A replica
+    /// that does not keep its key may have moved past it all the same.
     fn ended_with_writers(&self, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let over = w.dots.iter().zip(&w.taken_us).all(|(dot, taken_us)| {
@@ -209,10 +209,11 @@ impl World {
 
     /// Whether a node only helps with a key, and those have the write who hold the key now.
     ///
-    /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any more. When it has
-    /// lost its disk, or the end of its own log, and no disk is left that has all of the cohort, it gathers what is left
-    /// of the slots that others hold. Whoever holds the other slots may have lost its disk too, and tell that it has
-    /// nothing: then it passes over what is there. Nobody lacks the write.
+    /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any
+    /// more. When it has lost its disk, or the end of its own log, and no disk is left that has all
+    /// of the cohort, it gathers what is left of the slots that others hold. Whoever holds the
+    /// other slots may have lost its disk too, and tell that it has nothing: then it passes over
+    /// what is there. Nobody lacks the write.
     fn is_helped_no_more(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let slots = self
@@ -232,9 +233,10 @@ impl World {
         Ok(true)
     }
 
-    /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of its key. Who is
-    /// only to hold it next may be turned away again. A later write that came to it in the place of one that it helps with
-    /// does not count: it shares no log of that one, and drops it when it helps no more.
+    /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of
+    /// its key. Who is only to hold it next may be turned away again. A later write that came to it
+    /// in the place of one that it helps with does not count: it shares no log of that one, and
+    /// drops it when it helps no more.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
@@ -294,9 +296,10 @@ impl World {
 
     /// A key left a store: a tombstone that nobody needs, or a value that one of those beats.
     ///
-    /// Or a version that counts as lost, as when all nodes of its partition were given up. A node that held its slot before
-    /// and was away may still have it, while others have dropped it. When these nodes get the slot back, one copies from
-    /// the other and drops what that one does not have: they have to be equal, and nobody counts on the version.
+    /// Or a version that counts as lost, as when all nodes of its partition were given up. A node
+    /// that held its slot before and was away may still have it, while others have dropped it. When
+    /// these nodes get the slot back, one copies from the other and drops what that one does not
+    /// have: they have to be equal, and nobody counts on the version.
     fn check_removed(&mut self, node: usize, version: &Version) -> Result<(), Failed> {
         let Version { key, stamp, .. } = version;
         if !self.keeps(node, key) {
@@ -400,8 +403,8 @@ impl World {
         self.check_exposed(node, before, after)
     }
 
-    /// Whether clients of a node may be answered by what it has of a log, now or later: then nothing
-    /// may be stable that it lacks, since contexts do not name that any more.
+    /// Whether clients of a node may be answered by what it has of a log, now or later: then
+    /// nothing may be stable that it lacks, since contexts do not name that any more.
     ///
     /// A node that is out answers nobody, and one that knows that it is given up never will again.
     /// What was fetched for the sake of a view that was dropped is fetched anew before anybody is
@@ -421,9 +424,9 @@ impl World {
         views.is_some_and(|v| v.given_up.contains(&self.nodes[node].member))
     }
 
-    /// Whether a node shares a log for the sake of a next view alone, and what it has fetched for that
-    /// will never be served: the Raft group has dropped the view, or given the node up. The node
-    /// may not have heard.
+    /// Whether a node shares a log for the sake of a next view alone, and what it has fetched for
+    /// that will never be served: the Raft group has dropped the view, or given the node up. The
+    /// node may not have heard.
     fn was_turned_away(&self, node: usize, log: LogId) -> bool {
         let it = &self.nodes[node];
         let Some(views) = self.views_at(node) else {
@@ -467,15 +470,15 @@ impl World {
         }
     }
 
-    /// A node has everything of a cohort now, or serves again on a disk that it had lost: nobody may
-    /// call stable what it lacks.
+    /// A node has everything of a cohort now, or serves again on a disk that it had lost: nobody
+    /// may call stable what it lacks.
     pub fn check_counted_on(&self, node: usize) -> Result<(), Failed> {
         for other in (0..self.nodes.len()).filter(|n| *n != node) {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
-            // What only a member has that is given up may be lost, be it stable: it may have shared its
-            // log with nobody, or with disks that were lost since.
+            // What only a member has that is given up may be lost, be it stable: it may have shared
+            // its log with nobody, or with disks that were lost since.
             if self.is_given_up(other) {
                 continue;
             }
@@ -495,8 +498,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a node lost a write with its disk so lately that its word from before may still be under way. It may serve
-    /// again by then. That is the one loss allowed for.
+    /// Whether a node lost a write with its disk so lately that its word from before may still be
+    /// under way. It may serve again by then. That is the one loss allowed for.
     fn was_lost_lately(&self, node: usize, write: WriteId) -> bool {
         let lost = self.oracle.lost.get(&(node, write));
         lost.is_some_and(|at| self.now < at + IN_FLIGHT_US)
@@ -559,7 +562,8 @@ impl World {
                 if let Some(process) = &self.nodes[node].process {
                     let marks = process.driver.replica().marks();
                     holders.extend(self.replicas_at(&marks));
-                    // It may be the last word under the views before, of a log of which the new ones tell nothing any more.
+                    // It may be the last word under the views before, of a log of which the new
+                    // ones tell nothing any more.
                     for marks in [&marks, &process.marks] {
                         holders.extend(dots.iter().flat_map(|d| replicas_of(marks, d.log)));
                     }
@@ -587,7 +591,8 @@ impl World {
                 let dots = write.map_or(&[][..], |w| &self.oracle.writes[w].dots);
                 let mut elsewhere = false;
                 for other in (0..self.nodes.len()).filter(|n| *n != node) {
-                    // A copy that came ahead of its log counts, and one that was there until its disk was lost.
+                    // A copy that came ahead of its log counts, and one that was there until its
+                    // disk was lost.
                     let stored = self.version_at(other, &self.ops[op].key)?;
                     let has = |w: WriteId| {
                         let stamp = self.oracle.writes[w].stamp;
@@ -626,8 +631,8 @@ impl World {
             Answer::NothingToDelete(context) => {
                 let there = self.version_at(node, &self.ops[op].key)?;
                 let own = self.ops[op].write.map(|w| self.oracle.writes[w].stamp);
-                // A later delete, which may not be durable yet, is another matter. And nobody listens to an earlier
-                // attempt: the delete may have got another stamp since.
+                // A later delete, which may not be durable yet, is another matter. And nobody
+                // listens to an earlier attempt: the delete may have got another stamp since.
                 let listens = self.ops[op].attempt == attempt;
                 let own = own.filter(|_| listens);
                 let found = own.filter(|own| there.is_some_and(|v| v.stamp == *own));
@@ -718,8 +723,8 @@ impl World {
         };
         let deletes = self.oracle.of_key(key, writes[least].stamp);
         let deletes = deletes.filter(|w| !writes[*w].live && !writes[*w].dots.is_empty());
-        // Of a client who has seen the value it is known that it has seen one of the deletes, and so what
-        // all of them had seen.
+        // Of a client who has seen the value it is known that it has seen one of the deletes, and
+        // so what all of them had seen.
         let Some(seen) = self.oracle.common_past(deletes) else {
             return Err(format!(
                 "I5: op {op} does not find {key:?}, its client has seen write {least}"

@@ -92,8 +92,8 @@ pub fn codec(cluster: u8) -> Codec {
 /// The cluster that is simulated.
 pub const CLUSTER: u8 = 1;
 
-/// A payload of an earlier run of the cluster, whose disks are all gone: it names logs that nobody has, and may come from
-/// a view that there is not yet.
+/// A payload of an earlier run of the cluster, whose disks are all gone: it names logs that nobody
+/// has, and may come from a view that there is not yet.
 fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
     let mut context = Context::default();
     if rng.percent(50) {

@@ -1,6 +1,7 @@
 //! A disk in memory: what is durable, and the batches that are still on their way.
 //!
-//! A batch can be read only when it is durable, as in the real store. A disk can be made to fail reads.
+//! A batch can be read only when it is durable, as in the real store. A disk can be made to fail
+//! reads.
 
 use bytes::Bytes;
 use causeway::protocol::store::{Batch, Store, StoreError};

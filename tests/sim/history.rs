@@ -1,5 +1,5 @@
-//! The run as its clients saw it, for the checker that also judges real clusters: one that knows nothing of what
-//! happened inside must come to the same verdict.
+//! The run as its clients saw it, for the checker that also judges real clusters: one that knows
+//! nothing of what happened inside must come to the same verdict.
 
 use super::client::Kind as Client;
 use super::world::{Failed, World};
@@ -100,7 +100,8 @@ impl World {
 
     /// What the checker says of all that clients saw.
     pub fn check_history(&self) -> Result<(), Failed> {
-        // With a disk, writes may go that only it had; who has seen them cannot be told from who has seen wrong.
+        // With a disk, writes may go that only it had; who has seen them cannot be told from who
+        // has seen wrong.
         if self.oracle.writes.iter().any(|w| w.gone) {
             return Ok(());
         }

@@ -1,8 +1,10 @@
-//! What a run costs: bytes on the wire, how long contexts are, reads that could not be answered at once, how old
-//! the knowledge of other partitions is. `benches/scale.rs` turns this on and reads it.
+//! What a run costs: bytes on the wire, how long contexts are, reads that could not be answered at
+//! once, how old the knowledge of other partitions is. `benches/scale.rs` turns this on and reads
+//! it.
 //!
-//! A run that is measured keeps no clients' pasts, which grow with the square of the run: of the invariants I4 and I5
-//! are not checked. Answers between nodes tell how far the partition is, as in the real node.
+//! A run that is measured keeps no clients' pasts, which grow with the square of the run: of the
+//! invariants I4 and I5 are not checked. Answers between nodes tell how far the partition is, as in
+//! the real node.
 
 #![allow(dead_code, reason = "the tests do not measure")]
 
@@ -134,7 +136,8 @@ impl Measure {
         }
     }
 
-    /// How long it has been known at home what is not known in these marks, for each log of other partitions.
+    /// How long it has been known at home what is not known in these marks, for each log of other
+    /// partitions.
     pub fn ages(&self, marks: &Marks, now: u64) -> Vec<u64> {
         let others = self
             .stable

@@ -1,5 +1,5 @@
-//! The network: every ordered pair of nodes has a link that keeps order within a connection, and faults that last
-//! for a while.
+//! The network: every ordered pair of nodes has a link that keeps order within a connection, and
+//! faults that last for a while.
 
 use super::plan::Weather;
 use super::rng::Rng;
@@ -151,7 +151,8 @@ impl Net {
         self.link(from, to).slow_until = until;
     }
 
-    /// Ends all faults. Frames that take longer than an attempt would keep operations from succeeding.
+    /// Ends all faults. Frames that take longer than an attempt would keep operations from
+    /// succeeding.
     pub fn heal(&mut self, now: u64) {
         self.weather.slow = 0;
         for link in &mut self.links {

@@ -1,7 +1,7 @@
 //! A simulated node: its process, which a crash ends, and its disk, which it leaves behind.
 //!
-//! This is what the real node's threads do, in miniature: around the same driver, effects are turned into I/O, marks
-//! are published a little late, requests go through the same route.
+//! This is what the real node's threads do, in miniature: around the same driver, effects are
+//! turned into I/O, marks are published a little late, requests go through the same route.
 
 use super::disk::{Content, Disk};
 use super::net::Frame;
@@ -238,8 +238,9 @@ impl World {
 
     /// A number for a start of a node: the second, and 16 bits of chance.
     ///
-    /// Never one that it has had. Where a disk is lost and its node starts again within a second, chance alone tells the
-    /// two starts apart. The format takes that risk, 1 in 65,536; with so many seeds it would be met.
+    /// Never one that it has had. Where a disk is lost and its node starts again within a second,
+    /// chance alone tells the two starts apart. The format takes that risk, 1 in 65,536; with so
+    /// many seeds it would be met.
     pub fn start_number(&mut self, node: usize) -> u64 {
         loop {
             let number = (self.wall_ms(node) / 1_000) << 16 | self.rng.below(1 << 16);

@@ -1,5 +1,6 @@
-//! What a node has that was given up: once it is out of the view it offers that to the others, one write after the other,
-//! the oldest first, through whichever member is there. An offer that a member did not see through is made again.
+//! What a node has that was given up: once it is out of the view it offers that to the others, one
+//! write after the other, the oldest first, through whichever member is there. An offer that a
+//! member did not see through is made again.
 
 use super::client::Operation;
 use super::world::{Failed, What, World};
@@ -24,7 +25,8 @@ pub struct Offer {
 }
 
 impl World {
-    /// A node is out of the view for good. Whoever has left in peace has no log that is not over, and offers nothing.
+    /// A node is out of the view for good. Whoever has left in peace has no log that is not over,
+    /// and offers nothing.
     pub fn begin_offer(&mut self, node: usize) -> Result<(), Failed> {
         let disk = &self.nodes[node].disk;
         // What begins later would not be over when the replicas are compared.

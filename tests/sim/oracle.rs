@@ -60,7 +60,8 @@ pub struct Write {
     pub copies: u8,
     /// It was on a lost disk only.
     pub gone: bool,
-    /// An offer brought it back after that: it lasts again, though who had seen it before need not see it.
+    /// An offer brought it back after that: it lasts again, though who had seen it before need not
+    /// see it.
     back: bool,
 }
 
@@ -74,7 +75,8 @@ impl Write {
 /// All writes, and what has become of them.
 pub struct Oracle {
     pub writes: Vec<Write>,
-    /// Two writes may have one stamp: of a node that started again with a clock that had been set back.
+    /// Two writes may have one stamp: of a node that started again with a clock that had been set
+    /// back.
     stamps: BTreeSet<(Key, Stamp, WriteId)>,
     pub dots: BTreeMap<Dot, WriteId>,
     /// Incarnations that have been started.
@@ -147,8 +149,8 @@ impl Oracle {
         Ok(write)
     }
 
-    /// The write of a client that has this stamp. Deletes with one stamp are alike: one that is gone with a node's disk
-    /// does not stand for one that the node has stamped since.
+    /// The write of a client that has this stamp. Deletes with one stamp are alike: one that is
+    /// gone with a node's disk does not stand for one that the node has stamped since.
     pub fn of_stamp(&self, key: &Key, stamp: Stamp, value: Option<&[u8]>) -> Option<WriteId> {
         let mut of_stamp = self
             .of_key(key, stamp)

@@ -1,8 +1,9 @@
-//! What a seed decides before anything runs: the shape of the cluster, the load, which faults exist at all and how
-//! often (swarm testing: Groce et al., ISSTA 2012), and the schedule of every single one.
+//! What a seed decides before anything runs: the shape of the cluster, the load, which faults exist
+//! at all and how often (swarm testing: Groce et al., ISSTA 2012), and the schedule of every single
+//! one.
 //!
-//! The schedule is plain data. Leaving faults out of it gives another run of the same cluster: that is how a
-//! failing seed is shrunk.
+//! The schedule is plain data. Leaving faults out of it gives another run of the same cluster: that
+//! is how a failing seed is shrunk.
 
 use super::rng::Rng;
 use super::views::Asked;
@@ -171,8 +172,8 @@ pub struct Load {
     pub deletes: u64,
     /// Percent of the reads that ask for what is there.
     pub eventual: u64,
-    /// Percent of the sessions that share another one's context, use an old one now and then, come with
-    /// one from an earlier run of the cluster, or keep none.
+    /// Percent of the sessions that share another one's context, use an old one now and then, come
+    /// with one from an earlier run of the cluster, or keep none.
     pub sharing: u64,
     pub late: u64,
     pub from_earlier: u64,
@@ -285,10 +286,12 @@ pub(super) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.index(from.len())]
 }
 
-/// Limits of which some are small: as small as lets a replica that was away catch up within the time that it has.
+/// Limits of which some are small: as small as lets a replica that was away catch up within the
+/// time that it has.
 fn small(rng: &mut Rng, load: &Load) -> Limits {
     let wide = Limits::ORDINARY;
-    // What is written while a replica is away, and all that there is, has to go in so many messages at most.
+    // What is written while a replica is away, and all that there is, has to go in so many messages
+    // at most.
     let written = load.sessions as u64 * load.writes * 50_000 / (load.think_us + 5_000);
     let (dots, size) = (written as usize / 80 + 1, 160 + load.value_bytes / 4);
     let part = dots * size;
@@ -541,8 +544,8 @@ impl Draw<'_> {
         self.push(at_us, Fault::Apart { a, b, us, holds });
     }
 
-    /// One replica is away, then a second is alone with what the third wrote before; the two meet over a bad
-    /// link, and the second loses its disk.
+    /// One replica is away, then a second is alone with what the third wrote before; the two meet
+    /// over a bad link, and the second loses its disk.
     fn ambush(&mut self, at_us: u64) {
         let Some([node, peer, other]) = self.three() else {
             return;
@@ -565,7 +568,8 @@ impl Draw<'_> {
         self.push(at_us + alone_us + met_us, lost);
     }
 
-    /// A node loses its disk and is refilled by the one that was away; a third does not hear of that.
+    /// A node loses its disk and is refilled by the one that was away; a third does not hear of
+    /// that.
     fn refill(&mut self, at_us: u64) {
         let Some([node, away, third]) = self.three() else {
             return;

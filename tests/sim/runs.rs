@@ -80,7 +80,8 @@ pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
     }))
 }
 
-/// Runs seeds on all cores: the number of events, how often each bound was met, and the failures by seed.
+/// Runs seeds on all cores: the number of events, how often each bound was met, and the failures by
+/// seed.
 pub fn run_all(seeds: &[u64]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
     let (steps, met) = (AtomicU64::new(0), Mutex::new(Met::new()));
     let failures = Mutex::new(Vec::new());
@@ -118,9 +119,11 @@ pub fn on_all_cores<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// Leaves out faults and clients as long as the same promise is broken; what is left, and how it ended.
+/// Leaves out faults and clients as long as the same promise is broken; what is left, and how it
+/// ended.
 ///
-/// Delta debugging (Zeller and Hildebrandt, TSE 2002, section 3): halves first, then ever smaller parts.
+/// Delta debugging (Zeller and Hildebrandt, TSE 2002, section 3): halves first, then ever smaller
+/// parts.
 pub fn shrink(seed: u64, failed: &Failure) -> String {
     let promise = failed.promise().to_owned();
     let whole = Plan::of(seed);

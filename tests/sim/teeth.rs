@@ -1,4 +1,5 @@
-//! The simulator's teeth: with any one of these rules broken, it must find something wrong within so many seeds.
+//! The simulator's teeth: with any one of these rules broken, it must find something wrong within
+//! so many seeds.
 
 #[path = "by_rule_tests.rs"]
 mod by_rule_tests;

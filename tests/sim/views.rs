@@ -1,4 +1,5 @@
-//! Views that change: what the operator asks for, how the nodes hear of it, and how a process goes on in another view.
+//! Views that change: what the operator asks for, how the nodes hear of it, and how a process goes
+//! on in another view.
 //!
 //! The Raft group itself is taken for granted here: one state, which a node learns of when it can
 //! reach a majority.
@@ -18,7 +19,8 @@ use std::sync::Arc;
 
 /// Time between looks at the running change, in microseconds.
 const STEER_US: u64 = 80_000;
-/// How long members may be away: less than in life, so that nodes are often given up that come back.
+/// How long members may be away: less than in life, so that nodes are often given up that come
+/// back.
 const PATIENCE: Patience = Patience {
     dead_us: 700_000,
     leaving_us: 1_500_000,
@@ -146,8 +148,8 @@ impl World {
         Ok(())
     }
 
-    /// Nobody waits for a node any more, be it dead, frozen or cut off: what only it has is gone for the others, and what
-    /// it takes before it hears of that as well. It goes on until it does.
+    /// Nobody waits for a node any more, be it dead, frozen or cut off: what only it has is gone
+    /// for the others, and what it takes before it hears of that as well. It goes on until it does.
     fn give_up(&mut self, member: MemberId) -> Result<(), Failed> {
         let node = usize::from(member.0);
         self.oracle.given_up.insert(member);
@@ -160,7 +162,8 @@ impl World {
         Ok(())
     }
 
-    /// All nodes of a member's partition die, and the operator says that they do not come back. They do.
+    /// All nodes of a member's partition die, and the operator says that they do not come back.
+    /// They do.
     fn give_partition_up(&mut self, member: MemberId, down_us: u64) -> Result<(), Failed> {
         let view = self.view();
         let replicas = view.partition_of(member).map(|p| view.replicas(p));
@@ -180,8 +183,8 @@ impl World {
         };
         if self.decide(said)? == ViewOutcome::Changed {
             self.oracle.given_up.extend(&members);
-            // What the partition's slots have is lost, unless a cohort that held them before is open still. So is the
-            // knowledge which deletes have been forgotten there.
+            // What the partition's slots have is lost, unless a cohort that held them before is
+            // open still. So is the knowledge which deletes have been forgotten there.
             let view = self.decisions.changes.views().view.clone();
             let dead = |key: &Key| {
                 let holders = view.replicas(view.partition_of_key(key));
@@ -348,8 +351,8 @@ impl World {
         Ok(())
     }
 
-    /// What an operator does who has asked for a change: takes it back when it does not end, and removes again whoever
-    /// was given up.
+    /// What an operator does who has asked for a change: takes it back when it does not end, and
+    /// removes again whoever was given up.
     fn operate(&mut self) -> Result<(), Failed> {
         let changes = &self.decisions.changes;
         if let Some(number) = changes.running().map(|r| r.number) {
@@ -407,8 +410,8 @@ impl World {
         node == other || (it.process.is_some() && it.paused_until <= self.now && !cut)
     }
 
-    /// Whether another node than the leader hears a member. One that stands on an old copy of its disk, and has not found
-    /// out yet, is not given up: what it would do then is not promised.
+    /// Whether another node than the leader hears a member. One that stands on an old copy of its
+    /// disk, and has not found out yet, is not given up: what it would do then is not promised.
     fn is_heard(&self, leader: usize, member: MemberId) -> bool {
         let node = usize::from(member.0);
         let others = (0..self.nodes.len()).filter(|n| *n != node && self.hears(leader, *n));

@@ -1,5 +1,5 @@
-//! Faults that only some runs have. Each has a source of chance of its own, so that what else a seed decides stays what it
-//! was when one is added here.
+//! Faults that only some runs have. Each has a source of chance of its own, so that what else a
+//! seed decides stays what it was when one is added here.
 
 use super::plan::{Draw, Fault, Plan, Planned, duration, pick};
 use super::rng::Rng;
@@ -120,8 +120,8 @@ impl Draw<'_> {
         self.push(at_us, fault);
     }
 
-    /// The replicas of a partition lose their disks one after the other, each time after the one before may have been
-    /// filled again.
+    /// The replicas of a partition lose their disks one after the other, each time after the one
+    /// before may have been filled again.
     fn in_turn(&mut self, node: usize, at_us: u64) {
         let first = node / self.k * self.k;
         let mut at_us = at_us;

@@ -31,7 +31,8 @@ pub enum What {
     Arrive {
         from: usize,
         to: usize,
-        /// It arrives if this is still the connection, or if it survives and the receiver is still in this life.
+        /// It arrives if this is still the connection, or if it survives and the receiver is still
+        /// in this life.
         connection: u64,
         survives: Option<u32>,
         frame: Frame,

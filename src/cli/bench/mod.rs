@@ -1,10 +1,10 @@
-//! `bench`: a closed-loop load generator. Each connection is a session with one request in flight, and carries its
-//! context from reply to request, as a real client would.
+//! `bench`: a closed-loop load generator. Each connection is a session with one request in flight,
+//! and carries its context from reply to request, as a real client would.
 //!
-//! It shares the machine with what it measures, so it has to be light: one thread unless told otherwise,
-//! no timer, thread or JSON tree per request. HTTP is hyper's low-level connection: 2.0 us of user time a
-//! request where a hand-written exchange over httparse took 0.5 (128 connections; the kernel's
-//! part is 6 to 7 us in both). That is not enough to carry an HTTP client of our own.
+//! It shares the machine with what it measures, so it has to be light: one thread unless told
+//! otherwise, no timer, thread or JSON tree per request. HTTP is hyper's low-level connection: 2.0
+//! us of user time a request where a hand-written exchange over httparse took 0.5 (128 connections;
+//! the kernel's part is 6 to 7 us in both). That is not enough to carry an HTTP client of our own.
 
 mod protocol;
 mod record;
@@ -101,8 +101,8 @@ pub struct Bench {
     /// Print the figures as one JSON object
     #[arg(long)]
     json: bool,
-    /// Write down every operation as a line of JSON, for `causeway check`. The keys are this run's own. Of lists, for
-    /// `causeway check --lists`: puts are appends then
+    /// Write down every operation as a line of JSON, for `causeway check`. The keys are this run's
+    /// own. Of lists, for `causeway check --lists`: puts are appends then
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
     #[command(flatten)]

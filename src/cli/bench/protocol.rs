@@ -241,7 +241,8 @@ impl Speaker {
         BenchAnswer::Done
     }
 
-    /// The text of `causal_payload` in a reply: a scan, as a full parse would cost more than all the rest.
+    /// The text of `causal_payload` in a reply: a scan, as a full parse would cost more than all
+    /// the rest.
     fn find_payload<'a>(&self, body: &'a [u8]) -> Option<&'a str> {
         let rest = &body[self.finder.find(body)? + PAYLOAD_FIELD.len()..];
         let end = memchr::memchr(b'"', rest)?;

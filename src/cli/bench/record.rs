@@ -1,4 +1,5 @@
-//! `--history`: every operation of a run as a line of a file, for `causeway check`; of lists for `causeway check --lists`.
+//! `--history`: every operation of a run as a line of a file, for `causeway check`; of lists for
+//! `causeway check --lists`.
 //!
 //! The judgement that counts is [`judged`]: whether an operation was done, was certainly not done,
 //! or may have been. Where a reply leaves that open it is "unknown", which a checker has to bear; a
@@ -47,7 +48,8 @@ pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Status {
     }
 }
 
-/// What is known of an operation, and what it read. Reads that failed are nobody's business: they say "not done".
+/// What is known of an operation, and what it read. Reads that failed are nobody's business: they
+/// say "not done".
 fn judge(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
     match (kind, reached) {
         (_, Reached::NotSent) => (Status::Fail, None),
@@ -81,8 +83,9 @@ fn judge(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
     }
 }
 
-/// Refusals of a request that no replica has been asked for yet, and of a write that none has room for. Any other one,
-/// a 400 included, may be the second replica's answer after the first one took the write and did not say so in time.
+/// Refusals of a request that no replica has been asked for yet, and of a write that none has room
+/// for. Any other one, a 400 included, may be the second replica's answer after the first one took
+/// the write and did not say so in time.
 fn certainly_refused(status: StatusCode) -> bool {
     matches!(
         status,
@@ -125,8 +128,8 @@ fn value(body: &[u8]) -> Option<&RawValue> {
     Some(found.value)
 }
 
-/// A delete that found nothing to delete: it was a read of "not found", and is said to be one. A replica that was
-/// asked before may have written the delete all the same.
+/// A delete that found nothing to delete: it was a read of "not found", and is said to be one. A
+/// replica that was asked before may have written the delete all the same.
 fn found_nothing(kind: Kind, reached: &Reached) -> bool {
     kind == Kind::Delete
         && matches!(
@@ -186,13 +189,14 @@ impl Recorder {
         })
     }
 
-    /// What this run's keys start with. No other run has the same: what that left in the cluster is no part of
-    /// this history, and reading it would look like a value out of nowhere.
+    /// What this run's keys start with. No other run has the same: what that left in the cluster is
+    /// no part of this history, and reading it would look like a value out of nowhere.
     pub fn keys(&self) -> &str {
         &self.keys
     }
 
-    /// Writes down one operation, which ended now. False: the file cannot be written, and the run is over.
+    /// Writes down one operation, which ended now. False: the file cannot be written, and the run
+    /// is over.
     pub fn record(&self, done: &Done<'_>) -> bool {
         let ended = Instant::now();
         let micros = |at: Instant| {

@@ -85,8 +85,8 @@ impl Routes {
         })
     }
 
-    /// The position in `nodes` of the one that a session's request for a key goes to, unless it roams. A session
-    /// stays with one replica of each partition.
+    /// The position in `nodes` of the one that a session's request for a key goes to, unless it
+    /// roams. A session stays with one replica of each partition.
     pub fn choose(&self, session: u32, key: &str) -> usize {
         let turn = session as usize;
         let Some(view) = &self.view else {

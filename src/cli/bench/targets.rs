@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A session that roams goes on to another target when one does not take its connection for this long.
+/// A session that roams goes on to another target when one does not take its connection for this
+/// long.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// And leaves a target alone for this long after it failed: else all sessions would soon wait for the one that is
-/// out of reach.
+/// And leaves a target alone for this long after it failed: else all sessions would soon wait for
+/// the one that is out of reach.
 const LEFT_ALONE: Duration = Duration::from_secs(2);
 
 pub struct Targets {
@@ -48,8 +49,9 @@ impl Targets {
         self.routes.nodes.get(at).copied()
     }
 
-    /// The position of the target for a key, and a connection to it. It goes back with [`Self::keep`] after a
-    /// whole reply only: a connection with a reply still to come would answer the next request with it.
+    /// The position of the target for a key, and a connection to it. It goes back with
+    /// [`Self::keep`] after a whole reply only: a connection with a reply still to come would
+    /// answer the next request with it.
     pub async fn open(&mut self, key: &str) -> Result<(usize, Wire), String> {
         if self.routes.routing != Routing::Roam {
             let at = self.routes.choose(self.session, key);

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A change of the strategy is answered after 10 s, a fault after 8 s, whether they are done or not.
+/// A change of the strategy is answered after 10 s, a fault after 8 s, whether they are done or
+/// not.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between looks at a change that goes on.
 const LOOK: Duration = Duration::from_millis(300);

@@ -44,7 +44,8 @@ impl Asker {
         matches!(self, Self::Lines { refused: true })
     }
 
-    /// Has one of `items` chosen. A line of a script names it by its number, from 1, or by its first word.
+    /// Has one of `items` chosen. A line of a script names it by its number, from 1, or by its
+    /// first word.
     pub fn choose(&mut self, question: &str, items: &[String]) -> Answer<usize> {
         match self {
             Self::Terminal { theme, .. } => FuzzySelect::with_theme(&**theme)

@@ -1,4 +1,5 @@
-//! The operator's store from the command line: what its menu offers, each also as a command of its own.
+//! The operator's store from the command line: what its menu offers, each also as a command of its
+//! own.
 //!
 //! ```text
 //! mod.rs       the commands

@@ -213,8 +213,8 @@ pub fn done(reply: Reply) -> Result<Reply, Failure> {
     }
 }
 
-/// Asks until it is done, or refused for good: a machine that stands still for a second is no reason to end. `ask` gives
-/// the status of the reply and what it says.
+/// Asks until it is done, or refused for good: a machine that stands still for a second is no
+/// reason to end. `ask` gives the status of the reply and what it says.
 pub async fn until_done(
     mut ask: impl AsyncFnMut() -> Result<(u16, String), Failure>,
 ) -> Result<(), Failure> {

@@ -28,7 +28,8 @@ impl Loss {
     }
 }
 
-/// Lets every choice of `lose` nodes fail in turn, under both strategies, and reads all keys each time.
+/// Lets every choice of `lose` nodes fail in turn, under both strategies, and reads all keys each
+/// time.
 pub async fn lose(
     workspace: &Workspace,
     nodes: u16,

@@ -1,4 +1,5 @@
-//! `report`: tests of faults and of speed on clusters of its own, written down as one page with a plot.
+//! `report`: tests of faults and of speed on clusters of its own, written down as one page with a
+//! plot.
 //!
 //! ```text
 //! mod.rs      the command

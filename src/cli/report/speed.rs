@@ -98,7 +98,8 @@ pub async fn measure(workspace: &Workspace, operations: u32) -> Result<Vec<Speed
     Ok(speeds)
 }
 
-/// Times `count` operations, shared out to clients, each on a connection of its own to one of the nodes.
+/// Times `count` operations, shared out to clients, each on a connection of its own to one of the
+/// nodes.
 async fn timed(
     cluster: &LocalCluster,
     name: &str,

@@ -13,8 +13,8 @@ use std::io::IsTerminal;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// A node answers after 10 s, whether all is in place or not; before that it looks for the node that is to come, and
-/// for the council.
+/// A node answers after 10 s, whether all is in place or not; before that it looks for the node
+/// that is to come, and for the council.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(40);
 /// Time between looks at the progress.
 const LOOK: Duration = Duration::from_millis(250);

@@ -1,5 +1,5 @@
-//! `view`: who is in the cluster, and how that changes: nodes come and go, K changes, and what a change would do or
-//! does is shown.
+//! `view`: who is in the cluster, and how that changes: nodes come and go, K changes, and what a
+//! change would do or does is shown.
 
 mod change;
 mod force;
@@ -45,8 +45,8 @@ enum Command {
     Cancel(Ask),
     /// Disaster recovery, on a stopped node: let it decide alone when most voters are gone for good
     Force(force::Force),
-    /// After the whole cluster was put back to an earlier state: has it go on as another cluster, which takes no
-    /// causal_payload that was made before. On one stopped node
+    /// After the whole cluster was put back to an earlier state: has it go on as another cluster,
+    /// which takes no causal_payload that was made before. On one stopped node
     Renew(renew::Renew),
 }
 

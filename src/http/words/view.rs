@@ -1,4 +1,5 @@
-//! How the views stand and what a change would do, as `/view` says it: the data, and the sentences in it.
+//! How the views stand and what a change would do, as `/view` says it: the data, and the sentences
+//! in it.
 
 use super::status::is_alive;
 use super::{in_words, name, names, strategy};
@@ -288,7 +289,8 @@ impl Words<'_> {
         })
     }
 
-    /// Partitions that the change takes slots from or gives slots to, and that have died since it began.
+    /// Partitions that the change takes slots from or gives slots to, and that have died since it
+    /// began.
     fn waits_for_dead(&self, running: &RunningChange) -> Option<String> {
         let views = self.changes.views();
         let next = views.next.as_ref()?;

@@ -1,4 +1,5 @@
-//! Changes of the view that an operator asks for, from the question to the view in force with its data in place.
+//! Changes of the view that an operator asks for, from the question to the view in force with its
+//! data in place.
 
 use super::asked::{Asked, ChangeFailed, Changed, refused};
 use super::follow;
@@ -30,8 +31,8 @@ const PROBE: Duration = Duration::from_secs(2);
 const PROBE_AGAIN: Duration = Duration::from_millis(100);
 
 impl Membership {
-    /// Changes the view, and waits until everything is in place, for 10 s at most. What is so already is done at once.
-    /// A removal loses data that no live node holds only with `lose_data`.
+    /// Changes the view, and waits until everything is in place, for 10 s at most. What is so
+    /// already is done at once. A removal loses data that no live node holds only with `lose_data`.
     ///
     /// # Errors
     /// Nothing was changed, except after [`ConsensusError::Undecided`] where that is open.
@@ -198,8 +199,8 @@ impl Membership {
         }
     }
 
-    /// Waits until this node and all others that answer go by views at least as new as these, and keep no more than
-    /// they are to.
+    /// Waits until this node and all others that answer go by views at least as new as these, and
+    /// keep no more than they are to.
     async fn everywhere(&self, views: &Views) {
         let others = views.view.members().filter(|(m, _)| *m != self.me());
         let all = others.map(|(other, address)| self.settles(other, address, views.version));

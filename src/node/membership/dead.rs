@@ -18,9 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const SURE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Membership {
-    /// The members to be given up before a change: all of the partition of the one that it removes, and of others that
-    /// this changes, if none of them answers, as far as can be told `at_once`, or else for so long that they
-    /// count as dead.
+    /// The members to be given up before a change: all of the partition of the one that it removes,
+    /// and of others that this changes, if none of them answers, as far as can be told `at_once`,
+    /// or else for so long that they count as dead.
     ///
     /// # Errors
     /// When the change makes no sense, or would wait for members that are dead.

@@ -67,8 +67,8 @@ fn is_news(changes: &ViewChanges, me: MemberId, report: ReplicaReport) -> bool {
     }
 }
 
-/// Looks after the running change and after members that are away, while this node leads. Without a leader all look after
-/// those that are away.
+/// Looks after the running change and after members that are away, while this node leads. Without a
+/// leader all look after those that are away.
 pub async fn steer(membership: Arc<Membership>) {
     let mut invited: BTreeMap<MemberId, Instant> = BTreeMap::new();
     let mut leading: Option<Instant> = None;
@@ -137,7 +137,8 @@ async fn due(
     situation.due().into_iter().map(Command::View).collect()
 }
 
-/// Tells members that are away that they are members: a node that is being added, or one that lost its disk.
+/// Tells members that are away that they are members: a node that is being added, or one that lost
+/// its disk.
 fn invite(
     membership: &Membership,
     changes: Option<&ViewChanges>,

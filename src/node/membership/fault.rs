@@ -6,8 +6,8 @@
 //! again from the disk, by the same way as a process that was killed: newer views are asked for,
 //! the replica is compared with a live peer, and then it serves.
 //!
-//! Nothing of this is on disk: a restart of the process ends it. A fault that was made on purpose must not outlast what
-//! an operator does to get rid of one.
+//! Nothing of this is on disk: a restart of the process ends it. A fault that was made on purpose
+//! must not outlast what an operator does to get rid of one.
 
 use crate::node::wire::messages::{Condition, Order};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! How a member hears of newer views, and what it does with them: first onto the disk, then the connections, then the
-//! replica.
+//! How a member hears of newer views, and what it does with them: first onto the disk, then the
+//! connections, then the replica.
 //!
 //! The Raft group tells its members. Whom it does not reach, such as a node that was removed while
 //! it was away, asks.

@@ -85,8 +85,8 @@ impl Membership {
     }
 
     /// The data that a removal would lose if no dead member ever came back: the slots of the node's
-    /// partition, and of those of members that it gives up, if no live node holds them. Where nobody is left to be
-    /// given up nothing more is lost.
+    /// partition, and of those of members that it gives up, if no live node holds them. Where
+    /// nobody is left to be given up nothing more is lost.
     pub async fn at_stake(
         &self,
         changes: &ViewChanges,

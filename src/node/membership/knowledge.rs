@@ -1,5 +1,5 @@
-//! The newest views that a member knows, whether its replica goes by them yet or not. They only grow, and only views of
-//! its own cluster are taken.
+//! The newest views that a member knows, whether its replica goes by them yet or not. They only
+//! grow, and only views of its own cluster are taken.
 
 use crate::protocol::ids::MemberId;
 use crate::protocol::replica::GIVEN_UP;
@@ -89,12 +89,14 @@ impl Knowledge {
         self.ask.notify_one();
     }
 
-    /// Waits until newer views are to be asked for: when somebody may know some, and `at_last` in any case.
+    /// Waits until newer views are to be asked for: when somebody may know some, and `at_last` in
+    /// any case.
     pub async fn to_be_asked(&self, at_last: Duration) {
         let _ = tokio::time::timeout(at_last, self.ask.notified()).await;
     }
 
-    /// Whether the others are known to go on without this member, be the replica told already or not.
+    /// Whether the others are known to go on without this member, be the replica told already or
+    /// not.
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
     }

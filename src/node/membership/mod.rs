@@ -1,4 +1,5 @@
-//! A node's part in its cluster: which cluster it is in, by which views, who else is there, and how all of that changes.
+//! A node's part in its cluster: which cluster it is in, by which views, who else is there, and how
+//! all of that changes.
 //!
 //! ```text
 //! state_machine.rs  what the Raft group decides about

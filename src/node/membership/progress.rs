@@ -88,7 +88,8 @@ fn progress_of(marks: &Marks) -> Progress {
     }
 }
 
-/// The slots that a member is to hold, in the next view or else the one in force, and does not have in full.
+/// The slots that a member is to hold, in the next view or else the one in force, and does not have
+/// in full.
 fn missing(marks: &Marks) -> SlotSet {
     let views = &marks.views;
     let view = views.next.as_ref().unwrap_or(&views.view);

@@ -1,4 +1,5 @@
-//! A node that is no member: it answers questions about views, waits to be invited, and asks others what it is.
+//! A node that is no member: it answers questions about views, waits to be invited, and asks others
+//! what it is.
 
 use super::knowledge::foreign_views;
 use crate::net;
@@ -54,11 +55,12 @@ impl Standby {
         }
     }
 
-    /// The newest views that others know and that this node may go over to, if they are newer than the ones it `knows`.
-    /// Ends within half a second, and earlier when more than half of all, this node included, have answered.
+    /// The newest views that others know and that this node may go over to, if they are newer than
+    /// the ones it `knows`. Ends within half a second, and earlier when more than half of all, this
+    /// node included, have answered.
     ///
-    /// A node that is `new` has nothing on its disk: it may also be a member of a cluster that was started with another
-    /// VIEW than its own, if that says so.
+    /// A node that is `new` has nothing on its disk: it may also be a member of a cluster that was
+    /// started with another VIEW than its own, if that says so.
     pub async fn seek(
         &self,
         others: &[SocketAddr],

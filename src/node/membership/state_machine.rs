@@ -1,7 +1,7 @@
 //! What the nodes of a cluster decide by consensus: the machine that their Raft group runs.
 //!
-//! The views and the linearizable lists are in one machine, and so in one Raft group: there is one quorum to ask about, and
-//! a change of the view changes who decides about both.
+//! The views and the linearizable lists are in one machine, and so in one Raft group: there is one
+//! quorum to ask about, and a change of the view changes who decides about both.
 
 use crate::protocol::changes;
 use crate::protocol::cluster::Cluster;
@@ -18,13 +18,14 @@ use std::sync::Arc;
 /// Something to be decided.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
-    /// The birth of the cluster: its first view, which every node knows without a decision, and what the proposer drew
-    /// for it. Counts once.
+    /// The birth of the cluster: its first view, which every node knows without a decision, and
+    /// what the proposer drew for it. Counts once.
     Begin {
         view: View,
         cluster: Cluster,
     },
-    /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in its past.
+    /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in
+    /// its past.
     Renew(Cluster),
     View(changes::ViewCommand),
     /// A change of the linearizable lists.

@@ -1,8 +1,9 @@
 //! Disaster recovery on a node that is stopped: more than half of the Raft group's voters are gone
 //! for good, and it goes on alone; or the whole cluster was put back to an earlier state.
 //!
-//! Either way there were things that clients may have seen and that are gone now. So it becomes another cluster, which
-//! goes on from the one before: the other nodes follow it, and no payload that was made before is taken.
+//! Either way there were things that clients may have seen and that are gone now. So it becomes
+//! another cluster, which goes on from the one before: the other nodes follow it, and no payload
+//! that was made before is taken.
 
 use crate::raft;
 
@@ -34,7 +35,8 @@ pub enum ForceError {
     Raft(#[from] raft::RaftOpenError),
 }
 
-/// The stopped node in a data directory. Nothing can start on the directory as long as the value lives.
+/// The stopped node in a data directory. Nothing can start on the directory as long as the value
+/// lives.
 pub struct Survivor {
     dir: PathBuf,
     member: MemberId,
@@ -92,8 +94,8 @@ impl Survivor {
         self.renew()
     }
 
-    /// Makes the node's cluster another one, which goes on from it: the node has that decided when it runs again, and all
-    /// others follow. To be done on one node only.
+    /// Makes the node's cluster another one, which goes on from it: the node has that decided when
+    /// it runs again, and all others follow. To be done on one node only.
     ///
     /// # Errors
     /// When it cannot be stored.
@@ -101,7 +103,8 @@ impl Survivor {
         let Self {
             member, views, dir, ..
         } = self;
-        // After a crash the data may still name the cluster before this one, which the next one does not go on from.
+        // After a crash the data may still name the cluster before this one, which the next one
+        // does not go on from.
         identity::mark_cluster(&dir, &views)?;
         let mut views = Views::clone(&views);
         // Before its birth a cluster has answered nobody.

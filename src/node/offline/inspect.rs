@@ -1,7 +1,8 @@
 //! A look into a data directory whose node does not run.
 //!
-//! The engine repairs and tidies up whenever it opens a directory. So that nothing of the original changes, a copy is
-//! opened, in a scratch directory that goes away again; the original is only locked while it is copied.
+//! The engine repairs and tidies up whenever it opens a directory. So that nothing of the original
+//! changes, a copy is opened, in a scratch directory that goes away again; the original is only
+//! locked while it is copied.
 
 use crate::node::identity::Place;
 use crate::protocol::ids::{LogId, MemberId};
@@ -94,7 +95,8 @@ impl Inspection {
         })
     }
 
-    /// Shows the versions of keys that begin with `prefix`, tombstones too, by slot, until `visit` returns false.
+    /// Shows the versions of keys that begin with `prefix`, tombstones too, by slot, until `visit`
+    /// returns false.
     ///
     /// # Errors
     /// When a record is damaged.

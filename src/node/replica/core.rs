@@ -1,9 +1,9 @@
 //! What runs the replica's driver: events in, effects out, in order.
 //!
-//! Its thread takes whatever has gathered in its queue (inbox.rs), steps the driver through it and carries
-//! out the effects together: one batch for the committer, the new marks for the readers, then answers
-//! and messages. It never waits for the disk or the network. What comes while nothing is queued is done at
-//! once, on the thread that brings it.
+//! Its thread takes whatever has gathered in its queue (inbox.rs), steps the driver through it and
+//! carries out the effects together: one batch for the committer, the new marks for the readers,
+//! then answers and messages. It never waits for the disk or the network. What comes while nothing
+//! is queued is done at once, on the thread that brings it.
 
 use super::clocks::new_start;
 use super::reply::{Outbox, Ticket};
@@ -149,8 +149,8 @@ impl Core {
         Ok(self.stopping && (self.driver.replica().is_stored() || self.full.is_some()))
     }
 
-    /// Takes an event with nothing queued before it; gives it back when it has to be queued as well: it takes long, or
-    /// there is more to be seen to than the replica.
+    /// Takes an event with nothing queued before it; gives it back when it has to be queued as
+    /// well: it takes long, or there is more to be seen to than the replica.
     pub fn take_now(&mut self, event: Event<Ticket>) -> Option<Event<Ticket>> {
         let plain = !self.driver.is_closing() && self.full.is_none();
         let light = match &event {
@@ -199,8 +199,8 @@ impl Core {
         }
     }
 
-    /// The engine can run out of room while the device has some, by a limit or while it compacts: then
-    /// nobody else says when to try again.
+    /// The engine can run out of room while the device has some, by a limit or while it compacts:
+    /// then nobody else says when to try again.
     fn go_on_when_there_is_room(&mut self) {
         let due = self.full.is_some_and(|at| at.elapsed() >= FULL_RETRY);
         if due && self.shared.disk.is_nearly_full(MIN_FREE_BYTES) == Ok(false) {
@@ -230,8 +230,8 @@ impl Core {
         self.carry_out_all(effects);
     }
 
-    /// Under load, answers first and lets a larger batch gather: a sync costs the same for one write
-    /// as for a hundred, and the processor has better things to do.
+    /// Under load, answers first and lets a larger batch gather: a sync costs the same for one
+    /// write as for a hundred, and the processor has better things to do.
     fn rest(&mut self) {
         if std::mem::take(&mut self.settled_ops) < BUSY_OPS {
             return;
@@ -301,7 +301,8 @@ impl Core {
         self.outbox.deliver();
     }
 
-    /// Goes on with another log, if the replica has to be opened again and nothing is on its way any more.
+    /// Goes on with another log, if the replica has to be opened again and nothing is on its way
+    /// any more.
     fn go_over(&mut self) {
         let clocks = self.shared.clocks;
         let start = || new_start(clocks.wall_ms());

@@ -1,11 +1,12 @@
-//! The way into the core: what finds it with nothing to do is done at once, on the thread that brings it; all else goes
-//! through a queue to the core's own thread.
+//! The way into the core: what finds it with nothing to do is done at once, on the thread that
+//! brings it; all else goes through a queue to the core's own thread.
 //!
-//! To hand something to a thread that sleeps takes some 40 us, and a write passes through several: here, at
-//! its peer, and back. Done at once, a client that is alone waits half as long. Under load things are queued as soon as
-//! one meets another, and the more there are, the less each one costs.
+//! To hand something to a thread that sleeps takes some 40 us, and a write passes through several:
+//! here, at its peer, and back. Done at once, a client that is alone waits half as long. Under load
+//! things are queued as soon as one meets another, and the more there are, the less each one costs.
 //!
-//! Nothing is done at once while anything is queued, so what one sender brings is taken in its order.
+//! Nothing is done at once while anything is queued, so what one sender brings is taken in its
+//! order.
 
 use super::core::{Core, Input};
 use super::reply::Ticket;
@@ -120,7 +121,8 @@ impl Inbox {
 }
 
 impl Desk {
-    /// Has the core take an event on this thread, if nobody else is at it and nothing is queued; else gives it back.
+    /// Has the core take an event on this thread, if nobody else is at it and nothing is queued;
+    /// else gives it back.
     fn take_now(&self, event: Event<Ticket>) -> Option<Event<Ticket>> {
         let idle = || self.waiting.load(Ordering::SeqCst) == 0;
         if !idle() {

@@ -1,4 +1,5 @@
-//! What the replica's thread shares with the rest of the node: reads go by it without asking the thread.
+//! What the replica's thread shares with the rest of the node: reads go by it without asking the
+//! thread.
 
 use super::clocks::Clocks;
 use super::reply::Ticket;

@@ -1,5 +1,5 @@
-//! Which requests of clients are let in: those whose context is possible; and the stamps that writes get, from a clock that
-//! others' clocks bear out.
+//! Which requests of clients are let in: those whose context is possible; and the stamps that
+//! writes get, from a clock that others' clocks bear out.
 
 use crate::node::replica::shared::Shared;
 use crate::protocol::clock::{Doubt, MAX_AHEAD_MS, Timestamp};
@@ -78,8 +78,9 @@ impl Admission {
         }
     }
 
-    /// Whether this node may stamp writes. Just after a start that is not known before another member's clock has
-    /// been heard, mostly within 100 ms. A write waits for that, for [`CLOCK_WITHIN`] at most, and is refused then.
+    /// Whether this node may stamp writes. Just after a start that is not known before another
+    /// member's clock has been heard, mostly within 100 ms. A write waits for that, for
+    /// [`CLOCK_WITHIN`] at most, and is refused then.
     ///
     /// # Errors
     /// Why it may not.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A change or a read ends within this time: 503 where there is no quorum. Two seconds are promised, of which the way there
-/// and back and a busy machine get their part.
+/// A change or a read ends within this time: 503 where there is no quorum. Two seconds are
+/// promised, of which the way there and back and a busy machine get their part.
 const PATIENCE: Duration = Duration::from_millis(1_700);
 
 /// How a read of a list treats what was decided elsewhere.

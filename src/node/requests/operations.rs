@@ -20,8 +20,8 @@ pub enum Wrote {
 }
 
 impl Router {
-    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a second. Says which replica
-    /// answered.
+    /// Reads a key of `partition`, never older than `context` unless asked so; ends within a
+    /// second. Says which replica answered.
     ///
     /// # Errors
     /// When no replica could answer as asked.

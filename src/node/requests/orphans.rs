@@ -1,4 +1,5 @@
-//! What a node has that was given up: offered to the owners when it comes back, with its original timestamps.
+//! What a node has that was given up: offered to the owners when it comes back, with its original
+//! timestamps.
 //!
 //! Nobody waited for such a node, so it may hold the only copy of some writes. It offers all values
 //! that it has, and the deletes that it remembers, from the oldest to the newest, to any member,

@@ -1,4 +1,5 @@
-//! Operations on their way to a replica, here or on another node: driving a [`Route`], and doing what other nodes send on.
+//! Operations on their way to a replica, here or on another node: driving a [`Route`], and doing
+//! what other nodes send on.
 
 use super::admission::{Admission, Failed};
 use crate::node::membership::knowledge::Knowledge;
@@ -24,8 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of a value that a replica takes in within a microsecond, at least: the time of an attempt is
-/// meant for small ones.
+/// Bytes of a value that a replica takes in within a microsecond, at least: the time of an attempt
+/// is meant for small ones.
 const BYTES_PER_US: usize = 16;
 
 /// Takes operations to replicas, for one node.
@@ -163,8 +164,8 @@ impl Router {
         }
     }
 
-    /// The key may be somewhere else by now. Its partition may have been looked up before the plan was made: that shows
-    /// when a replica says that the key is `not_mine`.
+    /// The key may be somewhere else by now. Its partition may have been looked up before the plan
+    /// was made: that shows when a replica says that the key is `not_mine`.
     fn follow_the_view(&self, route: &mut Route, op: &Op, context: &Context, not_mine: bool) {
         let marks = self.shared.marks.load();
         let outdated = route.is_outdated(&marks);
@@ -241,7 +242,8 @@ impl Router {
         if !self.inbox.offer(event) {
             return AttemptOutcome::Answered(Answer::Refused(Refusal::Overloaded));
         }
-        // The replica answers in time whatever the disk does, unless its thread stands still or has ended.
+        // The replica answers in time whatever the disk does, unless its thread stands still or has
+        // ended.
         let answer = tokio::time::timeout(Duration::from_micros(timeout_us), answer).await;
         match answer {
             Ok(Ok(answer)) => AttemptOutcome::Answered(answer),
@@ -262,7 +264,8 @@ impl Router {
             return None;
         }
         let found = reads::lookup(&*self.shared.disk, &marks, key, context, consistency);
-        // A key that is not there may have moved on, since these marks were made or since its partition was looked up.
+        // A key that is not there may have moved on, since these marks were made or since its
+        // partition was looked up.
         let moved = || {
             let now = self.shared.marks.load();
             !Arc::ptr_eq(&now.views, &marks.views)

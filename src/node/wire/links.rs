@@ -1,5 +1,5 @@
-//! The kind of connection that nodes have to each other, how a node introduces itself, and single calls beside the
-//! connections.
+//! The kind of connection that nodes have to each other, how a node introduces itself, and single
+//! calls beside the connections.
 
 use super::messages::{Envelope, Request, Response};
 use crate::net::{self, CallError, Net};

@@ -1,5 +1,5 @@
-//! What nodes send each other: protocol messages with the sender's incarnation, operations that a client asked another
-//! node for, calls of the Raft group, and questions about views.
+//! What nodes send each other: protocol messages with the sender's incarnation, operations that a
+//! client asked another node for, calls of the Raft group, and questions about views.
 
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
@@ -169,7 +169,8 @@ pub struct OfferProgress {
     pub declined: u64,
     /// Why the offer cannot go on, when it cannot. It is tried again every 10 s.
     pub failed: Option<String>,
-    /// Why the offer has ended before all was offered, when it has. What is left is in the directory, and nowhere else.
+    /// Why the offer has ended before all was offered, when it has. What is left is in the
+    /// directory, and nowhere else.
     #[serde(default)]
     pub ended: Option<String>,
 }

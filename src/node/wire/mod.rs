@@ -1,4 +1,5 @@
-//! What nodes say to each other, and the connections that carry it. Who answers what stands in `serve.rs`, above.
+//! What nodes say to each other, and the connections that carry it. Who answers what stands in
+//! `serve.rs`, above.
 //!
 //! ```text
 //! messages.rs        messages, requests and their answers

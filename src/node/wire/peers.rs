@@ -1,5 +1,5 @@
-//! The other nodes, as a member reaches them: by its connections, or as a stranger where it has none. Nobody else holds
-//! the connections, and nobody else knows which of them are up.
+//! The other nodes, as a member reaches them: by its connections, or as a stranger where it has
+//! none. Nobody else holds the connections, and nobody else knows which of them are up.
 
 use super::links::{self, Links, belongs};
 use super::messages::{Envelope, Request, Response};
@@ -68,7 +68,8 @@ impl Peers {
         }
     }
 
-    /// Asks the node at an address for other nodes, as a stranger. Only `to` is asked, or with `None` whoever is there.
+    /// Asks the node at an address for other nodes, as a stranger. Only `to` is asked, or with
+    /// `None` whoever is there.
     ///
     /// # Errors
     /// When nobody answers within the time, or not to this node.
@@ -82,7 +83,8 @@ impl Peers {
         links::call(&self.stranger(), address, to, request, within).await
     }
 
-    /// Queues a message for members. What cannot be queued is dropped and counted: the protocol sends it again.
+    /// Queues a message for members. What cannot be queued is dropped and counted: the protocol
+    /// sends it again.
     pub fn sender(&self) -> impl Fn(&[MemberId], Envelope) + Send + Sync + 'static {
         let links = self.links.get().cloned();
         move |to, envelope| {

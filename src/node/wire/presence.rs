@@ -1,4 +1,5 @@
-//! Which members answer: by the connections to them, which notice within a second or so when one does not.
+//! Which members answer: by the connections to them, which notice within a second or so when one
+//! does not.
 
 use crate::protocol::ids::MemberId;
 use dashmap::DashMap;

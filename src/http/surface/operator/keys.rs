@@ -1,9 +1,9 @@
-//! The operator's store: plain writes, reads and deletes, on the causal store underneath, as a client without a session
-//! meets it.
+//! The operator's store: plain writes, reads and deletes, on the causal store underneath, as a
+//! client without a session meets it.
 //!
-//! A write is refused when the key is there. That is looked up first, at the replica that answers, and the write then
-//! has what was seen in its past. It is no compare-and-set: of two writes of a new key at the same time both may be taken,
-//! and the later one stays. Who needs more has `/keys`.
+//! A write is refused when the key is there. That is looked up first, at the replica that answers,
+//! and the write then has what was seen in its past. It is no compare-and-set: of two writes of a
+//! new key at the same time both may be taken, and the later one stays. Who needs more has `/keys`.
 
 use super::{SUCCESS, answer, key_in_path};
 use crate::api::operator::{DoneReply, ReadReply};

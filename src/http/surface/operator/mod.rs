@@ -1,4 +1,5 @@
-//! The operator's store: a store without sessions, the nodes, and faults on demand. Here is what its parts share.
+//! The operator's store: a store without sessions, the nodes, and faults on demand. Here is what
+//! its parts share.
 
 pub mod keys;
 pub mod nodes;

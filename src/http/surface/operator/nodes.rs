@@ -1,7 +1,7 @@
 //! The nodes, which of them hold a key, faults on demand, and the replication strategy.
 //!
-//! A node is named by its number or by its `ip:port`. What is asked here goes to the node in question itself, so any
-//! node can be asked, a failed one too.
+//! A node is named by its number or by its `ip:port`. What is asked here goes to the node in
+//! question itself, so any node can be asked, a failed one too.
 
 use super::{SUCCESS, answer, invalid, key_in_path, last_part};
 use crate::api::operator::{
