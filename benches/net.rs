@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use causeway::{
-    net::{Belongs, Config, Handler, Net, NetLimits, NodeIdentity, Peer, PeerState},
+    net::{Belongs, Handler, Net, NetConfig, NetLimits, NodeIdentity, PeerId, PeerState},
     protocol::ids::MemberId,
 };
 use std::{
@@ -34,11 +34,11 @@ struct Echo {
 }
 
 impl Handler<Bytes, Bytes, Bytes> for Echo {
-    async fn message(&self, _from: Peer, _message: Bytes) {
+    async fn message(&self, _from: PeerId, _message: Bytes) {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn request(&self, _from: Peer, request: Bytes) -> Bytes {
+    async fn request(&self, _from: PeerId, request: Bytes) -> Bytes {
         if request.first() != Some(&1) {
             return request;
         }
@@ -69,7 +69,7 @@ async fn node(member: u16) -> Node {
         }
     });
     let (up, ups) = mpsc::unbounded_channel();
-    let config = Config {
+    let config = NetConfig {
         identity: NodeIdentity {
             member: MemberId(member),
             incarnation: 1,

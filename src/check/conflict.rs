@@ -122,7 +122,7 @@ pub fn unseen(graph: &Graph, view: &ReadView, mut found: impl FnMut(OpId)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{Kind, Operation, Status};
+    use super::super::history::{Completion, Kind, Operation};
     use super::super::input::History;
     use super::*;
     use serde_json::value::RawValue;
@@ -157,7 +157,7 @@ mod tests {
                     op,
                     key: "x".into(),
                     value: Some(&value),
-                    status: Status::Ok,
+                    status: Completion::Ok,
                     node: "".into(),
                     start_us: 0,
                     end_us: 0,

@@ -2,7 +2,7 @@
 
 use super::conflict::Conflicts;
 use super::graph::{Adjacency, Graph, ThinAir};
-use super::history::{Kind, Status};
+use super::history::{Completion, Kind};
 use super::input::OpId;
 use super::past::Past;
 use super::search::{Cost, Edge, Search, link, shorten};
@@ -17,7 +17,7 @@ pub fn thin_air(graph: &Graph, found: &ThinAir) -> Violation {
     match found.writer {
         None => words.say("and nobody put that value"),
         Some(writer) => {
-            let failed = graph.op(writer).status == Status::Fail;
+            let failed = graph.op(writer).status == Completion::Fail;
             words.say(if failed {
                 "but the put of that value failed:"
             } else {
@@ -97,7 +97,7 @@ fn deletes(graph: &Graph, words: &mut Words, read: OpId) {
     let deletes = ops.filter(|op| op.kind == Kind::Delete && op.key == is.key);
     let (mut failed, mut late, mut undone) = (0, 0, 0);
     for delete in deletes {
-        *if delete.status == Status::Fail {
+        *if delete.status == Completion::Fail {
             &mut failed
         } else if delete.start > is.end {
             &mut late

@@ -5,8 +5,8 @@
 //! once somebody has read it: it hangs on the chain like a branch on which nothing follows but its
 //! readers.
 
-use super::history::{Kind, Status};
-use super::input::{History, NONE, NULL, Op, OpId};
+use super::history::{Completion, Kind};
+use super::input::{History, InternedOp, NONE, NULL, OpId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -91,7 +91,7 @@ impl<'a> Graph<'a> {
     /// Adds what the reads of values have read.
     pub fn add_reads(&mut self) -> Result<(), ThinAir> {
         for (read, op) in (0..).zip(&self.history.ops) {
-            if op.kind == Kind::Get && op.status == Status::Ok && op.value != NULL {
+            if op.kind == Kind::Get && op.status == Completion::Ok && op.value != NULL {
                 self.source[read as usize] = self.writer(read)?;
             }
         }
@@ -130,7 +130,7 @@ impl<'a> Graph<'a> {
         self.size = sessions.iter().map(|s| s.done.len()).sum::<usize>() + seen.len();
     }
 
-    pub fn op(&self, op: OpId) -> &'a Op {
+    pub fn op(&self, op: OpId) -> &'a InternedOp {
         &self.history.ops[op as usize]
     }
 

@@ -19,7 +19,7 @@ pub struct Operation<'a> {
     /// puts of a key write the same value.
     #[serde(borrow, default)]
     pub value: Option<&'a RawValue>,
-    pub status: Status,
+    pub status: Completion,
     /// The node that was asked, as ip:port.
     #[serde(borrow, default)]
     pub node: Cow<'a, str>,
@@ -41,7 +41,7 @@ pub enum Kind {
 /// What a client knows of the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum Completion {
     /// It was done, and the client has the reply with its context.
     Ok,
     /// It was not done and never will be.

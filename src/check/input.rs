@@ -1,6 +1,6 @@
 //! A history in memory: read, checked for sense, and small enough for millions of operations.
 
-use super::history::{Kind, Operation, Status};
+use super::history::{Completion, Kind, Operation};
 use super::intern::{Interner, canonical};
 use std::collections::HashMap;
 use std::fmt;
@@ -15,12 +15,12 @@ pub const NULL: u32 = 0;
 
 /// A history, ready to be checked.
 pub struct History {
-    pub(super) ops: Vec<Op>,
+    pub(super) ops: Vec<InternedOp>,
     pub(super) sessions: Interner,
     pub(super) keys: Interner,
     pub(super) values: Interner,
     pub(super) nodes: Interner,
-    pub(super) order: Vec<Session>,
+    pub(super) order: Vec<SessionOrder>,
     /// Who put a value, by key and value; also those whose put failed.
     pub(super) puts: HashMap<(u32, u32), OpId>,
     pub(super) failed_puts: HashMap<(u32, u32), OpId>,
@@ -29,7 +29,7 @@ pub struct History {
 
 /// An [`Operation`], with numbers for texts.
 #[derive(Debug, Clone, Copy)]
-pub struct Op {
+pub struct InternedOp {
     pub start: u64,
     pub end: u64,
     pub line: u64,
@@ -38,10 +38,10 @@ pub struct Op {
     pub value: u32,
     pub node: u32,
     pub kind: Kind,
-    pub status: Status,
+    pub status: Completion,
 }
 
-impl Op {
+impl InternedOp {
     pub fn is_write(&self) -> bool {
         self.kind != Kind::Get
     }
@@ -50,7 +50,7 @@ impl Op {
 /// What counts of a session, by start, then by line. Failed operations and reads without an answer
 /// do not count.
 #[derive(Default)]
-pub struct Session {
+pub struct SessionOrder {
     /// What was done: each depends on the one before.
     pub done: Vec<OpId>,
     /// Writes that may have been done: each depends on what was done before, nothing follows from
@@ -153,7 +153,7 @@ impl History {
             Kind::Delete if value != NULL => return Err(Invalid::DeleteWithValue),
             _ => {}
         }
-        let op = Op {
+        let op = InternedOp {
             start: op.start_us,
             end: op.end_us,
             line: self.line + 1,
@@ -165,12 +165,13 @@ impl History {
             status: op.status,
         };
         if self.order.len() < self.sessions.len() {
-            self.order.push(Session::default());
+            self.order.push(SessionOrder::default());
         }
-        let counts = op.status == Status::Ok || op.status == Status::Unknown && op.is_write();
+        let counts =
+            op.status == Completion::Ok || op.status == Completion::Unknown && op.is_write();
         let place = if counts { Some(self.place(&op)?) } else { None };
         if op.kind == Kind::Put {
-            let failed = op.status == Status::Fail;
+            let failed = op.status == Completion::Fail;
             let puts = if failed {
                 &mut self.failed_puts
             } else {
@@ -185,7 +186,7 @@ impl History {
         if let Some(place) = place {
             let session = &mut self.order[op.session as usize];
             let list = match op.status {
-                Status::Ok => &mut session.done,
+                Completion::Ok => &mut session.done,
                 _ => &mut session.open,
             };
             list.insert(place, id);
@@ -197,7 +198,7 @@ impl History {
 
     /// Where the operation belongs in its session's list. It may not overlap with what was done,
     /// for then nobody could say what it depends on.
-    fn place(&self, op: &Op) -> Result<usize, Invalid> {
+    fn place(&self, op: &InternedOp) -> Result<usize, Invalid> {
         let session = &self.order[op.session as usize];
         let get = |id: OpId| &self.ops[id as usize];
         // A later line with the same start comes later.
@@ -206,13 +207,13 @@ impl History {
             _ => list.partition_point(|&id| get(id).start <= op.start),
         };
         let (done, open) = (after(&session.done), after(&session.open));
-        let overlap = |other: &Op| Err(Invalid::Overlap { line: other.line });
+        let overlap = |other: &InternedOp| Err(Invalid::Overlap { line: other.line });
         if let Some(before) = done.checked_sub(1).map(|i| get(session.done[i]))
             && before.end > op.start
         {
             return overlap(before);
         }
-        if op.status != Status::Ok {
+        if op.status != Completion::Ok {
             return Ok(open);
         }
         let next = [session.done.get(done), session.open.get(open)];

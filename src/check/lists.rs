@@ -6,7 +6,7 @@
 //! linearizable if and only if no operation ended before one began that comes before it in that
 //! order. An append without a good answer counts as soon as it is read.
 
-use super::history::Status;
+use super::history::Completion;
 use super::input::Unreadable;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ struct Line<'a> {
     /// The item that was appended, or the list that was read; `null` when there is none.
     #[serde(borrow, default)]
     value: Option<&'a RawValue>,
-    status: Status,
+    status: Completion,
     start_us: u64,
     end_us: u64,
 }
@@ -46,7 +46,7 @@ struct Span {
 
 struct Append {
     span: Span,
-    status: Status,
+    status: Completion,
 }
 
 /// What was done to one list.
@@ -117,7 +117,7 @@ impl ListHistory {
             (Kind::Append, status) => {
                 let item = serde_json::from_str(value);
                 let item = item.map_err(|e| format!("an item is a string: {e}"))?;
-                self.failed += u64::from(status == Status::Fail);
+                self.failed += u64::from(status == Completion::Fail);
                 if let Some(other) = list.appends.insert(item, Append { span, status }) {
                     let line = other.span.line;
                     return Err(format!(
@@ -125,7 +125,7 @@ impl ListHistory {
                     ));
                 }
             }
-            (Kind::Get, Status::Ok) => {
+            (Kind::Get, Completion::Ok) => {
                 let items: Option<_> =
                     serde_json::from_str(value).map_err(|e| format!("a list has strings: {e}"))?;
                 list.reads.push((span, items.unwrap_or_default()));
@@ -154,8 +154,8 @@ impl ListHistory {
             })?;
             let count = |status| list.appends.values().filter(|a| a.status == status).count();
             summary.reads += list.reads.len() as u64;
-            summary.appends += count(Status::Ok) as u64;
-            summary.unknown += count(Status::Unknown) as u64;
+            summary.appends += count(Completion::Ok) as u64;
+            summary.unknown += count(Completion::Unknown) as u64;
         }
         Ok(summary)
     }
@@ -180,7 +180,7 @@ impl List {
                         format!("it reads {item:?}, which nobody appended"),
                     ));
                 }
-                Some(append) if append.status == Status::Fail => {
+                Some(append) if append.status == Completion::Fail => {
                     let why = format!("{item:?} was said not to be done, and is read");
                     return Err((vec![append.span.line, at], why));
                 }
@@ -197,7 +197,7 @@ impl List {
         }
         for (item, Append { span, status }) in &self.appends {
             match (places.get(item.as_str()), status) {
-                (Some(place), Status::Ok) => order.push((2 * place + 1, *span)),
+                (Some(place), Completion::Ok) => order.push((2 * place + 1, *span)),
                 // It may have taken effect at any time after it was sent.
                 (Some(place), _) => order.push((
                     2 * place + 1,
@@ -207,7 +207,7 @@ impl List {
                     },
                 )),
                 // Nobody has read it, so it comes after all that was read.
-                (None, Status::Ok) => order.push((2 * all.len() + 1, *span)),
+                (None, Completion::Ok) => order.push((2 * all.len() + 1, *span)),
                 (None, _) => {}
             }
         }

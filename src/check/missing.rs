@@ -12,7 +12,7 @@
 
 use super::conflict::{Conflicts, ranks, unseen};
 use super::graph::Graph;
-use super::history::{Kind, Status};
+use super::history::{Completion, Kind};
 use super::input::{NONE, NULL, OpId};
 use super::past::Past;
 
@@ -88,7 +88,8 @@ struct Started {
 impl Started {
     fn new(graph: &Graph) -> Self {
         let ops = (0..).zip(&graph.history.ops);
-        let deletes = ops.filter(|(_, op)| op.kind == Kind::Delete && op.status != Status::Fail);
+        let deletes =
+            ops.filter(|(_, op)| op.kind == Kind::Delete && op.status != Completion::Fail);
         let mut deletes: Vec<_> = deletes.map(|(id, op)| (op.key, op.start, id)).collect();
         deletes.sort_unstable();
         let mut sums = vec![0];

@@ -1,6 +1,6 @@
 //! What a consistent history consists of.
 
-use super::history::{Kind, Status};
+use super::history::{Completion, Kind};
 use super::input::{History, NULL};
 use std::fmt;
 
@@ -33,11 +33,11 @@ impl Summary {
         };
         for op in &history.ops {
             let count = match (op.status, op.kind) {
-                (Status::Fail, _) => &mut summary.failed,
-                (Status::Unknown, _) => &mut summary.unknown,
-                (Status::Ok, Kind::Put) => &mut summary.puts,
-                (Status::Ok, Kind::Delete) => &mut summary.deletes,
-                (Status::Ok, Kind::Get) => {
+                (Completion::Fail, _) => &mut summary.failed,
+                (Completion::Unknown, _) => &mut summary.unknown,
+                (Completion::Ok, Kind::Put) => &mut summary.puts,
+                (Completion::Ok, Kind::Delete) => &mut summary.deletes,
+                (Completion::Ok, Kind::Get) => {
                     summary.not_found += u64::from(op.value == NULL);
                     &mut summary.reads
                 }

@@ -1,7 +1,7 @@
 //! Why a history is not causally consistent, in words.
 
 use super::graph::Graph;
-use super::history::{Kind, Status};
+use super::history::{Completion, Kind};
 use super::input::{NULL, OpId};
 use super::search::{Edge, shorten};
 use std::fmt;
@@ -190,9 +190,9 @@ impl<'g> Words<'g> {
             Kind::Delete => format!("deleted {key:?}"),
         };
         let outcome = match op.status {
-            Status::Ok => "",
-            Status::Fail => ", failed",
-            Status::Unknown => ", outcome unknown",
+            Completion::Ok => "",
+            Completion::Fail => ", failed",
+            Completion::Unknown => ", outcome unknown",
         };
         let node = match history.nodes.text(op.node) {
             "" => String::new(),

@@ -37,7 +37,7 @@ pub struct SessionArgs {
 
 /// The context of one command: the session's, or a given one.
 pub enum Seen {
-    Session(Session),
+    Session(SessionFile),
     Given(String),
 }
 
@@ -46,7 +46,7 @@ impl SessionArgs {
     pub fn open(&self) -> Result<Seen, Failure> {
         Ok(match &self.payload {
             Some(given) => Seen::Given(given.clone()),
-            None => Seen::Session(Session::open(self.session.as_deref())?),
+            None => Seen::Session(SessionFile::open(self.session.as_deref())?),
         })
     }
 }
@@ -80,7 +80,7 @@ impl Seen {
 }
 
 /// An open session, to the exclusion of other commands until dropped.
-pub struct Session {
+pub struct SessionFile {
     path: PathBuf,
     /// What the session has seen, for each cluster.
     payloads: Vec<String>,
@@ -89,7 +89,7 @@ pub struct Session {
     _lock: File,
 }
 
-impl Session {
+impl SessionFile {
     /// Opens the session in `path`, or the terminal's own.
     pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let path = match path {
@@ -232,13 +232,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/session");
         let payload = Codec::new(&cluster(), None).encode(&Context::default());
-        let session = Session::open(Some(&path)).unwrap();
+        let session = SessionFile::open(Some(&path)).unwrap();
         assert_eq!(session.payload(), "");
         session.save(&payload).unwrap();
         let other = File::open(beside(&path, ".lock")).unwrap();
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(session);
-        assert_eq!(Session::open(Some(&path)).unwrap().payload(), payload);
+        assert_eq!(SessionFile::open(Some(&path)).unwrap().payload(), payload);
     }
 
     #[test]
@@ -253,19 +253,19 @@ mod tests {
             Codec::new(&cluster, None).encode(&Context::default())
         };
         for n in 1..=10 {
-            let mut session = Session::open(Some(&path)).unwrap();
+            let mut session = SessionFile::open(Some(&path)).unwrap();
             while session.turn() {}
             assert_eq!(session.payload(), "");
             session.save(&payload(n)).unwrap();
         }
-        let mut session = Session::open(Some(&path)).unwrap();
+        let mut session = SessionFile::open(Some(&path)).unwrap();
         let first = session.payload().to_owned();
         assert!(session.turn());
         let second = session.payload().to_owned();
         assert_eq!([first, second], [payload(10), payload(9)]);
         session.save(&payload(11)).unwrap();
         drop(session);
-        let session = Session::open(Some(&path)).unwrap();
+        let session = SessionFile::open(Some(&path)).unwrap();
         assert_eq!(session.payloads.len(), CLUSTERS);
         assert_eq!(
             session.payloads[..3],
@@ -278,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.txt");
         fs::write(&path, "my notes\n").unwrap();
-        let refused = Session::open(Some(&path)).err().map(|f| f.code);
+        let refused = SessionFile::open(Some(&path)).err().map(|f| f.code);
         assert_eq!(refused, Some(Code::Usage));
         assert_eq!(fs::read_to_string(&path).unwrap(), "my notes\n");
     }

@@ -21,15 +21,15 @@ pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
 
 /// Everything the network is started with.
 #[derive(Clone)]
-pub struct Config {
+pub struct NetConfig {
     pub identity: NodeIdentity,
     pub limits: NetLimits,
     pub on_state: Option<OnState>,
 }
 
-impl fmt::Debug for Config {
+impl fmt::Debug for NetConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        f.debug_struct("NetConfig")
             .field("identity", &self.identity)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -1,8 +1,8 @@
 //! What the connections of both sides have in common.
 
 use super::{
-    Peer,
-    config::{Config, NetLimits, PeerState},
+    PeerId,
+    config::{NetConfig, NetLimits, PeerState},
     stats::Stats,
 };
 use crate::protocol::ids::MemberId;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Bytes asked of the operating system at a time.
 const READ: usize = 64 * 1024;
+/// A read buffer with less room than this many bytes grows: a system call for less is not worth it.
+const LEAST: usize = READ / 8;
 /// A read buffer of more than this many bytes, left by a long frame, is given back when it is
 /// empty.
 const KEEP: usize = 1024 * 1024;
@@ -18,14 +20,14 @@ const KEEP: usize = 1024 * 1024;
 /// What every task of the network knows.
 #[derive(Debug)]
 pub struct NetShared {
-    pub config: Config,
+    pub config: NetConfig,
     pub stats: Arc<Stats>,
 }
 
 impl NetShared {
     /// Whether an accepted connection is one of those that bring strangers together with others: it
     /// is open for a short time, for requests only.
-    pub fn strange(&self, from: Peer) -> bool {
+    pub fn strange(&self, from: PeerId) -> bool {
         self.config.identity.is_stranger() || from.is_stranger()
     }
 
@@ -42,8 +44,7 @@ pub fn make_room(input: &mut BytesMut) {
     if input.is_empty() && input.capacity() > KEEP {
         *input = BytesMut::new();
     }
-    // Small remainders are not worth a system call.
-    if input.capacity() - input.len() < READ / 8 {
+    if input.capacity() - input.len() < LEAST {
         input.reserve(READ);
     }
 }

@@ -12,7 +12,7 @@
 //! With a stranger at either end only requests are served, and few at a time.
 
 use super::{
-    Handler, Payload, Peer,
+    Handler, Payload, PeerId,
     conn::{NetShared, Vital, Watch, make_room},
     frame::{Frame, FrameDecoder, FrameEncoder, FrameError, Outgoing},
     outbuf::OutBuf,
@@ -69,7 +69,7 @@ pub enum Disconnect {
 /// work is still answered; the caller limits the time for that.
 pub async fn serve<M, Q, R, H>(
     mut stream: TcpStream,
-    from: Peer,
+    from: PeerId,
     handler: &H,
     shared: &NetShared,
     stop: &CancellationToken,
@@ -210,7 +210,7 @@ struct Answers<'a> {
 
 impl Answers<'_> {
     /// A request is done with, or has taken so long that nobody waits for its answer any more.
-    fn done<R: Payload>(&mut self, from: Peer, id: u64, answer: Option<&R>) {
+    fn done<R: Payload>(&mut self, from: PeerId, id: u64, answer: Option<&R>) {
         match answer {
             Some(answer) => self.put(id, answer),
             None => log::warn!(

@@ -6,7 +6,7 @@
 //! bounded in number and time instead.
 
 use super::{
-    Handler, Payload, Peer,
+    Handler, Payload, PeerId,
     conn::NetShared,
     frame::Kinds,
     hello::{self, HelloError},
@@ -95,7 +95,7 @@ where
         };
         drop(permit);
         let from = match greeted {
-            Ok(greeted) => Peer {
+            Ok(greeted) => PeerId {
                 member: greeted.member,
                 incarnation: greeted.incarnation,
             },
@@ -108,7 +108,7 @@ where
     }
 
     /// Serves a member of the own cluster, in place of its older connection.
-    async fn serve_member(&self, stream: TcpStream, addr: SocketAddr, from: Peer) {
+    async fn serve_member(&self, stream: TcpStream, addr: SocketAddr, from: PeerId) {
         self.remembered(addr, None);
         let lane = self.lanes.enter(from.member);
         // It may have been removed since its hello, before it had a lane that could be closed.
@@ -131,7 +131,7 @@ where
 
     /// Serves where one of both is a stranger, for as long as such a connection may last, if there
     /// is a place left.
-    async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: Peer) {
+    async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: PeerId) {
         let Ok(_place) = self.strangers.try_acquire() else {
             let line = "too many connections with strangers";
             if self.remembered(addr, Some(line)) {
@@ -149,7 +149,7 @@ where
     }
 
     /// Counts and logs the end of a connection.
-    fn ended(&self, addr: SocketAddr, from: Peer, ended: &Disconnect) {
+    fn ended(&self, addr: SocketAddr, from: PeerId, ended: &Disconnect) {
         let who = match from.is_stranger() {
             true => "a stranger".to_owned(),
             false => from.member.to_string(),

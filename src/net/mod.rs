@@ -38,7 +38,7 @@ mod peer;
 mod stats;
 
 pub use call::call;
-pub use config::{Config, FRAME_BYTES, NetLimits, OnState, PeerState};
+pub use config::{FRAME_BYTES, NetConfig, NetLimits, OnState, PeerState};
 pub use error::{CallError, RequestError, SendError};
 pub use frame::{Frame, FrameDecoder, FrameEncoder, FrameError, HEADER, Outgoing};
 pub use hello::{
@@ -71,13 +71,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Payload for T {}
 
 /// Who sent a message or request, as shown in its hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Peer {
+pub struct PeerId {
     /// `STRANGER` if the sender has no member number.
     pub member: MemberId,
     pub incarnation: u64,
 }
 
-impl Peer {
+impl PeerId {
     /// Whether the sender has no member number: it is of no cluster, or has yet to find out about
     /// it.
     pub fn is_stranger(&self) -> bool {
@@ -93,11 +93,11 @@ impl Peer {
 /// messages only come from members of the own cluster that were added.
 pub trait Handler<M, Q, R>: Send + Sync + 'static {
     /// Takes a message. Until this is done no further frame of the same peer is read.
-    fn message(&self, from: Peer, message: M) -> impl Future<Output = ()> + Send;
+    fn message(&self, from: PeerId, message: M) -> impl Future<Output = ()> + Send;
 
     /// Answers a request. Those of one peer are started in the order in which they came, among the
     /// messages, and may end in any order.
-    fn request(&self, from: Peer, request: Q) -> impl Future<Output = R> + Send;
+    fn request(&self, from: PeerId, request: Q) -> impl Future<Output = R> + Send;
 }
 
 /// This node's connections to its peers. Clones share them.
@@ -145,7 +145,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     /// with a stranger's identity, everybody is, for requests. Methods may come from any thread,
     /// with or without a runtime.
     pub fn start<H: Handler<M, Q, R>>(
-        mut config: Config,
+        mut config: NetConfig,
         listener: TcpListener,
         handler: H,
     ) -> Self {

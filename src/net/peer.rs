@@ -7,7 +7,7 @@
 
 use super::{
     Payload,
-    config::{Config, PeerState},
+    config::{NetConfig, PeerState},
     conn::{NetShared, Vital, Watch, make_room},
     frame::{Frame, FrameDecoder, FrameEncoder, FrameError},
     hello::{self, Greeted, HelloError},
@@ -137,7 +137,7 @@ impl<R> Drop for Up<'_, R> {
 }
 
 async fn connect<R>(link: &Link<R>, shared: &NetShared) -> Result<(TcpStream, Greeted), Ended> {
-    let Config {
+    let NetConfig {
         identity, limits, ..
     } = &shared.config;
     let mut stream = timeout(limits.connect, TcpStream::connect(link.addr))

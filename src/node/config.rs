@@ -58,7 +58,7 @@ pub struct Config {
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
     /// The Raft group's settings: no variable changes them.
-    pub raft: raft::Config,
+    pub raft: raft::RaftConfig,
     peer_distance: i32,
 }
 
@@ -148,7 +148,7 @@ impl Config {
                 lookup("MAX_VALUE_BYTES"),
                 MAX_VALUE_BYTES,
             )?,
-            raft: raft::Config::default(),
+            raft: raft::RaftConfig::default(),
             peer_distance,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! | asked                 | a member                  | a standby            | a failed node |
 //! |-----------------------|---------------------------|----------------------|---------------|
-//! | `Standing`            | anybody                   | anybody              | -             |
+//! | `ViewsKnown`          | anybody                   | anybody              | -             |
 //! | `Offer`               | anybody                   | refused: no member   | -             |
 //! | `Order`               | anybody                   | refused: no member   | anybody       |
 //! | `Invite`              | refused: it is one        | anybody              | -             |
@@ -42,7 +42,7 @@ enum Server {
 }
 
 impl net::Handler<Envelope, Request, Response> for Server {
-    async fn message(&self, from: net::Peer, envelope: Envelope) {
+    async fn message(&self, from: net::PeerId, envelope: Envelope) {
         let Self::Member(member) = self else {
             return;
         };
@@ -58,7 +58,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
         member.inbox().send(event).await;
     }
 
-    async fn request(&self, from: net::Peer, request: Request) -> Response {
+    async fn request(&self, from: net::PeerId, request: Request) -> Response {
         match self {
             Self::Member(member) => match member.upgrade() {
                 Some(member) => answer(Role::Member(&member), from.member, request).await,
@@ -89,11 +89,11 @@ async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
 
         // Whoever has no number yet, or no more, is told what is decided, may offer what it has,
         // and may pass on an operator's order.
-        (Request::Standing { version }, Role::Member(member)) => {
-            Response::Standing(member.membership().standing(version).await)
+        (Request::ViewsKnown { version }, Role::Member(member)) => {
+            Response::ViewsKnown(member.membership().views_known(version).await)
         }
-        (Request::Standing { version }, Role::Standby(standby)) => {
-            Response::Standing(standby.standing(version))
+        (Request::ViewsKnown { version }, Role::Standby(standby)) => {
+            Response::ViewsKnown(standby.views_known(version))
         }
         (Request::Offer(offer), Role::Member(member)) => {
             member.membership().offers().heard(&offer.state);
@@ -150,7 +150,7 @@ pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), Sta
         }
     });
     let views = member.known();
-    let net_config = net::Config {
+    let net_config = net::NetConfig {
         identity: net::NodeIdentity {
             member: member.me(),
             incarnation,
@@ -179,7 +179,7 @@ pub async fn as_standby(
     let listener = listen(config.peer_bind).await?;
     let cluster = belongs(known.as_deref());
     let (invitations, invited) = Invitations::new(config.address, known);
-    let net_config = net::Config {
+    let net_config = net::NetConfig {
         identity: stranger(config, &cluster),
         limits: net::NetLimits::default(),
         on_state: None,
@@ -198,7 +198,7 @@ pub async fn as_failed(
     switch: Arc<Switch>,
 ) -> Result<Links, StartError> {
     let listener = listen(config.peer_bind).await?;
-    let net_config = net::Config {
+    let net_config = net::NetConfig {
         identity: stranger(config, &belongs(Some(views))),
         limits: net::NetLimits {
             drain: LAST_WORDS,
@@ -237,8 +237,8 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 3));
         let (standby, _invited) = Invitations::new(address, Some(Arc::new(views())));
         let standby = || Role::Standby(&standby);
-        let standing = asked(standby(), Request::Standing { version: 0 }).await;
-        assert!(matches!(standing, Some(Response::Standing(s)) if s.newer.is_some()));
+        let told = asked(standby(), Request::ViewsKnown { version: 0 }).await;
+        assert!(matches!(told, Some(Response::ViewsKnown(s)) if s.newer.is_some()));
         let order = Request::Order(Order::Fail);
         for request in for_members().into_iter().chain([order]) {
             let refused = asked(standby(), request).await;
@@ -254,8 +254,8 @@ mod tests {
         let switch = Switch::new();
         switch.take(Order::Fail);
         let failed = || Role::Failed(&switch);
-        let standing = Request::Standing { version: 0 };
-        for request in for_members().into_iter().chain([standing]) {
+        let question = Request::ViewsKnown { version: 0 };
+        for request in for_members().into_iter().chain([question]) {
             assert!(asked(failed(), request).await.is_none());
         }
         let looked = asked(failed(), Request::Order(Order::Look)).await;

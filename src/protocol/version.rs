@@ -7,6 +7,11 @@ use super::teeth::{Rule, broken};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a version without its key, value and dependencies, about.
+const BASE_BYTES: usize = 96;
+/// Bytes of one dependency, about.
+const DEP_BYTES: usize = 24;
+
 /// A key: 1 byte to 1 KiB of UTF-8.
 pub type Key = Bytes;
 
@@ -60,6 +65,7 @@ impl Version {
     /// Approximate bytes in memory and on the wire.
     #[must_use]
     pub fn size(&self) -> usize {
-        96 + self.key.len() + self.value.as_ref().map_or(0, Bytes::len) + 24 * self.deps.len()
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        BASE_BYTES + self.key.len() + value + DEP_BYTES * self.deps.len()
     }
 }

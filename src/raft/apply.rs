@@ -19,7 +19,7 @@ use super::propose::batch::Proposal;
 use super::rpc::entry_size;
 use super::runtime;
 use super::sessions::{KnownProposal, Sessions};
-use super::teeth::{Rule, broken};
+use super::teeth::{RaftRule, broken};
 use super::types::{
     EncodedOutcome, Entry, EntryId, ProposalResult, SnapshotMeta, StoredMembership, Types,
 };
@@ -167,7 +167,7 @@ fn apply_one<M: Machine>(
         Err(error) => return unreadable(error),
     };
     match sessions.look(&header) {
-        _ if broken(Rule::ApplyTwice) => {}
+        _ if broken(RaftRule::ApplyTwice) => {}
         KnownProposal::Applied(outcome) => return ProposalResult::Outcome(outcome),
         KnownProposal::Past => return ProposalResult::Past,
         KnownProposal::New => {}
@@ -209,7 +209,7 @@ impl<M: Machine> RaftStateMachine<Types> for Applier<M> {
     {
         let mut answers = Vec::new();
         for entry in entries {
-            if !broken(Rule::CountBeforeDurable) {
+            if !broken(RaftRule::CountBeforeDurable) {
                 // An only voter commits an entry before it is durable here.
                 let stored = self.durable.wait(entry.log_id.index + 1).await;
                 stored.map_err(|error| fatal(ErrorSubject::Logs, ErrorVerb::Write, &error))?;

@@ -21,7 +21,7 @@ pub const MAX_COMMAND_BYTES: usize = 1 << 20;
 
 /// Settings of a node's part in the Raft group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub struct RaftConfig {
     /// How long a proposal or a read may take. From 100 ms; longer than 3 s to outlast the loss of
     /// a leader.
     pub patience: Duration,
@@ -34,7 +34,7 @@ pub struct Config {
     pub snapshot_after: u64,
 }
 
-impl Default for Config {
+impl Default for RaftConfig {
     fn default() -> Self {
         Self {
             patience: Duration::from_secs(5),

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use super::rpc::{self, RaftReply, RaftRequest};
 use super::types::{Entry, EntryId, Vote};
 use super::{
-    Config, ConsensusError, Machine, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError,
+    ConsensusError, Machine, RaftConfig, RaftNode, RaftRole, Rpc, RpcReply, Transport,
+    TransportError,
 };
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
@@ -110,9 +111,9 @@ impl Cluster {
 
     async fn start(&self, me: MemberId, dir: &str) {
         let mesh = Arc::clone(&self.mesh);
-        let config = Config {
+        let config = RaftConfig {
             patience: LONG,
-            ..Config::default()
+            ..RaftConfig::default()
         };
         let node = RaftNode::open(config, me, Link { me, mesh }, &self.dir.path().join(dir)).await;
         self.mesh.lock().unwrap().nodes.insert(me, node.unwrap());

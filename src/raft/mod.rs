@@ -50,7 +50,7 @@ pub mod teeth;
 mod transport;
 mod types;
 
-pub use config::{Config, MAX_COMMAND_BYTES};
+pub use config::{MAX_COMMAND_BYTES, RaftConfig};
 pub use error::{ConsensusError, RaftOpenError};
 pub use force::force;
 pub use forming::{FormingStep, GroupPast, next_step};
@@ -90,7 +90,7 @@ use propose::decide::{Leader, Queue};
 use propose::forward::Forwarder;
 use reads::{Reads, Rounds};
 use rejoin::eligibility::Eligibility;
-use teeth::{Rule, broken};
+use teeth::{RaftRule, broken};
 use types::{ProposalResult, Raft};
 
 /// How long a look at the state waits for the Raft library's task.
@@ -112,7 +112,7 @@ impl<M: Machine, T: Transport> Clone for RaftNode<M, T> {
 
 struct Inner<M: Machine, T> {
     me: MemberId,
-    config: Config,
+    config: RaftConfig,
     transport: T,
     raft: Raft,
     leader: Leader,
@@ -142,7 +142,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// # Errors
     /// When the directory cannot be used or what is in it is damaged.
     pub async fn open(
-        config: Config,
+        config: RaftConfig,
         me: MemberId,
         transport: T,
         dir: &Path,
@@ -157,7 +157,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// As [`RaftNode::open`].
     #[cfg(feature = "teeth")]
     pub async fn open_simulated(
-        config: Config,
+        config: RaftConfig,
         me: MemberId,
         transport: T,
         disk: Arc<dyn Engine>,
@@ -166,7 +166,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 
     async fn open_on(
-        config: Config,
+        config: RaftConfig,
         me: MemberId,
         transport: T,
         open: impl FnOnce() -> Result<RaftDisk, StoreError> + Send + 'static,
@@ -361,7 +361,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     ) -> Result<R, ConsensusError> {
         self.has_room()?;
         let began = runtime::now();
-        let needed = match broken(Rule::ReadBehind) {
+        let needed = match broken(RaftRule::ReadBehind) {
             true => 0,
             false => self.inner.reads.index(patience).await?,
         };

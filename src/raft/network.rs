@@ -24,7 +24,7 @@ use super::disk::Durable;
 use super::propose::decide::Queue;
 use super::rpc::{self, RaftCallError, RaftReply, RaftRequest};
 use super::runtime;
-use super::teeth::{Rule, broken};
+use super::teeth::{RaftRule, broken};
 use super::transport::{Transport, TransportError};
 use super::types::{EntryId, Types, Vote, member};
 
@@ -108,7 +108,7 @@ impl<T: Transport> PeerNetwork<T> {
 
     /// Returns when this node has the log below index `next` on its disk.
     async fn stored<E: std::error::Error>(&self, next: u64) -> Result<(), Failed<E>> {
-        if broken(Rule::CountBeforeDurable) {
+        if broken(RaftRule::CountBeforeDurable) {
             return Ok(());
         }
         // Unreachable makes the library pause before it tries again: any other error makes it try

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::propose::ask;
 use super::rejoin::ask_voters;
 use super::rpc::{self, Promised, RaftReply, RaftRequest};
-use super::teeth::{Rule, broken};
+use super::teeth::{RaftRule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
 use super::types::{EntryId, LeaderId, Vote};
 use super::{RaftNode, config, runtime};
@@ -86,7 +86,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     /// The answer to a leader: confirms entries up to `last` only once they are durable here.
     async fn confirm(&self, reply: AppendEntriesResponse<u64>, last: Option<EntryId>) -> RaftReply {
-        if broken(Rule::ConfirmBeforeDurable) {
+        if broken(RaftRule::ConfirmBeforeDurable) {
             return RaftReply::Append(reply);
         }
         let confirmed = rpc::confirmed(&reply, last);
@@ -104,7 +104,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     async fn may_follow(&self, leader: Vote) -> bool {
         let inner = &self.inner;
-        if inner.eligibility.follows(&leader.leader_id) || broken(Rule::FollowAnyLeader) {
+        if inner.eligibility.follows(&leader.leader_id) || broken(RaftRule::FollowAnyLeader) {
             return true;
         }
         let asked: BoxFuture<'_, bool> = Box::pin(ask_voters::may_follow(
@@ -132,7 +132,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 
     async fn may_elect(&self, candidate: Vote) -> bool {
-        if broken(Rule::ElectAnybody) {
+        if broken(RaftRule::ElectAnybody) {
             return true;
         }
         let inner = &self.inner;

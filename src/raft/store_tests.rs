@@ -18,7 +18,9 @@ use super::compact::Growth;
 use super::disk::{Durable, LogStore, RaftDisk, Snapshots};
 use super::machine::Machine;
 use super::types::{Entry, EntryId, SnapshotMeta, Types, Vote};
-use super::{Config, ConsensusError, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError};
+use super::{
+    ConsensusError, RaftConfig, RaftNode, RaftRole, Rpc, RpcReply, Transport, TransportError,
+};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
 
@@ -217,9 +219,10 @@ impl Transport for Alone {
 async fn a_raft_group_whose_storage_failed_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let me = MemberId(1);
-    let raft: RaftNode<Nothing, Alone> = RaftNode::open(Config::default(), me, Alone, dir.path())
-        .await
-        .unwrap();
+    let raft: RaftNode<Nothing, Alone> =
+        RaftNode::open(RaftConfig::default(), me, Alone, dir.path())
+            .await
+            .unwrap();
     raft.initialize(&BTreeSet::from([me])).await.unwrap();
     raft.propose(()).await.unwrap();
     raft.inner.disk.close().unwrap();

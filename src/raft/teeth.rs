@@ -6,7 +6,7 @@
 
 /// A rule, by what happens without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
+pub enum RaftRule {
     /// A node that came without its log votes at once.
     VoteWithoutLog,
     /// A node that came without its log follows any leader.
@@ -31,7 +31,7 @@ pub enum Rule {
     DenyUnsure,
 }
 
-impl Rule {
+impl RaftRule {
     /// Every rule.
     #[cfg(feature = "teeth")]
     pub const ALL: &[Self] = &[
@@ -51,7 +51,7 @@ impl Rule {
 
 #[cfg(not(feature = "teeth"))]
 #[inline(always)]
-pub const fn broken(_: Rule) -> bool {
+pub const fn broken(_: RaftRule) -> bool {
     false
 }
 
@@ -60,19 +60,19 @@ pub use switch::{break_rule, broken};
 
 #[cfg(feature = "teeth")]
 mod switch {
-    use super::Rule;
+    use super::RaftRule;
     use core::cell::Cell;
 
     thread_local! {
-        static BROKEN: Cell<Option<Rule>> = const { Cell::new(None) };
+        static BROKEN: Cell<Option<RaftRule>> = const { Cell::new(None) };
     }
 
     /// Breaks a rule for everything that this thread runs from now on, and mends the one before.
-    pub fn break_rule(rule: Option<Rule>) {
+    pub fn break_rule(rule: Option<RaftRule>) {
         BROKEN.set(rule);
     }
 
-    pub fn broken(rule: Rule) -> bool {
+    pub fn broken(rule: RaftRule) -> bool {
         BROKEN.get() == Some(rule)
     }
 }

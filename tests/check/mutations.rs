@@ -3,7 +3,7 @@
 
 use crate::script::{Line, history};
 use crate::store::{Recorded, Shape, run};
-use causeway::check::history::{Kind, Status};
+use causeway::check::history::{Completion, Kind};
 use causeway::check::{Invalid, Pattern, Violation};
 
 const SEEDS: u64 = 60;
@@ -56,7 +56,7 @@ fn caught(name: &str, spoil: impl Fn(&Recorded) -> Option<Vec<Line>>, expected: 
 
 fn reads(recorded: &Recorded) -> impl Iterator<Item = usize> {
     let lines = recorded.lines.iter().enumerate();
-    lines.filter_map(|(i, l)| (l.kind == Kind::Get && l.status == Status::Ok).then_some(i))
+    lines.filter_map(|(i, l)| (l.kind == Kind::Get && l.status == Completion::Ok).then_some(i))
 }
 
 /// A late session of its own, so that what it reads is known to have been written.
@@ -65,7 +65,7 @@ fn stranger(recorded: &Recorded, name: &str, of: &[usize]) -> Vec<Line> {
     let read = |(i, &write): (u64, &usize)| Line {
         session: name.into(),
         kind: Kind::Get,
-        status: Status::Ok,
+        status: Completion::Ok,
         start: end + i,
         end: end + i,
         ..recorded.lines[write].clone()
@@ -75,7 +75,7 @@ fn stranger(recorded: &Recorded, name: &str, of: &[usize]) -> Vec<Line> {
 
 fn is_ok_write(recorded: &Recorded, line: usize) -> bool {
     let line = &recorded.lines[line];
-    line.kind != Kind::Get && line.status == Status::Ok
+    line.kind != Kind::Get && line.status == Completion::Ok
 }
 
 /// Of the writes of a key, one that another depends on.
@@ -116,7 +116,7 @@ fn to_know_less_is_no_violation() {
             let mut weaker = lines.clone();
             for line in weaker.iter_mut().skip(part).step_by(5) {
                 line.status = match line.status {
-                    Status::Ok => Status::Unknown,
+                    Completion::Ok => Completion::Unknown,
                     other => other,
                 };
             }
@@ -180,7 +180,7 @@ fn a_failed_write_that_is_seen_is_caught() {
     let spoil = |recorded: &Recorded| {
         let source = reads(recorded).find_map(|r| recorded.truth[r].source)?;
         let mut lines = recorded.lines.clone();
-        lines[source].status = Status::Fail;
+        lines[source].status = Completion::Fail;
         Some(lines)
     };
     caught("a failed write", spoil, &[Pattern::ThinAirRead]);

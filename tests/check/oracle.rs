@@ -3,7 +3,7 @@
 //! last write of its key in its past? For a handful of operations only.
 
 use crate::script::Line;
-use causeway::check::history::{Kind, Status};
+use causeway::check::history::{Completion, Kind};
 
 pub fn is_consistent(lines: &[Line]) -> bool {
     let mut choice = vec![None; lines.len()];
@@ -11,7 +11,7 @@ pub fn is_consistent(lines: &[Line]) -> bool {
 }
 
 fn counts(line: &Line) -> bool {
-    line.status == Status::Ok || line.status == Status::Unknown && line.kind != Kind::Get
+    line.status == Completion::Ok || line.status == Completion::Unknown && line.kind != Kind::Get
 }
 
 /// Tries everything that read number `at` and the later ones may have read.
@@ -19,7 +19,7 @@ fn choose(lines: &[Line], at: usize, choice: &mut Vec<Option<usize>>) -> bool {
     let Some(line) = lines.get(at) else {
         return fits(lines, choice);
     };
-    if line.kind != Kind::Get || line.status != Status::Ok {
+    if line.kind != Kind::Get || line.status != Completion::Ok {
         return choose(lines, at + 1, choice);
     }
     let may_have_written = |write: &Line| {
@@ -46,7 +46,7 @@ fn fits(lines: &[Line], choice: &[Option<usize>]) -> bool {
     for (a, one) in lines.iter().enumerate() {
         for (b, other) in lines.iter().enumerate() {
             let session = one.session == other.session && (one.start, a) < (other.start, b);
-            let follows = session && one.status == Status::Ok && counts(other);
+            let follows = session && one.status == Completion::Ok && counts(other);
             before[a][b] = follows || choice[b] == Some(a);
         }
     }
@@ -62,7 +62,7 @@ fn fits(lines: &[Line], choice: &[Option<usize>]) -> bool {
     }
     let happened = |&w: &usize| {
         let line = &lines[w];
-        let seen = line.status == Status::Ok || choice.contains(&Some(w));
+        let seen = line.status == Completion::Ok || choice.contains(&Some(w));
         line.kind != Kind::Get && counts(line) && seen
     };
     let writes: Vec<usize> = (0..n).filter(happened).collect();
@@ -79,7 +79,7 @@ fn order(
 ) -> bool {
     if order_so_far.len() == writes.len() {
         let reads = lines.iter().enumerate();
-        let mut reads = reads.filter(|(_, l)| l.kind == Kind::Get && l.status == Status::Ok);
+        let mut reads = reads.filter(|(_, l)| l.kind == Kind::Get && l.status == Completion::Ok);
         return reads.all(|(r, read)| {
             let mut past = order_so_far.iter().rev().copied();
             past.find(|&w| before[w][r] && lines[w].key == read.key) == choice[r]

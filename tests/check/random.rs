@@ -2,7 +2,7 @@
 
 use crate::oracle;
 use crate::script::{Line, history};
-use causeway::check::history::{Kind, Status};
+use causeway::check::history::{Completion, Kind};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ struct Step {
     kind: Kind,
     /// Which of the values of its key a read returns.
     pick: usize,
-    status: Status,
+    status: Completion,
     wait: u64,
     length: u64,
 }
@@ -24,9 +24,9 @@ fn step(keys: u8, deletes: u32, open: u32) -> impl Strategy<Value = Step> {
         deletes => Just(Kind::Delete),
     ];
     let status = prop_oneof![
-        12 => Just(Status::Ok),
-        open => Just(Status::Unknown),
-        1 => Just(Status::Fail),
+        12 => Just(Completion::Ok),
+        open => Just(Completion::Unknown),
+        1 => Just(Completion::Fail),
     ];
     let times = (0u64..3, 0u64..4);
     (0u64..4, 0..keys, kind, any::<usize>(), status, times).prop_map(

@@ -2,7 +2,7 @@
 //! found". A `?` at the end is an unknown outcome, a `!` a failure; `@a-b` are the times, without
 //! which one operation follows the other.
 
-use causeway::check::history::{Kind, Operation, Status};
+use causeway::check::history::{Completion, Kind, Operation};
 use causeway::check::{Guarantee, History, Invalid, Pattern, Summary, Violation};
 use serde_json::value::RawValue;
 
@@ -13,7 +13,7 @@ pub struct Line {
     pub kind: Kind,
     pub key: String,
     pub value: Option<String>,
-    pub status: Status,
+    pub status: Completion,
     pub start: u64,
     pub end: u64,
 }
@@ -43,15 +43,15 @@ pub fn parse(script: &str) -> Vec<Line> {
 fn line(text: &str, number: u64) -> Line {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let (mut start, mut end) = (number * 10, number * 10 + 5);
-    let mut status = Status::Ok;
+    let mut status = Completion::Ok;
     while let Some(&last) = words.last() {
         if let Some(times) = last.strip_prefix('@') {
             let (a, b) = times.split_once('-').unwrap();
             (start, end) = (a.parse().unwrap(), b.parse().unwrap());
         } else if last == "?" {
-            status = Status::Unknown;
+            status = Completion::Unknown;
         } else if last == "!" {
-            status = Status::Fail;
+            status = Completion::Fail;
         } else {
             break;
         }

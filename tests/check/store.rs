@@ -5,7 +5,7 @@
 //! largest stamp wins, and stamps grow along causality.
 
 use crate::script::Line;
-use causeway::check::history::{Kind, Status};
+use causeway::check::history::{Completion, Kind};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
@@ -75,9 +75,9 @@ pub fn run(seed: u64, shape: &Shape) -> Recorded {
             _ => Kind::Get,
         };
         let status = match rng.random_range(0..20) {
-            0 if shape.faults => Status::Fail,
-            1 | 2 if shape.faults => Status::Unknown,
-            _ => Status::Ok,
+            0 if shape.faults => Completion::Fail,
+            1 | 2 if shape.faults => Completion::Unknown,
+            _ => Completion::Ok,
         };
         let past = session.past.clone();
         let replica = rng.random_range(0..replicas.len());
@@ -90,15 +90,15 @@ pub fn run(seed: u64, shape: &Shape) -> Recorded {
             source = of_key.max_by_key(|&w| writes[w].as_ref().unwrap().stamp);
             let found = source.and_then(|w| writes[w].as_ref());
             value = found.and_then(|w| w.value);
-            if let Some(w) = found.filter(|_| status == Status::Ok) {
+            if let Some(w) = found.filter(|_| status == Completion::Ok) {
                 session.past.extend(&w.past);
                 session.past.extend(source);
             }
         } else {
             let done = match status {
-                Status::Ok => true,
-                Status::Fail => false,
-                Status::Unknown => rng.random(),
+                Completion::Ok => true,
+                Completion::Fail => false,
+                Completion::Unknown => rng.random(),
             };
             if done {
                 let stamps = past.iter().map(|&w| writes[w].as_ref().unwrap().stamp.0);
@@ -112,7 +112,7 @@ pub fn run(seed: u64, shape: &Shape) -> Recorded {
                 });
                 replicas[replica].insert(line);
             }
-            if status == Status::Ok {
+            if status == Completion::Ok {
                 session.past.insert(line);
             }
         }

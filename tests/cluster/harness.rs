@@ -97,7 +97,7 @@ pub struct Cluster {
     /// Each node in a process of its own.
     apart: bool,
     /// For nodes in this process.
-    raft: raft::Config,
+    raft: raft::RaftConfig,
 }
 
 /// A node's place: its address and disk, whether it runs or not.
@@ -236,7 +236,7 @@ impl Cluster {
             spots,
             k,
             apart: false,
-            raft: raft::Config::default(),
+            raft: raft::RaftConfig::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use causeway::{
     net::{
-        Belongs, Config, FrameEncoder, Handler, Net, NetLimits, NodeIdentity, Outgoing, Peer,
+        Belongs, FrameEncoder, Handler, Net, NetConfig, NetLimits, NodeIdentity, Outgoing, PeerId,
         PeerState, Secret,
     },
     protocol::ids::MemberId,
@@ -36,20 +36,20 @@ pub enum Request {
 pub type TestNet = Net<Bytes, Request, Bytes>;
 
 pub struct TestHandler {
-    messages: mpsc::UnboundedSender<(Peer, Bytes)>,
+    messages: mpsc::UnboundedSender<(PeerId, Bytes)>,
     request_gate: Arc<Semaphore>,
     message_gate: Arc<Semaphore>,
 }
 
 impl Handler<Bytes, Request, Bytes> for TestHandler {
-    async fn message(&self, from: Peer, message: Bytes) {
+    async fn message(&self, from: PeerId, message: Bytes) {
         if let Ok(permit) = self.message_gate.acquire().await {
             drop(permit);
         }
         let _ = self.messages.send((from, message));
     }
 
-    async fn request(&self, from: Peer, request: Request) -> Bytes {
+    async fn request(&self, from: PeerId, request: Request) -> Bytes {
         match request {
             Request::Echo(bytes) => bytes,
             Request::Gated(bytes) => {
@@ -68,7 +68,7 @@ pub struct Node {
     pub net: TestNet,
     pub member: MemberId,
     pub addr: SocketAddr,
-    pub messages: mpsc::UnboundedReceiver<(Peer, Bytes)>,
+    pub messages: mpsc::UnboundedReceiver<(PeerId, Bytes)>,
     /// A gated request needs a permit of its own.
     pub request_gate: Arc<Semaphore>,
     /// Messages pass while this has a permit (as at the start).
@@ -132,7 +132,7 @@ impl Node {
             message_gate: Arc::clone(&message_gate),
         };
         let member = identity.member;
-        let config = Config {
+        let config = NetConfig {
             identity,
             limits,
             on_state: Some(Arc::new(move |member, state| {
@@ -181,7 +181,7 @@ impl Node {
         self.state(member, PeerState::Down).await;
     }
 
-    pub async fn message(&mut self) -> (Peer, Bytes) {
+    pub async fn message(&mut self) -> (PeerId, Bytes) {
         soon(self.messages.recv()).await.unwrap()
     }
 }

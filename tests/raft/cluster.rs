@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use causeway::protocol::ids::MemberId;
 use causeway::raft::{
-    Config, ConsensusError, GroupStatus, Machine, RaftNode, RaftRole, Rpc, RpcReply, Transport,
+    ConsensusError, GroupStatus, Machine, RaftConfig, RaftNode, RaftRole, Rpc, RpcReply, Transport,
     TransportError,
 };
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,7 @@ fn reply_is_outcome(reply: &RpcReply) -> bool {
 
 /// Nodes 1 to n, and their directories.
 pub struct Cluster {
-    pub config: Config,
+    pub config: RaftConfig,
     pub mesh: Arc<Mutex<Mesh>>,
     pub dir: TempDir,
 }
@@ -149,7 +149,7 @@ pub const LONG: Duration = Duration::from_secs(20);
 
 impl Cluster {
     /// Without any node.
-    pub fn empty(config: Config) -> Self {
+    pub fn empty(config: RaftConfig) -> Self {
         Self {
             config,
             mesh: Arc::default(),
@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// A first start of `n` nodes, which are the members.
-    pub async fn form(config: Config, n: u16) -> Self {
+    pub async fn form(config: RaftConfig, n: u16) -> Self {
         let cluster = Self::empty(config);
         let members = set(1..=n);
         for member in &members {
@@ -308,9 +308,9 @@ impl Drop for Cluster {
 }
 
 /// Time enough for anything.
-pub fn patient() -> Config {
-    Config {
+pub fn patient() -> RaftConfig {
+    RaftConfig {
         patience: LONG,
-        ..Config::default()
+        ..RaftConfig::default()
     }
 }

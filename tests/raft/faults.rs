@@ -1,7 +1,7 @@
 //! Lost leaders, splits, and answers that do not arrive.
 
 use super::cluster::{Cluster, Command, LONG, patient};
-use causeway::raft::{Config, ConsensusError};
+use causeway::raft::{ConsensusError, RaftConfig};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ async fn a_killed_leader_costs_a_few_seconds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minority_refuses_and_nothing_acknowledged_is_lost() {
-    let config = Config {
+    let config = RaftConfig {
         patience: Duration::from_secs(6),
         ..patient()
     };
@@ -104,7 +104,7 @@ async fn leaders_that_come_and_go_lose_and_double_nothing() {
 /// nor cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deposed_leader_that_a_snapshot_overtook_decides_when_it_leads_again() {
-    let config = Config {
+    let config = RaftConfig {
         patience: Duration::from_secs(8),
         snapshot_after: 4096,
         ..patient()

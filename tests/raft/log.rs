@@ -1,7 +1,7 @@
 //! The log's length, and nodes that are far behind.
 
 use super::cluster::{Cluster, Command, patient};
-use causeway::raft::Config;
+use causeway::raft::RaftConfig;
 use std::time::Instant;
 
 /// Proposals made at the same time share log entries, each is there once, and each gets its own
@@ -41,7 +41,7 @@ async fn proposals_that_wait_are_decided_together() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_is_cut_and_a_node_far_behind_gets_a_snapshot() {
-    let config = Config {
+    let config = RaftConfig {
         snapshot_after: 4096,
         ..patient()
     };

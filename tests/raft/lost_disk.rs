@@ -1,7 +1,7 @@
 //! A node that comes back without its disk, and with it without what it promised and confirmed.
 
 use super::cluster::{Cluster, patient};
-use causeway::raft::{Config, ConsensusError};
+use causeway::raft::{ConsensusError, RaftConfig};
 use std::time::Duration;
 
 /// A node's disk is gone. It is down.
@@ -49,7 +49,7 @@ async fn it_has_no_vote_until_it_has_caught_up() {
 /// majority, for what contradicts what the node had confirmed before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_does_not_help_a_leader_that_it_has_deposed() {
-    let config = Config {
+    let config = RaftConfig {
         patience: Duration::from_secs(8),
         ..patient()
     };

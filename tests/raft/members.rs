@@ -1,11 +1,11 @@
 //! Nodes that join, leave and die.
 
 use super::cluster::{Cluster, Command, m, patient, set};
-use causeway::raft::{Config, RaftRole, force};
+use causeway::raft::{RaftConfig, RaftRole, force};
 use std::time::Duration;
 
-fn hasty() -> Config {
-    Config {
+fn hasty() -> RaftConfig {
+    RaftConfig {
         dead_after: Duration::from_secs(2),
         ..patient()
     }

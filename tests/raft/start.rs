@@ -1,7 +1,7 @@
 //! First starts, restarts, and what every node can be asked.
 
 use super::cluster::{Cluster, Command, LONG, m, patient, set};
-use causeway::raft::{Config, ConsensusError, RaftRole};
+use causeway::raft::{ConsensusError, RaftConfig, RaftRole};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,7 @@ async fn a_cluster_that_was_stopped_as_a_whole_keeps_what_was_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_raft_group_a_proposal_ends_with_an_error() {
-    let config = Config {
+    let config = RaftConfig {
         patience: Duration::from_millis(300),
         ..patient()
     };

@@ -6,7 +6,7 @@ use super::plan::{Fault, Target};
 use super::views;
 use causeway::protocol::ids::MemberId;
 use causeway::raft::first_voters;
-use causeway::raft::teeth::{Rule, broken};
+use causeway::raft::teeth::{RaftRule, broken};
 use std::time::Duration;
 
 impl Nodes {
@@ -193,7 +193,7 @@ impl Nodes {
             .copied()
             .filter(|m| *m != node)
             .collect();
-        let all_vote = broken(Rule::VoteWithoutLog);
+        let all_vote = broken(RaftRule::VoteWithoutLog);
         let votes = |m: &MemberId| self.device(*m).has(b"e") || all_vote;
         // A majority of the first voters with empty disks takes itself for a first start, and forms
         // a Raft group of its own (`raft/forming.rs`), also when none of them votes any more.

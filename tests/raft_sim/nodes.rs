@@ -10,7 +10,7 @@ use causeway::node::state_machine::{Agreed, Command};
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
-use causeway::raft::{Config, FormingStep, GroupPast, RaftNode, first_voters, next_step};
+use causeway::raft::{FormingStep, GroupPast, RaftConfig, RaftNode, first_voters, next_step};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ struct Place {
 pub struct Nodes {
     pub exec: Exec,
     pub net: Net,
-    pub config: Config,
+    pub config: RaftConfig,
     pub first: View,
     places: Arc<Mutex<BTreeMap<MemberId, Place>>>,
     wrong: Arc<Mutex<Option<String>>>,
@@ -52,7 +52,7 @@ pub fn address(node: MemberId) -> SocketAddr {
 }
 
 impl Nodes {
-    pub fn new(exec: Exec, config: Config, first: View) -> Self {
+    pub fn new(exec: Exec, config: RaftConfig, first: View) -> Self {
         Self {
             net: Net::new(exec.clone()),
             exec,

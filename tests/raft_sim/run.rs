@@ -10,7 +10,7 @@ use super::nodes::{Nodes, address};
 use super::plan::Plan;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
-use causeway::raft::{Config, Machine, first_voters};
+use causeway::raft::{Machine, RaftConfig, first_voters};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -64,10 +64,10 @@ async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
     super::trace::follow(&exec);
     let addresses: Vec<_> = (0..plan.founders).map(|i| address(MemberId(i))).collect();
     let first = View::first(&addresses, plan.k.min(addresses.len())).map_err(|e| e.to_string())?;
-    let config = Config {
+    let config = RaftConfig {
         dead_after: Duration::from_millis(plan.dead_after_ms),
         snapshot_after: plan.snapshot_after,
-        ..Config::default()
+        ..RaftConfig::default()
     };
     let nodes = Nodes::new(exec.clone(), config, first);
     let _clear = Clear(nodes.net.clone());

@@ -4,28 +4,28 @@
 use super::plan::Plan;
 use super::run::run;
 use super::{number, on_all_cores};
-use causeway::raft::teeth::{Rule, break_rule};
+use causeway::raft::teeth::{RaftRule, break_rule};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 /// The rules, and from which seed on, and within how many, the absence of each must be noticed.
 /// `TEETH_SEEDS=300 TEETH=ForgetVote` looks for the numbers anew, from seed 0 on.
-const TEETH: &[(Rule, u64, u64)] = &[
-    (Rule::VoteWithoutLog, 17, 3),
-    (Rule::FollowAnyLeader, 60, 3),
-    (Rule::ElectAnybody, 16, 3),
-    (Rule::ForgetVote, 1, 3),
-    (Rule::ConfirmBeforeDurable, 19, 3),
-    (Rule::CountBeforeDurable, 16, 3),
-    (Rule::LeadOnAfterCrash, 60, 3),
-    (Rule::ReadUnconfirmed, 20, 3),
-    (Rule::ReadBehind, 0, 3),
-    (Rule::ApplyTwice, 0, 3),
-    (Rule::DenyUnsure, 1, 3),
+const TEETH: &[(RaftRule, u64, u64)] = &[
+    (RaftRule::VoteWithoutLog, 17, 3),
+    (RaftRule::FollowAnyLeader, 60, 3),
+    (RaftRule::ElectAnybody, 16, 3),
+    (RaftRule::ForgetVote, 1, 3),
+    (RaftRule::ConfirmBeforeDurable, 19, 3),
+    (RaftRule::CountBeforeDurable, 16, 3),
+    (RaftRule::LeadOnAfterCrash, 60, 3),
+    (RaftRule::ReadUnconfirmed, 20, 3),
+    (RaftRule::ReadBehind, 0, 3),
+    (RaftRule::ApplyTwice, 0, 3),
+    (RaftRule::DenyUnsure, 1, 3),
 ];
 
 /// The first seed that shows that a rule is broken, and how.
-fn bites(rule: Rule, from: u64, within: u64) -> Option<(u64, String)> {
+fn bites(rule: RaftRule, from: u64, within: u64) -> Option<(u64, String)> {
     let seeds = match number("TEETH_SEEDS") {
         Some(seeds) => 0..seeds,
         None => from..from + within,
@@ -41,11 +41,12 @@ fn bites(rule: Rule, from: u64, within: u64) -> Option<(u64, String)> {
 
 #[test]
 fn the_simulator_notices_every_broken_rule() {
-    let listed: BTreeSet<Rule> = TEETH.iter().map(|(rule, ..)| *rule).collect();
-    let all = Rule::ALL.iter().copied().collect();
+    let listed: BTreeSet<RaftRule> = TEETH.iter().map(|(rule, ..)| *rule).collect();
+    let all = RaftRule::ALL.iter().copied().collect();
     assert_eq!(listed, all, "every rule has a tooth");
     let only = std::env::var("TEETH").unwrap_or_default();
-    let wanted = |rule: &Rule| only.is_empty() || only.split(',').any(|r| r == format!("{rule:?}"));
+    let wanted =
+        |rule: &RaftRule| only.is_empty() || only.split(',').any(|r| r == format!("{rule:?}"));
     let teeth: Vec<_> = TEETH.iter().filter(|(rule, ..)| wanted(rule)).collect();
     let caught = Mutex::new(Vec::new());
     // What a broken rule makes panic is caught, and need not be read.
@@ -64,7 +65,7 @@ fn the_simulator_notices_every_broken_rule() {
             None => println!("{rule:?}: NOT FOUND"),
         }
     }
-    let missed: Vec<Rule> = caught
+    let missed: Vec<RaftRule> = caught
         .iter()
         .filter(|c| c.1.is_none())
         .map(|c| c.0)

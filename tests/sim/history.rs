@@ -3,7 +3,7 @@
 
 use super::client::Kind as Client;
 use super::world::{Failed, World};
-use causeway::check::history::{Kind, Operation, Status};
+use causeway::check::history::{Completion, Kind, Operation};
 use causeway::protocol::op::{Answer, Consistency, Op};
 use serde_json::value::RawValue;
 
@@ -26,13 +26,13 @@ impl World {
             (Op::Get { .. }, Some(Answer::Read(read))) => {
                 let value = read.found.as_ref().map(|f| &f.value[..]);
                 let value = value.map(|v| String::from_utf8_lossy(v).into_owned());
-                (Kind::Get, value, Status::Ok)
+                (Kind::Get, value, Completion::Ok)
             }
-            (Op::Get { .. }, _) => (Kind::Get, None, Status::Fail),
+            (Op::Get { .. }, _) => (Kind::Get, None, Completion::Fail),
             (Op::Write { value: None, .. }, Some(Answer::NothingToDelete(_))) => {
                 // It read that nothing is there; an attempt before may have been done all the same.
-                self.put_down(op, Kind::Delete, None, Status::Unknown)?;
-                (Kind::Get, None, Status::Ok)
+                self.put_down(op, Kind::Delete, None, Completion::Unknown)?;
+                (Kind::Get, None, Completion::Ok)
             }
             (Op::Write { value, .. }, answer) => {
                 let (kind, value) = match value {
@@ -40,8 +40,8 @@ impl World {
                     None => (Kind::Delete, None),
                 };
                 let status = match answer {
-                    Some(Answer::Written(_)) => Status::Ok,
-                    _ => Status::Unknown,
+                    Some(Answer::Written(_)) => Completion::Ok,
+                    _ => Completion::Unknown,
                 };
                 (kind, value, status)
             }
@@ -54,9 +54,9 @@ impl World {
         let value = self.ops[op].write.map(|w| w.to_string());
         match &self.ops[op].what {
             Op::Write { value: Some(_), .. } => {
-                self.put_down(op, Kind::Put, value, Status::Unknown)
+                self.put_down(op, Kind::Put, value, Completion::Unknown)
             }
-            _ => self.put_down(op, Kind::Delete, None, Status::Unknown),
+            _ => self.put_down(op, Kind::Delete, None, Completion::Unknown),
         }
     }
 
@@ -65,7 +65,7 @@ impl World {
         op: usize,
         kind: Kind,
         value: Option<String>,
-        status: Status,
+        status: Completion,
     ) -> Result<(), Failed> {
         // A put that never got as far as its stamp wrote nothing.
         if kind == Kind::Put && value.is_none() {

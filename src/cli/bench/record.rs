@@ -7,7 +7,7 @@
 
 use super::protocol::Protocol;
 use super::tally::Recorded;
-use crate::check::history::{Kind, Operation, Status};
+use crate::check::history::{Completion, Kind, Operation};
 use crate::cli::failure::Failure;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -40,7 +40,7 @@ pub enum Reached {
 }
 
 /// What is known of an operation, by the promises of the store that it was sent to.
-pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Status {
+pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Completion {
     match protocol {
         Protocol::Causeway => judge(kind, reached).0,
         // None of them carries a context: a status tells as much as it does of a list.
@@ -50,9 +50,9 @@ pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Status {
 
 /// What is known of an operation, and what it read. Reads that failed are nobody's business: they
 /// say "not done".
-fn judge(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
+fn judge(kind: Kind, reached: &Reached) -> (Completion, Option<&RawValue>) {
     match (kind, reached) {
-        (_, Reached::NotSent) => (Status::Fail, None),
+        (_, Reached::NotSent) => (Completion::Fail, None),
         (
             Kind::Get,
             Reached::Reply {
@@ -61,14 +61,14 @@ fn judge(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
                 body,
             },
         ) => match *status {
-            StatusCode::NOT_FOUND => (Status::Ok, None),
+            StatusCode::NOT_FOUND => (Completion::Ok, None),
             status if status.is_success() => match value(body) {
-                Some(value) => (Status::Ok, Some(value)),
-                None => (Status::Fail, None),
+                Some(value) => (Completion::Ok, Some(value)),
+                None => (Completion::Fail, None),
             },
-            _ => (Status::Fail, None),
+            _ => (Completion::Fail, None),
         },
-        (Kind::Get, _) => (Status::Fail, None),
+        (Kind::Get, _) => (Completion::Fail, None),
         // Without its context, later operations of the session do not depend on the write.
         (
             _,
@@ -77,9 +77,11 @@ fn judge(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
                 carried: true,
                 ..
             },
-        ) if status.is_success() => (Status::Ok, None),
-        (_, Reached::Reply { status, .. }) if certainly_refused(*status) => (Status::Fail, None),
-        (_, Reached::Reply { .. } | Reached::Sent) => (Status::Unknown, None),
+        ) if status.is_success() => (Completion::Ok, None),
+        (_, Reached::Reply { status, .. }) if certainly_refused(*status) => {
+            (Completion::Fail, None)
+        }
+        (_, Reached::Reply { .. } | Reached::Sent) => (Completion::Unknown, None),
     }
 }
 
@@ -99,21 +101,23 @@ fn certainly_refused(status: StatusCode) -> bool {
 }
 
 /// The same of an operation on a list, which carries no context.
-fn judge_list(kind: Kind, reached: &Reached) -> (Status, Option<&RawValue>) {
+fn judge_list(kind: Kind, reached: &Reached) -> (Completion, Option<&RawValue>) {
     match (kind, reached) {
-        (_, Reached::NotSent) => (Status::Fail, None),
+        (_, Reached::NotSent) => (Completion::Fail, None),
         (Kind::Get, Reached::Reply { status, body, .. }) => match *status {
-            StatusCode::NOT_FOUND => (Status::Ok, None),
+            StatusCode::NOT_FOUND => (Completion::Ok, None),
             StatusCode::OK => match serde_json::from_slice(body) {
-                Ok(list) => (Status::Ok, Some(list)),
-                Err(_) => (Status::Fail, None),
+                Ok(list) => (Completion::Ok, Some(list)),
+                Err(_) => (Completion::Fail, None),
             },
-            _ => (Status::Fail, None),
+            _ => (Completion::Fail, None),
         },
-        (Kind::Get, _) => (Status::Fail, None),
-        (_, Reached::Reply { status, .. }) if status.is_success() => (Status::Ok, None),
-        (_, Reached::Reply { status, .. }) if certainly_refused(*status) => (Status::Fail, None),
-        (_, Reached::Reply { .. } | Reached::Sent) => (Status::Unknown, None),
+        (Kind::Get, _) => (Completion::Fail, None),
+        (_, Reached::Reply { status, .. }) if status.is_success() => (Completion::Ok, None),
+        (_, Reached::Reply { status, .. }) if certainly_refused(*status) => {
+            (Completion::Fail, None)
+        }
+        (_, Reached::Reply { .. } | Reached::Sent) => (Completion::Unknown, None),
     }
 }
 
@@ -229,7 +233,7 @@ impl Recorder {
         if nothing_deleted {
             let read = Operation {
                 op: Kind::Get,
-                status: Status::Ok,
+                status: Completion::Ok,
                 ..operation
             };
             written = written.and_then(|()| line(&mut lines, &read));
@@ -267,7 +271,7 @@ struct ListOperation<'a> {
     op: &'static str,
     key: &'a str,
     value: Option<&'a RawValue>,
-    status: Status,
+    status: Completion,
     node: &'a str,
     start_us: u64,
     end_us: u64,
@@ -317,7 +321,7 @@ mod tests {
         }
     }
 
-    fn status(kind: Kind, reached: &Reached) -> Status {
+    fn status(kind: Kind, reached: &Reached) -> Completion {
         judge(kind, reached).0
     }
 
@@ -325,19 +329,19 @@ mod tests {
     fn a_write_has_failed_only_when_nobody_can_have_taken_it() {
         for kind in [Kind::Put, Kind::Delete] {
             let after = |status| super::judge(kind, &reply(status, true, "{}")).0;
-            assert_eq!(after(200), Status::Ok);
-            assert_eq!(after(201), Status::Ok);
+            assert_eq!(after(200), Completion::Ok);
+            assert_eq!(after(201), Completion::Ok);
             for refused in [405, 408, 413, 415, 421, 507] {
-                assert_eq!(after(refused), Status::Fail, "{refused}");
+                assert_eq!(after(refused), Completion::Fail, "{refused}");
             }
             // The last of them may follow an attempt at another replica that was not answered.
             for open in [500, 503, 502, 429, 400] {
-                assert_eq!(after(open), Status::Unknown, "{open}");
+                assert_eq!(after(open), Completion::Unknown, "{open}");
             }
-            assert_eq!(status(kind, &Reached::NotSent), Status::Fail);
-            assert_eq!(status(kind, &Reached::Sent), Status::Unknown);
+            assert_eq!(status(kind, &Reached::NotSent), Completion::Fail);
+            assert_eq!(status(kind, &Reached::Sent), Completion::Unknown);
             // It was done, and the session does not know its dot.
-            assert_eq!(status(kind, &reply(200, false, "")), Status::Unknown);
+            assert_eq!(status(kind, &reply(200, false, "")), Completion::Unknown);
         }
     }
 
@@ -345,10 +349,10 @@ mod tests {
     fn a_read_is_what_it_found_or_has_failed() {
         let found = reply(200, true, r#"{"msg":"success","value":{"a": "b"},"n":1}"#);
         let (status_, value) = judge(Kind::Get, &found);
-        assert_eq!(status_, Status::Ok);
+        assert_eq!(status_, Completion::Ok);
         assert_eq!(value.unwrap().get(), r#"{"a": "b"}"#);
         let nothing = reply(404, true, r#"{"msg":"error","causal_payload":"EA"}"#);
-        assert!(matches!(judge(Kind::Get, &nothing), (Status::Ok, None)));
+        assert!(matches!(judge(Kind::Get, &nothing), (Completion::Ok, None)));
         for none in [
             reply(404, false, "{}"),
             reply(503, true, "{}"),
@@ -357,7 +361,7 @@ mod tests {
             Reached::Sent,
             Reached::NotSent,
         ] {
-            assert_eq!(status(Kind::Get, &none), Status::Fail, "{none:?}");
+            assert_eq!(status(Kind::Get, &none), Completion::Fail, "{none:?}");
         }
     }
 
@@ -409,18 +413,21 @@ mod tests {
     fn an_operation_on_a_list_is_an_append_or_a_read() {
         let get = reply(200, false, r#"["a","b"]"#);
         let (status_, list) = judge_list(Kind::Get, &get);
-        assert_eq!((status_, list.unwrap().get()), (Status::Ok, r#"["a","b"]"#));
+        assert_eq!(
+            (status_, list.unwrap().get()),
+            (Completion::Ok, r#"["a","b"]"#)
+        );
         let nothing = reply(404, false, "no such key");
         assert!(matches!(
             judge_list(Kind::Get, &nothing),
-            (Status::Ok, None)
+            (Completion::Ok, None)
         ));
         let append = |reached| judge_list(Kind::Put, &reached).0;
-        assert_eq!(append(reply(204, false, "")), Status::Ok);
-        assert_eq!(append(reply(413, false, "too long")), Status::Fail);
-        assert_eq!(append(reply(503, false, "no quorum")), Status::Unknown);
-        assert_eq!(append(Reached::Sent), Status::Unknown);
-        assert_eq!(append(Reached::NotSent), Status::Fail);
+        assert_eq!(append(reply(204, false, "")), Completion::Ok);
+        assert_eq!(append(reply(413, false, "too long")), Completion::Fail);
+        assert_eq!(append(reply(503, false, "no quorum")), Completion::Unknown);
+        assert_eq!(append(Reached::Sent), Completion::Unknown);
+        assert_eq!(append(Reached::NotSent), Completion::Fail);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history");
         let recorder = Recorder::create(&path, true).unwrap();

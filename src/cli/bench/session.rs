@@ -6,7 +6,7 @@ use super::tally::Tally;
 use super::targets::Targets;
 use super::workload::Workload;
 use super::{Bench, Phase, Shared};
-use crate::check::history::{Kind, Status};
+use crate::check::history::{Completion, Kind};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl BenchSession {
             if counted {
                 let outcome = judged(self.args.protocol, kind, &self.reached);
                 let mut tally = self.tally.borrow_mut();
-                tally.error(&error, outcome == Status::Unknown);
+                tally.error(&error, outcome == Completion::Unknown);
             }
             // Not beyond the end, however near that is.
             let _ = timeout_at(until, sleep(PAUSE)).await;

@@ -1,6 +1,6 @@
 //! What was measured.
 
-use crate::check::history::Status;
+use crate::check::history::Completion;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,18 +73,18 @@ pub struct Recorded {
 
 impl Recorded {
     /// Counts a line.
-    pub fn add(&mut self, status: Status) {
+    pub fn add(&mut self, status: Completion) {
         self.operations += 1;
         match status {
-            Status::Ok => {}
-            Status::Unknown => self.unknown += 1,
-            Status::Fail => self.failed += 1,
+            Completion::Ok => {}
+            Completion::Unknown => self.unknown += 1,
+            Completion::Fail => self.failed += 1,
         }
     }
 
     /// Counts the read that a delete of nothing was as well.
     pub fn add_delete_of_nothing(&mut self) {
-        self.add(Status::Ok);
+        self.add(Completion::Ok);
         self.deletes_of_nothing += 1;
     }
 }

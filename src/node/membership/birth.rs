@@ -74,16 +74,16 @@ async fn look_around(
 ) -> Vec<Option<GroupPast>> {
     let others = known.view.members().filter(|(m, _)| *m != it.me());
     let asked = others.map(|(other, _)| async move {
-        let request = Request::Standing {
+        let request = Request::ViewsKnown {
             version: known.version,
         };
         match it.peers().request(other, &request, ANSWER_WITHIN).await {
-            Ok(Response::Standing(standing)) => {
+            Ok(Response::ViewsKnown(told)) => {
                 // At once: another one may not answer for a while.
-                if let Some(views) = &standing.newer {
+                if let Some(views) = &told.newer {
                     it.knowledge().learned(&Arc::new(Views::clone(views)));
                 }
-                Some((other, standing))
+                Some((other, told))
             }
             _ => None,
         }
@@ -101,7 +101,7 @@ async fn look_around(
     let others = voters.iter().filter(|voter| **voter != it.me());
     let said = |voter: &MemberId| answers.iter().find(|(m, _)| m == voter);
     others
-        .map(|voter| said(voter).map(|(_, standing)| standing.past))
+        .map(|voter| said(voter).map(|(_, told)| told.past))
         .collect()
 }
 

@@ -219,8 +219,8 @@ impl Membership {
         let mut heard = Instant::now();
         while heard.elapsed() < SETTLE_SILENCE {
             // It tells of nothing that is not newer, but is asked from where it is behind.
-            match follow::standing(self, other, address, version - 1).await {
-                Some(standing) if standing.newer.is_some() && standing.settled => return,
+            match follow::views_known(self, other, address, version - 1).await {
+                Some(told) if told.newer.is_some() && told.settled => return,
                 Some(_) => heard = Instant::now(),
                 // A node that is out has no connections any more by which it could tell.
                 None if !self.knowledge().has_left() && !self.peers().is_up(other) => return,
@@ -243,7 +243,7 @@ impl Membership {
         let peer = self.config().peer_address(address).ok_or_else(|| {
             ChangeFailed::Senseless(format!("{address} has no port for other nodes"))
         })?;
-        let request = Request::Standing { version: u64::MAX };
+        let request = Request::ViewsKnown { version: u64::MAX };
         let began = Instant::now();
         loop {
             let to = Some(net::STRANGER);

@@ -57,24 +57,24 @@ pub async fn ask(membership: Arc<Membership>) {
         }
         turn = (turn + 1) % others.len();
         let (other, address) = others[turn];
-        let standing = standing(&membership, other, address, known.version).await;
-        if let Some(views) = standing.and_then(|s| s.newer) {
+        let told = views_known(&membership, other, address, known.version).await;
+        if let Some(views) = told.and_then(|told| told.newer) {
             knowledge.learned(&Arc::from(views));
         }
     }
 }
 
 /// Asks a member what it knows of views, if that is newer than `version`.
-pub async fn standing(
+pub async fn views_known(
     membership: &Membership,
     other: MemberId,
     address: SocketAddr,
     version: u64,
 ) -> Option<ViewsKnown> {
-    let request = Request::Standing { version };
+    let request = Request::ViewsKnown { version };
     let answered = membership.peers().request(other, &request, ANSWER_WITHIN);
     match answered.await {
-        Ok(Response::Standing(standing)) => Some(standing),
+        Ok(Response::ViewsKnown(told)) => Some(told),
         // It may be that it takes this node for a member no more.
         _ => as_a_stranger(membership, address, version).await,
     }
@@ -87,12 +87,12 @@ async fn as_a_stranger(
     version: u64,
 ) -> Option<ViewsKnown> {
     let address = membership.config().peer_address(address)?;
-    let request = Request::Standing { version };
+    let request = Request::ViewsKnown { version };
     let called = membership
         .peers()
         .call(address, None, &request, ANSWER_WITHIN);
     match called.await {
-        Ok(Response::Standing(standing)) => Some(standing),
+        Ok(Response::ViewsKnown(told)) => Some(told),
         _ => None,
     }
 }

@@ -44,9 +44,9 @@ mod tests {
     struct Hears(MemberId);
 
     impl net::Handler<Envelope, Request, Response> for Hears {
-        async fn message(&self, _from: net::Peer, _envelope: Envelope) {}
+        async fn message(&self, _from: net::PeerId, _envelope: Envelope) {}
 
-        async fn request(&self, _from: net::Peer, request: Request) -> Response {
+        async fn request(&self, _from: net::PeerId, request: Request) -> Response {
             match request {
                 Request::Hears(member) => Response::Hears(member == self.0),
                 _ => Response::Refused("it only says whom it hears".to_owned()),
@@ -57,7 +57,7 @@ mod tests {
     async fn node(member: MemberId, hears: MemberId) -> (Links, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let config = net::Config {
+        let config = net::NetConfig {
             identity: net::NodeIdentity {
                 member,
                 incarnation: 1,

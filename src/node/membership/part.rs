@@ -155,7 +155,7 @@ impl Membership {
     }
 
     /// What this node knows of views, for one that knows them up to `version`.
-    pub async fn standing(&self, version: u64) -> ViewsKnown {
+    pub async fn views_known(&self, version: u64) -> ViewsKnown {
         let known = self.knowledge.views();
         let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));
         let past = self.past_groups().await;

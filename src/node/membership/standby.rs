@@ -81,11 +81,11 @@ impl Standby {
         let mut answers = 0;
         let all = async {
             while answers < enough
-                && let Some(standing) = asked.next().await
+                && let Some(told) = asked.next().await
             {
                 answers += 1;
                 let found = newest.as_ref().map_or(known.version, |v| v.version);
-                match standing.newer {
+                match told.newer {
                     Some(newer) if !fits(&newer) => log::warn!("{}", foreign_views(&newer)),
                     Some(newer) if newer.version > found => newest = Some(newer),
                     _ => {}
@@ -102,11 +102,11 @@ impl Standby {
             return std::future::pending().await;
         };
         let me = links::stranger(&self.config, &self.cluster);
-        let request = Request::Standing { version };
+        let request = Request::ViewsKnown { version };
         loop {
             let called = links::call(&me, address, None, &request, ANSWER_WITHIN).await;
-            if let Ok(Response::Standing(standing)) = called {
-                return standing;
+            if let Ok(Response::ViewsKnown(told)) = called {
+                return told;
             }
             tokio::time::sleep(SEEK_AGAIN).await;
         }
@@ -143,7 +143,7 @@ impl Invitations {
     }
 
     /// What the node knows of views, for one that knows them up to `version`.
-    pub fn standing(&self, version: u64) -> ViewsKnown {
+    pub fn views_known(&self, version: u64) -> ViewsKnown {
         let newer = self.known.as_ref().filter(|v| v.version > version);
         ViewsKnown {
             newer: newer.map(|v| Box::new(Views::clone(v))),

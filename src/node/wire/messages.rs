@@ -31,7 +31,7 @@ pub enum Request {
     /// A call of the Raft group.
     Raft(Rpc),
     /// What is known of views, if it is newer than this version.
-    Standing {
+    ViewsKnown {
         /// What the asker knows.
         version: u64,
     },
@@ -55,7 +55,7 @@ pub enum Response {
     /// The Raft group's own answer.
     Raft(RpcReply),
     /// What is known of views.
-    Standing(ViewsKnown),
+    ViewsKnown(ViewsKnown),
     /// The invitation is accepted.
     Coming,
     /// The other node does not do such a thing, and why.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{Durable, Engine, RaftDisk, Snapshots, decode, encode, fatal, no_encoding};
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::rpc;
-use crate::raft::teeth::{Rule, broken};
+use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::types::{Entry, EntryId, LeaderId, Types, Vote};
 
 /// Bytes of durable entries kept in memory.
@@ -72,7 +72,7 @@ impl LogStore {
         }
         let mut vote: Option<Vote> = load(&*store, b"v", "the council's vote")?;
         let led = !disk.was_closed()
-            && !broken(Rule::LeadOnAfterCrash)
+            && !broken(RaftRule::LeadOnAfterCrash)
             && vote.as_ref().is_some_and(|vote| leads(vote, me));
         if let Some(vote) = vote.as_mut().filter(|_| led) {
             vote.committed = false;
@@ -310,7 +310,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), Failure> {
         let failed = |error| fatal(ErrorSubject::Vote, ErrorVerb::Write, &error);
         let mut batch = Batch::default();
-        if !broken(Rule::ForgetVote) {
+        if !broken(RaftRule::ForgetVote) {
             batch.put(&b"v"[..], encode("a vote", vote).map_err(failed)?);
         }
         self.disk.write(batch).await.map_err(failed)?;

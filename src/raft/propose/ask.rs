@@ -16,7 +16,7 @@ use crate::raft::propose::forward::{Delivery, Forwarder};
 use crate::raft::rpc::{self, RaftCallError, RaftRefusal, RaftReply, RaftRequest};
 use crate::raft::runtime;
 use crate::raft::sessions::WINDOW;
-use crate::raft::teeth::{Rule, broken};
+use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::transport::{Transport, TransportError};
 use crate::raft::types::{ProposalResult, Raft, ServerMetrics, member};
 
@@ -222,7 +222,7 @@ impl<T: Transport> LeaderClient<'_, T> {
 
     fn out_of_time(&self, unsure: bool, leader: Option<MemberId>) -> ConsensusError {
         let waited = self.patience;
-        if unsure && !broken(Rule::DenyUnsure) {
+        if unsure && !broken(RaftRule::DenyUnsure) {
             ConsensusError::Undecided { waited }
         } else {
             ConsensusError::NoQuorum { waited, leader }

@@ -12,7 +12,7 @@ use crate::raft::propose::batch::Proposals;
 use crate::raft::rpc::{RaftRefusal, RaftReply};
 use crate::raft::runtime;
 use crate::raft::status;
-use crate::raft::teeth::{Rule, broken};
+use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::types::{ProposalResult, Raft, ServerMetrics};
 
 /// Proposals in one log entry, at most.
@@ -115,7 +115,7 @@ impl Leader {
         if let Some(refusal) = self.refusal() {
             return RaftReply::Refused(refusal);
         }
-        if broken(Rule::ReadUnconfirmed) {
+        if broken(RaftRule::ReadUnconfirmed) {
             let decided = self.raft.with_raft_state(|state| state.committed).await;
             return match decided {
                 Ok(id) => RaftReply::ReadIndex(id.map_or(0, |id| id.index + 1)),

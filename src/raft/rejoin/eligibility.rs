@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::disk::RaftDisk;
 use crate::raft::runtime;
-use crate::raft::teeth::{Rule, broken};
+use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::types::LeaderId;
 
 /// Longer than an election takes, and than a message of the node's former life can be on its way:
@@ -52,7 +52,7 @@ impl Eligibility {
     /// # Errors
     /// When reading fails.
     pub fn open(disk: Arc<RaftDisk>) -> Result<Self, StoreError> {
-        let votes = disk.get(KEY)?.is_some() || broken(Rule::VoteWithoutLog);
+        let votes = disk.get(KEY)?.is_some() || broken(RaftRule::VoteWithoutLog);
         Ok(Self {
             disk,
             opened: runtime::now(),
