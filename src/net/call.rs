@@ -21,13 +21,13 @@ use tokio_util::codec::{Decoder, Encoder};
 /// The only request on its connection.
 const ID: u64 = 0;
 
-/// Connects to `addr`, sends a request, and gives who answered and the answer. All of it takes at
-/// most `timeout`; connecting and the hello also have their own limits. Dropping the future closes
-/// the connection.
+/// Connects to `addr`, sends a request, and returns the peer that answered and its answer. All of
+/// it takes at most `timeout`; connecting and the hello also have limits of their own. Dropping the
+/// future closes the connection.
 ///
-/// Only `expected` is asked, or with None whoever is there. Call members as a stranger: the
-/// connection of a member would take the place of the one that its `Net` keeps. So a member that
-/// calls a standby node should expect `STRANGER`.
+/// Only the member `expected` is asked, or with `None` any node that listens there. Call members as
+/// a stranger: the connection of a member would take the place of the one that its `Net` keeps. So
+/// a member that calls a standby node should expect `STRANGER`.
 pub async fn call<Q: Payload, R: Payload>(
     me: &NodeIdentity,
     addr: SocketAddr,
@@ -46,7 +46,7 @@ pub async fn call<Q: Payload, R: Payload>(
         .map_err(CallError::Unfit)?;
 
     let now = Instant::now();
-    // A time-out beyond the reach of the clock is taken for a very long one.
+    // A time-out beyond the range of the clock: a very long one.
     let end = now
         .checked_add(timeout)
         .unwrap_or(now + Duration::from_secs(86_400));
@@ -89,7 +89,7 @@ async fn converse<R: Payload>(
             written = writer.write(&out), if writable && !out.is_empty() => {
                 match written {
                     Ok(n) if n > 0 => out.advance(n),
-                    // The answer may have come already: what can still be read says how this ends.
+                    // The peer has closed, maybe after its answer: reading on says how this ends.
                     _ => writable = false,
                 }
             }
@@ -100,7 +100,7 @@ async fn converse<R: Payload>(
             }
             _ = beat.tick() => {
                 if out.is_empty() {
-                    // One byte cannot be too long a body.
+                    // Cannot fail: a ping's body has one byte.
                     let _ = encoder.ping(&mut out);
                 }
             }

@@ -5,7 +5,7 @@ use crate::protocol::ids::MemberId;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
-/// How a peer stands from now on.
+/// Whether a peer is connected from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerState {
     /// Connected; the peer runs in this incarnation.
@@ -15,15 +15,19 @@ pub enum PeerState {
     Down,
 }
 
-/// Called at every change, from the task of the connection: it must not block. In order for each
-/// member, except that after a change of its address the old connection's `Down` may come late.
+/// Called at every change of a peer's state, from the task of its connection: it must not block. In
+/// order for each member, except that after a change of its address the old connection's `Down` may
+/// come late.
 pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
 
 /// Everything the network is started with.
 #[derive(Clone)]
 pub struct NetConfig {
+    /// What this node says of itself in its hellos.
     pub identity: NodeIdentity,
+    /// The bounds on memory and time.
     pub limits: NetLimits,
+    /// Hears when a peer is connected or not any more.
     pub on_state: Option<OnState>,
 }
 
@@ -80,8 +84,9 @@ pub struct NetLimits {
     /// is given up. Longer than `silence`: a peer that is only behind with its work should not lose
     /// what is on its way to it.
     pub stall: Duration,
-    /// Pause after the first failed attempt to connect; it doubles up to `backoff_max`.
+    /// Pause after the first failed attempt to connect. It doubles with each further one.
     pub backoff_min: Duration,
+    /// Longest pause between attempts to connect.
     pub backoff_max: Duration,
     /// Time that a shutdown gives to what is queued or in work.
     pub drain: Duration,

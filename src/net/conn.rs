@@ -1,4 +1,4 @@
-//! What the connections of both sides have in common.
+//! Read buffers, signs of life and shared state of a connection, at either end.
 
 use super::{
     PeerId,
@@ -17,7 +17,7 @@ const LEAST: usize = READ / 8;
 /// empty.
 const KEEP: usize = 1024 * 1024;
 
-/// What every task of the network knows.
+/// State that all tasks of the network share.
 #[derive(Debug)]
 pub struct NetShared {
     pub config: NetConfig,
@@ -25,13 +25,13 @@ pub struct NetShared {
 }
 
 impl NetShared {
-    /// Whether an accepted connection is one of those that bring strangers together with others: it
-    /// is open for a short time, for requests only.
+    /// Whether an accepted connection has a stranger at either end: it is then open for a short
+    /// time, for requests only.
     pub fn strange(&self, from: PeerId) -> bool {
         self.config.identity.is_stranger() || from.is_stranger()
     }
 
-    /// Tells whoever wants to know how a dialled peer stands now.
+    /// Calls [`OnState`], if there is one.
     pub fn tell(&self, member: MemberId, state: PeerState) {
         if let Some(on_state) = &self.config.on_state {
             on_state(member, state);

@@ -1,4 +1,4 @@
-//! What can go wrong when something is sent, and whether the peer may have got it.
+//! Errors of sending, and whether the peer may have got what was sent.
 
 use super::{frame::FrameError, hello::HelloError};
 use std::io;

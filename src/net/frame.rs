@@ -7,8 +7,8 @@
 //!         postcard
 //! ```
 //!
-//! A frame that breaks these rules ends its connection: after it, nothing says where the next
-//! begins.
+//! A frame that breaks these rules ends its connection: after it the start of the next frame is not
+//! known.
 
 use bytes::{Buf, BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
@@ -26,7 +26,8 @@ const PING: u8 = 4;
 /// Names payload types without holding any.
 pub(super) type Kinds<M, Q, R> = PhantomData<fn(M, Q, R)>;
 
-/// What a received frame holds. `M`, `Q` and `R` are the message, request and response payloads.
+/// The content of a received frame. `M`, `Q` and `R` are the message, request and response
+/// payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<M, Q, R> {
     Message(M),
@@ -36,8 +37,8 @@ pub enum Frame<M, Q, R> {
     Ping,
 }
 
-/// What is to be sent. Only borrows, so that a payload need not be cloned to be sent to several
-/// peers.
+/// The content of a frame to be sent. Only borrows its payload, so that several peers can be sent
+/// one without a clone.
 #[derive(Debug, Clone, Copy)]
 pub enum Outgoing<'a, T> {
     Message(&'a T),

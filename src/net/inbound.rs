@@ -7,7 +7,7 @@
 //! kept aside, up to a limit, and answered when they are ready. One that takes longer than any
 //! caller waits is dropped: requests that hang must not add up to the limit. Answers that are ready
 //! together leave in one write. A dialler that takes no more answers may have sent messages before
-//! it went: they are still handed over.
+//! that: the handler still gets them.
 //!
 //! With a stranger at either end only requests are served, and few at a time.
 
@@ -36,8 +36,8 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-/// Heartbeats without a sign after which the dialler is taken for gone, in terms of its own limit:
-/// it finds out earlier, and a connection too many does no harm.
+/// The dialler counts as gone after this many times its own limit without a sign of life. The
+/// dialler notices earlier, and a connection too many does no harm.
 const PATIENCE: u32 = 3;
 
 /// Requests in work on a connection with a stranger at either end. A call makes one; with room for
@@ -65,8 +65,8 @@ pub enum Disconnect {
     Stopped,
 }
 
-/// Serves until the connection ends. When `stop` is cancelled, nothing more is read, but what is in
-/// work is still answered; the caller limits the time for that.
+/// Serves until the connection ends. When `stop` is cancelled nothing more is read, but requests in
+/// work are still answered; the caller limits the time for that.
 pub async fn serve<M, Q, R, H>(
     mut stream: TcpStream,
     from: PeerId,
@@ -141,7 +141,7 @@ where
             frames += 1;
         };
         Stats::add(&stats.frames_in, frames);
-        // All answers that are ready by now, so that they leave together.
+        // Gathers all answers that are ready, so that they leave in one write.
         while answers.out.len() < limits.answer_bytes
             && let Poll::Ready(Some((id, answer))) = poll_now(pin!(in_work.next())).await
         {
@@ -161,8 +161,8 @@ where
             }
             written = writer.write(answers.out.front()), if !answers.out.is_empty() => {
                 match written {
-                    // The dialler is gone. What it sent before may still wait to be read, and how
-                    // that ends says how the connection does.
+                    // The dialler takes no more. Frames that it sent before may still wait to be
+                    // read; the end of reading then says how the connection ended.
                     Ok(0) | Err(_) => answers.drop_all(),
                     Ok(n) => {
                         answers.out.advance(n);
@@ -185,7 +185,8 @@ where
                     Vital::Silent => return Disconnect::Silent,
                     Vital::Stalled => return Disconnect::Stalled,
                 }
-                // Also while nothing is read: a node that is behind with its work is not dead.
+                // Pings also while nothing is read: a node that is behind with its work is not
+                // dead.
                 if answers.out.is_empty() {
                     answers.ping();
                 }
@@ -203,13 +204,13 @@ async fn poll_now<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 struct Answers<'a> {
     out: OutBuf,
     encoder: FrameEncoder,
-    /// The dialler still takes them.
+    /// The dialler still takes answers.
     taken: bool,
     stats: &'a Stats,
 }
 
 impl Answers<'_> {
-    /// A request is done with, or has taken so long that nobody waits for its answer any more.
+    /// Ends a request: with its answer, or without one when it has taken so long that nobody waits.
     fn done<R: Payload>(&mut self, from: PeerId, id: u64, answer: Option<&R>) {
         match answer {
             Some(answer) => self.put(id, answer),
@@ -230,7 +231,7 @@ impl Answers<'_> {
             .append(|tail| encoder.encode(Outgoing::Response(id, answer), tail))
         {
             Ok(()) => Stats::add(&self.stats.frames_out, 1),
-            // The dialler times out; it cannot be told, for its payload type has no place for this.
+            // The dialler times out: its payload type has no value that could tell it.
             Err(error) => log::error!("an answer was dropped: {error}"),
         }
     }
@@ -240,11 +241,11 @@ impl Answers<'_> {
             return;
         }
         let encoder = self.encoder;
-        // One byte cannot be too long a body.
+        // Cannot fail: a ping's body has one byte.
         let _ = self.out.append(|tail| encoder.ping(tail));
         Stats::add(&self.stats.frames_out, 1);
     }
-    /// From now on nothing is kept for a dialler that takes nothing more.
+    /// Drops all answers, now and from now on: the dialler takes no more.
     fn drop_all(&mut self) {
         self.out = OutBuf::default();
         self.taken = false;

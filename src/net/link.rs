@@ -2,10 +2,9 @@
 //! table of requests that wait for an answer.
 //!
 //! Callers push and wake the task; the task takes everything that is queued at once, so that many
-//! frames leave in one write. A message that finds nothing before it, and a request beside which no
-//! other is waiting, is written by its caller at once, which spares it the way through another
-//! thread. Time-outs of requests are kept by the task, so that a caller on whatever runtime needs
-//! no timer.
+//! frames leave in one write. With an empty queue a caller writes its message itself, and a request
+//! if no other is waiting: that saves a hop to another thread. The task keeps the time-outs of
+//! requests, so that callers need no timer and may run on any runtime.
 
 use super::{
     config::NetLimits,
@@ -36,7 +35,7 @@ use tokio::{
 };
 use tokio_util::{codec::Encoder, sync::CancellationToken};
 
-/// What a fresh frame's buffer holds without growing, in bytes.
+/// Room in a fresh frame's buffer, in bytes.
 const USUAL_FRAME: usize = 256;
 
 /// One peer, seen from the callers. `R` is the response payload.
@@ -49,20 +48,21 @@ pub struct Link<R> {
     limits: NetLimits,
     stats: Arc<Stats>,
     state: Mutex<State<R>>,
-    /// As in `state`; read first so that nothing is encoded for a peer that is down.
+    /// A copy of `up` in `state`, read before the lock so that nothing is encoded for a peer that
+    /// is down.
     up: AtomicBool,
     wake: Notify,
-    /// The peer has dialled this node.
+    /// Notified when the peer has dialled this node.
     came: Notify,
     next_id: AtomicU64,
     dropped: AtomicU64,
-    /// Why the last hello came to nothing, if one of both refused the other.
+    /// Why the last hello failed, if one end refused the other.
     refused: Mutex<Option<HelloRefusal>>,
 }
 
 #[derive(Debug)]
 struct State<R> {
-    /// The peer's incarnation while frames are taken for it.
+    /// The peer's incarnation, while it is connected and takes frames.
     up: Option<u64>,
     stream: Option<Arc<TcpStream>>,
     /// The task has taken frames that are not all written.
@@ -75,12 +75,12 @@ struct State<R> {
 }
 
 impl<R> State<R> {
-    /// Writes a small frame that has nothing before it, if it is to leave at once; queues what the
-    /// connection does not take. Whether anything is queued of it.
+    /// Writes a small frame to the connection if it is to leave `at_once` and the queue is empty.
+    /// Queues what the connection does not take. Returns whether anything was queued.
     fn put(&mut self, frame: &EncodedFrame, at_once: bool, stats: &Stats) -> bool {
         let next = self.queue.is_empty() && !self.writing;
         let written = match (&self.stream, frame) {
-            // What is wrong with the connection its task finds out.
+            // An error is left to the connection's task, which meets the same one.
             (Some(stream), EncodedFrame::Small(bytes)) if at_once && next => {
                 stream.try_write(bytes).unwrap_or(0)
             }
@@ -97,7 +97,7 @@ impl<R> State<R> {
     }
 }
 
-/// How many frames are in the queue.
+/// Frames in the queue, by kind.
 #[derive(Debug, Default, Clone, Copy)]
 struct Queued {
     messages: usize,
@@ -136,8 +136,7 @@ impl<R> Link<R> {
         }
     }
 
-    /// Takes note that the peer has dialled this node: it is there, so there is no need to wait
-    /// before it is dialled.
+    /// Notes that the peer has dialled this node: the peer is there, so dialling need not wait.
     pub fn note_coming(&self) {
         if !self.up.load(Ordering::Relaxed) {
             self.came.notify_one();
@@ -149,7 +148,8 @@ impl<R> Link<R> {
         self.came.notified().await;
     }
 
-    /// No code that can panic half-way runs under this lock, so a poisoned one is still whole.
+    /// Locks the state. Nothing that can panic half-way runs under this lock, so a poisoned state
+    /// is still whole.
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,8 +169,10 @@ impl<R> Link<R> {
 
     // For callers.
 
-    /// Sends a message that is already a frame, or queues it; what cannot be queued now is dropped
-    /// and counted.
+    /// Sends a message that is already a frame, or queues it.
+    ///
+    /// # Errors
+    /// When the message cannot be queued now. It is dropped, and counted.
     pub fn send(&self, frame: &EncodedFrame) -> Result<(), SendError> {
         let mut state = self.lock();
         if let Err(error) = self.room(&state, frame.len()) {
@@ -197,7 +199,7 @@ impl<R> Link<R> {
         encode(&self.limits, Outgoing::Message(message)).inspect_err(|_| self.count_dropped(1))
     }
 
-    /// Queues a request; the answer, or why there is none, comes out of the reply.
+    /// Queues a request. The reply resolves to the answer, or to the reason why there is none.
     pub fn request(
         self: &Arc<Self>,
         request: &impl Serialize,
@@ -219,7 +221,7 @@ impl<R> Link<R> {
         let frame = encode(&self.limits, Outgoing::Request(id, request))?;
         let (answer, waiting) = oneshot::channel();
         let now = Instant::now();
-        // A time-out beyond the reach of the clock is taken for a very long one.
+        // A time-out beyond the range of the clock: a very long one.
         let deadline = now
             .checked_add(timeout)
             .unwrap_or(now + Duration::from_secs(86_400));
@@ -233,13 +235,13 @@ impl<R> Link<R> {
         if sooner {
             state.earliest = Some(deadline);
         }
-        // Beside others it leaves with those that follow, in fewer system calls.
+        // Beside other requests it is queued: it leaves with those that follow, in fewer calls.
         let (alone, empty) = (state.pending.is_empty(), state.queue.is_empty());
         state.pending.insert(id, Waiting { answer, deadline });
         let queued = state.put(&frame, alone, &self.stats);
         state.queued.requests += usize::from(queued);
         drop(state);
-        // A task that has been woken already looks at the queue again before it sleeps.
+        // With frames in the queue the task is awake already, and looks again before it sleeps.
         if sooner || (queued && empty) {
             self.wake.notify_one();
         }
@@ -276,12 +278,12 @@ impl<R> Link<R> {
 
     // For the connection's task.
 
-    /// Takes note of how the last hello ended.
+    /// Notes how the last hello ended: `None` is well.
     pub fn note_hello(&self, refused: Option<HelloRefusal>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
-    /// From now on frames are taken, for this connection.
+    /// Takes frames from now on, for this connection.
     pub fn open(&self, incarnation: u64, stream: &Arc<TcpStream>) {
         let mut state = self.lock();
         state.up = Some(incarnation);
@@ -291,14 +293,13 @@ impl<R> Link<R> {
         self.up.store(true, Ordering::Relaxed);
     }
 
-    /// From now on no more frames are taken; those that are queued stay, and answers are still
-    /// waited for.
+    /// Takes no more frames. Queued ones stay, and requests still wait for their answers.
     pub fn refuse_more(&self) {
         self.up.store(false, Ordering::Relaxed);
         self.lock().up = None;
     }
 
-    /// The connection is gone: drops the queue and ends every wait.
+    /// Drops the queue and ends every wait: the connection is gone.
     pub fn shut(&self) {
         self.up.store(false, Ordering::Relaxed);
         let mut state = self.lock();
@@ -311,7 +312,7 @@ impl<R> Link<R> {
         drop(state);
         self.count_dropped(lost.messages);
         for (_, waiting) in waiting {
-            // Whoever gave up waiting needs no reason.
+            // A caller that has stopped waiting needs no reason.
             let _ = waiting.answer.send(Err(RequestError::Closed));
         }
     }
@@ -342,7 +343,7 @@ impl<R> Link<R> {
     pub fn ping(&self, encoder: FrameEncoder) {
         let mut state = self.lock();
         if state.queue.is_empty() {
-            // One byte cannot be too long a body.
+            // Cannot fail: a ping's body has one byte.
             let _ = state.queue.append(|tail| encoder.ping(tail));
             Stats::add(&self.stats.frames_out, 1);
         }
@@ -366,7 +367,7 @@ impl<R> Link<R> {
             }
         }
         drop(state);
-        // Outside of the lock: each wakes its caller.
+        // Outside of the lock: each answer wakes its caller.
         for (waiting, answer) in found {
             let _ = waiting.send(Ok(answer));
         }
@@ -386,7 +387,7 @@ impl<R> Link<R> {
         }
     }
 
-    /// True if no answer is waited for.
+    /// Whether no request waits for its answer.
     pub fn idle(&self) -> bool {
         let state = self.lock();
         state.pending.is_empty() && state.queue.is_empty()
@@ -397,7 +398,7 @@ impl<R> Link<R> {
     }
 }
 
-/// Makes a frame of its own, for one queue or several.
+/// Encodes one frame, for one queue or several.
 pub fn encode<T: Serialize>(
     limits: &NetLimits,
     item: Outgoing<'_, T>,
@@ -423,7 +424,7 @@ pub struct PendingReply<R> {
 #[derive(Debug)]
 enum ReplyState<R> {
     Waiting(oneshot::Receiver<Result<R, RequestError>>),
-    /// Never sent. None once that has been told.
+    /// Never sent, and why. `None` once the error was returned.
     Failed(Option<RequestError>),
 }
 
@@ -446,7 +447,7 @@ impl<R> Future for PendingReply<R> {
             ReplyState::Failed(error) => Ok(Err(error.take().unwrap_or(RequestError::Closed))),
         };
         this.link = None;
-        // The sender is dropped without a word only if the whole runtime goes.
+        // The sender is dropped without an answer only when the whole runtime ends.
         Poll::Ready(result.unwrap_or(Err(RequestError::Closed)))
     }
 }

@@ -26,17 +26,19 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How many addresses are remembered for what was last logged about them.
+/// Addresses whose last log line is remembered.
 const REMEMBERED: usize = 1024;
 
-/// Everything that an accepted connection needs.
+/// State that all accepted connections share.
 pub struct Reception<M, Q, R, H> {
     pub shared: Arc<NetShared>,
+    /// Takes the messages and requests.
     pub handler: H,
-    /// Whose connections are taken.
+    /// Says whether a member's connections are accepted.
     pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
-    /// Told of every member that has connected.
+    /// Called for every member that has connected.
     pub came: Box<dyn Fn(MemberId) + Send + Sync>,
+    /// One place for each member's connection.
     pub lanes: Arc<Lanes>,
     /// Places for connections with a stranger at either end.
     pub strangers: Semaphore,
@@ -44,8 +46,9 @@ pub struct Reception<M, Q, R, H> {
     pub stop: CancellationToken,
     /// Cancelled when every connection is to end at once.
     pub kill: CancellationToken,
+    /// The tasks that a shutdown waits for.
     pub tasks: TaskTracker,
-    /// What was last logged about an address.
+    /// The last log line about an address.
     pub logged: DashMap<IpAddr, String>,
     pub kinds: Kinds<M, Q, R>,
 }
@@ -63,7 +66,8 @@ where
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, addr)) => {
-                    // Too many at once: closing is cheaper than waiting for each to be timed out.
+                    // Too many hellos at once: closing is cheaper than waiting for each to time
+                    // out.
                     let Ok(permit) = Arc::clone(&hellos).try_acquire_owned() else {
                         continue;
                     };
@@ -111,13 +115,13 @@ where
     async fn serve_member(&self, stream: TcpStream, addr: SocketAddr, from: PeerId) {
         self.remembered(addr, None);
         let lane = self.lanes.enter(from.member);
-        // It may have been removed since its hello, before it had a lane that could be closed.
+        // The member may have been removed since its hello, before it had a lane to be closed.
         if !(self.is_member)(from.member) {
             return;
         }
         (self.came)(from.member);
-        // In its turn: frames of an older connection are never handed over after those of a newer
-        // one.
+        // Waits for its turn: the handler gets no frames of an older connection after those of a
+        // newer one.
         let served = async {
             let _turn = lane.turn.lock().await;
             inbound::serve(stream, from, &self.handler, &self.shared, &self.stop).await
@@ -129,8 +133,8 @@ where
         self.ended(addr, from, &ended);
     }
 
-    /// Serves where one of both is a stranger, for as long as such a connection may last, if there
-    /// is a place left.
+    /// Serves a connection with a stranger at either end, if there is a place left, for the time
+    /// that such a connection may last.
     async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: PeerId) {
         let Ok(_place) = self.strangers.try_acquire() else {
             let line = "too many connections with strangers";
@@ -162,7 +166,7 @@ where
         }
     }
 
-    /// Counts and logs a hello that came to nothing.
+    /// Counts and logs a hello that failed.
     fn not_greeted(&self, addr: SocketAddr, error: &HelloError) {
         if let HelloError::Refused(_) | HelloError::Refusing(_) = error {
             Stats::add(&self.shared.stats.refused, 1);
@@ -173,7 +177,8 @@ where
         }
     }
 
-    /// Remembers how the last hello of an address ended (None: well). True if that is new.
+    /// Remembers how the last hello of an address ended (`None`: well). Returns whether that is
+    /// new.
     fn remembered(&self, addr: SocketAddr, outcome: Option<&str>) -> bool {
         let Some(line) = outcome else {
             return self.logged.remove(&addr.ip()).is_some();
@@ -193,7 +198,7 @@ pub struct Lanes(DashMap<MemberId, Lane>);
 /// One connection's place.
 #[derive(Debug, Clone, Default)]
 pub struct Lane {
-    /// Held by the connection that is being served.
+    /// Locked by the connection that is served.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when a newer connection takes the place.
     replaced: CancellationToken,
@@ -208,8 +213,8 @@ impl Lanes {
         lane.clone()
     }
 
-    /// Ends the connection of a member that is one no more. The lane stays, in case it becomes one
-    /// again: a newer connection has to wait for its turn even then.
+    /// Ends the connection of a node that is no member any more. Its lane stays: should the node
+    /// become a member again, a newer connection still has to wait for its turn.
     pub fn close(&self, member: MemberId) {
         if let Some(lane) = self.0.get(&member) {
             lane.replaced.cancel();

@@ -65,21 +65,21 @@ use std::{
 use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What can travel in a frame.
+/// A type that can travel in a frame.
 pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Payload for T {}
 
-/// Who sent a message or request, as shown in its hello.
+/// The node at the other end of a connection, as its hello says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
     /// `STRANGER` if the sender has no member number.
     pub member: MemberId,
+    /// The number of the sender's start.
     pub incarnation: u64,
 }
 
 impl PeerId {
-    /// Whether the sender has no member number: it is of no cluster, or has yet to find out about
-    /// it.
+    /// Whether the sender has no member number: it is of no cluster, or does not know yet of which.
     pub fn is_stranger(&self) -> bool {
         self.member == STRANGER
     }
@@ -92,11 +92,11 @@ impl PeerId {
 /// Requests also come from strangers, and with a stranger's identity from members of any cluster;
 /// messages only come from members of the own cluster that were added.
 pub trait Handler<M, Q, R>: Send + Sync + 'static {
-    /// Takes a message. Until this is done no further frame of the same peer is read.
+    /// Takes a message. No further frame of the same peer is read before the future is done.
     fn message(&self, from: PeerId, message: M) -> impl Future<Output = ()> + Send;
 
-    /// Answers a request. Those of one peer are started in the order in which they came, among the
-    /// messages, and may end in any order.
+    /// Answers a request. The requests of one peer are started in the order in which they came,
+    /// among the messages, and may end in any order.
     fn request(&self, from: PeerId, request: Q) -> impl Future<Output = R> + Send;
 }
 
@@ -121,7 +121,7 @@ struct Inner<R> {
     shared: Arc<NetShared>,
     runtime: Handle,
     links: ArcSwap<Links<R>>,
-    /// Held while `links` is changed.
+    /// Locked while `links` is changed.
     changing: Mutex<()>,
     lanes: Arc<Lanes>,
     stop: CancellationToken,
@@ -130,7 +130,7 @@ struct Inner<R> {
 }
 
 impl<R> Drop for Inner<R> {
-    /// Without a shutdown, everything ends at once when the last `Net` is dropped.
+    /// Ends everything at once, when the last `Net` is dropped without a shutdown.
     fn drop(&mut self) {
         self.stop.cancel();
         self.kill.cancel();
@@ -141,9 +141,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     /// Starts on the current tokio runtime, which needs its I/O and time drivers: accepts on
     /// `listener`, and dials nobody until `add_peer`. Panics outside of a runtime.
     ///
-    /// Of the members only those that were added are let in. Strangers are let in for requests;
-    /// with a stranger's identity, everybody is, for requests. Methods may come from any thread,
-    /// with or without a runtime.
+    /// Accepts the members that were added, and strangers for requests. With a stranger's identity
+    /// it accepts every node, for requests. Methods may be called on any thread, with or without a
+    /// runtime.
     pub fn start<H: Handler<M, Q, R>>(
         mut config: NetConfig,
         listener: TcpListener,
@@ -196,10 +196,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         }
     }
 
-    /// Lets a member in and keeps dialling it. A peer that is already known at this address is left
-    /// alone; at another address it is dialled there from now on. This node itself is not a peer of
-    /// its own, `STRANGER` is nobody's peer, and a stranger has no peers: this does nothing then,
-    /// and after a shutdown.
+    /// Accepts a member and keeps dialling it. Does nothing for a peer known at this address; a
+    /// peer known at another address is dialled at this one from now on. Does nothing for this node
+    /// itself and for `STRANGER`, on a stranger, and after a shutdown.
     pub fn add_peer(&self, member: MemberId, addr: SocketAddr) {
         let inner = &self.inner;
         let identity = &inner.shared.config.identity;
@@ -236,10 +235,9 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         );
     }
 
-    /// Stops dialling a member, and lets it in no more. What is queued for it may still leave, and
-    /// answers may still come, for as long as a shutdown would wait; then requests that still wait
-    /// for their answers end with an error. Another member may be added at the same address at
-    /// once.
+    /// Stops dialling a member, and accepts it no more. For `drain`, queued frames may still leave
+    /// and answers may still come; then requests that still wait end with an error. Another member
+    /// may be added at the same address at once.
     pub fn remove_peer(&self, member: MemberId) {
         let _changing = self.inner.changing.lock();
         let mut links = Links::clone(&self.inner.links.load());
@@ -250,15 +248,17 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         }
     }
 
-    /// Queues a message without waiting. On an error it was dropped, and counted.
+    /// Queues a message without waiting.
+    ///
+    /// # Errors
+    /// When the message was dropped. It is counted.
     pub fn send(&self, member: MemberId, message: &M) -> Result<(), SendError> {
         let links = self.inner.links.load();
         let link = links.get(&member).ok_or(SendError::NotConnected)?;
         link.send(&link.encode_message(message)?)
     }
 
-    /// Queues a message for several members; it is encoded once. Gives how many of them it was
-    /// queued for.
+    /// Queues a message for several members, encoded once. Returns for how many it was queued.
     pub fn broadcast(&self, members: &[MemberId], message: &M) -> usize {
         let links = self.inner.links.load();
         let links = || members.iter().filter_map(|member| links.get(member));
@@ -266,7 +266,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         let mut frame = None;
         for link in links() {
             if frame.is_none() {
-                // Fails for this peer if it is down, and the next one is tried.
+                // Fails for a peer that is down: then the next one encodes.
                 frame = link.encode_message(message).ok();
                 if frame.is_none() {
                     continue;
@@ -301,13 +301,13 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         peers
     }
 
-    /// Takes no more, sends what is queued, answers what is in work, and ends when the peers have
-    /// read it; after `drain` it ends regardless. When this returns, all sockets are closed: the
-    /// same address can be listened on again at once.
+    /// Accepts no more, sends what is queued, answers requests in work, and ends when the peers
+    /// have read all that, or after `drain`. When this returns all sockets are closed: the same
+    /// address can be listened on again at once.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         {
-            // So that a peer is either stopped here, or not added any more.
+            // Locked, so that a peer is either stopped here or not added any more.
             let _changing = inner.changing.lock();
             inner.stop.cancel();
             for link in inner.links.load().values() {

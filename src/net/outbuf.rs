@@ -1,5 +1,5 @@
 //! Bytes on their way out: small frames side by side in one buffer, so that many leave in one
-//! system call; large ones as they are, so that they are not copied again.
+//! system call. A large frame stays as it is, so that it is not copied again.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -51,10 +51,12 @@ impl OutBuf {
         self.len
     }
 
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Appends a frame.
     pub fn push(&mut self, frame: &EncodedFrame) {
         match frame {
             EncodedFrame::Small(bytes) => self.tail.extend_from_slice(bytes),

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::codec::Decoder;
 
-/// Why there is no connection any more, or never was one.
+/// Why there is no connection any more, or why none came about.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("cannot connect: {0}")]
@@ -53,7 +53,7 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<NetShared
     let limits = &shared.config.limits;
     let mut pause = limits.backoff_min;
     let mut ever_up = false;
-    // What was logged last: a peer that stays away for the same reason is worth one line.
+    // The last log line: a peer that stays away for the same reason is logged once.
     let mut last_logged = String::new();
     loop {
         let greeted = tokio::select! {
@@ -103,14 +103,13 @@ pub async fn keep_dialling<R: Payload>(link: Arc<Link<R>>, shared: Arc<NetShared
         tokio::select! {
             () = link.stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
-            // A node that is back must not have to wait for the end of the pause until it hears
-            // from others.
+            // The peer has dialled this node, so it is back: ends the pause.
             () = link.comes() => pause = limits.backoff_min,
         }
     }
 }
 
-/// Marks the link as up for as long as it lives, whatever way the conversation ends.
+/// Marks the link as up until dropped, however the conversation ends.
 struct Up<'a, R> {
     link: &'a Link<R>,
     shared: &'a NetShared,
@@ -187,7 +186,7 @@ async fn converse<R: Payload>(stream: &TcpStream, link: &Link<R>, shared: &NetSh
         if earliest != armed {
             armed = earliest;
             if let Some(at) = armed {
-                // A little late, so that requests that were sent together are swept together.
+                // A little late, so that requests that were sent together expire together.
                 timer.as_mut().reset(at + Duration::from_millis(1));
             }
         }

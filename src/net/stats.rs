@@ -37,19 +37,20 @@ impl Stats {
     }
 }
 
-/// How a dialled peer stands now.
+/// The connection to a dialled peer, as of now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
     pub member: MemberId,
+    /// The address at which it is dialled.
     pub addr: SocketAddr,
-    /// The incarnation it last introduced itself with, if it is connected now.
+    /// The incarnation in its hello, if it is connected now.
     pub up: Option<u64>,
-    /// Bytes waiting for it.
+    /// Bytes that wait to be sent to it.
     pub queued_bytes: usize,
     /// Requests that wait for its answer.
     pub pending: usize,
     /// One-way messages to it that were dropped since it was added.
     pub dropped: u64,
-    /// Why the last attempt to connect came to nothing, when one of both refused the other.
+    /// Why the last attempt to connect failed, if one end refused the other.
     pub refused: Option<HelloRefusal>,
 }

@@ -9,8 +9,7 @@
 //! [`Commit::reopen`] or a new process: the engine's memory may then differ from its disk.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use bytes::Bytes;
 use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Slice};
 
 use super::commit::Commit;
+use super::directory::{Lock, lock, used_bytes};
 use super::engine_error::{from_io, guard};
 use super::format::{self, DirectoryId};
 use super::journal::{self, CommitMark, MARK_KEY, RESERVED};
@@ -444,73 +444,6 @@ fn to_bytes(slice: Slice) -> Bytes {
     }
 }
 
-/// A directory that is locked.
-struct Lock(File);
-
-impl Drop for Lock {
-    /// Closing the file alone would leave it locked while a process that was just forked has it
-    /// open too.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            log::warn!("unlocking the data directory: {error}");
-        }
-    }
-}
-
-fn lock(dir: &Path) -> Result<Lock, StoreError> {
-    let path = dir.join("LOCK");
-    let what = format!("locking {}", path.display());
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| from_io(&what, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            what: dir.display().to_string(),
-            detail: "its LOCK file is held".to_owned(),
-        }),
-        Err(TryLockError::Error(e)) => Err(from_io(&what, &e)),
-    }
-}
-
 fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")
-}
-
-fn used_bytes(dir: &Path) -> std::io::Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        // Files come and go while the engine works.
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        sum += if metadata.is_dir() {
-            used_bytes(&entry.path())?
-        } else {
-            // Blocks of 512 bytes that are really taken: the engine's journal has a hole at its
-            // end.
-            metadata.blocks() * 512
-        };
-    }
-    Ok(sum)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_is_let_go_while_somebody_still_has_the_file_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = lock(dir.path()).unwrap();
-        // As a process has that was forked a moment ago.
-        let inherited = held.0.try_clone().unwrap();
-        drop(held);
-        assert!(lock(dir.path()).is_ok());
-        drop(inherited);
-    }
 }

@@ -11,6 +11,7 @@
 
 mod commit;
 mod committer;
+mod directory;
 mod disk;
 mod engine_error;
 mod format;

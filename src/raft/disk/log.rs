@@ -14,14 +14,13 @@ use openraft::{ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageError};
 
 use tokio::sync::watch;
 
+use super::index::{LogIndex, next};
 use super::{Durable, Engine, RaftDisk, Snapshots, decode, encode, fatal, no_encoding};
 use crate::protocol::store::{Batch, StoreError};
 use crate::raft::rpc;
 use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::types::{Entry, EntryId, LeaderId, Types, Vote};
 
-/// Bytes of durable entries kept in memory.
-const TAIL_BYTES: usize = 8 << 20;
 /// Bytes of entries that are sent to another node at once, unless one entry is larger.
 const SEND_BYTES: usize = 1 << 20;
 
@@ -31,22 +30,11 @@ type Failure = StorageError<u64>;
 #[derive(Clone)]
 pub struct LogStore {
     disk: Arc<RaftDisk>,
-    index: Arc<Mutex<Index>>,
+    index: Arc<Mutex<LogIndex>>,
     durable: Durable,
     /// The last entry that a snapshot on the disk stands for.
     snapshot: Option<watch::Receiver<Option<EntryId>>>,
     led: bool,
-}
-
-/// The bounds and marks of the log, and its latest entries.
-struct Index {
-    vote: Option<Vote>,
-    committed: Option<EntryId>,
-    purged: Option<EntryId>,
-    last: Option<EntryId>,
-    /// The latest entries without a gap, each with its size in bytes.
-    tail: VecDeque<(Entry, usize)>,
-    tail_bytes: usize,
 }
 
 impl LogStore {
@@ -81,7 +69,7 @@ impl LogStore {
             batch.put(&b"v"[..], encode("a vote", vote)?);
             store.commit_now(batch)?;
         }
-        let index = Index {
+        let index = LogIndex {
             vote,
             committed: load(&*store, b"c", "the council's commit mark")?,
             purged,
@@ -151,7 +139,7 @@ impl LogStore {
         index.decided().filter(|_| !later)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Index> {
+    fn lock(&self) -> MutexGuard<'_, LogIndex> {
         lock(&self.index)
     }
 
@@ -187,79 +175,6 @@ impl LogStore {
             found.push(entry.clone());
         }
         Ok(found)
-    }
-}
-
-impl Index {
-    /// The commit index as stored. One beyond the log is none: a snapshot stands for its entry.
-    fn committed(&self) -> Option<EntryId> {
-        self.committed.filter(|id| id.index < next(self.last))
-    }
-
-    /// The last entry that is known to be decided.
-    fn decided(&self) -> Option<EntryId> {
-        self.committed().max(self.purged)
-    }
-
-    /// Index of the first entry in memory, or of the next one to come.
-    fn tail_start(&self) -> u64 {
-        self.tail
-            .front()
-            .map_or(next(self.last), |(entry, _)| entry.log_id.index)
-    }
-
-    /// The entries of `range` that are in memory, if its first one is.
-    fn recent(&self, range: Range<u64>) -> impl Iterator<Item = &(Entry, usize)> {
-        let skip = range.start.checked_sub(self.tail_start());
-        let count = range.end.saturating_sub(range.start);
-        // An index that does not fit is beyond the end of any memory.
-        let skip = skip.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        self.tail.iter().skip(skip).take(count)
-    }
-
-    fn push(&mut self, entry: Entry, bytes: usize) {
-        self.last = Some(entry.log_id);
-        self.tail.push_back((entry, bytes));
-        self.tail_bytes += bytes;
-    }
-
-    /// Drops old entries from memory, but none that are not `durable`: those are nowhere else.
-    fn shrink(&mut self, durable: u64) {
-        while self.tail_bytes > TAIL_BYTES
-            && self
-                .tail
-                .front()
-                .is_some_and(|(entry, _)| entry.log_id.index < durable)
-        {
-            if let Some((_, bytes)) = self.tail.pop_front() {
-                self.tail_bytes -= bytes;
-            }
-        }
-    }
-
-    fn cut_from(&mut self, index: u64) {
-        while self
-            .tail
-            .back()
-            .is_some_and(|(entry, _)| entry.log_id.index >= index)
-        {
-            if let Some((_, bytes)) = self.tail.pop_back() {
-                self.tail_bytes -= bytes;
-            }
-        }
-    }
-
-    fn cut_below(&mut self, index: u64) {
-        while self
-            .tail
-            .front()
-            .is_some_and(|(entry, _)| entry.log_id.index < index)
-        {
-            if let Some((_, bytes)) = self.tail.pop_front() {
-                self.tail_bytes -= bytes;
-            }
-        }
     }
 }
 
@@ -440,7 +355,7 @@ impl RaftLogStorage<Types> for LogStore {
 
 /// Locks the index. Nothing that can panic half-way runs under this lock, so a poisoned index is
 /// still whole.
-fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+fn lock(index: &Mutex<LogIndex>) -> MutexGuard<'_, LogIndex> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -454,11 +369,6 @@ fn key(index: u64) -> Vec<u8> {
 /// Whether the node with this number leads by this vote.
 fn leads(vote: &Vote, me: u64) -> bool {
     vote.committed && vote.leader_id.voted_for() == Some(me)
-}
-
-/// The index after a log id.
-fn next(id: Option<EntryId>) -> u64 {
-    id.map_or(0, |id| id.index + 1)
 }
 
 fn load<T: serde::de::DeserializeOwned>(

@@ -14,6 +14,7 @@
 
 mod durable;
 mod engine;
+mod index;
 mod log;
 mod snapshots;
 mod writer;

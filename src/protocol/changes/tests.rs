@@ -3,7 +3,7 @@
 use super::*;
 use crate::protocol::ids::{LogId, incarnation};
 use crate::protocol::placement::tests::{addresses, assert_sound};
-use crate::protocol::slots::Slot;
+use crate::protocol::slots::{Slot, SlotSet};
 use crate::protocol::view::{FULL, PartitionId};
 use crate::protocol::views::Home;
 use proptest::prelude::*;

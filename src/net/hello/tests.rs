@@ -1,6 +1,9 @@
 //! The hello between two ends in memory, honest and not.
 
+use super::identity::Lineage;
+use super::layout::{FORMER, RESERVED};
 use super::*;
+use crate::protocol::cluster::{Cluster, ClusterId};
 use tokio::io::{DuplexStream, duplex};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -332,7 +335,7 @@ async fn forged_reflected_and_replayed_proofs_are_refused() {
     // A right proof with one bit changed.
     let outcome = dial_with(mine, |theirs, _| {
         let mut proof: [u8; PROOF] = secret
-            .mac(Role::Dialer, &mine, &theirs)
+            .mac(ProofRole::Dialer, &mine, &theirs)
             .finalize()
             .into_bytes()
             .into();
@@ -345,7 +348,7 @@ async fn forged_reflected_and_replayed_proofs_are_refused() {
     let mut recorded = [0; PROOF];
     let outcome = dial_with(mine, |theirs, _| {
         recorded = secret
-            .mac(Role::Dialer, &mine, &theirs)
+            .mac(ProofRole::Dialer, &mine, &theirs)
             .finalize()
             .into_bytes()
             .into();
@@ -364,7 +367,7 @@ async fn a_changed_hello_spoils_the_proof() {
     let mut changed = honest.clone();
     changed.incarnation += 1;
     let outcome = dial_with(changed.to_bytes(), |theirs, _| {
-        let mac = secret.mac(Role::Dialer, &honest.to_bytes(), &theirs);
+        let mac = secret.mac(ProofRole::Dialer, &honest.to_bytes(), &theirs);
         mac.finalize().into_bytes().into()
     });
     assert!(matches!(
