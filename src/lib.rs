@@ -1,5 +1,6 @@
 //! Causeway: a partitioned, replicated key-value store with causal consistency across all keys.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod api;
 pub mod check;

@@ -8,24 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What is left of the five seconds after SIGTERM for the disk and the connections.
+/// Time for the disk and the connections to end: the rest of the five seconds after SIGTERM.
 const END_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Why a node could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The node cannot start.
     #[error("cannot start in {data_dir}: {error}")]
-    Start { data_dir: String, error: StartError },
+    Start {
+        /// Its data directory.
+        data_dir: String,
+        /// The reason.
+        error: StartError,
+    },
+    /// The HTTP surface cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The node has ended, and not because it was told to.
     #[error("cannot go on: {0}")]
     Failed(Arc<StartError>),
+    /// The operating system does not hand on signals.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
 
 /// A node that serves.
 pub struct Running {
+    /// The node itself.
     pub node: Arc<Node>,
     server: actix_web::dev::ServerHandle,
 }

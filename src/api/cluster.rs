@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use utoipa::ToSchema;
 
+/// The reply with the partition of the node that was asked.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartitionIdReply {
     /// `success`.
@@ -13,13 +14,16 @@ pub struct PartitionIdReply {
     pub partition_id: u32,
 }
 
+/// The reply with all partitions of the view.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartitionIdsReply {
     /// `success`.
     pub msg: Cow<'static, str>,
+    /// Their numbers, ascending.
     pub partition_id_list: Vec<u32>,
 }
 
+/// The reply with the replicas of one partition.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartitionMembersReply {
     /// `success`.
@@ -28,6 +32,7 @@ pub struct PartitionMembersReply {
     pub partition_members: Vec<String>,
 }
 
+/// The reply with the number of keys of a partition.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountReply {
     /// `success`.
@@ -36,12 +41,13 @@ pub struct CountReply {
     pub count: u64,
 }
 
+/// The reply that explains a payload.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainReply {
     /// `success`.
     pub msg: Cow<'static, str>,
     /// The latest write that was seen is not younger than this, in milliseconds since 1970.
     pub clock_ms: u64,
-    /// One for each log that some replica may still lack a write of.
+    /// An entry for each log of which some replica may still lack a write.
     pub entries: Vec<Explained>,
 }

@@ -8,12 +8,15 @@ use utoipa::ToSchema;
 pub struct Explained {
     /// The node that took the writes, `ip:port`.
     pub node: String,
+    /// The node's member number.
     pub member: u16,
+    /// The number of the node's start in which it took the writes.
     pub incarnation: u64,
     /// The writes of that node's log up to this one have been seen.
     pub seq: u64,
     /// The partition that the writes belong to, unless everybody has had them for long.
     pub partition_id: Option<u32>,
+    /// How far the writes have spread.
     pub state: EntryState,
     /// Nodes that have the write, as far as this node knows.
     pub holders: Vec<String>,

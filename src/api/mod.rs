@@ -1,5 +1,5 @@
-//! What the HTTP surface says, as data: replies as they are written and read, and nothing of how
-//! they come about.
+//! The HTTP surface's requests and replies, as data: replies as they are written and read, and
+//! nothing of how they come about.
 
 pub mod cluster;
 pub mod explain;

@@ -11,7 +11,9 @@ use utoipa::ToSchema;
 pub struct DoneReply {
     /// `success`.
     pub status: Cow<'static, str>,
+    /// The outcome in words.
     pub message: String,
+    /// The partition of the key.
     pub partition_id: u32,
     /// Replicas that have it on disk.
     pub copies: u8,
@@ -20,6 +22,7 @@ pub struct DoneReply {
 /// The reply to a read.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReadReply {
+    /// The key that was read.
     pub key: String,
     /// As it was written: any JSON.
     #[schema(value_type = serde_json::Value)]
@@ -28,6 +31,7 @@ pub struct ReadReply {
     pub message: String,
     /// `success`.
     pub status: Cow<'static, str>,
+    /// The partition of the key.
     pub partition_id: u32,
     /// The wall clock of the replica that first took the write, in milliseconds since 1970.
     pub timestamp: u64,
@@ -37,7 +41,9 @@ pub struct ReadReply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Life {
+    /// The node answers, as far as the asked node can tell.
     Alive,
+    /// The node does not answer, or an operator had it fail.
     Dead,
 }
 
@@ -54,15 +60,18 @@ pub struct NodeReply {
     pub node: String,
     /// Its IP address.
     pub address: String,
+    /// Its port for clients.
     pub port: u16,
     /// None while it comes or goes.
     pub partition_id: Option<u32>,
 }
 
+/// The reply with all nodes.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodesReply {
     /// `success`.
     pub status: Cow<'static, str>,
+    /// All nodes, by address.
     pub nodes: Vec<NodeReply>,
 }
 
@@ -75,14 +84,18 @@ pub struct HolderReply {
     pub node: String,
     /// Its IP address.
     pub address: String,
+    /// Its port for clients.
     pub port: u16,
 }
 
+/// The reply with the nodes that hold a key.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HoldersReply {
     /// `success`.
     pub status: Cow<'static, str>,
+    /// The key that was asked for.
     pub key: String,
+    /// The partition of the key.
     pub partition_id: u32,
     /// The nodes that hold the key, or would.
     pub nodes: Vec<HolderReply>,
@@ -93,17 +106,24 @@ pub struct HoldersReply {
 pub struct FaultReply {
     /// `success`.
     pub status: Cow<'static, str>,
+    /// The outcome in words.
     pub message: String,
+    /// The number of the node.
     pub node_id: u16,
 }
 
+/// The reply to a change of the strategy.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StrategyReply {
     /// `success`.
     pub status: Cow<'static, str>,
+    /// The outcome in words.
     pub message: String,
+    /// The strategy in force.
     pub strategy: Strategy,
+    /// Replicas per partition.
     pub replication_factor: usize,
+    /// Partitions of the view.
     pub number_of_partitions: usize,
     /// The number of the view.
     pub view: u64,

@@ -13,6 +13,7 @@ pub struct RaftStatus {
     pub state: String,
     /// The leader that the node knows of.
     pub leader: Option<String>,
+    /// Raft's term, as the node knows it.
     pub term: u64,
     /// Whether changes can be decided, as far as the node can tell.
     pub has_quorum: bool,
@@ -23,11 +24,13 @@ pub struct RaftStatus {
     pub log_len: u64,
     /// Positions in the log, from 0.
     pub last_applied: Option<u64>,
+    /// The last entry that is decided, as far as the node knows.
     pub commit_idx: Option<u64>,
     /// The other nodes that have the log.
     pub peers: Vec<RaftPeer>,
     /// Keys in the linearizable store, as far as this node knows.
     pub keys: usize,
+    /// Seconds since the node was started.
     pub uptime_seconds: u64,
     /// The release that runs.
     pub version: String,
@@ -44,5 +47,6 @@ pub struct RaftPeer {
     pub alive: bool,
     /// On the leader: the next entry to be sent to it, and up to where it is known to have the log.
     pub next_index: Option<u64>,
+    /// On the leader: the last entry that the node is known to have.
     pub match_index: Option<u64>,
 }

@@ -21,6 +21,7 @@ pub struct Status {
     pub reason: Option<String>,
     /// The partition that the node is a replica of; none for a node that is not in the view.
     pub partition_id: Option<u32>,
+    /// The view in force, as the node knows it.
     pub view: ViewStatus,
     /// Live keys in this node's store.
     pub keys: u64,
@@ -43,6 +44,7 @@ pub struct Status {
     pub storage_bytes: u64,
     /// Bytes that are free on that disk.
     pub free_bytes: u64,
+    /// Seconds since the node was started.
     pub uptime_seconds: u64,
     /// The node's hybrid clock, in milliseconds since 1970.
     pub clock_ms: u64,
@@ -51,16 +53,20 @@ pub struct Status {
 /// The configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ViewStatus {
+    /// The number of the view, from 1.
     pub number: u64,
     /// Replicas per partition.
     pub k: usize,
+    /// Its partitions, by number.
     pub partitions: Vec<PartitionStatus>,
 }
 
 /// A partition and its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartitionStatus {
+    /// The number of the partition.
     pub partition_id: u32,
+    /// Its replicas, by member number.
     pub members: Vec<MemberStatus>,
 }
 
@@ -69,6 +75,7 @@ pub struct PartitionStatus {
 pub struct MemberStatus {
     /// The member's address, `ip:port`.
     pub node: String,
+    /// The member number.
     pub member: u16,
     /// Whether this node hears from it.
     pub alive: bool,
@@ -83,6 +90,7 @@ pub struct MemberStatus {
 pub struct PeerStatus {
     /// The peer's address, `ip:port`.
     pub node: String,
+    /// The member number.
     pub member: u16,
     /// Whether this node hears from it.
     pub alive: bool,

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 pub struct ViewState {
     /// The node that says so, `ip:port`.
     pub node: String,
+    /// The view in force.
     pub view: Placement,
     /// The change that is under way.
     pub change: Option<ChangeState>,
@@ -30,16 +31,20 @@ pub struct ViewState {
     /// over. Until then the directories must not be touched.
     #[serde(default)]
     pub offers: Vec<OfferState>,
+    /// The Raft group, which decides about views.
     pub council: CouncilState,
 }
 
 /// A view: who is in which partition, with how many slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Placement {
+    /// The number of the view, from 1.
     pub number: u64,
     /// Replicas per partition; with full replication the number of nodes.
     pub k: usize,
+    /// How partitions are made from nodes.
     pub strategy: Strategy,
+    /// Its partitions, by number.
     pub partitions: Vec<PlacedPartition>,
 }
 
@@ -56,9 +61,11 @@ pub enum Strategy {
 /// A partition of a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlacedPartition {
+    /// The number of the partition.
     pub partition_id: u32,
     /// Slots that it holds, of 16,384.
     pub slots: usize,
+    /// Its replicas, by member number.
     pub members: Vec<MemberStatus>,
 }
 
@@ -80,7 +87,10 @@ pub enum ChangeData {
         node: String,
     },
     /// Another number of replicas per partition; 65535: full replication.
-    SetK { k: usize },
+    SetK {
+        /// Replicas per partition.
+        k: usize,
+    },
 }
 
 impl fmt::Display for ChangeData {
@@ -108,11 +118,13 @@ pub enum Phase {
 /// A change that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeState {
+    /// The change as it was asked for.
     pub change: ChangeData,
     /// The same in words.
     pub text: String,
     /// The number of the view that it leads to.
     pub view: u64,
+    /// What it waits for now.
     pub phase: Phase,
     /// The node to be removed is dead and not waited for.
     pub given_up: bool,
@@ -135,6 +147,7 @@ pub struct ChangeState {
 pub struct Gaining {
     /// `ip:port`.
     pub node: String,
+    /// The member number.
     pub member: u16,
     /// The partition that it is to be in.
     pub partition_id: Option<u32>,
@@ -155,11 +168,13 @@ pub struct Gaining {
 /// A cohort of an earlier view that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClosingCohort {
+    /// The number of the partition.
     pub partition_id: u32,
     /// The first view with this cohort.
     pub since: u64,
     /// The view that closed it.
     pub until: Option<u64>,
+    /// Slots that it held, of 16,384.
     pub slots: usize,
     /// The nodes that wrote its logs, `ip:port`.
     pub replicas: Vec<String>,
@@ -170,11 +185,13 @@ pub struct ClosingCohort {
 /// How the last change ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastChange {
+    /// The change as it was asked for.
     pub change: ChangeData,
     /// The same in words.
     pub text: String,
     /// The number of the view that it led to, or would have.
     pub view: u64,
+    /// How it ended.
     pub end: Ending,
     /// The removed node was not waited for: what only it had may be lost.
     pub given_up: bool,
@@ -185,11 +202,13 @@ pub struct LastChange {
 /// How a change ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Ending {
+    /// The change was dropped, and the view before stays in force.
     #[serde(rename = "cancelled")]
     Cancelled,
     /// Its view is in force; late writes still spread.
     #[serde(rename = "in force")]
     InForce,
+    /// Its view is in force, and everything is in its place.
     #[serde(rename = "done")]
     Done,
 }
@@ -201,6 +220,7 @@ pub struct CouncilState {
     pub role: String,
     /// `ip:port`, where there is one.
     pub leader: Option<String>,
+    /// Raft's term, as the node knows it.
     pub term: u64,
     /// Whether changes can be decided.
     pub has_quorum: bool,
@@ -216,6 +236,7 @@ pub struct CouncilState {
 /// What a change would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
+    /// The change as it was asked for.
     pub change: ChangeData,
     /// The same in words.
     pub text: String,
@@ -225,6 +246,7 @@ pub struct Plan {
     pub view: u64,
     /// Replicas per partition.
     pub k: usize,
+    /// The partitions of the new view, by number.
     pub partitions: Vec<PlannedPartition>,
     /// Slots that go from one partition to another.
     pub moves: Vec<Move>,
@@ -243,7 +265,9 @@ pub struct Plan {
 /// A partition of the view that a change would lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedPartition {
+    /// The number of the partition.
     pub partition_id: u32,
+    /// Slots that it would hold, of 16,384.
     pub slots: usize,
     /// `ip:port` of each.
     pub members: Vec<String>,
@@ -256,6 +280,7 @@ pub struct Move {
     pub from: u32,
     /// The partition that gets them.
     pub to: u32,
+    /// Slots that would go, of 16,384.
     pub slots: usize,
     /// Keys that this is likely to be.
     pub keys: u64,
@@ -268,6 +293,7 @@ pub struct PlannedGain {
     pub node: String,
     /// The partition that it would be in.
     pub partition_id: u32,
+    /// Slots that it would get, of 16,384.
     pub slots: usize,
     /// Keys that this is likely to be.
     pub keys: u64,
@@ -276,7 +302,9 @@ pub struct PlannedGain {
 /// Slots of a partition that no live node holds the data of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Unheld {
+    /// The partition that held the slots.
     pub partition_id: u32,
+    /// How many slots, of 16,384.
     pub slots: usize,
     /// The nodes that may have the data, `ip:port`.
     pub nodes: Vec<String>,
@@ -313,6 +341,7 @@ pub struct ViewReply {
     /// The partition of the node that was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_id: Option<u32>,
+    /// Partitions of the view in force.
     pub number_of_partitions: usize,
     /// The number of the view.
     pub view: u64,

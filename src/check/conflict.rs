@@ -1,7 +1,7 @@
 //! The order that reads show between writes of one key: who has `a` in its past and reads `b` has
 //! seen that `b` won over `a`. With the causal order this must not be a circle.
 //!
-//! Of each session only the latest write in the reader's past is looked at: the earlier ones come
+//! Only the latest write of each session in the reader's past is looked at: the earlier ones come
 //! before it, by the session's order or because the session itself has seen it win over them. What
 //! is in the past of `b` anyway is left out.
 

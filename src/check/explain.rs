@@ -132,7 +132,7 @@ pub fn conflicts(
     let inside: HashSet<OpId> = knot.iter().copied().collect();
     let mut pairs: Vec<(OpId, OpId)> = conflicts.pairs.clone();
     pairs.retain(|(lost, won)| inside.contains(lost) && inside.contains(won));
-    // What is close together in time is likely to have a short explanation.
+    // Operations close together in time are likely to have a short explanation.
     pairs.sort_by_key(|&(lost, won)| {
         let gap = graph.op(lost).start.abs_diff(graph.op(won).start);
         (gap, lost, won)
@@ -188,9 +188,8 @@ fn overwritten(
     Some(words.done(Pattern::WriteCoRead, guarantee))
 }
 
-/// Of all writes that overwrote what a read has read, the one that is closest to the read: how it
-/// came after the older one, and how the read came after it. Conflicts have only the latest of each
-/// session.
+/// The overwriting write that is closest to the read: how it came after the older one, and how the
+/// read came after it. Conflicts have only the latest of each session.
 fn nearest(
     graph: &Graph,
     past: &mut Past,

@@ -1,5 +1,5 @@
-//! Who comes before whom: the operations that count, what each read has read, and the orders that
-//! follow from it.
+//! Which operation comes before which: the operations that count, what each read has read, and the
+//! orders that follow from it.
 //!
 //! A session's operations that were done are a chain. A write whose outcome is not known takes part
 //! once somebody has read it: it hangs on the chain like a branch on which nothing follows but its
@@ -47,7 +47,7 @@ impl Adjacency {
 /// A read of a value that nobody can have written.
 pub struct ThinAir {
     pub read: OpId,
-    /// Who wrote the value, but failed or started too late.
+    /// The operation that wrote the value, but failed or started too late.
     pub writer: Option<OpId>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// Who wrote the value that a read returned.
+    /// The operation that wrote the value of a read.
     fn writer(&self, read: OpId) -> Result<OpId, ThinAir> {
         let op = self.op(read);
         let writer = self.history.puts.get(&(op.key, op.value)).copied();
@@ -138,12 +138,12 @@ impl<'a> Graph<'a> {
         self.place[op as usize] != NONE
     }
 
-    /// Who has read this write.
+    /// The reads of this write.
     pub fn readers(&self, write: OpId) -> &[OpId] {
         self.readers.of(write)
     }
 
-    /// What the same session did before, or [`NONE`].
+    /// The operation before, in the same session, or [`NONE`].
     pub fn before(&self, op: OpId) -> OpId {
         let done = &self.history.order[self.op(op).session as usize].done;
         let place = match self.place[op as usize] {
@@ -156,7 +156,7 @@ impl<'a> Graph<'a> {
         place.checked_sub(1).map_or(NONE, |before| done[before])
     }
 
-    /// What the same session did next, or [`NONE`]. Nothing comes next on a branch.
+    /// The next operation of the same session, or [`NONE`]. Nothing comes next on a branch.
     fn next(&self, op: OpId) -> OpId {
         let place = self.place[op as usize];
         if place == NONE {
@@ -217,7 +217,7 @@ impl<'a> Graph<'a> {
         Err(self.knot(&order, &later))
     }
 
-    /// What is left when all that only follows from cycles is taken away as well.
+    /// The operations on cycles: those that only follow from cycles are taken away as well.
     fn knot(&self, sorted: &[OpId], later: &Adjacency) -> Vec<OpId> {
         let sessions = &self.history.order;
         let mut left = vec![false; self.source.len()];

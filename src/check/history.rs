@@ -12,13 +12,16 @@ pub struct Operation<'a> {
     /// before.
     #[serde(borrow)]
     pub session: Cow<'a, str>,
+    /// The kind of operation.
     pub op: Kind,
+    /// The key, as any text.
     #[serde(borrow)]
     pub key: Cow<'a, str>,
-    /// What was written or read, as JSON; `None` (`null`) for a delete and for "not found". No two
+    /// The value written or read, as JSON; `None` (`null`) for a delete and for "not found". No two
     /// puts of a key write the same value.
     #[serde(borrow, default)]
     pub value: Option<&'a RawValue>,
+    /// Whether the operation was done, as far as the client knows.
     pub status: Completion,
     /// The node that was asked, as ip:port.
     #[serde(borrow, default)]
@@ -29,22 +32,25 @@ pub struct Operation<'a> {
     pub end_us: u64,
 }
 
-/// What a client asked for.
+/// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// A write of a value.
     Put,
+    /// A read.
     Get,
+    /// A delete.
     Delete,
 }
 
-/// What a client knows of the outcome.
+/// Whether an operation was done, as far as its client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Completion {
-    /// It was done, and the client has the reply with its context.
+    /// Done: the client has the reply with its context.
     Ok,
-    /// It was not done and never will be.
+    /// Not done, and never will be.
     Fail,
     /// No answer, or one that leaves it open: a write may have been done, or be done later.
     Unknown,

@@ -21,7 +21,7 @@ pub struct History {
     pub(super) values: Interner,
     pub(super) nodes: Interner,
     pub(super) order: Vec<SessionOrder>,
-    /// Who put a value, by key and value; also those whose put failed.
+    /// The operation that put a value, by key and value; also those whose put failed.
     pub(super) puts: HashMap<(u32, u32), OpId>,
     pub(super) failed_puts: HashMap<(u32, u32), OpId>,
     line: u64,
@@ -47,11 +47,11 @@ impl InternedOp {
     }
 }
 
-/// What counts of a session, by start, then by line. Failed operations and reads without an answer
-/// do not count.
+/// The operations of a session that count, by start, then by line. Failed operations and reads
+/// without an answer do not count.
 #[derive(Default)]
 pub struct SessionOrder {
-    /// What was done: each depends on the one before.
+    /// Operations that were done: each depends on the one before.
     pub done: Vec<OpId>,
     /// Writes that may have been done: each depends on what was done before, nothing follows from
     /// it.
@@ -61,18 +61,30 @@ pub struct SessionOrder {
 /// Why an operation cannot be part of a history.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
+    /// The end is before the start.
     #[error("it ends before it starts")]
     Backwards,
+    /// A put of `null`, which reads use for "not found".
     #[error("a put of null cannot be told from \"not found\"")]
     PutOfNull,
+    /// A delete with a value.
     #[error("a delete has no value")]
     DeleteWithValue,
+    /// Two puts of a key write the same value, so a read does not say which one it saw.
     #[error("line {line} puts the same value of the same key: values have to differ")]
-    SameValue { line: u64 },
+    SameValue {
+        /// The line of the other put.
+        line: u64,
+    },
+    /// Two operations of a session overlap in time.
     #[error(
         "line {line} is of the same session and at the same time: a session asks one thing at a time"
     )]
-    Overlap { line: u64 },
+    Overlap {
+        /// The line of the other operation.
+        line: u64,
+    },
+    /// More operations than can be numbered.
     #[error("a history has at most {} operations", NONE)]
     TooLong,
 }
@@ -81,7 +93,9 @@ pub enum Invalid {
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {why}")]
 pub struct Unreadable {
+    /// The line, from 1.
     pub line: u64,
+    /// The reason, for people.
     pub why: String,
 }
 
@@ -92,6 +106,7 @@ impl Default for History {
 }
 
 impl History {
+    /// A history without operations.
     pub fn new() -> Self {
         let mut values = Interner::default();
         values.number("null");

@@ -58,7 +58,7 @@ pub fn canonical(value: &RawValue) -> Cow<'_, str> {
     let text = if is_plain(raw) {
         Cow::Borrowed(raw)
     } else {
-        // What does not fit into a value (a number out of range) stands for itself.
+        // A number out of range, which no value can hold, stands for itself.
         let parsed = serde_json::from_str::<Value>(raw);
         parsed.map_or(Cow::Borrowed(raw), |value| Cow::Owned(value.to_string()))
     };

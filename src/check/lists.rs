@@ -49,7 +49,7 @@ struct Append {
     status: Completion,
 }
 
-/// What was done to one list.
+/// The operations on one list.
 #[derive(Default)]
 struct List {
     appends: HashMap<String, Append>,
@@ -66,7 +66,9 @@ pub struct ListHistory {
 /// The size of a history that was found linearizable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListsSummary {
+    /// Lists that were used.
     pub lists: u64,
+    /// Reads with an answer.
     pub reads: u64,
     /// With a good answer.
     pub appends: u64,
@@ -79,8 +81,11 @@ pub struct ListsSummary {
 /// Why a history of lists is not linearizable: two lines that contradict each other, or one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListsViolation {
+    /// The key of the list.
     pub key: String,
+    /// The lines that contradict each other, from 1.
     pub lines: Vec<u64>,
+    /// The reason, for people.
     pub why: String,
 }
 
@@ -130,7 +135,7 @@ impl ListHistory {
                     serde_json::from_str(value).map_err(|e| format!("a list has strings: {e}"))?;
                 list.reads.push((span, items.unwrap_or_default()));
             }
-            // It says nothing.
+            // A read without an answer says nothing.
             (Kind::Get, _) => self.failed += 1,
         }
         Ok(())
@@ -198,7 +203,7 @@ impl List {
         for (item, Append { span, status }) in &self.appends {
             match (places.get(item.as_str()), status) {
                 (Some(place), Completion::Ok) => order.push((2 * place + 1, *span)),
-                // It may have taken effect at any time after it was sent.
+                // The append may have taken effect at any time after it was sent.
                 (Some(place), _) => order.push((
                     2 * place + 1,
                     Span {

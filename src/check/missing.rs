@@ -1,4 +1,5 @@
-//! What reads have read that found nothing: the time before any write of the key, or a delete.
+//! Reads that found nothing, and what they have read: the time before any write of the key, or a
+//! delete.
 //!
 //! Deletes look all the same, so each explanation is tried, and only a read that none fits is
 //! wrong:
@@ -22,7 +23,7 @@ const WIDEST: usize = 64;
 /// A read that found nothing.
 struct Missing {
     read: OpId,
-    /// Of the writes of the key in its past the one that is latest in the order.
+    /// The write of the key in the read's past that is latest in the order.
     newest: OpId,
     /// The deletes of the key that had started, without those in its past: how many, and the sum of
     /// their numbers. The sum of one is its number.
@@ -33,7 +34,7 @@ struct Missing {
     too_wide: bool,
 }
 
-/// What is known of the reads that found nothing.
+/// The explanations that are left for reads that found nothing.
 pub struct Findings {
     /// Reads that nothing explains, and for each the writes in its past that no other there
     /// comes after; none when every write of the key speaks against it.
@@ -44,7 +45,7 @@ pub struct Findings {
     pub inferred: Vec<(OpId, OpId)>,
     /// How many reads have more than one explanation.
     pub undecided: u64,
-    /// What the reads say of the order of writes: those whose source was known, and the settled.
+    /// The order of writes as the reads imply it: those whose source was known, and the settled.
     pub conflicts: Conflicts,
 }
 

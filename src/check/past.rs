@@ -1,4 +1,4 @@
-//! What lies in the past of each operation: vector clocks, 128 sessions at a time.
+//! The past of each operation: vector clocks, 128 sessions at a time.
 //!
 //! A clock says how many operations of each session's chain are in the past. Whole clocks of all
 //! operations would need operations × sessions of memory. So the operations are gone through once
@@ -60,10 +60,10 @@ impl VectorClock<'_> {
     }
 }
 
-/// What a visitor sees of an operation.
+/// A read as a visitor sees it.
 pub struct ReadView<'r> {
     pub op: OpId,
-    /// What it has read, and its past, with itself.
+    /// The write that was read, and its past, with itself.
     pub source: OpId,
     pub source_past: VectorClock<'r>,
     /// Its own past, without itself.
@@ -73,7 +73,7 @@ pub struct ReadView<'r> {
     pub deletes: &'r Places,
 }
 
-/// What one operation does to the clocks.
+/// The effect of one operation on the clocks.
 struct Step {
     op: OpId,
     source: OpId,
@@ -264,7 +264,7 @@ impl<'a> Past<'a> {
         (slots, count as usize)
     }
 
-    /// Of each pair: is the first, a write, in the past of the second?
+    /// For each pair: is the first, a write, in the past of the second?
     pub fn ask(&mut self, pairs: &[(OpId, OpId)]) -> Vec<bool> {
         let graph = self.graph;
         // By the second, what of a chain to look for, and for which pair.

@@ -81,7 +81,7 @@ impl Places {
         })
     }
 
-    /// Of a column that has the key: where its items begin, and how many are among the session's
+    /// In a column that has the key: where its items begin, and how many are among the session's
     /// first `bound` operations.
     fn first(&self, key: u32, column: usize, bound: u32) -> (usize, usize) {
         let (mask, base) = self.of_key[key as usize];

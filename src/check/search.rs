@@ -45,8 +45,8 @@ impl<'g> Search<'g> {
         self.back(ends, &Adjacency::default(), most, may, wanted)
     }
 
-    /// The same over conflicts too: `lost` has the losers of each write. Only among operations that
-    /// `may` be on the way.
+    /// As above, over conflicts too: `lost` has the losers of each write. Only among operations
+    /// that `may` be on the way.
     pub fn back(
         &mut self,
         ends: &[OpId],

@@ -1,4 +1,4 @@
-//! What a consistent history consists of.
+//! The size of a consistent history.
 
 use super::history::{Completion, Kind};
 use super::input::{History, NULL};
@@ -7,18 +7,25 @@ use std::fmt;
 /// The size of a history that was found consistent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// All operations.
     pub operations: u64,
+    /// Sessions that asked for something.
     pub sessions: u64,
+    /// Keys that were used.
     pub keys: u64,
     /// Reads with an answer, also those that found nothing.
     pub reads: u64,
+    /// Reads with the answer that the key is not there.
     pub not_found: u64,
     /// Reads that found nothing and for which more than one explanation is left.
     pub undecided: u64,
+    /// Puts that were done.
     pub puts: u64,
+    /// Deletes that were done.
     pub deletes: u64,
     /// Operations whose outcome is not known.
     pub unknown: u64,
+    /// Operations that were certainly not done.
     pub failed: u64,
 }
 

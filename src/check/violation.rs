@@ -24,15 +24,20 @@ pub enum Pattern {
 /// The session guarantees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarantee {
+    /// A session sees its own writes.
     ReadYourWrites,
+    /// A session never sees less than it has seen.
     MonotonicReads,
+    /// All see the writes of a session in their order.
     MonotonicWrites,
+    /// All see a write after the writes that its session had read before it.
     WritesFollowReads,
 }
 
-/// What contradicts what. It prints as an explanation.
+/// The operations that contradict each other. It prints as an explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
+    /// The forbidden pattern that was found.
     pub pattern: Pattern,
     /// The session guarantee that is broken, if one alone is.
     pub guarantee: Option<Guarantee>,

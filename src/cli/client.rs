@@ -1,4 +1,4 @@
-//! One node as a command sees it: requests with bounded waits, and failures in words.
+//! A node as a command sees it: requests with bounded waits, and failures in words.
 
 use super::failure::{Code, Failure};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -65,14 +65,14 @@ pub struct NodeClient {
     http: Client,
 }
 
-/// What a node said, as it came.
+/// A node's answer, as it came.
 pub struct HttpAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
 }
 
-/// What a node said, in JSON.
+/// A node's answer, in JSON.
 pub struct Reply {
     pub status: u16,
     pub body: Value,
@@ -114,7 +114,7 @@ impl NodeClient {
         Self::with(name, patience, HeaderMap::new())
     }
 
-    /// The same, with headers for every request.
+    /// A client with headers for every request.
     fn with(name: &str, patience: Duration, headers: HeaderMap) -> Result<Self, Failure> {
         let http = Client::builder()
             .default_headers(headers)

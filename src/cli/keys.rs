@@ -245,7 +245,7 @@ fn is_foreign(answer: &HttpAnswer) -> bool {
     body.is_ok_and(|body| Reply { status, body }.is_foreign())
 }
 
-/// What is wrong, in the node's words: plain text, or JSON from a node that is no member or refuses
+/// The problem in the node's words: plain text, or JSON from a node that is no member or refuses
 /// the token.
 fn said(answer: &HttpAnswer) -> String {
     let status = answer.status;

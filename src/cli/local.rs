@@ -116,7 +116,7 @@ pub fn config(
     Config::from_env(|name| of(name).or_else(|| shared(name))).map_err(Failure::usage)
 }
 
-/// The same as the variables of a process of its own.
+/// The environment of a process of its own.
 pub fn environment(
     address: SocketAddr,
     all: &[SocketAddr],

@@ -11,10 +11,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The settings in this process's environment.
 pub fn environment() -> Result<Config, Failure> {
-    // What is not UTF-8 must be refused, not taken for unset.
+    // A value that is not UTF-8 must be refused, not taken for unset.
     let lookup = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
     Config::from_env(lookup).map_err(|why| match why {
-        // Who has given nothing may not have meant to run a node.
+        // Without any setting the user may not have meant to run a node.
         ConfigError::Missing(..) => Failure::usage(format!(
             "{why}; `causeway local` runs a whole cluster to try, `causeway help` lists the commands"
         )),

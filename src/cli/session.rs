@@ -82,7 +82,7 @@ impl Seen {
 /// An open session, to the exclusion of other commands until dropped.
 pub struct SessionFile {
     path: PathBuf,
-    /// What the session has seen, for each cluster.
+    /// The session's payload, for each cluster.
     payloads: Vec<String>,
     /// The one that is used.
     at: usize,
@@ -124,7 +124,7 @@ impl SessionFile {
         })
     }
 
-    /// What the session has seen; empty for a new one.
+    /// The session's payload; empty for a new one.
     pub fn payload(&self) -> &str {
         self.payloads.get(self.at).map_or("", String::as_str)
     }

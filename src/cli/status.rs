@@ -31,7 +31,7 @@ pub struct StatusArgs {
     check: bool,
 }
 
-/// What one member of the view said, or why it said nothing.
+/// The answer of one member of the view, or why there is none.
 #[derive(Serialize)]
 struct Answer {
     node: String,
@@ -75,7 +75,7 @@ pub async fn status(args: StatusArgs) -> CommandResult {
     }
 }
 
-/// What keeps the cluster from being as it should be.
+/// The trouble of the cluster, if there is any.
 fn trouble(report: &Report) -> Option<String> {
     if report.nodes.is_empty() {
         let (node, state) = (&report.asked.node, state(&report.asked));
@@ -118,7 +118,7 @@ pub async fn ask(node: &NodeClient) -> Result<Status, Failure> {
         .map_err(|e| Failure::not_done(format!("the node's status is not understood: {e}")))
 }
 
-/// What a node says of the council.
+/// A node's status of the council.
 async fn council(node: &NodeClient) -> Option<RaftStatus> {
     let request = node
         .request(Method::GET, "/admin/status")
@@ -177,7 +177,7 @@ fn headline(report: &Report) -> String {
     line
 }
 
-/// Who leads the council, as those see it who have a quorum; of two leaders the later one.
+/// The leader of the council, as nodes with a quorum see it; of two leaders the later one.
 fn leader(nodes: &[Answer]) -> String {
     let councils = nodes.iter().filter_map(|node| node.council.as_ref());
     let newest = councils.max_by_key(|council| (council.has_quorum, council.term));

@@ -1,4 +1,4 @@
-//! What the framework alone can do on this machine, to compare with.
+//! A bare handler: the most that the framework can do on this machine, to compare with.
 
 use super::host::{BACKLOG, KEEP_ALIVE};
 use actix_web::dev::Server;

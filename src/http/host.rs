@@ -1,4 +1,4 @@
-//! What handlers work with, and what one is.
+//! The state that handlers work with, and the trait of a handler.
 
 use super::metrics::{Handles, Metrics};
 use super::problem::Problem;
@@ -19,18 +19,18 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Connections that the kernel may hold for us before we accept them.
 pub const BACKLOG: u32 = 2048;
 
-/// What handlers work with; one per worker thread.
+/// State of the HTTP surface; one per worker thread.
 pub struct Surface {
     /// The node that is served.
     pub node: Arc<Node>,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// This worker's way to that.
     pub handles: Handles,
 }
 
 impl Surface {
-    /// What one worker's handlers work with.
+    /// The state of one worker's handlers.
     pub fn new(node: Arc<Node>, metrics: Arc<Metrics>) -> Rc<Self> {
         let handles = metrics.handles();
         Rc::new(Self {
@@ -40,7 +40,7 @@ impl Surface {
         })
     }
 
-    /// What is wrong with a guarded call that does not show the token.
+    /// The problem of a guarded call that does not show the token.
     pub fn unauthorized(&self, route: HttpRoute, req: &HttpRequest) -> Option<Problem> {
         let token = self.node.config().api_token.as_ref()?;
         let guarded = route.is_guarded(req.method());
@@ -57,7 +57,7 @@ impl Surface {
         }
     }
 
-    /// What writes and reads payloads, once the node knows of its cluster.
+    /// The codec of payloads, once the node knows of its cluster.
     pub fn codec(&self) -> Result<Guard<Arc<Codec>>, Problem> {
         let codec = self.node.codec();
         if codec.is_born() {
@@ -65,7 +65,7 @@ impl Surface {
         }
         // In words that fit what the node is.
         self.serving()?;
-        // It has heard of it meanwhile.
+        // The node has heard of its cluster meanwhile.
         Ok(self.node.codec())
     }
 
@@ -83,14 +83,14 @@ impl Surface {
         }
     }
 
-    /// The same for a client who has seen that much. To be asked when the request is here: what it
-    /// holds on to may be removed any time.
+    /// The serving member, for a client with this context. To be asked when the request is here:
+    /// what it holds on to may be removed any time.
     pub fn serving_to(&self, context: &Context) -> Result<Arc<Member>, Problem> {
         self.serving().map_err(|why| why.seen(context.clone()))
     }
 }
 
-/// What a handler is.
+/// A handler.
 pub trait Handle:
     AsyncFn(&Surface, &HttpRequest, web::Payload) -> Result<HttpResponse, Problem> + Copy + 'static
 {

@@ -172,7 +172,7 @@ fn position(labels: &[&str], label: &str) -> usize {
 #[derive(Debug)]
 pub struct FromRaft {
     status: RaftStatus,
-    /// What all lists together count, of the most that they may.
+    /// Bytes of all lists together.
     list_bytes: usize,
 }
 

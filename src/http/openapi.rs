@@ -84,7 +84,7 @@ const API_TOKEN: &str = "api_token";
 )]
 pub struct Document;
 
-/// What the attributes of handlers cannot say.
+/// Adds what the attributes of handlers cannot say.
 struct Completed;
 
 impl Modify for Completed {

@@ -1,4 +1,4 @@
-//! What clients get where nothing was done: errors that say what happened, why, and what to do.
+//! Problems: replies where nothing was done: errors that say what happened, why, and what to do.
 //! There is one kind of problem, and three shapes of its reply: the contract of each surface has
 //! its own.
 
@@ -23,7 +23,7 @@ const FOREIGN_PAYLOAD: &str = "foreign_payload";
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    /// What happened, why, and what to do.
+    /// The problem in words: what happened, why, and what to do.
     error: Cow<'static, str>,
     shape: Shape,
     context: Option<Context>,
@@ -32,7 +32,7 @@ pub struct Problem {
     code: Option<&'static str>,
 }
 
-/// What the reply to a problem looks like: each surface has its own.
+/// The shape of a problem's reply: each surface has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// An [`ErrorReply`].
@@ -75,7 +75,7 @@ impl Problem {
         problem
     }
 
-    /// The same in the words of the operator's store.
+    /// The problem in the words of the operator's store.
     #[must_use]
     pub fn for_operator(mut self) -> Self {
         if let Shape::Titled(_) = self.shape {
@@ -113,7 +113,7 @@ impl Problem {
         problem
     }
 
-    /// What is said of the past of a list is refused.
+    /// The past that a client gave for a list is refused.
     pub fn refused_past(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::UnknownMember(_) => Self::foreign_payload(&refusal.to_string()),
@@ -134,35 +134,35 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, error)
     }
 
-    /// The same, with a word that programs can tell it by.
+    /// Adds a word by which programs can tell the problem.
     #[must_use]
     pub fn coded(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// The same, of a key that may exist if `stale`, although it was not found.
+    /// Adds whether the key may exist although it was not found.
     #[must_use]
     pub fn stale(mut self, stale: bool) -> Self {
         self.stale = stale;
         self
     }
 
-    /// The same, with what the client has seen.
+    /// Adds the client's payload.
     #[must_use]
     pub fn seen(mut self, context: Context) -> Self {
         self.context = Some(context);
         self
     }
 
-    /// The same, with the partition of the key.
+    /// Adds the partition of the key.
     #[must_use]
     pub fn of(mut self, partition: PartitionId) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// What the node refused.
+    /// The problem for an operation that the node refused.
     pub fn refused(failed: Failed, partition: PartitionId) -> Self {
         if let Refusal::UnknownMember(_) = failed.refusal {
             return Self::foreign_payload(&failed.refusal.to_string()).of(partition);

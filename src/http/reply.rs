@@ -1,4 +1,4 @@
-//! What clients of `/kvs` get: the replies to operations that were done.
+//! Replies of `/kvs`: the replies to operations that were done.
 
 use super::body::{json, json_text};
 use super::problem::Problem;

@@ -1,4 +1,4 @@
-//! What clients send: fields from a query, a form or a JSON body, read strictly. Whatever the
+//! Requests of clients: fields from a query, a form or a JSON body, read strictly. Whatever the
 //! bytes are, reading them ends in fields or in a 4xx that says what is wrong.
 //!
 //! - A query is read like a form: `%xx` is a byte, `+` is a space.
@@ -327,7 +327,7 @@ fn too_large(what: &str) -> Problem {
     )
 }
 
-/// What a body says it is.
+/// The content type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
     Form,
@@ -337,7 +337,7 @@ pub enum BodyKind {
 }
 
 impl BodyKind {
-    /// What the headers say; an error when it is nothing that is read here.
+    /// Reads the headers; an error when it is nothing that is read here.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         const SEND: &str = "send application/json or application/x-www-form-urlencoded";
         let coding = headers.get(CONTENT_ENCODING);

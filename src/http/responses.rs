@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-/// Of a call that needs the API token.
+/// Problems of a call that needs the API token.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum Guarded {
@@ -16,7 +16,7 @@ pub enum Guarded {
     Unauthorized(RefusedReply),
 }
 
-/// Of a call whose body is a form or JSON.
+/// Problems of a call whose body is a form or JSON.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum BodyErrors {
@@ -28,7 +28,7 @@ pub enum BodyErrors {
     Unknown(ErrorReply),
 }
 
-/// Of a call to the causal store.
+/// Problems of a call to the causal store.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum StoreErrors {
@@ -43,7 +43,7 @@ pub enum StoreErrors {
     NotNow(ErrorReply),
 }
 
-/// Of a change of the view.
+/// Problems of a change of the view.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum ViewChangeReplies {
@@ -61,7 +61,7 @@ pub enum ViewChangeReplies {
     TooLong(ErrorReply),
 }
 
-/// Of a call that any member takes, be it on its way in or out of the view.
+/// Problems of a call that any member takes, also one that is coming into the view or leaving it.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum RemovedNode {
@@ -70,7 +70,7 @@ pub enum RemovedNode {
     Removed(ErrorReply),
 }
 
-/// Of a call that a member answers by itself.
+/// Problems of a call that a member answers by itself.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum NoView {
@@ -79,8 +79,8 @@ pub enum NoView {
     Standby(ErrorReply),
 }
 
-/// Of a call to a list: in text where the list or its Raft group is the reason, in JSON where it is
-/// what all surfaces have in common.
+/// Problems of a call to a list: in text where the list or its Raft group is the reason, in JSON
+/// where it is what all surfaces have in common.
 pub struct ListErrors;
 
 impl IntoResponses for ListErrors {
@@ -120,7 +120,7 @@ fn error_reply() -> Content {
     Content::new(Some(Ref::from_schema_name(ErrorReply::name())))
 }
 
-/// Of a change of a list.
+/// Problems of a change of a list.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum ListChangeErrors {
@@ -132,7 +132,7 @@ pub enum ListChangeErrors {
     Once(String),
 }
 
-/// Of a call to the operator's store that names a key.
+/// Problems of a call to the operator's store that names a key.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum PlainKeyErrors {
@@ -147,7 +147,7 @@ pub enum PlainKeyErrors {
     NotNow(RefusedReply),
 }
 
-/// Of a call about a node, in the operator's store.
+/// Problems of a call about a node, in the operator's store.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum NodeErrors {
@@ -156,7 +156,7 @@ pub enum NodeErrors {
     NotFound(RefusedReply),
 }
 
-/// Of a call that a node out of the view cannot answer, in the operator's store.
+/// Problems of a call that a node out of the view cannot answer, in the operator's store.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum RemovedOperator {

@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq;
 
-/// What is wrong with headers that do not show the token. Comparing takes the same time however
-/// much of it is right.
+/// The problem of headers that do not show the token. Comparing takes the same time however much of
+/// it is right.
 pub fn refusal(token: &str, headers: &HeaderMap) -> Option<Problem> {
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let message = match given.map(bearer) {

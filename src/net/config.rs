@@ -1,4 +1,4 @@
-//! What the network is told at its start: who this node is, and the limits on everything.
+//! Settings of the network: who this node is, and the limits on everything.
 
 use super::hello::NodeIdentity;
 use crate::protocol::ids::MemberId;
@@ -10,8 +10,10 @@ use tokio::sync::Semaphore;
 pub enum PeerState {
     /// Connected; the peer runs in this incarnation.
     Up {
+        /// The number of the start in its hello.
         incarnation: u64,
     },
+    /// Not connected.
     Down,
 }
 
@@ -23,7 +25,7 @@ pub type OnState = Arc<dyn Fn(MemberId, PeerState) + Send + Sync>;
 /// Everything the network is started with.
 #[derive(Clone)]
 pub struct NetConfig {
-    /// What this node says of itself in its hellos.
+    /// This node, as its hellos say.
     pub identity: NodeIdentity,
     /// The bounds on memory and time.
     pub limits: NetLimits,

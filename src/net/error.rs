@@ -6,10 +6,13 @@ use std::io;
 /// Why a one-way message was dropped. It was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
+    /// There is no connection to the member.
     #[error("no connection to this member")]
     NotConnected,
+    /// Too much waits for the member already.
     #[error("the queue to this member is full")]
     QueueFull,
+    /// The message is too long, or has no encoding.
     #[error("cannot be encoded: {0}")]
     Unfit(FrameError),
 }

@@ -30,8 +30,11 @@ pub(super) type Kinds<M, Q, R> = PhantomData<fn(M, Q, R)>;
 /// payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<M, Q, R> {
+    /// A one-way message.
     Message(M),
+    /// A request with its id.
     Request(u64, Q),
+    /// A response, with the id of its request.
     Response(u64, R),
     /// A sign of life without content.
     Ping,
@@ -41,26 +44,46 @@ pub enum Frame<M, Q, R> {
 /// one without a clone.
 #[derive(Debug, Clone, Copy)]
 pub enum Outgoing<'a, T> {
+    /// A one-way message.
     Message(&'a T),
+    /// A request with its id.
     Request(u64, &'a T),
+    /// A response, with the id of its request.
     Response(u64, &'a T),
 }
 
 /// Why bytes are no frame, or a payload cannot become one.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
+    /// The body is longer than the limit.
     #[error("frame of {len} bytes or more, the limit is {limit}")]
-    TooLong { len: usize, limit: usize },
+    TooLong {
+        /// Its length in bytes, or what is known of it.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body was changed on its way.
     #[error("checksum is {got:08x}, the frame says {said:08x}")]
-    Checksum { said: u32, got: u32 },
+    Checksum {
+        /// The checksum in the frame.
+        said: u32,
+        /// The checksum of the body that came.
+        got: u32,
+    },
+    /// The first byte of the body names no kind of frame.
     #[error("unknown kind of frame {0}")]
     Tag(u8),
+    /// The body has no bytes.
     #[error("empty frame")]
     Empty,
+    /// The payload ends before the body does.
     #[error("{0} bytes left over after the payload")]
     LeftOver(usize),
+    /// The payload cannot be decoded, or not be encoded.
     #[error("payload: {0}")]
     Payload(#[from] postcard::Error),
+    /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

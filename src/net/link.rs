@@ -1,5 +1,5 @@
-//! What callers and a peer's connection task share: the queue of frames on their way out and the
-//! table of requests that wait for an answer.
+//! The state that callers share with a peer's connection task: the queue of frames on their way out
+//! and the table of requests that wait for an answer.
 //!
 //! Callers push and wake the task; the task takes everything that is queued at once, so that many
 //! frames leave in one write. With an empty queue a caller writes its message itself, and a request

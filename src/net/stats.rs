@@ -40,6 +40,7 @@ impl Stats {
 /// The connection to a dialled peer, as of now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
+    /// The peer's member number.
     pub member: MemberId,
     /// The address at which it is dialled.
     pub addr: SocketAddr,

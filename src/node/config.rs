@@ -1,4 +1,4 @@
-//! What a node is told by its environment, checked once, before anything is opened.
+//! Settings of a node from its environment, checked once, before anything is opened.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -50,10 +50,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Signs contexts, and guards the connections between nodes.
     pub cluster_secret: Option<String>,
-    /// What is taken beside that, while the nodes go over from one secret to another.
+    /// Accepted of other nodes beside the secret, while secrets are rotated.
     pub also_secret: Option<AlsoSecret>,
-    /// What clients show as `Authorization: Bearer` for guarded calls. Without one nothing is
-    /// guarded.
+    /// The token that clients show as `Authorization: Bearer` for guarded calls. Without one
+    /// nothing is guarded.
     pub api_token: Option<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
@@ -65,6 +65,7 @@ pub struct Config {
 /// A second secret, which others may go by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AlsoSecret {
+    /// A second secret, as text.
     Secret(String),
     /// Others may have none.
     None,
@@ -73,20 +74,26 @@ pub enum AlsoSecret {
 /// A variable that makes no sense. Its text is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// A variable is not set that has to be; its name, and what it is for.
     #[error("{0} is not set: {1}")]
     Missing(&'static str, &'static str),
+    /// A variable is set to nothing; its name.
     #[error("{0} is empty: give it a value or do not set it")]
     Empty(&'static str),
-    /// What is secret is not repeated.
+    /// A secret has a character that a header cannot carry; its name. The value is not repeated.
     #[error(
         "{0} has a character that a header cannot carry: use visible ASCII characters, without spaces"
     )]
     NotForAHeader(&'static str),
     // `{:?}` keeps a value with line breaks on one line.
+    /// A variable has a value that makes no sense.
     #[error("{name}={value:?}: {problem}")]
     Nonsense {
+        /// The name of the variable.
         name: &'static str,
+        /// The value as it was found.
         value: String,
+        /// The reason, for people.
         problem: String,
     },
 }
@@ -109,7 +116,7 @@ impl Config {
         let k = positive("K", lookup("K"), 1)?;
         let view = match lookup("VIEW") {
             Some(text) if !text.trim().is_empty() => Some(first_view(&text, k)?),
-            // What a compose file hands on when there is no view: the same as none.
+            // A compose file without a view sets the variable to nothing: the same as none.
             _ => None,
         };
         let bind = match lookup("BIND") {

@@ -24,7 +24,7 @@ pub enum StartError {
     DataDir {
         /// Where.
         directory: PathBuf,
-        /// What the operating system says.
+        /// The operating system's reason.
         error: std::io::Error,
     },
     /// A part of the data is another cluster's.
@@ -35,7 +35,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The operating system's reason.
         error: std::io::Error,
     },
 }

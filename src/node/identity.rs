@@ -18,20 +18,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const NAME: &str = "place";
-/// What such a file begins with; then the CRC-32 of the rest, and the rest in postcard.
+/// The first bytes of the file; then the CRC-32 of the rest, and the rest in postcard.
 const MAGIC: &[u8; 8] = b"CWPLACE3";
 /// Where in the data directory the Raft group keeps its log.
 pub const RAFT_DIR: &str = "council";
 /// Where the data goes that a node had as earlier members: `former.1`, `former.2`, and so on.
 const FORMER: &str = "former";
-/// The same while it is being put aside.
+/// The name of a directory that is being put aside.
 const UNFINISHED: &str = "former.new";
 /// One of them that is being removed.
 const GONE: &str = "former.gone";
 /// Says in a data directory that what only it had was offered, and what became of it.
 pub const OFFERED: &str = "offered";
 
-/// Who a node is, and under which views.
+/// A node's member number, cluster and newest views.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Its number.
@@ -49,7 +49,7 @@ struct Content<T> {
 }
 
 impl Place {
-    /// What a data directory says; `None` in one that no member has used.
+    /// Reads a data directory's identity; `None` in one that no member has used.
     ///
     /// # Errors
     /// When the file cannot be read or is damaged.

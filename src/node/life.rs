@@ -1,5 +1,5 @@
-//! What a node is in turn: waiting to be a member, at work as one, removed, or acting as a dead
-//! one; and how it goes from one to the other.
+//! The roles of a node in turn: waiting to be a member, at work as one, removed, or acting as a
+//! dead one; and how it goes from one to the other.
 
 use super::config::Config;
 use super::error::StartError;
@@ -35,7 +35,7 @@ const LET_GO_LOOK: Duration = Duration::from_millis(10);
 /// Time between attempts to open a disk that somebody else holds.
 const LOCKED_LOOK: Duration = Duration::from_millis(200);
 
-/// What a node is at the moment.
+/// A node's role at the moment.
 #[derive(Clone)]
 pub enum Role {
     /// In no view yet.
@@ -47,7 +47,7 @@ pub enum Role {
         /// The number of the newest view that it knows.
         view: u64,
     },
-    /// It acts as a dead member, until it is told to recover.
+    /// The node acts as a dead member, until an operator has it recover.
     Failed {
         /// The newest that it knew.
         views: Arc<Views>,
@@ -69,12 +69,12 @@ struct State {
     started: Instant,
 }
 
-/// What a node does between two changes of its role.
+/// The work of a node between two changes of its role.
 enum Phase {
     /// Requests under way may still hold on to the disk that the node had as an earlier member.
     Waiting(Standby, Weak<Disk>),
     Working(Arc<Member>),
-    /// The same for the disk of a member that failed.
+    /// The disk of a member that failed, which may still be in use.
     Failed(Links, Weak<Disk>),
 }
 
@@ -119,7 +119,7 @@ impl Node {
         self.state.lasting.seal.codec()
     }
 
-    /// What the node is now.
+    /// The node's present role.
     pub fn role(&self) -> Arc<Role> {
         self.state.role.load_full()
     }
@@ -217,7 +217,7 @@ async fn begin(node: &Lasting) -> Result<(Phase, Role), StartError> {
         }
         None => {
             let view = views.view.number;
-            // Who asks it all the same keeps what it has seen.
+            // A client that asks this node all the same keeps its payload.
             if let Some(cluster) = &views.cluster {
                 node.seal.learn(cluster, config);
             }
@@ -248,7 +248,7 @@ fn check(config: &Config, place: &Place) -> Result<(), StartError> {
         if !views.is_born() {
             return Err(OpenError::OtherView.into());
         }
-        // Who has lived through changes may well be started with the nodes that there are now.
+        // After changes of the view an operator may well start the node with the present members.
         log::warn!(
             "VIEW and K are not those of the first view; what is on disk counts: view {}",
             views.view.number
@@ -260,9 +260,9 @@ fn check(config: &Config, place: &Place) -> Result<(), StartError> {
 /// Why a member ends.
 enum End {
     Stopped(Result<(), StoreError>),
-    /// It was removed.
+    /// The member was removed.
     Out,
-    /// It is to act as a dead node.
+    /// The member is to act as a dead node.
     Failed,
 }
 

@@ -111,7 +111,7 @@ impl Member {
         self.shared.marks.load().gauges
     }
 
-    /// What the committer has done since the start.
+    /// Work of the committer since the start.
     pub fn counters(&self) -> &CommitterStats {
         &self.committed
     }

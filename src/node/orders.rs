@@ -35,10 +35,10 @@ pub struct FoundNode {
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum NotObeyed {
-    /// It does not answer.
+    /// The node does not answer.
     #[error("{0} does not answer")]
     Silent(SocketAddr),
-    /// It has not done so yet.
+    /// The node has not done so yet.
     #[error("{address} was told to, and has not done it within {} s", DONE_WITHIN.as_secs())]
     Late {
         /// The node.
@@ -87,7 +87,7 @@ impl Node {
             };
             match last {
                 Some(condition) if obeyed => return Ok(condition),
-                // It is back. That it has not caught up is not for want of obeying.
+                // The node is back. That it has not caught up is not for want of obeying.
                 Some(condition @ Condition::Starting(_))
                     if order == Order::Recover && began.elapsed() > DONE_WITHIN =>
                 {

@@ -8,14 +8,14 @@ use crate::protocol::replica::GIVEN_UP;
 /// Why a member does not serve clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
-    /// It comes with the next view.
+    /// The member comes into the cluster with the next view.
     Joining,
-    /// It is not in this view any more, and hands over what it has.
+    /// The member is out of the view, and hands over its data.
     Left {
         /// The number of the view.
         view: u64,
     },
-    /// It was given up while it was to be removed: the others go on without it.
+    /// The member was given up while it was to be removed: the others go on without it.
     GivenUp,
 }
 
@@ -56,8 +56,8 @@ impl Member {
         }
         let clock = self.router().admission().check_clock();
         clock.map_err(|refusal| refusal.to_string())?;
-        // It serves all the same, as far as it can: reads, and where it is only the Raft group's,
-        // writes.
+        // With a full disk the node serves all the same, as far as it can: reads, and where it is
+        // only the Raft group's, writes.
         self.has_room()?;
         // As a node that is cut off does.
         match self.membership().peers().refused() {

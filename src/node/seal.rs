@@ -1,5 +1,5 @@
-//! What writes and reads the payloads that a node gives to clients: made with the cluster's key, so
-//! that there is none before the node has heard of the cluster's birth.
+//! The writer and reader of payloads: made with the cluster's key, so that there is none before the
+//! node has heard of the cluster's birth.
 
 use crate::node::config::{AlsoSecret, Config};
 use crate::protocol::cluster::Cluster;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct PayloadSeal(ArcSwap<Codec>);
 
 impl PayloadSeal {
-    /// Of a node that belongs to no cluster yet.
+    /// The seal of a node that belongs to no cluster yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(Codec::unborn())))
     }

@@ -1,4 +1,4 @@
-//! What other nodes ask, and who answers it.
+//! Requests of other nodes, and which role answers which.
 //!
 //! | asked                 | a member                  | a standby            | a failed node |
 //! |-----------------------|---------------------------|----------------------|---------------|
@@ -34,7 +34,7 @@ use std::time::Duration;
 /// answered.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// Who serves what other nodes send to this one.
+/// The node, in its role, as the server of other nodes' requests.
 enum Server {
     Member(Weak<Member>),
     Standby(Invitations),
@@ -70,7 +70,7 @@ impl net::Handler<Envelope, Request, Response> for Server {
     }
 }
 
-/// What the node is that is asked.
+/// The role of the node that is asked.
 enum Role<'a> {
     Member(&'a Member),
     Standby(&'a Invitations),
@@ -87,8 +87,8 @@ async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
         // As a dead node answers: the caller's time runs out.
         (_, Role::Failed(_)) => std::future::pending().await,
 
-        // Whoever has no number yet, or no more, is told what is decided, may offer what it has,
-        // and may pass on an operator's order.
+        // A node without a member number may ask for views, offer orphaned writes, and pass on an
+        // operator's order.
         (Request::ViewsKnown { version }, Role::Member(member)) => {
             Response::ViewsKnown(member.membership().views_known(version).await)
         }
@@ -141,7 +141,7 @@ pub async fn as_member(member: &Arc<Member>, incarnation: u64) -> Result<(), Sta
             return;
         };
         let membership = member.membership();
-        // It may have been away, or this node may: or it takes this node for a member no more.
+        // The sender or this node may have been away: or it takes this node for a member no more.
         membership.knowledge().ask_soon();
         membership.peers().note(other, &state);
         if let net::PeerState::Down = state {
@@ -188,7 +188,7 @@ pub async fn as_standby(
     Ok(Standby::new(Arc::clone(config), cluster, links, invited))
 }
 
-/// What is left of a failed node: it hears orders, where the member listened.
+/// The rest of a failed node: it hears orders, where the member listened.
 ///
 /// # Errors
 /// When the address is taken.

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 /// Reports for the Raft group that may wait.
 const REPORTS: usize = 64;
 
-/// What outlives a member: the node has it, whatever it is at the moment.
+/// The parts that outlive a member: the node has it, whatever it is at the moment.
 #[derive(Clone)]
 pub struct Lasting {
     /// The node's settings.

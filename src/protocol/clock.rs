@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 /// How far ahead of a node a client's context may be, in milliseconds, before it is refused.
 pub const MAX_AHEAD_MS: u64 = 10_000;
 
-/// How far a wall clock may be from those of most others, in milliseconds, before it is not gone
-/// by.
+/// How far a wall clock may be from those of most others, in milliseconds, before a node no longer
+/// follows it.
 pub const MAX_OFF_MS: u64 = 60_000;
 
 /// The time of an event, from both clocks.
@@ -35,12 +35,12 @@ impl Now {
     }
 }
 
-/// Why a node does not go by its wall clock.
+/// Why a node does not trust its wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// It has not been compared with the others' since the start.
+    /// The wall clock has not been compared with others' since the start.
     Unchecked,
-    /// It is so many milliseconds ahead of most others', or behind when negative.
+    /// The wall clock is so many milliseconds ahead of most others', or behind when negative.
     Off(i64),
 }
 
@@ -127,12 +127,12 @@ impl Clock {
         self.upper.store(upper.max(UNCHECKED + 1), Ordering::SeqCst);
     }
 
-    /// Goes by the own wall clock, whatever it says: there is nothing to compare it with.
+    /// Trusts the own wall clock, whatever it says: there is none to compare it with.
     pub fn go_alone(&self) {
         self.compare(i64::MIN, i64::MAX);
     }
 
-    /// Whether the wall clock can be gone by.
+    /// Whether the wall clock can be trusted.
     ///
     /// # Errors
     /// Why not.
@@ -140,8 +140,8 @@ impl Clock {
         self.believed(now).1.map_or(Ok(()), Err)
     }
 
-    /// The wall clock's milliseconds, or what most others' say instead; and why not its own, if
-    /// not. Nothing is believed before there was a comparison.
+    /// The wall clock in milliseconds since 1970, or most others' if this one is off; with the
+    /// doubt, if there is one. 0 before the first comparison.
     fn believed(&self, now: Now) -> (u64, Option<Doubt>) {
         let (lower, upper) = (
             self.lower.load(Ordering::SeqCst),
@@ -167,8 +167,8 @@ impl Clock {
         )
     }
 
-    /// What timestamps follow: nothing before there was a comparison, and never more than most
-    /// others' wall clocks show.
+    /// The milliseconds since 1970 that timestamps follow: 0 before the first comparison, and never
+    /// more than most others' wall clocks show.
     fn followed_ms(&self, now: Now) -> u64 {
         self.believed(now).0.min(now.wall_ms)
     }

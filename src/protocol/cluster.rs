@@ -12,14 +12,16 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub [u8; 16]);
 
-/// What only the nodes of a cluster know: it authenticates payloads.
+/// The key that authenticates payloads. Only the nodes of the cluster know it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayloadKey(pub [u8; 32]);
 
-/// What a cluster is born with.
+/// A cluster as it is born: id, key, and the cluster before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
+    /// Random, drawn at the birth.
     pub id: ClusterId,
+    /// Signs the payloads of this cluster.
     pub key: PayloadKey,
     /// The cluster that this one goes on from, after a disaster: its nodes may follow.
     pub former: Option<ClusterId>,

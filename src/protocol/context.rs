@@ -7,20 +7,20 @@ use super::clock::Timestamp;
 use super::ids::LogId;
 use serde::{Deserialize, Serialize};
 
-/// What a session depends on: per log the highest seq seen, and the highest timestamp seen.
+/// The causal past of a session: per log the highest seq seen, and the highest timestamp seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// The highest hybrid logical timestamp seen.
     pub clock: Timestamp,
-    /// The number of the newest view in which an entry may have been dropped. What every replica of
-    /// that view has, one that knows only an older view may lack.
+    /// The number of the newest view in which an entry may have been dropped. A replica that knows
+    /// only an older view may lack the dropped writes.
     pub view: u64,
     /// Ascending by log, each once.
     entries: Vec<(LogId, u64)>,
 }
 
 impl Context {
-    /// One that names no log.
+    /// A context that names no log.
     #[must_use]
     pub const fn at(clock: Timestamp, view: u64) -> Self {
         Self {

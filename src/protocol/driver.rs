@@ -1,4 +1,4 @@
-//! The replica through all that it goes on as: one process drives it from its start to its end.
+//! A replica from the start of its process to the end, through all views and restarts.
 //!
 //! A [`Replica`] lives under one view, with one log. When newer views concern it, or a peer knows a
 //! later incarnation of this node than its own, it has to be opened again. The driver sees to that:
@@ -6,7 +6,7 @@
 //! replica and gives it what the last one knew, the reads that waited and the writes that were
 //! held.
 //!
-//! Whoever runs a driver brings events in ([`Driver::step`], [`Driver::learn`]), carries out the
+//! The owner of a driver brings events in ([`Driver::step`], [`Driver::learn`]), carries out the
 //! effects that [`Driver::flush`] hands out, and then lets it go over if it is time
 //! ([`Driver::go_over`]).
 
@@ -31,7 +31,7 @@ pub const HELD_US: u64 = STALL_US;
 // A node that sent the write on hears of the refusal before it has to take the silence for a maybe.
 const _: () = assert!(HELD_US + 2 * TICK_US < ATTEMPT_US);
 
-/// A replica, and what it will go on as.
+/// A replica, the views under which it will be opened again, and the writes that wait for that.
 pub struct Driver<S, T> {
     replica: Replica<S, T>,
     store: S,
@@ -91,7 +91,7 @@ impl<S: Store + Clone, T> Driver<S, T> {
         self.next.is_some() || self.replica.restart_above().is_some()
     }
 
-    /// Takes one event in. What comes of it is handed out by [`Self::flush`].
+    /// Takes one event in. [`Self::flush`] hands out the effects.
     #[inline]
     pub fn step(&mut self, now: Now, event: Event<T>) {
         if self.is_closing() {
@@ -105,7 +105,7 @@ impl<S: Store + Clone, T> Driver<S, T> {
     fn step_closing(&mut self, now: Now, event: Event<T>) {
         match event {
             write @ Event::Write { .. } => self.hold(now, write),
-            // What is not acknowledged is sent again.
+            // Dropped: the sender repeats messages until they are acknowledged.
             Event::Message { ref message, .. } if !matches!(message, Message::Ack(_)) => {}
             event => {
                 self.replica.step(now, event);
@@ -114,7 +114,7 @@ impl<S: Store + Clone, T> Driver<S, T> {
         }
     }
 
-    /// Has a write wait until the replica is opened again.
+    /// Holds a write until the replica is opened again.
     fn hold(&mut self, now: Now, write: Event<T>) {
         self.held.push_back(Held {
             since_us: now.mono_us,
@@ -130,7 +130,7 @@ impl<S: Store + Clone, T> Driver<S, T> {
     }
 
     /// Refuses the writes that have waited long enough, and all of them when the disk has no room:
-    /// no more can be said then of when the replica will be idle.
+    /// then it is not known when the replica will be idle.
     fn refuse_held(&mut self, now: Now) {
         if let Some(reason) = self.replica.disk_full().map(str::to_owned) {
             for held in std::mem::take(&mut self.held) {
@@ -156,14 +156,14 @@ impl<S: Store + Clone, T> Driver<S, T> {
         }
     }
 
-    /// What is to be done about the events since the last flush, in order. Batches are numbered
-    /// through all that the replica goes on as.
+    /// The effects of the events since the last flush, in order. Batches keep ascending numbers
+    /// when the replica is opened again.
     #[inline]
     pub fn flush(&mut self) -> Vec<Effect<T>> {
         self.replica.flush()
     }
 
-    /// As [`Self::flush`], but what is to be written goes on gathering.
+    /// As [`Self::flush`], but the batch that is gathering stays.
     #[inline]
     pub fn flush_early(&mut self) -> Vec<Effect<T>> {
         self.replica.flush_early()
@@ -177,8 +177,8 @@ impl<S: Store + Clone, T> Driver<S, T> {
     }
 
     /// Opens the replica again if that is due and nothing is on its way any more; to be asked after
-    /// each flush. `start` gives [a number for this start](Setup::start). What comes of it is
-    /// handed out by the next flush.
+    /// each flush. `start` gives [a number for this start](Setup::start). The next flush hands out
+    /// the effects.
     ///
     /// # Errors
     /// When the store cannot be read. Nothing can be done with the driver then.
@@ -192,7 +192,8 @@ impl<S: Store + Clone, T> Driver<S, T> {
             return Ok(None);
         }
         let above = self.replica.restart_above();
-        // Who has to restart does not wait for second copies: its peers take nothing from this log.
+        // With a later incarnation known, second copies do not count: peers take nothing from this
+        // log.
         let is_over = match above {
             Some(_) => self.replica.is_stored(),
             None => self.replica.is_idle(),

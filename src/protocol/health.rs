@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// microseconds.
 const SUSPECT_US: u64 = 1_000_000;
 
-/// What a node remembers of the others' answers.
+/// Which members have answered lately, and which have not.
 #[derive(Debug, Default, Clone)]
 pub struct Health {
     members: BTreeMap<MemberId, Record>,
@@ -20,19 +20,19 @@ struct Record {
 }
 
 impl Health {
-    /// Something came from the member.
+    /// Notes that a message came from the member.
     pub fn heard(&mut self, member: MemberId, mono_us: u64) {
         let record = self.members.entry(member).or_default();
         record.heard_us = Some(mono_us);
     }
 
-    /// The member did not answer, or could not be reached.
+    /// Notes that the member did not answer, or could not be reached.
     pub fn failed(&mut self, member: MemberId, mono_us: u64) {
         let record = self.members.entry(member).or_default();
         record.failed_us = Some(mono_us);
     }
 
-    /// The member answered a request.
+    /// Notes that the member answered a request.
     pub fn answered(&mut self, member: MemberId) {
         if let Some(record) = self.members.get_mut(&member) {
             record.failed_us = None;

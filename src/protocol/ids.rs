@@ -19,7 +19,9 @@ pub const MAX_VIEW: u64 = 1 << 17;
 /// number of the view under which the log was opened: it says which slots the log's writes are in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct LogId {
+    /// The writer.
     pub member: MemberId,
+    /// The number of the start in which the writer opened the log.
     pub incarnation: u64,
 }
 
@@ -35,7 +37,7 @@ pub fn view_of(incarnation: u64) -> u64 {
     incarnation >> START_BITS
 }
 
-/// What tells an incarnation from others under the same view.
+/// The low 46 bits of an incarnation, which tell it from others under the same view.
 #[must_use]
 pub fn start_of(incarnation: u64) -> u64 {
     incarnation & ((1 << START_BITS) - 1)
@@ -52,7 +54,9 @@ impl LogId {
 /// Names one write for ever: the `seq`-th write (from 1) of a log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct Dot {
+    /// The log of the write.
     pub log: LogId,
+    /// Its position in the log, from 1.
     pub seq: u64,
 }
 

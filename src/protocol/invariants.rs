@@ -1,4 +1,5 @@
-//! What holds of decided views, whatever was decided. Debug builds assert it after each decision.
+//! Invariants of decided views: they hold whatever was decided. Debug builds assert it after each
+//! decision.
 
 use super::changes::RunningChange;
 use super::ids::MemberId;

@@ -16,15 +16,15 @@ use sha2::{Digest, Sha256};
 pub const MAX_KEY_BYTES: usize = 1024;
 /// The longest list, in bytes of its items, with [`ITEM_BYTES`] for each.
 pub const MAX_LIST_BYTES: usize = 8 << 20;
-/// What an item counts beside its own bytes.
+/// Bytes that an item counts beside its own.
 pub const ITEM_BYTES: usize = 32;
-/// What all lists may count together, in bytes: their items as above, and for each key its own
-/// bytes, [`KEY_BYTES`], and [`ENTRY_BYTES`] for each entry of its past. Every member keeps them in
+/// Bytes that all lists may count together: their items as above, and for each key its own bytes,
+/// [`KEY_BYTES`], and [`ENTRY_BYTES`] for each entry of its past. Every member keeps them in
 /// memory.
 pub const MAX_TOTAL_BYTES: usize = 256 << 20;
-/// What a key counts beside its own bytes.
+/// Bytes that a key counts beside its own.
 pub const KEY_BYTES: usize = 256;
-/// What an entry of a list's past counts.
+/// Bytes that an entry of a list's past counts.
 pub const ENTRY_BYTES: usize = 32;
 /// The most entries of a list's past: some 5 KiB as text, which fits into a header.
 pub const MAX_PAST: usize = 256;
@@ -38,36 +38,41 @@ pub const REMEMBERED: usize = 100_000;
 pub struct ListChange {
     /// UTF-8, from 1 byte to [`MAX_KEY_BYTES`].
     pub key: Bytes,
+    /// The change itself.
     pub what: What,
+    /// The condition under which it is made.
     pub only: ListCondition,
     /// Names the request: sent again, it is not done again.
     pub once: Option<Bytes>,
-    /// What the writer had seen of the causal store, if it says so.
+    /// The writer's past in the causal store, if it says so.
     pub past: Option<ListPast>,
 }
 
-/// What a writer had seen of the causal store. Who reads the list gets it, to see no less there.
+/// The causal past of a writer in `/kvs`. Readers of the list inherit it, so that they see no less
+/// there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPast {
+    /// The context, without what every replica has.
     pub seen: Context,
-    /// Of the list's past until now: writes that every replica has by now, so that nobody has to
-    /// ask for them any more.
+    /// Writes of the list's past that every replica has by now: they are dropped from it.
     pub settled: Vec<(LogId, u64)>,
 }
 
-/// What is to be done.
+/// A change of one list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// The key has this list from now on. Items are UTF-8, here and below.
     Put(Vec<Bytes>),
     /// The list, which may not be there yet, gets an item at its end.
     Append(Bytes),
+    /// The key is gone from now on.
     Delete,
 }
 
 /// When a change is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListCondition {
+    /// In any case.
     Always,
     /// There is no such key.
     Absent,
@@ -77,15 +82,21 @@ pub enum ListCondition {
     Revision(Vec<u64>),
 }
 
-/// What a change came to.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListOutcome {
     /// Done, by this revision. After a delete the key is gone.
-    Done { revision: u64 },
+    Done {
+        /// The number of the change.
+        revision: u64,
+    },
     /// There was nothing to delete.
     NoSuchKey,
     /// The condition does not hold: the key was last changed by this revision, or is not there.
-    ConditionFailed { revision: Option<u64> },
+    ConditionFailed {
+        /// The revision that last changed the key, if it is there.
+        revision: Option<u64>,
+    },
     /// The list would be too long.
     TooLong,
     /// The list's past would have more than [`MAX_PAST`] entries.
@@ -99,7 +110,9 @@ pub enum ListOutcome {
 /// A list and the revision that last changed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
+    /// The items in order, each as UTF-8.
     pub items: Vector<Bytes>,
+    /// The number of the change that made the list what it is.
     pub revision: u64,
     bytes: usize,
 }
@@ -108,9 +121,9 @@ pub struct List {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     lists: OrdMap<Hashed, List>,
-    /// What the writers of lists had seen of the causal store. Only of lists whose writers said so.
+    /// The causal past of each list in `/kvs`, if its writers have said one.
     pasts: OrdMap<Hashed, Context>,
-    /// What all of it counts.
+    /// Bytes of all lists with their pasts.
     bytes: usize,
     /// Changes that were made so far.
     revision: u64,
@@ -134,14 +147,13 @@ impl Keys {
         self.lists.get(key)
     }
 
-    /// What those who made the list of a key had seen of the causal store: the last one to put it,
-    /// and all who appended since.
+    /// The causal past of a list in `/kvs`: that of the last put, and of all appends since.
     #[must_use]
     pub fn past(&self, key: &Hashed) -> Option<&Context> {
         self.pasts.get(key)
     }
 
-    /// What all lists count together, in bytes: at most [`MAX_TOTAL_BYTES`].
+    /// Bytes of all lists together: at most [`MAX_TOTAL_BYTES`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -265,7 +277,7 @@ impl Keys {
             return known;
         };
         let mut past = known.unwrap_or_default();
-        // They were settled in the view of the writer's context, or before.
+        // These writes were stable in the view of the writer's context, or before.
         past.retain(|log, seq| {
             !more
                 .settled
@@ -281,7 +293,7 @@ fn size(item: &Bytes) -> usize {
     item.len() + ITEM_BYTES
 }
 
-/// What a key with a list of `bytes` counts.
+/// Bytes that a key with a list of `bytes` counts.
 fn cost(key: &Hashed, bytes: usize, past: Option<&Context>) -> usize {
     KEY_BYTES + key.key().len() + bytes + past.map_or(0, |past| past.len() * ENTRY_BYTES)
 }

@@ -23,15 +23,15 @@ pub struct Limits {
     pub range_dots: usize,
     /// Bytes of one part of a snapshot, but for a single larger version.
     pub chunk_bytes: u32,
-    /// The same while clients are at work at either end: they are not to notice that data is being
-    /// moved.
+    /// Bytes of one part of a snapshot while clients are at work at either end: they are not to
+    /// notice that data is being moved.
     pub busy_chunk_bytes: u32,
     /// Bytes of versions that came ahead of their log and are handed to one holder at a time, but
     /// for a single larger one.
     pub handed_bytes: usize,
     /// Dots in one run of the index.
     pub run_dots: usize,
-    /// Dots that the indexes of all logs reach back, together. Who lacks more than that has to
+    /// Dots that the indexes of all logs reach back, together. A replica that lacks more has to
     /// fetch a snapshot.
     pub index_dots: u64,
     /// Runs of the index that are dropped in one round of gossip, beside twice as many as were made
@@ -41,7 +41,7 @@ pub struct Limits {
     pub tombstones: usize,
     /// Keys in slots that are not kept here any more that are dropped at a tick.
     pub dropped: usize,
-    /// The same while clients are at work.
+    /// Keys dropped at a tick while clients are at work.
     pub busy_dropped: usize,
     /// Finished logs of a member for a cohort that are remembered one by one.
     pub finished: usize,
@@ -56,7 +56,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What nodes go by.
+    /// The limits of a node.
     pub const ORDINARY: Self = Self {
         batch_bytes: 4 << 20,
         behind_bytes: 32 << 20,
@@ -84,8 +84,8 @@ impl Limits {
     /// Whether they fit together.
     #[must_use]
     pub const fn are_sound(&self) -> bool {
-        // What a batch may hold is not too much by itself; a stream never waits for room that only
-        // it can make.
+        // One full batch is not too much by itself, and a stream never waits for room that only it
+        // can make.
         self.batch_bytes <= self.behind_bytes
             && self.append_bytes <= self.window_bytes
             && self.window_bytes <= self.tail_bytes
@@ -159,7 +159,7 @@ bounds! {
     RangeDots,
     /// A part of a snapshot ends by its bytes.
     Chunk,
-    /// The same while clients are at work.
+    /// The bound of `busy_chunk_bytes`.
     BusyChunk,
     /// A version that came ahead of its log is handed over later than another.
     Handed,

@@ -1,4 +1,4 @@
-//! What replicas tell each other.
+//! The messages between replicas.
 
 use super::clock::Timestamp;
 use super::ids::{Dot, LogId, MemberId};
@@ -11,20 +11,30 @@ use serde::{Deserialize, Serialize};
 /// A one-way message between members. It may be lost; nothing depends on a single one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
+    /// From the writer of an open log to those that share it.
     Append(Append),
+    /// The answer to [`Append`], once that is durable.
     Ack(Ack),
+    /// To those that share a log with the sender.
     Gossip(Gossip),
+    /// To members of other partitions.
     Beacon(Beacon),
+    /// To a member that has writes which the sender lacks.
     Pull(Pull),
+    /// The answer to [`Pull`].
     Range(Range),
+    /// To a member that has keys which the sender lacks.
     SnapshotPull(SnapshotPull),
+    /// The answer to [`SnapshotPull`].
     SnapshotChunk(SnapshotChunk),
-    /// Versions that came to the sender ahead of their logs, for who holds their slots now.
+    /// Versions that came to the sender ahead of their logs, for a member that holds their slots
+    /// now.
     Early(Vec<Early>),
-    /// Those of them that are durable at the sender, as they are or as newer ones.
+    /// The early versions that are durable at the sender, as they are or as newer ones.
     EarlyKept(Vec<(Dot, Key)>),
     /// The receiver uses an incarnation that is not newer than one the sender has met.
     Outdated {
+        /// The newest incarnation of the receiver that the sender has met.
         known: u64,
     },
 }
@@ -32,7 +42,9 @@ pub enum Message {
 /// A run of the sender's open log, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
+    /// The seq of the first version.
     pub first: u64,
+    /// One for each seq from `first` on.
     pub versions: Vec<Version>,
     /// The log's stable mark at its writer.
     pub stable: u64,
@@ -44,6 +56,7 @@ pub struct Append {
 /// How far the receiver of a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
+    /// The log that was streamed.
     pub log: LogId,
     /// Durable up to here.
     pub applied: u64,
@@ -51,19 +64,22 @@ pub struct Ack {
     pub received: u64,
     /// Set when something in between is missing: go back to `received + 1`.
     pub gap: bool,
-    /// Whom the sender knows to share the log, and in which incarnations, summed up.
+    /// Digest of the members that share the log and their incarnations, as the sender knows them.
     pub met: u64,
 }
 
 /// How far the sender is in one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogReport {
+    /// The log reported about.
     pub log: LogId,
+    /// Durable at the sender up to this seq.
     pub applied: u64,
+    /// Stable, as far as the sender knows, up to this seq.
     pub stable: u64,
 }
 
-/// What members that share logs tell each other, all the time.
+/// Watermarks and liveness, ten times a second, to members that share logs with the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
     /// The sender's clock, which ticks for each gossip: of two in one incarnation, the later one
@@ -84,10 +100,13 @@ pub struct Gossip {
     pub met: Vec<(CohortId, u64)>,
     /// The cohorts of which the sender has everything, up to its marks.
     pub filled: Vec<CohortId>,
+    /// Every log that the sender tracks.
     pub logs: Vec<LogReport>,
+    /// Logs that are finished and no longer tracked, by cohort and member.
     pub finished: Vec<(CohortId, MemberId, Finished)>,
     /// The sender's log has no write with a timestamp up to `promise` after seq `head`.
     pub head: u64,
+    /// See `head`.
     pub promise: Timestamp,
     /// The sender has applied every write with a timestamp up to here that it is to have.
     pub floor: Timestamp,
@@ -95,12 +114,14 @@ pub struct Gossip {
     pub reply: bool,
 }
 
-/// What nodes of different partitions tell each other, all the time.
+/// Stable marks and the clock, regularly, to members of other partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beacon {
+    /// The sender's clock.
     pub clock: Timestamp,
     /// The sender's wall clock, in milliseconds since 1970; 0 when it says nothing of it.
     pub wall_ms: u64,
+    /// Whether the sender serves reads of its partition.
     pub serving: bool,
     /// The version of the views that the sender goes by.
     pub version: u64,
@@ -114,7 +135,9 @@ pub struct Beacon {
 /// Asks for a log's writes after `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
+    /// The log whose writes are missing.
     pub log: LogId,
+    /// The last seq that the asker has without a gap.
     pub after: u64,
     /// The slots of which the versions are wanted.
     pub slots: SlotSet,
@@ -123,7 +146,9 @@ pub struct Pull {
 /// A part of a log, found through the index of unstable dots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
+    /// The log that was asked for.
     pub log: LogId,
+    /// As in the question.
     pub after: u64,
     /// The keys of the dots `after + 1`, `after + 2`, ...; empty for a key in a slot that the
     /// sender does not hold.
@@ -151,6 +176,7 @@ pub struct Early {
 pub struct SnapshotPull {
     /// Chosen by the asker, so that it knows which snapshot an answer belongs to.
     pub id: u64,
+    /// The cohort whose keys are wanted.
     pub cohort: CohortId,
     /// Those of the cohort's slots that are wanted.
     pub slots: SlotSet,
@@ -163,15 +189,19 @@ pub struct SnapshotPull {
 /// A part of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotChunk {
+    /// As in the question.
     pub id: u64,
+    /// As in the question.
     pub after: Key,
     /// The last store key that this chunk covers; `None` when it reaches the end.
     pub upto: Option<Key>,
+    /// The versions after `after` and up to `upto`, in the order of their store keys.
     pub versions: Vec<Version>,
     /// How far the sender was in the cohort's logs before it read the chunk.
     pub logs: Vec<LogReport>,
+    /// Logs of the cohort that are finished and no longer tracked, by member.
     pub finished: Vec<(MemberId, Finished)>,
-    /// What is known of the ends of those logs.
+    /// The known ends of those logs.
     pub seals: Vec<(LogId, Seal)>,
     /// The sender has promised to take no write up to this timestamp, and deletes up to it may be
     /// forgotten.

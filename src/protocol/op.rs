@@ -1,4 +1,4 @@
-//! What a client asks and what it is told, wherever the request is served.
+//! Operations of clients and their answers, wherever the request is served.
 
 use super::clock::Timestamp;
 use super::context::Context;
@@ -14,24 +14,30 @@ pub enum Consistency {
     /// Never older than the client's context.
     #[default]
     Causal,
-    /// What is here, at once; the answer says when it may be older.
+    /// The newest version here, at once; the answer says when it may be older.
     Eventual,
 }
 
 /// An operation on one key, as a node hands it to a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
+    /// A read.
     Get {
+        /// The key to be read.
         key: Key,
+        /// Whether the answer may be older than the context.
         consistency: Consistency,
     },
     /// `None` deletes. The stamp is given by the node that the client talked to.
     Write {
+        /// The key to be written.
         key: Key,
+        /// JSON text; `None` deletes.
         value: Option<Bytes>,
+        /// Decides which version of the key wins.
         stamp: Stamp,
-        /// Of a write that only a node had that was given up: the wall clock when it was first
-        /// taken, in milliseconds since 1970.
+        /// Set for an orphaned write (one that only a given-up node had): the wall clock when it
+        /// was first accepted, in milliseconds since 1970.
         orphan: Option<u64>,
     },
 }
@@ -58,6 +64,7 @@ pub struct Found {
 /// The answer to a read. `found` is `None` when there is no such key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
+    /// The version that was read.
     pub found: Option<Found>,
     /// The request's context, with what was read.
     pub context: Context,
@@ -81,6 +88,7 @@ pub struct Written {
 /// A write that a context depends on and that is not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
+    /// The log with the missing writes.
     pub log: LogId,
     /// The seq up to which the log is here.
     pub have: u64,
@@ -90,23 +98,26 @@ pub struct Missing {
     pub holders: Vec<MemberId>,
 }
 
-/// What an operation came to.
+/// The answer to an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
+    /// The answer to a read.
     Read(Read),
+    /// The write is done.
     Written(Written),
     /// A delete of a key that is not there, by a client whose past is known here: nothing to do.
     NothingToDelete(Context),
     /// An orphaned write that does not count any more; the request's context, with what stands in
     /// its place.
     Declined(Declined, Context),
+    /// The operation is not done.
     Refused(Refusal),
 }
 
 /// Why an orphaned write was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Declined {
-    /// It is here already, or a newer write of its key is.
+    /// The write is here already, or a newer one of its key.
     Newer,
     /// A newer delete of its key may have been forgotten.
     Deleted,
@@ -119,7 +130,10 @@ pub enum Refusal {
     #[error(
         "the causal_payload's clock is {ahead_ms} ms ahead of this node's, more than the 10000 ms that are believed"
     )]
-    ClockAhead { ahead_ms: u64 },
+    ClockAhead {
+        /// How far the clock is ahead, in milliseconds.
+        ahead_ms: u64,
+    },
     /// The context names a node that is in no view.
     #[error("the causal_payload names a node ({0}) that this cluster does not have")]
     UnknownMember(MemberId),
@@ -130,14 +144,21 @@ pub enum Refusal {
     #[error(
         "the causal_payload comes from view {need}, and this node knows views up to {have}: it is cut off from those that decided it"
     )]
-    OldView { have: u64, need: u64 },
+    OldView {
+        /// The number of the newest view known here.
+        have: u64,
+        /// The number of the view in the context.
+        need: u64,
+    },
     /// The replica's disk was lost or is old, and it has not caught up yet.
     #[error("the replica is recovering: {0}")]
     Recovering(String),
     /// No replica of the partition answered.
     #[error("no replica of partition {} could be reached", partition.0)]
     Unreachable {
+        /// The partition of the key.
         partition: PartitionId,
+        /// The replicas that were asked.
         tried: Vec<MemberId>,
     },
     /// The stamp is older than what the replica has promised not to go back behind; the clock to
@@ -150,7 +171,10 @@ pub enum Refusal {
     /// The node that was to stamp the write has a wall clock that is too far from most others';
     /// ahead, or behind when negative. Certain not to have been done.
     #[error("the node's wall clock is {off_ms} ms off those of most other nodes")]
-    ClockOff { off_ms: i64 },
+    ClockOff {
+        /// How far the wall clock is off, in milliseconds.
+        off_ms: i64,
+    },
     /// There is no room on disk. Certain not to have been done.
     #[error("the disk is full: {0}")]
     DiskFull(String),

@@ -40,20 +40,28 @@ pub const MAX_TEXT: usize = 64 * 1024;
 /// Why a `causal_payload` was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
+    /// Longer than any payload.
     #[error("it is longer than {MAX_TEXT} characters")]
     TooLong,
+    /// Characters beside those of base64url.
     #[error("it has characters that no payload has (allowed are A-Z a-z 0-9 - _)")]
     Alphabet,
+    /// A version of the format that is not known.
     #[error("its version is not one that this node knows")]
     Version,
+    /// The bytes end early, or do not fit their length.
     #[error("it is cut short or changed")]
     Damaged,
+    /// Made by another cluster, or changed.
     #[error("this cluster did not make it, or it was changed")]
     Foreign,
+    /// Without a signature, where the cluster signs.
     #[error("it is not signed, and this cluster signs its payloads")]
     Unsigned,
+    /// With a signature, where this node has no secret.
     #[error("it is signed, and this node has no cluster secret to check that with")]
     SignedWithoutSecret,
+    /// Signed, and of no sense all the same.
     #[error("its content is malformed")]
     Malformed,
 }
@@ -121,7 +129,7 @@ impl Codec {
         }
     }
 
-    /// That of a node that belongs to no cluster yet: it knows the empty context alone.
+    /// The codec of a node that belongs to no cluster yet: it knows the empty context alone.
     #[must_use]
     pub fn unborn() -> Self {
         Self {
@@ -204,7 +212,7 @@ impl Codec {
 /// Reads a text without checking who made it: for a person who wants to look at one.
 ///
 /// # Errors
-/// When the text is no payload. Whose it is, is not checked.
+/// When the text is no payload. Does not check which cluster made it.
 pub fn decode_unverified(text: &str) -> Result<(Context, bool), ContextError> {
     if text.is_empty() {
         return Ok((Context::default(), false));

@@ -14,11 +14,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What is to be different in the next view.
+/// A change from one view to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The node at this address comes in, as a new member.
     Add(SocketAddr),
+    /// The member goes.
     Remove(MemberId),
     /// Replicas per partition, from 1. With [`FULL`], every node holds everything, those that come
     /// later included.
@@ -28,23 +29,33 @@ pub enum Change {
 /// Why no view follows from a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ChangeError {
+    /// K is 0.
     #[error("K must be 1 or more")]
     NoReplicas,
+    /// The node is in the view already.
     #[error("{address} is in the view already, as {member}")]
     AlreadyIn {
+        /// The address of the node.
         address: SocketAddr,
+        /// Its member number.
         member: MemberId,
     },
+    /// No member of the view has this number.
     #[error("{0} is not in the view")]
     UnknownMember(MemberId),
+    /// Without it the view would be empty.
     #[error("{0} is the last node of the view and cannot be removed")]
     LastNode(MemberId),
+    /// There is no member number left.
     #[error("all {max} member numbers have been given out", max = u16::MAX)]
     TooManyNodes,
+    /// More partitions than slots would be needed.
     #[error("{0} partitions would be needed, there are slots for {SLOTS}")]
     TooManyPartitions(usize),
+    /// There is no view number left.
     #[error("all {MAX_VIEW} view numbers have been given out")]
     TooManyViews,
+    /// K is this number already.
     #[error("K is {0} already, there is nothing to do")]
     NothingToDo(usize),
 }
@@ -149,7 +160,7 @@ impl View {
     ) -> Self {
         let pairs = self.slots.iter().zip(&slots);
         let moved = pairs.filter(|(before, after)| before != after);
-        // Who gave or got a slot is another cohort from now on.
+        // A partition that gives or gets a slot begins a new cohort.
         let touched: BTreeSet<PartitionId> = moved.flat_map(|(b, a)| [*b, *a]).collect();
         let mut members = BTreeMap::new();
         let mut partitions = BTreeMap::new();

@@ -2,8 +2,8 @@
 //! members that are leaving.
 //!
 //! Pure: a situation in, commands out. Nothing is remembered between two looks, so a command is
-//! proposed again until the Raft group's state shows it. Whoever leads describes the situation: the
-//! node from its connections, the simulator from who is cut off, frozen or down there.
+//! proposed again until the Raft group's state shows it. The leader describes the situation: a node
+//! by its connections, the simulator by which nodes are cut off, frozen or down.
 
 use super::changes::{RunningChange, ViewChanges, ViewCommand};
 use super::ids::MemberId;
@@ -23,8 +23,8 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// What nodes go by. An operator waits 10 s for an answer: by then it is known that a node does
-    /// not come.
+    /// The patience of nodes. An operator waits 10 s for an answer: by then it is known that a node
+    /// does not come.
     fn default() -> Self {
         Self {
             dead_us: 3_000_000,
@@ -34,9 +34,10 @@ impl Default for Patience {
     }
 }
 
-/// What the leader knows.
+/// The leader's knowledge.
 #[derive(Debug, Clone)]
 pub struct Situation<'a> {
+    /// The decided state.
     pub changes: &'a ViewChanges,
     /// Members that the leader does not hear, and for how long, in microseconds.
     pub away: BTreeMap<MemberId, u64>,
@@ -51,6 +52,7 @@ pub struct Situation<'a> {
     /// The dead member that is being removed, when slots of it have no other live holder. Asked for
     /// the one that is [not to be lost](Self::not_to_be_lost).
     pub only_holder: Option<MemberId>,
+    /// How long members may be away.
     pub patience: Patience,
 }
 
@@ -76,7 +78,7 @@ impl Situation<'_> {
         removed.filter(|m| self.is_away(*m, self.patience.dead_us))
     }
 
-    /// What is to be decided now, in this order.
+    /// The commands to propose now, in this order.
     #[must_use]
     pub fn due(&self) -> Vec<ViewCommand> {
         let of_change = self.changes.running().and_then(|r| self.due_of(r));
@@ -86,7 +88,7 @@ impl Situation<'_> {
         of_change.into_iter().chain(lost).collect()
     }
 
-    /// What is to be decided about the change that runs.
+    /// The command to propose about the running change.
     fn due_of(&self, running: &RunningChange) -> Option<ViewCommand> {
         let number = running.number;
         let coming = match running.change {
@@ -101,14 +103,14 @@ impl Situation<'_> {
         let complete = self.changes.awaited(&nobody).is_empty();
         if let Some(member) = leaving_with(running) {
             if !running.given_up && self.is_away(member, 0) {
-                // First it is clear whether the member is dead. Then nobody waits for what only it
-                // has, but for data that no other live member holds: that is lost by consent alone.
+                // The removed member is away. Once it counts as dead it is given up, unless no
+                // other live member holds its data: that is lost only with the operator's consent.
                 let dead = self.is_away(member, self.patience.dead_us);
                 let waits = self.only_holder == Some(member) && !running.lose_data;
                 return (dead && !waits).then_some(ViewCommand::GiveUp { member });
             }
             if self.voters.contains(&member) {
-                // First the Raft group can do without its vote.
+                // The removed member still votes: the Raft group has to replace its vote first.
                 return None;
             }
         }
@@ -118,7 +120,7 @@ impl Situation<'_> {
                 without: nobody,
             });
         }
-        // Who was never there cannot be added.
+        // Dead members are not waited for, but the one being added: it was never there.
         let dead = |m: &MemberId| self.is_away(*m, self.patience.dead_us);
         let gaining = self.changes.gaining().into_keys();
         let without: BTreeSet<MemberId> =

@@ -13,9 +13,10 @@ use super::store::{Store, StoreError};
 use super::teeth::{Rule, broken};
 use super::version::{Key, Version};
 
-/// What the store and the marks say about a read.
+/// The result of a look at the store and the marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
+    /// The answer, found here.
     Answer(Read),
     /// The newest version is not shown yet: the replica knows the one before it.
     Hidden,

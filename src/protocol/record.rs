@@ -34,18 +34,23 @@ use std::collections::BTreeMap;
 /// Version of the records' layout.
 const RECORD: u8 = 1;
 
+/// The key of the [`ReplicaIdentity`].
 pub const IDENTITY: &[u8] = b"i";
+/// The key of the timestamp behind which no write is taken.
 pub const PROMISED: &[u8] = b"p";
+/// The key of the clock, which is later than all that is stored.
 pub const CLOCK: &[u8] = b"c";
+/// The key of the [`KeyCounts`].
 pub const COUNTS: &[u8] = b"n";
 
-/// Whose disk this is.
+/// The replica that a disk belongs to, and its state when it last ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaIdentity {
+    /// The member that the disk belongs to.
     pub member: MemberId,
     /// The last incarnation that used the disk.
     pub incarnation: u64,
-    /// Of the first view: which cluster the data belongs to.
+    /// Fingerprint of the first view: which cluster the data belongs to.
     pub fingerprint: [u8; 32],
     /// The number of the last view under which the disk was used.
     pub view: u64,
@@ -58,21 +63,23 @@ pub struct ReplicaIdentity {
     pub next: Option<u64>,
 }
 
-/// What is known of a log.
+/// The marks of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
+    /// Durable here up to this seq, without gaps.
     pub applied: u64,
+    /// Durable at all that share the log, up to this seq.
     pub stable: u64,
     /// The index of dots is complete above this seq.
     pub indexed_from: u64,
-    /// What is known of its end.
+    /// The known end of the log.
     pub seal: Option<Seal>,
 }
 
-/// How far a closed log is wherever a later one of its member has begun.
+/// The known end of a closed log: how far it is wherever a later log of its member has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
-    /// The incarnation of the later log: who has a write of that one ...
+    /// The incarnation of the later log: a replica with a write of that log ...
     pub by: u64,
     /// ... has all of the earlier one up to here.
     pub upto: u64,
@@ -136,14 +143,18 @@ impl Finished {
 /// Live keys and tombstones in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCounts {
+    /// Keys with a value.
     pub live: u64,
+    /// Deleted keys that are still remembered.
     pub tombstones: u64,
 }
 
 /// The keys of a run of dots of one log: `first`, `first + 1`, ...
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexRun {
+    /// The seq of the first dot.
     pub first: u64,
+    /// The key of each dot, in order; empty for one in a slot that is not kept here.
     pub keys: Vec<Key>,
 }
 

@@ -24,24 +24,35 @@ const PAUSE_US: u64 = 20_000;
 // A replica that waits answers within its attempt, and there is time for more than one of those.
 const _: () = assert!(STALL_US + PAUSE_US < ATTEMPT_US && 3 * ATTEMPT_US < TOTAL_US);
 
-/// What to do next for an operation.
+/// The next step of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     /// Do it here, for at most `timeout_us`; a read may wait `stall_us` for missing writes.
-    Here { timeout_us: u64, stall_us: u64 },
+    Here {
+        /// The whole attempt, in microseconds.
+        timeout_us: u64,
+        /// The wait for missing writes, in microseconds.
+        stall_us: u64,
+    },
     /// Ask a member, for at most this long; it may wait `stall_us` for missing writes.
     There {
+        /// The member to be asked.
         to: MemberId,
+        /// The whole attempt, in microseconds.
         timeout_us: u64,
+        /// The wait for missing writes, in microseconds.
         stall_us: u64,
     },
     /// Wait, then ask again for the next attempt.
-    Pause { us: u64 },
+    Pause {
+        /// The pause in microseconds.
+        us: u64,
+    },
     /// Nothing is left to try.
     GiveUp(Refusal),
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// The replica answered, be it with a refusal.
@@ -147,7 +158,7 @@ impl Route {
             return Attempt::GiveUp(self.give_up());
         }
         if self.next == self.order.len() {
-            // What a short wait will not change.
+            // These last longer than a pause.
             if let Some(Refusal::DiskFull(_) | Refusal::Storage(_)) = self.refusal {
                 return Attempt::GiveUp(self.give_up());
             }
@@ -246,8 +257,7 @@ impl Route {
     }
 }
 
-/// The replicas of a partition in the order in which they are tried. Those that are given up are
-/// not.
+/// The replicas of a partition in the order in which they are tried. Given-up members are left out.
 fn order(
     marks: &Marks,
     partition: PartitionId,

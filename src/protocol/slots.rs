@@ -51,6 +51,7 @@ impl SlotSet {
         self.0.get(word).is_some_and(|w| w & bit != 0)
     }
 
+    /// Adds a slot.
     pub fn insert(&mut self, slot: Slot) {
         let (word, bit) = slot.bit();
         if let Some(w) = self.0.get_mut(word) {
@@ -99,11 +100,13 @@ impl SlotSet {
         words.all(|(mine, theirs)| mine & !theirs == 0)
     }
 
+    /// Whether there are no slots.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|w| *w == 0)
     }
 
+    /// How many slots there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
@@ -125,7 +128,7 @@ impl SlotSet {
         set
     }
 
-    /// Who owns any of these slots, from the owners of all slots.
+    /// The owners of these slots, given the owner of every slot.
     pub(super) fn owners<T: Ord + Copy>(&self, owners: &[T]) -> BTreeSet<T> {
         let mut found = BTreeSet::new();
         for (word, owners) in self.0.iter().zip(owners.chunks(64)) {
@@ -170,8 +173,8 @@ impl SlotSet {
     }
 }
 
-/// Who owns all of a word's slots, when one does. Neighbours mostly have one owner, and to compare
-/// all of them without a branch is quicker than to look at each.
+/// The owner of all slots of a word, if they have one owner. Neighbours mostly have one owner, and
+/// to compare all of them without a branch is quicker than to look at each.
 fn only_owner<T: PartialEq>(owners: &[T]) -> Option<&T> {
     let first = owners.first()?;
     let same = owners

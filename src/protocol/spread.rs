@@ -58,8 +58,8 @@ struct Piece {
     to: usize,
 }
 
-/// What a move costs; the smallest is the best: runs that it adds, whether its neighbour could not
-/// give the same owner more at the same place, its length, and its place to break ties.
+/// The cost of a move; the least is best. In order: runs that it adds, whether its neighbour could
+/// not give the same owner more at the same place, its length, its place to break ties.
 type Cost = (i8, bool, Reverse<usize>, usize, bool);
 
 impl Ring {

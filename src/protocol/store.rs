@@ -1,4 +1,4 @@
-//! What the protocol asks of a disk: an ordered map of bytes with atomic batches.
+//! The store that the protocol needs: an ordered map of bytes with atomic batches.
 //!
 //! The protocol reads through [`Store`] and describes what must be written as a [`Batch`]. It never
 //! writes by itself: the shell commits batches in the order in which they were handed out and says
@@ -11,23 +11,46 @@ use bytes::Bytes;
 pub enum StoreError {
     /// No space is left on the device. As after a crash, the batch may be found stored later.
     #[error("no space is left for {what}: {detail}")]
-    Full { what: String, detail: String },
+    Full {
+        /// The thing that was to be written.
+        what: String,
+        /// The error, for people.
+        detail: String,
+    },
     /// The data on disk fails its checks: it was changed or damaged outside of this program.
     #[error("the data at {what} is damaged: {detail}")]
-    Corrupt { what: String, detail: String },
+    Corrupt {
+        /// The thing that was read.
+        what: String,
+        /// The damage, for people.
+        detail: String,
+    },
     /// The data was written in a format that this program does not know.
     #[error("the data at {what} has format {found}, this program reads {known}")]
     Format {
+        /// The thing that was opened.
         what: String,
+        /// The format that was found.
         found: String,
+        /// The formats that are known.
         known: String,
     },
     /// Another process holds the directory.
     #[error("{what} is in use by another process: {detail}")]
-    Locked { what: String, detail: String },
+    Locked {
+        /// The directory.
+        what: String,
+        /// How that was noticed.
+        detail: String,
+    },
     /// Any other failure of the device or the operating system.
     #[error("{what} failed: {detail}")]
-    Io { what: String, detail: String },
+    Io {
+        /// The action that failed.
+        what: String,
+        /// The error, for people.
+        detail: String,
+    },
 }
 
 /// A key and its value, as a scan returns them.
@@ -36,18 +59,22 @@ pub type Pair = (Bytes, Bytes);
 /// Changes that become durable together or not at all, in order: `None` deletes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// Keys, each with its new value.
     pub ops: Vec<(Bytes, Option<Bytes>)>,
 }
 
 impl Batch {
+    /// Sets a key.
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.ops.push((key.into(), Some(value.into())));
     }
 
+    /// Removes a key.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
         self.ops.push((key.into(), None));
     }
 
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

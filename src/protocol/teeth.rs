@@ -45,13 +45,13 @@ rules! {
     ShowHidden,
     /// A replica confirms writes that are not on its disk yet.
     ConfirmBeforeDurable,
-    /// What the live replicas have counts as stable.
+    /// Writes that all live replicas have count as stable.
     StableWithoutTheDead,
     /// Stability counts what was said before a replica's new start was known.
     StableAcrossStarts,
     /// A replica takes others' word for who has started.
     TrustHearsay,
-    /// What a peer said before it started again counts on.
+    /// A peer's marks from before its restart still count.
     PeerKeepsItsWord,
     /// A late message of an incarnation whose log is finished opens that log again.
     HearTheFinished,
@@ -67,7 +67,7 @@ rules! {
     CompareWithEarlier,
     /// A start compares itself with a peer in the logs of its own cohort alone.
     CompareOwnAlone,
-    /// What an old disk has of other cohorts is given out before it is compared.
+    /// An old disk's data of other cohorts is given out before it is compared.
     SupplyUncompared,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
@@ -76,7 +76,7 @@ rules! {
     TakeBackServed,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,
-    /// What the sender of a snapshot has no more stays.
+    /// Keys stay that the sender of a snapshot has no more.
     SnapshotKeepsRemoved,
     /// A version that came ahead of its log, and whose log then ended, is not passed on.
     ForgetEarly,
@@ -108,7 +108,8 @@ rules! {
     GiveUpTooSoon,
     /// A change that is cancelled brings back the member that was given up.
     BelieveGivenUp,
-    /// What is stable without a member that was given up counts for who has not heard of that.
+    /// Stability without a given-up member counts for replicas that have not heard that it is given
+    /// up.
     StableAheadOfViews,
     /// Members are told how logs are that they do not share any more.
     TellOfAllCohorts,
@@ -121,9 +122,9 @@ rules! {
     CopyAheadOfViews,
     /// A follower that lacks something takes its whole disk for an old one.
     FollowersDiskIsOld,
-    /// Those who held slots earlier drop them though all who hold them since are given up.
+    /// Former holders drop slots although all holders since are given up.
     ForgetFormerHolders,
-    /// What was copied for a view that was cancelled counts for another one.
+    /// Data copied for a cancelled view counts for another one.
     KeepCopyForCancelled,
     /// A view comes into force though nobody has what a partition of it is to hold.
     EnactWithoutAll,
@@ -145,6 +146,7 @@ rules! {
     WaitForever,
 }
 
+/// Whether a test has broken the rule: never, in a build without `teeth`.
 #[cfg(not(feature = "teeth"))]
 #[inline(always)]
 #[must_use]
@@ -178,6 +180,7 @@ mod switch {
     }
 
     #[must_use]
+    /// Whether a test has broken the rule, for this thread.
     pub fn broken(rule: Rule) -> bool {
         BROKEN.get() == Some(rule)
     }

@@ -1,4 +1,5 @@
-//! What a change of the view would need of members that are dead.
+//! The price of a change when members are dead: which of them it gives up, and which it would wait
+//! for.
 //!
 //! A partition is *dead* when none of its members answers. Nobody can copy its slots, nor fill it
 //! with others, so a change that does either waits until it is back, which may be never. An
@@ -11,11 +12,12 @@ use super::placement::Change;
 use super::view::PartitionId;
 use std::collections::BTreeSet;
 
-/// What has to be done about dead members before a change can come to its end.
+/// The dead members that a change gives up, and those that it would wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Toll {
-    /// They are to be [given up](Command::Dead) first: all members of the removed one's partition,
-    /// which is dead, and of other dead partitions that its removal changes.
+    /// Members to be [given up](super::changes::ViewCommand::Dead) first: all members of the
+    /// removed one's partition, which is dead, and of other dead partitions that its removal
+    /// changes.
     pub gives_up: BTreeSet<MemberId>,
     /// The change would wait for these.
     pub needs: Vec<Needed>,
@@ -24,11 +26,12 @@ pub struct Toll {
 /// Dead members that a change would wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
+    /// The partition that they are replicas of.
     pub partition: PartitionId,
     /// All of its members that are not given up.
     pub members: BTreeSet<MemberId>,
-    /// It is a dead partition of the view in force; else one of the view to come that would have
-    /// none but dead members.
+    /// Whether the partition is a dead one of the view in force. Else it is one of the next view
+    /// that would have dead members only.
     pub is_dead: bool,
 }
 
@@ -41,7 +44,7 @@ impl Toll {
 }
 
 impl ViewChanges {
-    /// What has to be done first if a change is to begin now, and these members are dead.
+    /// The toll of a change that begins now, while the members in `dead` are dead.
     ///
     /// # Errors
     /// When the change makes no sense, or may not begin now.

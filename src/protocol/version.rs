@@ -34,14 +34,17 @@ pub struct Stamp {
 /// One write of a key: a value, or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
+    /// The key that was written.
     pub key: Key,
     /// JSON text; `None` is a tombstone.
     pub value: Option<Bytes>,
+    /// Decides which version of the key wins.
     pub stamp: Stamp,
+    /// The write itself: its log, and its place there.
     pub dot: Dot,
     /// The wall clock of the replica that took the write, in milliseconds since 1970.
     pub wall_ms: u64,
-    /// What the writer had seen, without what was stable everywhere by then.
+    /// The writer's causal past, without writes that were stable by then.
     pub deps: Context,
 }
 

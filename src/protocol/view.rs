@@ -18,14 +18,19 @@ pub struct PartitionId(pub u32);
 /// Why a view cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
+    /// K is 0.
     #[error("K must be 1 or more")]
     NoReplicas,
+    /// There is no address.
     #[error("VIEW names no node")]
     Empty,
+    /// An address is there twice.
     #[error("VIEW names {0} twice")]
     Duplicate(SocketAddr),
+    /// There are more nodes than member numbers.
     #[error("VIEW names {0} nodes, at most {max} are possible", max = u16::MAX)]
     TooMany(usize),
+    /// There are more partitions than slots.
     #[error("VIEW needs more partitions than there are slots ({SLOTS})")]
     TooManyPartitions,
 }

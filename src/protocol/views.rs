@@ -24,18 +24,22 @@ use std::fmt;
 /// Names a cohort: a partition, from the first view on in which it had these replicas and slots.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CohortId {
+    /// The partition.
     pub partition: PartitionId,
+    /// The number of the first view with these replicas and slots.
     pub since: u64,
 }
 
 /// A partition for as long as its replicas and slots are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cohort {
+    /// Its name.
     pub id: CohortId,
     /// The number of the view that closed it.
     pub until: Option<u64>,
+    /// The slots that it held.
     pub slots: SlotSet,
-    /// Those who opened logs for it.
+    /// The members that opened logs for it.
     pub replicas: Vec<MemberId>,
 }
 
@@ -58,10 +62,11 @@ impl Cohort {
 /// Where a log belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
+    /// The log of a cohort that is open or still closing.
     Cohort(CohortId),
     /// Everybody has what is left of it.
     Over,
-    /// It was opened under a view that is not known here yet.
+    /// The log was opened under a view that is not known here yet.
     Ahead,
 }
 
@@ -256,7 +261,7 @@ impl Views {
     /// whose slots they took over.
     #[must_use]
     pub fn held_back(&self) -> BTreeSet<CohortId> {
-        // Whoever took slots over began later.
+        // A cohort that took slots over began later.
         let mut oldest_first: Vec<&Cohort> = self.closing.iter().collect();
         oldest_first.sort_by_key(|c| c.id.since);
         let mut held = BTreeSet::new();

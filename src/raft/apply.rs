@@ -100,7 +100,7 @@ pub struct Applier<M: Machine> {
     growth: Growth,
 }
 
-/// What a snapshot holds beside the machine.
+/// The part of a snapshot beside the machine.
 #[derive(Clone)]
 struct At {
     last: Option<EntryId>,

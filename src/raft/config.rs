@@ -1,4 +1,4 @@
-//! What can be set about the Raft group, and its fixed timings.
+//! Settings of the Raft group, and its fixed timings.
 
 use std::time::Duration;
 

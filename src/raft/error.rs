@@ -11,6 +11,7 @@ pub enum ConsensusError {
     /// Not done: the node found no leader with a majority behind it in time.
     #[error("no majority of the council could be reached within {waited:?}{}", last_leader(.leader))]
     NoQuorum {
+        /// The time that was spent.
         waited: Duration,
         /// The last leader that this node knew of.
         leader: Option<MemberId>,
@@ -18,16 +19,25 @@ pub enum ConsensusError {
     /// Sent to a leader, and no answer came in time: the command may be applied, now or later,
     /// once.
     #[error("no answer from the council within {waited:?}: whether it was decided is open")]
-    Undecided { waited: Duration },
+    Undecided {
+        /// The time that was spent.
+        waited: Duration,
+    },
     /// The read is not done: this node did not apply in time what was decided before the read.
     #[error("this node's council is behind, and did not catch up within {waited:?}")]
-    Behind { waited: Duration },
+    Behind {
+        /// The time that was spent.
+        waited: Duration,
+    },
     /// Not done: too many proposals are waiting.
     #[error("too many proposals are waiting for the council")]
     Overloaded,
     /// Not done: the command is longer than [`MAX_COMMAND_BYTES`](super::MAX_COMMAND_BYTES).
     #[error("a command of {bytes} bytes is too long for the council")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// The length of the command.
+        bytes: usize,
+    },
     /// Not done: this node's disk has no room for the Raft log.
     #[error("this node's disk is full: {0}")]
     Full(String),
@@ -51,6 +61,7 @@ fn last_leader(leader: &Option<MemberId>) -> String {
 /// Why a Raft group could not be opened or formed.
 #[derive(Debug, thiserror::Error)]
 pub enum RaftOpenError {
+    /// The Raft group's store cannot be opened.
     #[error("the council's storage: {0}")]
     Store(#[from] StoreError),
     /// The storage is sound, but the Raft library does not start from it.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// The nodes of a first start wait this long for one that does not answer, or that has no vote yet.
 pub const MISSING_FOR: Duration = Duration::from_secs(1);
 
-/// What a node knows of Raft groups of the past.
+/// A node's knowledge of Raft groups of the past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupPast {
     /// The node cannot say: it has not read its disk yet.
@@ -31,7 +31,7 @@ pub enum GroupPast {
     Met,
 }
 
-/// What a first voter has to do now.
+/// The next step of a first voter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormingStep {
     /// Ask again: it is not clear that nothing was decided before.

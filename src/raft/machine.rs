@@ -1,5 +1,4 @@
-//! What the Raft group decides about: a value that committed commands change, the same on every
-//! node.
+//! The replicated state machine: a value that committed commands change, the same on every node.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

@@ -403,7 +403,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         Ok(())
     }
 
-    /// What this node knows of Raft groups of the past.
+    /// This node's knowledge of Raft groups of the past.
     pub async fn past(&self) -> GroupPast {
         let inner = &self.inner;
         let led = inner

@@ -1,4 +1,4 @@
-//! What nodes of the Raft group say to each other, over the caller's transport.
+//! Requests and replies between nodes of the Raft group, over the caller's transport.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::protocol::ids::MemberId;
 /// Bytes of a message beside its proposals and data, about.
 const HEAD: usize = 128;
 
-/// What an [`Rpc`] holds.
+/// The content of an [`Rpc`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum RaftRequest {
     Append(AppendEntriesRequest<Types>),
@@ -37,7 +37,7 @@ pub enum RaftRequest {
     Promised,
 }
 
-/// What an [`RpcReply`] holds.
+/// The content of an [`RpcReply`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum RaftReply {
     Append(AppendEntriesResponse<u64>),
@@ -57,7 +57,7 @@ pub enum RaftReply {
     Failed(String),
 }
 
-/// What a voter has promised.
+/// A voter's promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
     /// The voter follows and elects no leader before this one.

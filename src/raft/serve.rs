@@ -1,4 +1,4 @@
-//! What a node answers to other nodes of the Raft group.
+//! Answers to other nodes of the Raft group.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -33,7 +33,7 @@ struct Session {
     outcomes: BTreeMap<u64, EncodedOutcome>,
 }
 
-/// What is known of a proposal.
+/// Whether a proposal was applied before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KnownProposal {
     New,

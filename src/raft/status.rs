@@ -9,14 +9,17 @@ use super::config::QUORUM_LOST;
 use super::types::{EntryId, RaftMetrics, member};
 use crate::protocol::ids::MemberId;
 
-/// What a node is in the Raft group.
+/// A node's role in the Raft group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RaftRole {
     /// Follows the log without a vote: a standby, or one of more members than there are votes.
     Learner,
+    /// Votes, and follows a leader.
     Follower,
+    /// Stands for election.
     Candidate,
+    /// Leads.
     Leader,
     /// Takes no part: it was shut down, or its storage failed.
     Stopped,
@@ -25,9 +28,13 @@ pub enum RaftRole {
 /// The Raft group as a node of it sees it. Positions in the log are indices from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GroupStatus {
+    /// This node.
     pub me: MemberId,
+    /// This node's role in it.
     pub role: RaftRole,
+    /// The leader that this node knows of.
     pub leader: Option<MemberId>,
+    /// Raft's term, as this node knows it.
     pub term: u64,
     /// On the leader: a majority has answered lately. On another node: it knows of a leader. A
     /// leader that is cut off finds out within two seconds.
@@ -35,14 +42,19 @@ pub struct GroupStatus {
     /// False on a node that came with an empty directory, until it forms a Raft group or has caught
     /// up with one.
     pub may_vote: bool,
+    /// The members with a vote.
     pub voters: BTreeSet<MemberId>,
+    /// The members that follow the log without a vote.
     pub learners: BTreeSet<MemberId>,
     /// Entries in the log, without those that a snapshot stands for.
     pub log_len: u64,
+    /// The last entry in the log, durable or not.
     pub last_log: Option<u64>,
     /// The last entry that is decided, as far as this node knows.
     pub committed: Option<u64>,
+    /// The last entry that this node has applied.
     pub last_applied: Option<u64>,
+    /// The last entry that the newest snapshot stands for.
     pub snapshot: Option<u64>,
     /// On the leader: the last entry that each node is known to have.
     pub matched: BTreeMap<MemberId, Option<u64>>,

@@ -13,7 +13,7 @@ pub enum RaftRule {
     FollowAnyLeader,
     /// A node that came without its log elects any candidate, whatever others have.
     ElectAnybody,
-    /// What is promised in an election is not stored.
+    /// A vote is not stored.
     ForgetVote,
     /// A follower confirms entries that are not on its disk yet.
     ConfirmBeforeDurable,
@@ -72,6 +72,7 @@ mod switch {
         BROKEN.set(rule);
     }
 
+    /// Whether a test has broken the rule, for this thread.
     pub fn broken(rule: RaftRule) -> bool {
         BROKEN.get() == Some(rule)
     }

@@ -34,7 +34,7 @@ pub type Raft = openraft::Raft<Types>;
 /// An outcome, encoded. Outcomes of lists fit in without memory elsewhere.
 pub type EncodedOutcome = SmallVec<[u8; 24]>;
 
-/// What became of a proposal.
+/// The result of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProposalResult {
     /// The proposal was applied, now or before.

@@ -21,11 +21,13 @@ const ROUND_BYTES: usize = 8 << 20;
 /// A batch and its place in the order: numbers ascend.
 #[derive(Debug, Clone)]
 pub struct Numbered {
+    /// Greater than the number of every batch before.
     pub no: u64,
+    /// The changes to be stored.
     pub batch: Batch,
 }
 
-/// What the committer has done since its start. All are totals.
+/// Work of the committer since its start. All are totals.
 #[derive(Debug, Default)]
 pub struct CommitterStats {
     /// Successful commits, each with one sync.

@@ -393,7 +393,7 @@ impl Engine {
             .cache_size(cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             .max_cached_files(Some(OPEN_FILES))
-            // One flushes while the other compacts.
+            // One worker flushes while the other compacts.
             .worker_threads(2)
             .manual_journal_persist(true)
             .open()?;

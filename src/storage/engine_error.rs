@@ -26,7 +26,7 @@ pub fn guard<T>(what: &str, call: impl FnOnce() -> fjall::Result<T>) -> Result<T
     }
 }
 
-/// What an operating system's error means for a store. `what` names the action.
+/// The store's error for an error of the operating system. `what` names the action.
 pub fn from_io(what: &str, error: &std::io::Error) -> StoreError {
     let (what, detail) = (what.to_owned(), error.to_string());
     match error.kind() {
@@ -40,8 +40,8 @@ pub fn from_io(what: &str, error: &std::io::Error) -> StoreError {
     }
 }
 
-/// The same for an error of the engine, which carries the operating system's error somewhere
-/// inside.
+/// The store's error for an error of the engine, which carries the operating system's error
+/// somewhere inside.
 fn from_engine(what: &str, error: &fjall::Error) -> StoreError {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = source {

@@ -19,21 +19,22 @@ const KNOWN: u32 = 2;
 const PREFIX: &str = "causeway data format ";
 const FILE: &str = "FORMAT";
 
-/// What the line of the cluster says while there is none.
+/// The text of the cluster's line while there is no cluster.
 const UNBORN: &str = "none";
 
 /// Random bytes that name one data directory for ever.
 pub type DirectoryId = [u8; 16];
 
-/// What a `FORMAT` file says.
+/// The content of a `FORMAT` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
+    /// The random identity of the directory.
     pub identity: DirectoryId,
     /// The id of the cluster that the data belongs to; `None` before that is born.
     pub cluster: Option<[u8; 16]>,
 }
 
-/// What the directory's `FORMAT` file says, or `None` when there is none.
+/// Reads the directory's `FORMAT` file. `None` when there is no such file.
 ///
 /// # Errors
 /// `Format` when the version is not the known one, `Corrupt` when the file is not what was written.

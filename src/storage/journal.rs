@@ -44,7 +44,7 @@ pub const RESERVED: &[u8] = b"\xff\xff";
 const START_BYTES: usize = 13;
 const ITEM_BYTES: usize = 21;
 
-/// What a commit says about itself.
+/// The mark that each commit writes into the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitMark {
     /// Counts the commits of this directory, from 1.
@@ -256,7 +256,7 @@ fn cut(path: &Path, at: usize) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// What is left to parse.
+/// The bytes that are left to parse.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

@@ -17,7 +17,7 @@ use crate::protocol::store::StoreError;
 pub fn check(engine_dir: &Path) -> Result<(), StoreError> {
     let trees = engine_dir.join("keyspaces");
     let entries: Vec<PathBuf> = list(&trees)?.into_iter().filter(|p| p.is_dir()).collect();
-    // One for the engine's own bookkeeping, one for the data.
+    // One entry is for the engine's own bookkeeping, one for the data.
     if entries.len() < 2 {
         return Err(corrupt(&trees, "a tree is missing".to_owned()));
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Memory for records, with an allowance for what each one costs beside its bytes: 64 MiB.
 const CAPACITY: u64 = 64 << 20;
-/// What an entry costs beside its bytes, about.
+/// Bytes that an entry costs beside its own, about.
 const OVERHEAD: usize = 112;
 /// Longer values stay with the engine, which hands them out without a copy.
 const MAX_VALUE: usize = 2048;

@@ -37,7 +37,7 @@ use workload::Distribution;
 /// Writing all keys first takes no longer than this, or is given up.
 const PREFILL_WITHIN: Duration = Duration::from_secs(120);
 
-/// What the figures mean.
+/// The meaning of the figures.
 const FIGURES_HELP: &str = "\
 Requests are those answered as asked, `not found` included. Errors are told apart by what is known:
   refused           certainly not done: refused, never sent, or a read without an answer
@@ -116,7 +116,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What all sessions do.
+/// The work of all sessions.
 #[derive(Clone, Copy)]
 enum Phase {
     /// Each key once, shared out among the sessions.
@@ -125,7 +125,7 @@ enum Phase {
     Load { from: Instant, until: Instant },
 }
 
-/// What all sessions have in common.
+/// State that all sessions share.
 #[derive(Clone)]
 struct Shared {
     args: Arc<Bench>,
@@ -135,7 +135,7 @@ struct Shared {
     recorder: Option<Arc<Recorder>>,
 }
 
-/// What the options allow one by one and not together.
+/// Refuses options that do not go together.
 fn sound(args: &Bench) -> CommandResult {
     if args.read_share + args.delete_share > 1.0 {
         return Err(Failure::usage(

@@ -30,7 +30,7 @@ pub enum Protocol {
     Bare,
 }
 
-/// What a reply came to.
+/// The outcome of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BenchAnswer {
     Done,
@@ -48,7 +48,7 @@ pub struct Speaker {
     text: String,
     value_size: usize,
     random: StdRng,
-    /// What keys and values start with when they are recorded.
+    /// The first characters of keys and values when they are recorded.
     marks: Option<Marks>,
     key: String,
     value: String,
@@ -117,7 +117,7 @@ impl Speaker {
         &self.key
     }
 
-    /// What the last request wrote, if it was a put.
+    /// The value of the last request, if it was a put.
     pub fn value(&self) -> &str {
         &self.value
     }

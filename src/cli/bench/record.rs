@@ -29,7 +29,7 @@ const BUFFER: usize = 1 << 20;
 pub enum Reached {
     /// Nothing of it has left.
     NotSent,
-    /// It may have arrived; no whole reply came, or none that could be read.
+    /// The request may have arrived; no whole reply came, or none that could be read.
     Sent,
     Reply {
         status: StatusCode,
@@ -39,7 +39,7 @@ pub enum Reached {
     },
 }
 
-/// What is known of an operation, by the promises of the store that it was sent to.
+/// Whether an operation was done, by the promises of the store that it was sent to.
 pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Completion {
     match protocol {
         Protocol::Causeway => judge(kind, reached).0,
@@ -48,8 +48,8 @@ pub fn judged(protocol: Protocol, kind: Kind, reached: &Reached) -> Completion {
     }
 }
 
-/// What is known of an operation, and what it read. Reads that failed are nobody's business: they
-/// say "not done".
+/// Whether an operation was done, and the value that it read. Reads that failed are nobody's
+/// business: they say "not done".
 fn judge(kind: Kind, reached: &Reached) -> (Completion, Option<&RawValue>) {
     match (kind, reached) {
         (_, Reached::NotSent) => (Completion::Fail, None),
@@ -100,7 +100,7 @@ fn certainly_refused(status: StatusCode) -> bool {
     )
 }
 
-/// The same of an operation on a list, which carries no context.
+/// Whether an operation on a list was done; it carries no context.
 fn judge_list(kind: Kind, reached: &Reached) -> (Completion, Option<&RawValue>) {
     match (kind, reached) {
         (_, Reached::NotSent) => (Completion::Fail, None),
@@ -158,7 +158,7 @@ pub struct Recorder {
 
 struct Out {
     file: BufWriter<File>,
-    /// What was written.
+    /// The lines that were written.
     lines: Recorded,
     /// The first error: nothing is written after it.
     error: Option<io::Error>,
@@ -169,7 +169,7 @@ pub struct Done<'a> {
     pub session: &'a str,
     pub kind: Kind,
     pub key: &'a str,
-    /// What a put wrote.
+    /// The value of a put.
     pub written: &'a str,
     pub node: String,
     pub started: Instant,
@@ -193,8 +193,8 @@ impl Recorder {
         })
     }
 
-    /// What this run's keys start with. No other run has the same: what that left in the cluster is
-    /// no part of this history, and reading it would look like a value out of nowhere.
+    /// The first characters of this run's keys. No other run has the same: what that left in the
+    /// cluster is no part of this history, and reading it would look like a value out of nowhere.
     pub fn keys(&self) -> &str {
         &self.keys
     }
@@ -250,7 +250,7 @@ impl Recorder {
         out.error.is_none()
     }
 
-    /// What was written so far.
+    /// The counts of lines written so far.
     pub fn recorded(&self) -> Recorded {
         let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         out.lines.clone()

@@ -155,7 +155,7 @@ impl BenchSession {
         let (status, body) = wire.exchange(request).await?;
         self.targets.keep(at, wire);
         let answer = self.speaker.reply(kind, status, &body);
-        // Of an answer that says "done" no more is asked where nothing is written down.
+        // Without a history an answer that says "done" is not read further.
         if self.history.is_some() || matches!(answer, BenchAnswer::Error(_)) {
             self.reached = Reached::Reply {
                 status,

@@ -1,4 +1,4 @@
-//! What was measured.
+//! The measurements.
 
 use crate::check::history::Completion;
 use hdrhistogram::Histogram;
@@ -53,7 +53,7 @@ pub struct BenchReport {
     pub not_found: u64,
     pub reconnects: u64,
     pub errors_by_kind: BTreeMap<String, u64>,
-    /// What the history has, by which the check counts.
+    /// The counts of the history's lines, as the check counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Recorded>,
 }

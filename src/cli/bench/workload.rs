@@ -16,12 +16,12 @@ pub enum Distribution {
     Zipf,
 }
 
-/// The same sequence for the same session, run after run.
+/// The sequence of operations of a session, the same in every run.
 pub struct Workload {
     random: StdRng,
     keys: u64,
     read_share: f64,
-    /// Of what is not a read.
+    /// The share of deletes among operations that are not reads.
     deletes: f64,
     zipf: Option<Zipf<f64>>,
 }

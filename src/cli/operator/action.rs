@@ -1,4 +1,4 @@
-//! What an operator can have done: requests to a node, and its answers in words.
+//! The operator's actions: requests to a node, and its answers in words.
 
 use crate::cli::client::{NodeArg, NodeClient, Reply};
 use crate::cli::failure::{Code, Failure};
@@ -161,7 +161,7 @@ impl Client {
         let of = |field| reply.body.get(field).cloned().unwrap_or_default();
         let partitions = of("number_of_partitions");
         let said = message(&reply)?;
-        // What it said of the data is over by now.
+        // The rest speaks of data that is over by now.
         let said = said.split(';').next().unwrap_or_default();
         Ok(format!("{said}: view {number}, partitions {partitions}"))
     }

@@ -15,7 +15,7 @@ pub struct Shell {
     node: NodeArg,
 }
 
-/// What the menu offers, in its order. The first word of each is its name for scripts.
+/// The lines of the menu. The first word of each is its name for scripts.
 const MENU: [&str; 9] = [
     "Strategy: how many nodes hold each key",
     "Write a key",

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Where clusters may be: a directory and a range of ports.
 pub struct Workspace {
-    /// What is to go when it is over.
+    /// The directory that is removed at the end.
     dir: PathBuf,
     /// Above it, when it was not there before.
     made: Option<PathBuf>,
@@ -97,7 +97,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -222,7 +222,7 @@ pub async fn until_done(
     loop {
         match ask().await? {
             (200..300, _) => return Ok(()),
-            // What was refused for now may have been written all the same.
+            // An earlier attempt that got no clear answer may have written it.
             (409, _) if again => return Ok(()),
             (503, _) if began.elapsed() < PATIENCE => again = true,
             (_, said) => return Err(Failure::not_done(said)),

@@ -6,7 +6,7 @@ use crate::cli::failure::Failure;
 use futures_util::future::try_join_all;
 use std::time::Duration;
 
-/// What was read while some nodes had failed.
+/// Reads while some nodes had failed.
 pub struct Loss {
     pub nodes: u16,
     pub kind: Kind,

@@ -6,7 +6,7 @@ use super::speed::{Speed, Times};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What was reported of an earlier store with the same calls, for a write and for a read: something
+/// Figures reported for an earlier store with the same calls, for a write and for a read: something
 /// to compare with, no more. How they were measured is not known.
 pub const EARLIER_WRITE: Duration = Duration::from_millis(50);
 pub const EARLIER_READ: Duration = Duration::from_millis(30);

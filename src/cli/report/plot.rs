@@ -18,7 +18,7 @@ pub fn draw(path: &Path, speeds: &[Speed]) -> Result<(), Failure> {
         .map_err(|e| Failure::not_done(format!("cannot draw {}: {e}", path.display())))
 }
 
-/// What is drawn, from the top.
+/// The rows of the drawing, from the top.
 fn rows(speeds: &[Speed]) -> Vec<(String, Duration, RGBColor)> {
     let mut rows = vec![("write, an earlier store".to_owned(), EARLIER_WRITE, GREY)];
     let label = |what: &str, speed: &Speed| format!("{what}, {}", speed.kind.text());

@@ -23,7 +23,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// The node may be away for this long before it is not waited for any more.
 const AWAY: Duration = Duration::from_secs(30);
 
-/// What is to be typed to lose data.
+/// The word to be typed to lose data.
 const LOSE: &str = "lose";
 
 /// Has a change made, and waits until it is done, unless told not to.
@@ -80,7 +80,7 @@ async fn follow(
     loop {
         let state = match look(node).await {
             Ok(state) => state,
-            // Whoever has been let go has handed over all that it had.
+            // A node that was let go has handed over its data.
             Err(Unseen::Out) if matches!(wish, Wish::Remove { .. }) => return Ok(()),
             Err(Unseen::Out) => {
                 return Err(Failure::not_done(
@@ -259,7 +259,7 @@ fn line(change: &ChangeState) -> String {
     format!("{}: {slots}{}", change.text, moved(change))
 }
 
-/// What has come and what is waited for.
+/// The slots that have come, and those that are waited for.
 pub fn moved(change: &ChangeState) -> String {
     let waits = change.waits_for.join("; ");
     match change.phase {

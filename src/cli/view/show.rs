@@ -174,7 +174,7 @@ fn ended(last: &LastChange) -> String {
     line
 }
 
-/// What a change would do.
+/// The effect of a change, as text.
 pub fn plan(plan: &Plan) -> String {
     let mut parts = vec![format!(
         "{}: view {} to view {}, partitions {}, K {}. Nothing was changed.",

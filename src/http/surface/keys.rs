@@ -27,7 +27,7 @@ use utoipa::ToSchema;
 /// The longest body, in bytes: what one entry of the Raft log takes.
 const MAX_BODY: usize = 1 << 20;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What a client has seen of `/kvs`: a `causal_payload`.
+/// The client's context of `/kvs`: a `causal_payload`.
 const CAUSAL_PAYLOAD: HeaderName = HeaderName::from_static("causal-payload");
 
 /// The body of a change.
@@ -207,7 +207,7 @@ async fn changed(member: &Member, change: ListChange, codec: &Codec) -> HttpResp
     )
 }
 
-/// What the client says it has seen of `/kvs`.
+/// The client's past in `/kvs`, from its headers.
 fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Problem> {
     let Some(text) = headers.get(CAUSAL_PAYLOAD) else {
         return Ok(None);
@@ -267,7 +267,7 @@ fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<ListCh
     })
 }
 
-/// What the headers say about when a change is to be made.
+/// The condition of a change, from its headers.
 fn condition(headers: &HeaderMap) -> Result<ListCondition, Problem> {
     let text = |value: &HeaderValue| value.to_str().map(str::trim).unwrap_or_default().to_owned();
     let if_match = headers.get(IF_MATCH).map(text);
@@ -279,7 +279,7 @@ fn condition(headers: &HeaderMap) -> Result<ListCondition, Problem> {
             "If-None-Match takes only * for a change: the key must not be there",
         )),
         (Some("*"), None) => Ok(ListCondition::Present),
-        // One that is none of ours matches nothing.
+        // A tag of another make matches nothing.
         (Some(tags), None) => Ok(ListCondition::Revision(
             tags.split(',')
                 .filter_map(|tag| revision(tag.trim()))

@@ -1,4 +1,4 @@
-//! What a context says, in words.
+//! A context in words.
 
 use super::name;
 use crate::api::explain::{EntryState, Explained};

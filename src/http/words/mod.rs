@@ -1,4 +1,4 @@
-//! What a node knows, put into the data that the surface gives out, and into sentences.
+//! Turns a node's state into the surface's data and sentences.
 
 pub mod explain;
 pub mod raft;
@@ -16,7 +16,7 @@ fn name(node: &Member, member: MemberId) -> String {
     node.membership().knowledge().name(member)
 }
 
-/// The same of several.
+/// The addresses of several members.
 fn names<'a>(node: &Member, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
     node.membership().knowledge().names(members)
 }

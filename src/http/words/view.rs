@@ -52,7 +52,7 @@ pub async fn view_state(member: &Member) -> ViewState {
     }
 }
 
-/// What a change would do.
+/// The effect of a change, in words.
 pub fn plan(member: &Member, planned: Planned) -> Plan {
     let data = change_data(member, planned.change, planned.node);
     let next = &planned.next;
@@ -122,7 +122,7 @@ fn placement(member: &Member, changes: &ViewChanges) -> Placement {
     }
 }
 
-/// What a change is, of which `node` is the one that it is about.
+/// A change as data; `node` is the node that comes or goes.
 pub fn change_data(member: &Member, change: Change, node: Option<SocketAddr>) -> ChangeData {
     let address = |m| node.map_or_else(|| name(member, m), |node| node.to_string());
     match change {
@@ -174,7 +174,7 @@ struct Words<'a> {
     member: &'a Member,
     changes: &'a ViewChanges,
     unheld: Vec<UnheldSlots>,
-    /// Of those members that said it.
+    /// The progress of the members that have told it.
     progress: BTreeMap<MemberId, Progress>,
 }
 
@@ -254,7 +254,7 @@ impl Words<'_> {
         progress.version >= self.changes.views().version
     }
 
-    /// What the running change waits for.
+    /// The nodes that the running change waits for, with the reason.
     fn waits(&self, running: &RunningChange, status: Option<&GroupStatus>) -> Vec<String> {
         let mut waits = Vec::new();
         if !status.is_some_and(|s| s.has_quorum) {

@@ -1,4 +1,4 @@
-//! What a node says of itself in a hello: member, incarnation, cluster, and that it has a secret.
+//! A node's identity in hellos: member, incarnation, cluster, secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a node accepts of others beside its own secret, while secrets are rotated.
+/// A second secret, or none, that a node accepts of others while secrets are rotated.
 #[derive(Debug, Clone)]
 pub enum Accepted {
     /// A second secret.
@@ -114,7 +114,7 @@ fn beginning(id: ClusterId) -> [u8; FORMER] {
     bytes
 }
 
-/// What a node says of itself, and what it asks of others.
+/// A node's identity, and the secrets that it asks of others.
 #[derive(Debug, Clone)]
 pub struct NodeIdentity {
     /// `STRANGER` when the node has no member number.
@@ -130,7 +130,7 @@ pub struct NodeIdentity {
     pub versions: (u16, u16),
     /// The secret that this node proves to know.
     pub secret: Option<Secret>,
-    /// What this node accepts of others beside its own secret.
+    /// Accepted of others beside this node's own secret.
     pub also: Option<Accepted>,
 }
 

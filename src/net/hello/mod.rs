@@ -51,6 +51,7 @@ use layout::{FINGERPRINT, Hello, ProofRole, refusal_in, verdict_bytes};
 pub struct Greeted {
     /// `STRANGER` if it has no member number.
     pub member: MemberId,
+    /// The number of the other end's start.
     pub incarnation: u64,
     /// The newest protocol version that both speak.
     pub version: u16,

@@ -1,4 +1,4 @@
-//! What an operator may ask of the view, and what comes of it.
+//! An operator's requests about the view, and their outcomes.
 
 use super::holders::UnheldSlots;
 use crate::protocol::changes::ViewRefusal;
@@ -8,7 +8,7 @@ use crate::raft::ConsensusError;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// What an operator may ask for.
+/// A change that an operator may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// The node at this address comes in.
@@ -19,14 +19,15 @@ pub enum Asked {
     SetK(usize),
 }
 
-/// What came of it.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     /// The view that the change leads to.
     pub view: View,
     /// The view is in force, and its data is where it belongs. Otherwise that is still going on.
     pub done: bool,
-    /// What the operator agreed to lose: data that no live node had when the change was asked for.
+    /// Data that the operator agreed to lose: data that no live node had when the change was asked
+    /// for.
     pub data_loss: Vec<UnheldSlots>,
 }
 
@@ -39,7 +40,7 @@ pub enum ChangeFailed {
     /// There is none to remove.
     #[error("{0} is not in the view")]
     NoSuchNode(SocketAddr),
-    /// It makes no sense.
+    /// The change makes no sense.
     #[error("{0}")]
     Senseless(String),
     /// The node to be added does not answer as a standby.
@@ -47,7 +48,7 @@ pub enum ChangeFailed {
     NotThere {
         /// The node.
         address: SocketAddr,
-        /// What happens instead.
+        /// The way to go instead.
         why: String,
     },
     /// The Raft group could decide nothing any more, for want of other nodes.
@@ -58,13 +59,13 @@ pub enum ChangeFailed {
     NoMajorityLeft {
         /// The node that was to go.
         node: SocketAddr,
-        /// Those that would be missing.
+        /// The voters that would be missing.
         missing: String,
     },
     /// The removal would lose what no live node holds.
     #[error("no live node holds some of the data")]
     LosesData(Vec<UnheldSlots>),
-    /// It would wait for nodes that are dead.
+    /// The change would wait for dead nodes.
     #[error("the change needs nodes that do not answer: {}", all_in_words(.0))]
     NeedsDead(Vec<Silent>),
     /// Somebody asked for that, or a node that was to hold data did not answer.
@@ -90,7 +91,7 @@ pub struct Silent {
     pub nodes: Vec<String>,
     /// The partition that they are in, or would be.
     pub partition_id: u32,
-    /// They are all of the partition, which is in the view already.
+    /// Whether these are all nodes of the partition, which is in the view already.
     pub is_dead: bool,
 }
 

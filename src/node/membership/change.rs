@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
 /// Time between looks at whether everybody has settled.
 const SETTLE_LOOK: Duration = Duration::from_millis(20);
-/// Who has not answered for this long is not waited for.
+/// A node that has not answered for this long is not waited for.
 const SETTLE_SILENCE: Duration = Duration::from_millis(1_500);
 /// The nodes of a cluster agree on their first view within this time, if enough of them are up.
 const FORMED_WITHIN: Duration = Duration::from_secs(4);
@@ -116,7 +116,7 @@ impl Membership {
             .propose(changes::ViewCommand::Cancel { number })
             .await?
         {
-            // It came into force meanwhile.
+            // The view came into force meanwhile.
             changes::ViewOutcome::Refused(_) => Err(ChangeFailed::NothingRuns),
             _ => Ok(as_it_is(&*self.decided().await?)),
         }
@@ -142,14 +142,14 @@ impl Membership {
         Err(ChangeFailed::NoMajorityLeft { node, missing })
     }
 
-    /// What is decided about views.
+    /// The decided state of the views.
     async fn decided(&self) -> Result<Arc<ViewChanges>, ChangeFailed> {
         let raft = self.raft().ok_or(ChangeFailed::NotFormed)?;
         // Nodes that have just started agree on the first view in a moment.
         let mut agreed = raft.followed();
         let formed = agreed.wait_for(Option::is_some);
-        // What comes of it is a lock on the state: kept while the Raft group goes on, it would stop
-        // the whole node.
+        // The borrow locks the state: kept while the Raft group goes on, it would stop the whole
+        // node.
         let formed = matches!(tokio::time::timeout(FORMED_WITHIN, formed).await, Ok(Ok(_)));
         if !formed {
             return Err(ChangeFailed::NotFormed);
@@ -177,9 +177,9 @@ impl Membership {
         let left = || ANSWER_AFTER.saturating_sub(began.elapsed());
         let end = agreed.wait_for(|agreed| end_of(agreed.as_deref(), number).is_some());
         let end = tokio::select! {
-            // Who is out ends soon after.
+            // `biased`: a node that is out of the view shuts down right after.
             biased;
-            // Whoever is out has handed over all that it had.
+            // This node is out of the view, and so has handed over its data: report Done.
             () = self.knowledge().left() => {
                 Some((End::Done, Views::clone(&self.knowledge().views())))
             }
@@ -218,7 +218,7 @@ impl Membership {
     async fn settles(&self, other: MemberId, address: SocketAddr, version: u64) {
         let mut heard = Instant::now();
         while heard.elapsed() < SETTLE_SILENCE {
-            // It tells of nothing that is not newer, but is asked from where it is behind.
+            // The answer names only newer views, so ask from one version before.
             match follow::views_known(self, other, address, version - 1).await {
                 Some(told) if told.newer.is_some() && told.settled => return,
                 Some(_) => heard = Instant::now(),

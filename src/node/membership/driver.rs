@@ -1,4 +1,4 @@
-//! What a member does for the Raft group: it reports what its replica has come to, and, while it
+//! A member's work for the Raft group: it reports what its replica has come to, and, while it
 //! leads, looks after the running change.
 
 use super::liveness;
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Members that are away are told this often that they are members.
 const INVITE_EVERY: Duration = Duration::from_secs(1);
 const INVITE_WITHIN: Duration = Duration::from_millis(800);
-/// The same is not said to the Raft group again within this time.
+/// A command is not proposed again within this time.
 const SAID: Duration = Duration::from_millis(300);
 
 /// Tells the Raft group what the replica says, until it knows.
@@ -46,7 +46,7 @@ pub async fn report(membership: Arc<Membership>, mut heard: mpsc::Receiver<Repli
             ReplicaReport::Ready(number) => changes::ViewCommand::Ready { member: me, number },
             ReplicaReport::Over(cohort) => changes::ViewCommand::Over { cohort },
         };
-        // It is said again when this fails.
+        // A command that fails is proposed again.
         if let Err(error) = raft.propose(Command::View(command)).await {
             log::debug!("the council does not hear {report:?}: {error}");
         }
@@ -81,7 +81,8 @@ pub async fn steer(membership: Arc<Membership>) {
         let status = raft.status().await;
         if status.role != RaftRole::Leader || !status.has_quorum {
             leading = None;
-            // Who lost its disk must not have to wait for a leader: it may be needed for one.
+            // A node that lost its disk must not have to wait for a leader: it may be needed for
+            // one.
             if !status.has_quorum {
                 invite(&membership, agreed.as_deref(), &mut invited);
             }
@@ -101,7 +102,8 @@ pub async fn steer(membership: Arc<Membership>) {
     }
 }
 
-/// What the leader has to have decided now. It has led for `led`, with a majority behind it.
+/// The commands that the leader has to propose now. It has led for `led`, with a majority behind
+/// it.
 async fn due(
     membership: &Membership,
     changes: Option<&ViewChanges>,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 pub struct Switch(watch::Sender<bool>);
 
 impl Switch {
-    /// That of a node which is to live.
+    /// The switch of a node that is to live.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(watch::Sender::new(false)))
     }

@@ -1,8 +1,8 @@
 //! How a member hears of newer views, and what it does with them: first onto the disk, then the
 //! connections, then the replica.
 //!
-//! The Raft group tells its members. Whom it does not reach, such as a node that was removed while
-//! it was away, asks.
+//! The Raft group tells its members. A member that the Raft group does not reach, such as one that
+//! was removed while it was away, asks others.
 
 use super::knowledge::Knowledge;
 use super::part::Membership;
@@ -47,7 +47,7 @@ pub async fn ask(membership: Arc<Membership>) {
     let mut turn = 0;
     let knowledge = membership.knowledge();
     loop {
-        // Whoever wants to know sooner says so.
+        // Anyone on this node may ask for an earlier look.
         knowledge.to_be_asked(ASK_EVERY).await;
         let known = knowledge.views();
         let others = known.members().into_iter();
@@ -75,7 +75,7 @@ pub async fn views_known(
     let answered = membership.peers().request(other, &request, ANSWER_WITHIN);
     match answered.await {
         Ok(Response::ViewsKnown(told)) => Some(told),
-        // It may be that it takes this node for a member no more.
+        // The other node may no longer take this one for a member.
         _ => as_a_stranger(membership, address, version).await,
     }
 }

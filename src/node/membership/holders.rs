@@ -46,8 +46,8 @@ impl Membership {
         self.without_holder(changes, &live.collect())
     }
 
-    /// The same, to be shown, by what members have last said: a member that is connected and has
-    /// not said that it lacks data holds it.
+    /// The unheld slots for display, by what members have last said: a member that is connected and
+    /// has not said that it lacks data holds it.
     pub fn unheld_as_known(&self, changes: &ViewChanges) -> Vec<UnheldSlots> {
         let (views, known) = (changes.views(), self.counts().all());
         let here = |m: &MemberId| self.peers().is_here(*m);
@@ -133,7 +133,7 @@ fn unheld_slots<'a>(
 ) -> impl Iterator<Item = (PartitionId, SlotSet)> + 'a {
     let (views, running) = (changes.views(), changes.running());
     let next = views.next.as_ref().zip(running);
-    // Those that have copied all that they are to hold.
+    // Members that have copied all that they are to hold.
     let copied = next.map(|(next, running)| {
         let ready = running.ready.iter().filter(|m| live.contains_key(m));
         let partitions: BTreeSet<_> = ready.filter_map(|m| next.partition_of(*m)).collect();
@@ -189,7 +189,7 @@ mod tests {
         ViewChanges::first(View::first(&addresses, k).unwrap())
     }
 
-    /// What a member says that serves its partition.
+    /// The report of a member that serves its partition.
     fn serving(changes: &ViewChanges, member: u16) -> (MemberId, Count) {
         let member = MemberId(member);
         let count = Count {
@@ -216,12 +216,12 @@ mod tests {
         assert_eq!(unheld(&changes, &[all[1], all[2]]), []);
         let half = usize::from(SLOTS) / 2;
         assert_eq!(unheld(&changes, &all[..2]), [(1, half)]);
-        // One that is there without its data.
+        // A member that is there without its data.
         let (member, mut empty) = all[3];
         empty.serves = None;
         let there = [all[0], (member, empty)];
         assert_eq!(unheld(&changes, &there), [(1, half)]);
-        // One that still goes by a view before this one.
+        // A member that still goes by an earlier view.
         let since = changes.views().view.number + 1;
         empty.serves = Some(CohortId {
             partition: PartitionId(1),

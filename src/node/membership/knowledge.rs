@@ -11,22 +11,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What a member knows of views.
+/// A member's knowledge of views.
 pub struct Knowledge {
     me: MemberId,
     known: watch::Sender<Arc<Views>>,
     /// Somebody seems to know newer ones.
     ask: Notify,
-    /// They say that this member is given up. That is for good.
+    /// The views say that this member is given up. That is for good.
     given_up: AtomicBool,
     /// Cancelled when they do not name this member any more.
     out: CancellationToken,
-    /// What was last said about views of another cluster.
+    /// The last log line about views of another cluster.
     strange: Mutex<String>,
 }
 
 impl Knowledge {
-    /// That of a member which knows these views.
+    /// The knowledge of a member with these views.
     pub fn new(me: MemberId, views: Arc<Views>) -> Self {
         Self {
             me,
@@ -123,13 +123,13 @@ impl Knowledge {
         address.map_or_else(|| member.to_string(), SocketAddr::to_string)
     }
 
-    /// The same of several.
+    /// The addresses of several members, as a list.
     pub fn names<'a>(&self, members: impl IntoIterator<Item = &'a MemberId>) -> Vec<String> {
         members.into_iter().map(|m| self.name(*m)).collect()
     }
 }
 
-/// What is to be said of views of another cluster.
+/// The log line about views of another cluster.
 pub fn foreign_views(views: &Views) -> String {
     let cluster = views.cluster.map(|cluster| cluster.id.to_string());
     format!(

@@ -43,8 +43,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// That of a member with this replica, which knows these views and has not joined the Raft
-    /// group yet.
+    /// The part of a member with this replica and these views that has not joined the Raft group
+    /// yet.
     pub fn new(
         config: Arc<Config>,
         me: MemberId,
@@ -145,16 +145,16 @@ impl Membership {
         })
     }
 
-    /// What this node knows of Raft groups of the past.
+    /// This node's knowledge of Raft groups of the past.
     pub async fn past_groups(&self) -> GroupPast {
         match self.raft() {
             Some(raft) => raft.past().await,
-            // It is being opened.
+            // The Raft group's part is being opened.
             None => GroupPast::Unknown,
         }
     }
 
-    /// What this node knows of views, for one that knows them up to `version`.
+    /// This node's views, for a node that knows views up to `version`.
     pub async fn views_known(&self, version: u64) -> ViewsKnown {
         let known = self.knowledge.views();
         let newer = (known.version > version).then(|| Box::new(Views::clone(&known)));

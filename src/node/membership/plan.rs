@@ -1,4 +1,4 @@
-//! What a change would do: a dry run.
+//! The effect of a change before it begins: a dry run.
 
 use super::asked::{Asked, ChangeFailed, refused};
 use super::holders::UnheldSlots;
@@ -12,7 +12,7 @@ use crate::protocol::view::{PartitionId, View};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// What a change would do, if it began now.
+/// The effect of a change that begins now.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The change.
@@ -27,7 +27,7 @@ pub struct Planned {
     pub moves: Vec<Moved>,
     /// Members that would have to copy slots.
     pub gaining: Vec<Gain>,
-    /// What a removal would lose, because no live node holds it.
+    /// Slots whose data a removal would lose, because no live node holds them.
     pub data_loss: Vec<UnheldSlots>,
     /// The change that has to end first, and the node that it is about.
     pub busy: Option<(Change, Option<SocketAddr>)>,
@@ -60,7 +60,7 @@ pub struct Gain {
 }
 
 impl Membership {
-    /// What a change would do, if it began now. Nothing is changed, and no quorum is needed.
+    /// Plans a change without beginning it. Nothing is changed, and no quorum is needed.
     ///
     /// # Errors
     /// Why the change would be refused.

@@ -69,7 +69,7 @@ impl Membership {
     }
 }
 
-/// That of the replica with these marks.
+/// The progress of the replica with these marks.
 fn progress_of(marks: &Marks) -> Progress {
     let gauges = &marks.gauges;
     let view = marks.view();

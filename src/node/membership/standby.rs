@@ -35,7 +35,7 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// One that listens by `links`, and is `invited` there.
+    /// A standby that listens by `links`; invitations arrive at `invited`.
     pub fn new(config: Arc<Config>, cluster: net::Belongs, links: Links, invited: Invited) -> Self {
         Self {
             config,
@@ -118,7 +118,7 @@ impl Standby {
     }
 }
 
-/// What a node answers that is no member.
+/// The server of a node that is no member.
 pub struct Invitations {
     address: SocketAddr,
     known: Option<Arc<Views>>,
@@ -142,12 +142,12 @@ impl Invitations {
         self.address
     }
 
-    /// What the node knows of views, for one that knows them up to `version`.
+    /// This node's views, for a node that knows views up to `version`.
     pub fn views_known(&self, version: u64) -> ViewsKnown {
         let newer = self.known.as_ref().filter(|v| v.version > version);
         ViewsKnown {
             newer: newer.map(|v| Box::new(Views::clone(v))),
-            // It may have been a member: its disk is not asked.
+            // The node may have been a member: its disk is not asked.
             past: GroupPast::Unknown,
             settled: true,
         }

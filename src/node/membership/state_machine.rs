@@ -1,4 +1,4 @@
-//! What the nodes of a cluster decide by consensus: the machine that their Raft group runs.
+//! The state machine of the Raft group: the machine that their Raft group runs.
 //!
 //! The views and the linearizable lists are in one machine, and so in one Raft group: there is one
 //! quorum to ask about, and a change of the view changes who decides about both.
@@ -15,29 +15,36 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Something to be decided.
+/// A command for the Raft group to decide.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
     /// The birth of the cluster: its first view, which every node knows without a decision, and
     /// what the proposer drew for it. Counts once.
     Begin {
+        /// The first view, as every node has it from its settings.
         view: View,
+        /// The id and keys that the proposer drew.
         cluster: Cluster,
     },
-    /// The cluster becomes another one, which goes on from it: what only lost nodes had is not in
-    /// its past.
+    /// The cluster becomes another one, which goes on from this one: writes that only lost nodes
+    /// had are not in its past.
     Renew(Cluster),
+    /// A change of the views.
     View(changes::ViewCommand),
     /// A change of the linearizable lists.
     Keys(keys::ListChange),
 }
 
-/// What a decision came to.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
+    /// The cluster is born, now or before.
     Begun,
+    /// The cluster is another one from now on.
     Renewed,
+    /// The outcome of a command about views.
     View(changes::ViewOutcome),
+    /// The outcome of a change of lists.
     Keys(keys::ListOutcome),
     /// The first view is not there yet.
     TooEarly,

@@ -19,18 +19,29 @@ use std::sync::Arc;
 /// Why a node cannot be made to go on alone.
 #[derive(Debug, thiserror::Error)]
 pub enum ForceError {
+    /// The directory holds no member of a view.
     #[error("{0} is not the data directory of a node that has been in a view")]
     NoMember(PathBuf),
+    /// A node runs on the directory.
     #[error("a node runs on {0}: end it first")]
     Running(PathBuf),
+    /// The node was removed before.
     #[error(
         "the node of {dir} was removed (it was view {view} then): it cannot decide for the others"
     )]
-    Removed { dir: PathBuf, view: u64 },
+    Removed {
+        /// The data directory.
+        dir: PathBuf,
+        /// The number of the view without the node.
+        view: u64,
+    },
+    /// The node's own store cannot be opened.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The directory has data of another cluster.
     #[error("{0}")]
     OtherCluster(#[from] OtherCluster),
+    /// The Raft group's data cannot be used.
     #[error("{0}")]
     Raft(#[from] raft::RaftOpenError),
 }

@@ -17,29 +17,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// What a data directory has of the replica: the version of its format, and the engine's files.
+/// The parts of a data directory that are the replica's: the version of its format, and the
+/// engine's files.
 const PARTS: [&str; 2] = ["FORMAT", "data"];
 
 /// Why a directory cannot be looked into.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
+    /// The directory holds no member of a view.
     #[error("{0} is not the data directory of a node that has been in a view")]
     NoMember(PathBuf),
+    /// A node runs on the directory.
     #[error(
         "a node runs on {0}: end it first, or look into a copy that was made while it was ended"
     )]
     Running(PathBuf),
+    /// The data cannot be copied to a scratch directory.
     #[error("cannot copy {from} to {to}: {error}")]
     Copy {
+        /// The original.
         from: PathBuf,
+        /// The copy.
         to: PathBuf,
+        /// The operating system's reason.
         error: io::Error,
     },
+    /// The copy cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What a replica has on disk.
+/// A replica's data on disk, opened as a copy.
 pub struct Inspection {
     /// The node's number.
     pub member: MemberId,

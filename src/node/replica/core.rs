@@ -1,4 +1,4 @@
-//! What runs the replica's driver: events in, effects out, in order.
+//! The core runs the replica's driver: events in, effects out, in order.
 //!
 //! Its thread takes whatever has gathered in its queue (inbox.rs), steps the driver through it and
 //! carries out the effects together: one batch for the committer, the new marks for the readers,
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 /// Room on disk below which writes are refused, in bytes: compaction needs some while it works.
 pub const MIN_FREE_BYTES: u64 = 128 << 20;
-/// What is done at once has at most this many bytes, and this many versions.
+/// An event that is taken at once has at most this many bytes, and this many versions.
 const LIGHT_BYTES: usize = 64 * 1024;
 const LIGHT_VERSIONS: usize = 16;
 /// A batch of this many operations is a sign of load.
@@ -36,7 +36,7 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Without a client's request for this many ticks the node is not busy.
 const QUIET_TICKS: u32 = 10;
 
-/// What the core is told.
+/// The inputs of the core.
 pub enum Input {
     /// Something for the replica.
     Event(Event<Ticket>),
@@ -48,7 +48,7 @@ pub enum Input {
     Stop,
 }
 
-/// What the Raft group is to hear of a replica.
+/// A replica's report to the Raft group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplicaReport {
     /// All that the view with this number asks of it is here.
@@ -293,7 +293,8 @@ impl Core {
                 ),
                 Effect::Answer { ticket, answer } => self.outbox.put(ticket, answer),
                 Effect::Fault(error) => log::error!("reading the store failed: {error}"),
-                // They are said again and again: what finds no room is not lost.
+                // Dropped if the queue is full: the replica repeats its reports: what finds no room
+                // is not lost.
                 Effect::Ready(number) => drop(self.reports.try_send(ReplicaReport::Ready(number))),
                 Effect::Over(cohort) => drop(self.reports.try_send(ReplicaReport::Over(cohort))),
             }

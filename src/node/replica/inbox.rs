@@ -93,7 +93,7 @@ impl Inbox {
         }
     }
 
-    /// What the committer has to say: on its own thread, and waiting for room there.
+    /// Takes the committer's result: on its own thread, and waiting for room there.
     pub fn stored(&self, result: Result<u64, StoreError>) {
         let input = match result.map(|no| self.desk.take_now(Event::Persisted(no))) {
             Ok(None) => return,

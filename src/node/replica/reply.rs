@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
-/// Whoever waits for an answer.
+/// Stands for the task that waits for an answer.
 pub struct Ticket {
     to: oneshot::Sender<Answer>,
     mailbox: Arc<Mailbox>,
@@ -60,7 +60,7 @@ impl Mailbox {
     fn hand_out(&self) {
         let answers = std::mem::take(&mut *self.answers());
         for (to, answer) in answers {
-            // Who asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = to.send(answer);
         }
     }

@@ -1,4 +1,4 @@
-//! What the replica's thread shares with the rest of the node: reads go by it without asking the
+//! State that the replica's thread shares with the rest of the node, so that reads need not ask the
 //! thread.
 
 use super::clocks::Clocks;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 /// The replica, driven on this node's disk.
 pub type ReplicaDriver = driver::Driver<Arc<Disk>, Ticket>;
 
-/// What the core shares with the rest of the node.
+/// State that the core publishes.
 pub struct Shared {
     /// The clocks of this process.
     pub clocks: Clocks,
@@ -32,7 +32,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What a replica that has just been opened shares.
+    /// The state of a replica that has just been opened.
     #[must_use]
     pub fn of(driver: &ReplicaDriver, disk: Arc<Disk>, clock: Arc<Clock>, clocks: Clocks) -> Self {
         let marks = driver.replica().marks();

@@ -32,7 +32,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// That of a member with this replica.
+    /// The admission of a member with this replica.
     pub fn new(me: MemberId, shared: Arc<Shared>) -> Self {
         Self { me, shared }
     }
@@ -58,7 +58,7 @@ impl Admission {
             });
         }
         let marks = self.shared.marks.load();
-        // Of a newer view there may be members that are not known here yet.
+        // A newer view may have members that are not known here yet.
         let unknown = |m: &MemberId| !marks.view().has_existed(*m) && !marks.is_behind(&context);
         let unknown = context.iter().map(|(log, _)| log.member).find(unknown);
         if let Some(member) = unknown {

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(1_700);
 pub enum Freshness {
     /// Everything that was decided before the read began counts.
     Linearizable,
-    /// What this node has counts, which may be behind.
+    /// This node's copy, which may be behind.
     Local,
 }
 
@@ -77,7 +77,7 @@ impl ListService {
         mut change: ListChange,
     ) -> Result<keys::ListOutcome, ConsensusError> {
         let raft = self.membership.raft().ok_or(ConsensusError::Stopped)?;
-        // What makes lists smaller is let through: what is kept free is for that.
+        // Deletes are let through: what is kept free is for that.
         if let (Some(reason), What::Put(_) | What::Append(_)) = (self.room.full(), &change.what) {
             return Err(ConsensusError::Full(reason));
         }
@@ -99,7 +99,7 @@ impl ListService {
         }
     }
 
-    /// What a client says it has seen of the causal store, without what everybody has.
+    /// A client's past in the causal store, without the writes that every replica has.
     ///
     /// # Errors
     /// When it cannot be: its clock is far ahead, or it names a member that never was.

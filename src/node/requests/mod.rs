@@ -1,4 +1,4 @@
-//! What clients ask for, and how it gets to whoever does it.
+//! Requests of clients, on their way to the replica or Raft group that serves them.
 //!
 //! ```text
 //! admission.rs   which requests are let in, and the stamps of writes

@@ -10,10 +10,10 @@ use crate::protocol::version::Key;
 use crate::protocol::view::PartitionId;
 use bytes::Bytes;
 
-/// What a write came to.
+/// The outcome of a write.
 #[derive(Debug)]
 pub enum Wrote {
-    /// It is on as many disks as it has to be.
+    /// The write is on as many disks as it has to be.
     Written(Written),
     /// A delete of a key that is not there.
     NothingToDelete(Context),

@@ -1,5 +1,5 @@
-//! What a node has that was given up: offered to the owners when it comes back, with its original
-//! timestamps.
+//! Orphaned writes: what a given-up node has is offered to the owners when it comes back, with its
+//! original timestamps.
 //!
 //! Nobody waited for such a node, so it may hold the only copy of some writes. It offers all values
 //! that it has, and the deletes that it remembers, from the oldest to the newest, to any member,
@@ -53,13 +53,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The writes of a directory, oldest first.
 struct Orphans {
     disk: Disk,
-    /// Whose they are: no other cluster is offered them.
+    /// The cluster of the writes: no other cluster is offered them.
     cluster: net::Belongs,
     order: Vec<(Stamp, Bytes)>,
 }
 
-/// What is offered: all that a node has from its time as earlier members, one directory after the
-/// other.
+/// The writes that are offered: all that a node has from its time as earlier members, one directory
+/// after the other.
 pub struct Offering {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -305,7 +305,7 @@ impl Orphans {
 /// The outcome of asking a member to take some writes.
 enum Asked {
     Took(Offered),
-    /// It is of another cluster than the writes.
+    /// The other node is of another cluster than the writes.
     Foreign,
     Nothing,
 }

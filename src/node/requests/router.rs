@@ -37,7 +37,7 @@ pub struct Router {
     peers: Arc<Peers>,
     knowledge: Arc<Knowledge>,
     admission: Admission,
-    /// Whom operations were sent to and what came of it.
+    /// Which members have answered operations, and which have not.
     health: Mutex<Health>,
     /// Spreads operations over the replicas of other partitions.
     spread: AtomicUsize,
@@ -45,7 +45,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// That of a member with this replica, which `inbox` leads to.
+    /// The router of a member with the replica behind `inbox`.
     pub fn new(membership: &Membership, shared: Arc<Shared>, inbox: Inbox) -> Self {
         let me = membership.me();
         Self {
@@ -389,7 +389,7 @@ fn transfer_us(op: &Op) -> u64 {
     }
 }
 
-/// What a look at the store gives.
+/// The result of a look at the store.
 enum Now {
     Answer(Answer),
     Refused(Refusal),

@@ -17,7 +17,7 @@ pub type Links = Net<Envelope, Request, Response>;
 /// Versions of the wire format that this program speaks.
 const WIRE_VERSIONS: (u16, u16) = (7, 7);
 
-/// Who a node is to others as long as it is no member.
+/// The identity of a node as long as it is no member.
 pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::NodeIdentity {
     let secret = config.cluster_secret.as_ref();
     let secret = secret.map(|s| net::Secret::new(s.as_bytes()));

@@ -1,5 +1,5 @@
-//! What nodes send each other: protocol messages with the sender's incarnation, operations that a
-//! client asked another node for, calls of the Raft group, and questions about views.
+//! Messages and requests between nodes: protocol messages with the sender's incarnation, operations
+//! that a client asked another node for, calls of the Raft group, and questions about views.
 
 use crate::protocol::clock::Timestamp;
 use crate::protocol::context::Context;
@@ -17,9 +17,9 @@ use std::path::Path;
 /// A one-way message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Of the sender's open log.
+    /// The incarnation of the sender's open log.
     pub incarnation: u64,
-    /// What the replica says.
+    /// The replica's message.
     pub message: Message,
 }
 
@@ -30,9 +30,9 @@ pub enum Request {
     Operation(Forward),
     /// A call of the Raft group.
     Raft(Rpc),
-    /// What is known of views, if it is newer than this version.
+    /// Asks for views that are newer than a version.
     ViewsKnown {
-        /// What the asker knows.
+        /// The newest version that the asker knows.
         version: u64,
     },
     /// These views name the node: it is a member from now on.
@@ -50,11 +50,11 @@ pub enum Request {
 /// The answer to a [`Request`], of the same kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Response {
-    /// What became of it.
+    /// The outcome of an operation.
     Operation(Forwarded),
     /// The Raft group's own answer.
     Raft(RpcReply),
-    /// What is known of views.
+    /// The views that the node knows.
     ViewsKnown(ViewsKnown),
     /// The invitation is accepted.
     Coming,
@@ -64,7 +64,7 @@ pub enum Response {
     Progress(Progress),
     /// How the node is, now that it has the order.
     Condition(Condition),
-    /// What became of the writes.
+    /// The outcome of an offer.
     Offered(Offered),
     /// Whether it is.
     Hears(bool),
@@ -75,7 +75,7 @@ pub enum Response {
 pub struct Forward {
     /// The operation.
     pub op: Op,
-    /// What the client has seen.
+    /// The client's context.
     pub context: Context,
     /// How long a read may wait for missing writes, in microseconds.
     pub stall_us: u64,
@@ -84,22 +84,22 @@ pub struct Forward {
 /// The replica's answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forwarded {
-    /// What became of the operation.
+    /// The answer to the operation.
     pub answer: Answer,
     /// The replica's clock.
     pub clock: Timestamp,
     /// Stable marks of the replica's partition: with them the asking node can prune contexts.
     pub stable: Vec<(LogId, u64)>,
-    /// Of the views that the replica knows.
+    /// The version of the views that the replica knows.
     pub version: u64,
 }
 
-/// What a node knows of views.
+/// A node's knowledge of views.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ViewsKnown {
     /// If they are newer than what the asker has.
     pub newer: Option<Box<Views>>,
-    /// What the node knows of Raft groups of the past.
+    /// The node's knowledge of Raft groups of the past.
     pub past: GroupPast,
     /// Its replica goes by what the node knows, and has dropped what it does not keep any more.
     pub settled: bool,
@@ -108,7 +108,7 @@ pub struct ViewsKnown {
 /// Writes that only a node may have that was given up, from the oldest to the newest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Offer {
-    /// What the offers before this one came to, as the context of a session.
+    /// The context after the offers before this one, as in a session.
     pub context: Context,
     /// The writes, from the oldest to the newest.
     pub writes: Vec<Orphan>,
@@ -127,18 +127,18 @@ pub struct Orphan {
     pub stamp: Stamp,
     /// The wall clock of the replica that first took it, in milliseconds since 1970.
     pub wall_ms: u64,
-    /// What it depends on.
+    /// The causal past of the write.
     pub past: Context,
 }
 
-/// What became of the first writes of an [`Offer`]: of as many as the numbers add up to.
+/// The outcome of the first writes of an [`Offer`]: of as many as the numbers add up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Offered {
-    /// What the offers up to this one came to.
+    /// The context after this offer.
     pub context: Context,
     /// Taken by the owners.
     pub taken: u64,
-    /// It was there already, or a newer write of its key.
+    /// Writes that were there already, or a newer one of their key.
     pub newer: u64,
     /// A newer delete of its key may have been forgotten.
     pub deleted: u64,
@@ -163,7 +163,7 @@ pub struct OfferProgress {
     pub writes: u64,
     /// Of these the cluster had none newer.
     pub taken: u64,
-    /// They were there already, or newer ones of their keys.
+    /// Writes that were there already, or newer ones of their keys.
     pub there: u64,
     /// A newer delete of their keys may have been forgotten.
     pub declined: u64,
@@ -176,7 +176,7 @@ pub struct OfferProgress {
 }
 
 impl OfferProgress {
-    /// One that begins, of the node at `node`.
+    /// The state of an offer that begins, of the node at `node`.
     pub fn of(node: SocketAddr, dir: &Path, writes: usize) -> Self {
         Self {
             node: node.to_string(),
@@ -207,7 +207,7 @@ impl OfferProgress {
     }
 }
 
-/// What one node tells another to do.
+/// An operator's order from one node to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Act as a dead node.
@@ -221,18 +221,18 @@ pub enum Order {
 /// How a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// It serves clients.
+    /// The node serves clients.
     Serving,
-    /// It runs and does not serve yet, and why.
+    /// The node runs and does not serve yet, and why.
     Starting(String),
-    /// It acts as a dead node.
+    /// The node acts as a dead node.
     Failed,
 }
 
 /// How far a member is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Of the views that its replica goes by.
+    /// The version of the views that its replica goes by.
     pub version: u64,
     /// Slots that it is to hold and does not have in full.
     pub missing: usize,
@@ -250,7 +250,7 @@ pub struct Progress {
     pub holds: usize,
     /// The cohort that it serves, with all of its data in place.
     pub serves: Option<CohortId>,
-    /// What it remembers of members that do not answer it.
+    /// The last counts of members that do not answer it.
     pub remembers: Vec<(MemberId, Count)>,
     /// Offers that it makes or takes in of what nodes had that were given up.
     pub offers: Vec<OfferProgress>,

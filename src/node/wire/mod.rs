@@ -1,5 +1,5 @@
-//! What nodes say to each other, and the connections that carry it. Who answers what stands in
-//! `serve.rs`, above.
+//! Messages between nodes, and the connections that carry them. Which role answers which request
+//! stands in `serve.rs`, above.
 //!
 //! ```text
 //! messages.rs        messages, requests and their answers

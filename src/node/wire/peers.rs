@@ -47,7 +47,7 @@ impl Peers {
         self.cluster.set(cluster);
     }
 
-    /// Who this node is to others as a stranger.
+    /// This node's identity as a stranger.
     pub fn stranger(&self) -> net::NodeIdentity {
         links::stranger(&self.config, &self.cluster)
     }

@@ -1,9 +1,9 @@
 //! View changes: the views that the nodes agree on, the change that runs, and how the last one
 //! ended.
 //!
-//! A machine that knows neither time nor who is alive: commands go in, in one order on all nodes,
-//! and every node comes to the same state. Whoever drives it decides when to wait no longer, and
-//! says so with a command.
+//! A replicated state machine without time and liveness: commands go in, in one order on all nodes,
+//! and every node comes to the same state. The leader decides when to wait no longer
+//! ([`policy`](super::policy)), and says so with a command.
 //!
 //! ```text
 //!           Change           Enact                   Over of all closed cohorts
@@ -36,22 +36,22 @@ pub struct ViewChanges {
     views: Views,
     running: Option<RunningChange>,
     last: Option<FinishedChange>,
-    /// Members of the view in force that came into it without what they are to hold, and have not
-    /// got it since.
+    /// Members of the view in force that came into it without the data that they are to hold, and
+    /// have not got it since.
     behind: BTreeSet<MemberId>,
-    /// The newest view number that was given out. That of a cancelled change is not used again:
-    /// what was said of its view must not be taken for the next one.
+    /// The newest view number that was given out. The number of a cancelled view is not used again:
+    /// a late message about it must not be taken for one about the next view.
     newest: u64,
 }
 
 impl ViewChanges {
-    /// That of a cluster that has never changed its view.
+    /// The state of a cluster that has never changed its view.
     #[must_use]
     pub fn first(view: View) -> Self {
         Self::of(Views::first(view))
     }
 
-    /// That of a cluster with these views, before any change.
+    /// The state of a cluster with these views, before any change.
     #[must_use]
     pub fn of(views: Views) -> Self {
         Self {
@@ -63,6 +63,7 @@ impl ViewChanges {
         }
     }
 
+    /// The views as they are decided.
     #[must_use]
     pub fn views(&self) -> &Views {
         &self.views
@@ -74,7 +75,7 @@ impl ViewChanges {
         self.running.as_ref()
     }
 
-    /// How the last change ended that runs no more.
+    /// The last change that has ended.
     #[must_use]
     pub fn last(&self) -> Option<&FinishedChange> {
         self.last.as_ref()
@@ -86,14 +87,14 @@ impl ViewChanges {
         &self.behind
     }
 
-    /// Of the view in force.
+    /// Partitions of the view in force.
     #[must_use]
     pub fn number_of_partitions(&self) -> usize {
         self.views.view.partitions().count()
     }
 
-    /// All who are to take part: those of the view in force and of the next one, and who is
-    /// leaving.
+    /// All nodes that take part: members of the view in force and of the next one, and leaving
+    /// members.
     #[must_use]
     pub fn members(&self) -> BTreeMap<MemberId, SocketAddr> {
         self.views.members()
@@ -210,8 +211,9 @@ impl ViewChanges {
         next.is_some_and(|view| view.member_at(address) == Some(member))
     }
 
-    /// One process cannot be two members at a time, nor be removed twice. A member that is given up
-    /// and still in the view holds slots that nobody serves: it goes first.
+    /// Whether the change may begin. A leaving node cannot be added or removed again: one process
+    /// is never two members. A given-up member that is still in the view has to be removed before
+    /// any other change, since nobody serves its slots.
     fn is_free_to(&self, change: &Change) -> Result<(), ViewRefusal> {
         let given_up = &self.views.given_up;
         let removes = |m: &MemberId| *change == Change::Remove(*m);
@@ -312,8 +314,7 @@ impl ViewChanges {
         self.views.leaving.extend(leaving);
     }
 
-    /// Cohorts that nobody shares any more, because all who did are given up, are over: nobody is
-    /// left to say so.
+    /// Drops cohorts whose members are all given up: no member is left to say that they are over.
     fn forget_lost(&mut self) {
         let views = &self.views;
         let shared = |c: &&Cohort| !views.sharing(c).is_empty();
@@ -373,8 +374,8 @@ impl ViewChanges {
         Ok(ViewOutcome::Unchanged)
     }
 
-    /// Gives members of the view up for which an operator has said that they are dead, before their
-    /// removals begin: one change can then do without all of them.
+    /// Gives up members of the view that an operator has declared dead, before their removals
+    /// begin: so one change can do without all of them.
     fn give_up_dead(&mut self, members: BTreeSet<MemberId>) -> Result<ViewOutcome, ViewRefusal> {
         if let Some(RunningChange { change, number, .. }) = self.running {
             return Err(ViewRefusal::Busy { change, number });
@@ -396,8 +397,8 @@ impl ViewChanges {
         Ok(ViewOutcome::Changed)
     }
 
-    /// Drops the running change. A member that was given up stays so: the others have done without
-    /// it, so nothing that it has can be told from what it should have.
+    /// Drops the running change. A given-up member stays given up: the others have gone on without
+    /// it, so its data can no longer be told from what it should have.
     fn cancel(&mut self, number: u64) -> Result<ViewOutcome, ViewRefusal> {
         let Some(running) = self.running.take_if(|r| r.number == number) else {
             let last = self.last.as_ref();
@@ -410,7 +411,8 @@ impl ViewChanges {
             };
         };
         if let Some(next) = self.views.next.take() {
-            // The node that was to come knows its member number and may have named it to others.
+            // The member number stays used up: the node that was to come may have named it to
+            // others.
             self.views.view.next_member = next.next_member;
         }
         if broken(Rule::BelieveGivenUp) {

@@ -1,4 +1,4 @@
-//! Who has to get slots before the next view comes into force, and whom it has to wait for.
+//! Which members gain slots in the next view, and which of them it has to wait for.
 
 use super::ViewChanges;
 use crate::protocol::ids::MemberId;
@@ -26,7 +26,7 @@ impl ViewChanges {
             for member in replicas.iter().filter(|m| !given_up.contains(m)) {
                 let held = now.partition_of(*member);
                 let held = held.filter(|_| !self.behind.contains(member));
-                // Most partitions stay what they are.
+                // The usual case: the partition does not change.
                 if held == Some(partition) && now.since(partition) == next.since(partition) {
                     continue;
                 }
@@ -55,7 +55,7 @@ impl ViewChanges {
         let lacking: BTreeSet<_> = gaining.into_keys().collect();
         let lacking: BTreeSet<_> = lacking.difference(&running.ready).copied().collect();
         let mut awaited: BTreeSet<_> = lacking.difference(without).copied().collect();
-        // Who is given up is not waited for, and is no owner of anything.
+        // A given-up member is not waited for, and owns nothing.
         let owners = |replicas: &[MemberId]| -> Vec<MemberId> {
             let owners = replicas.iter().copied();
             owners

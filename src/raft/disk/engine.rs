@@ -1,6 +1,6 @@
-//! What the Raft group needs of the disk under it: a store that any thread reads, and a queue of
-//! batches that are stored in order. In a node that is the storage engine's [`Disk`] and the thread
-//! of its committer.
+//! The disk under the Raft group: a store that any thread reads, and a queue of batches that are
+//! stored in order. In a node that is the storage engine's [`Disk`] and the thread of its
+//! committer.
 
 use std::sync::Arc;
 

@@ -20,7 +20,8 @@ pub struct LogIndex {
 }
 
 impl LogIndex {
-    /// The commit index as stored. One beyond the log is none: a snapshot stands for its entry.
+    /// The commit index as stored. A stored index beyond the log does not count: a snapshot stands
+    /// for its entry.
     pub fn committed(&self) -> Option<EntryId> {
         self.committed.filter(|id| id.index < next(self.last))
     }

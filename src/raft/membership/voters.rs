@@ -46,7 +46,7 @@ pub fn missing_without(
     }
 }
 
-/// What the leader knows of the group.
+/// The group as the leader sees it.
 pub struct Picture {
     pub me: MemberId,
     /// The nodes that the state machine names as members.

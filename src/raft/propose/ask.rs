@@ -120,7 +120,7 @@ pub enum Said {
     ReadIndex(u64),
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Answered(Said),
     Overloaded,

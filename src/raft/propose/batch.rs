@@ -27,7 +27,7 @@ pub struct SessionId {
     pub run: u64,
 }
 
-/// What is needed to apply a command once, however often it is sent.
+/// Session and number of a proposal, by which its command is applied once however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub session: SessionId,

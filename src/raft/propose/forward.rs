@@ -23,7 +23,7 @@ const CALLS: usize = 2;
 /// Proposals that may wait.
 const QUEUE: usize = 8192;
 
-/// What became of a proposal that was forwarded.
+/// The result of a forwarded proposal.
 #[derive(Clone)]
 pub enum Delivery {
     Answered(ProposalResult),

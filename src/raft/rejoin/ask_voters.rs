@@ -18,8 +18,8 @@ use crate::raft::types::{LeaderId, Raft, Vote, member, node_id};
 /// meanwhile.
 const ASK: Duration = Duration::from_millis(500);
 
-/// What this node has promised. `None` as long as the node does not vote: it may have forgotten
-/// promises. `None` too while the promise is not on its disk: a crash may take it back.
+/// This node's promise. `None` as long as the node does not vote: it may have forgotten promises.
+/// `None` too while the promise is not on its disk: a crash may take it back.
 pub async fn promised(raft: &Raft, eligibility: &Eligibility, log: &LogStore) -> Option<Promised> {
     if !eligibility.votes() {
         return None;

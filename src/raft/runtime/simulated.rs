@@ -17,9 +17,9 @@ pub type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 /// A future that does a task's work.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a simulator has to provide.
+/// The time, tasks and chance that a simulator provides.
 pub trait World {
-    /// What time it is.
+    /// The present moment.
     fn now(&self) -> Instant;
     /// A wait that ends at `until`, and never at once.
     fn sleep(&self, until: Instant) -> Wait;
@@ -56,7 +56,7 @@ fn world() -> Option<Rc<dyn World>> {
     WORLD.with_borrow(Clone::clone)
 }
 
-/// What time it is.
+/// The present moment.
 pub fn now() -> Instant {
     world().map_or_else(Instant::now, |world| world.now())
 }
@@ -158,14 +158,18 @@ impl<F: Future> Future for Timeout<F> {
 
 /// A task that somebody may wait for.
 pub enum JoinHandle<T> {
+    /// A task on tokio.
     Tokio(tokio::task::JoinHandle<T>),
+    /// A task in the simulator.
     Simulated(oneshot::Receiver<T>),
 }
 
 /// Why a task has no result.
 #[derive(Debug)]
 pub enum JoinError {
+    /// As tokio says.
     Tokio(tokio::task::JoinError),
+    /// The simulator has dropped the task.
     Gone,
 }
 

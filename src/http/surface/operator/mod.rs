@@ -37,7 +37,7 @@ fn key_in_path(req: &HttpRequest) -> Result<Key, Problem> {
     }
 }
 
-/// What stands in the path behind its first part, as it came.
+/// The part of the path behind its first part, as it came.
 fn last_part(req: &HttpRequest) -> &str {
     let path = req.path().trim_start_matches('/');
     path.split_once('/').map_or("", |(_, last)| last)
