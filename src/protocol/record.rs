@@ -197,6 +197,12 @@ pub fn slot_key(slot: Slot, key: &[u8]) -> Bytes {
 /// All data keys.
 pub const DATA: (&[u8], &[u8]) = (b"d", b"e");
 
+/// Whether a store key is that of a data key.
+#[must_use]
+pub fn is_data(store_key: &[u8]) -> bool {
+    store_key.starts_with(DATA.0)
+}
+
 /// The data key of a store key.
 #[must_use]
 pub fn key_of(data_key: &Bytes) -> Key {
@@ -206,6 +212,37 @@ pub fn key_of(data_key: &Bytes) -> Key {
 fn put_log(out: &mut BytesMut, log: LogId) {
     out.put_u16(log.member.0);
     out.put_u64(log.incarnation);
+}
+
+/// The log that the key of a log's marks, of an index run or of an early version names.
+#[must_use]
+pub fn log_of(store_key: &[u8]) -> Option<LogId> {
+    let member = store_key.get(1..3)?.try_into().ok()?;
+    let incarnation = store_key.get(3..11)?.try_into().ok()?;
+    Some(LogId {
+        member: MemberId(u16::from_be_bytes(member)),
+        incarnation: u64::from_be_bytes(incarnation),
+    })
+}
+
+/// The seq in the key of an index run (its last) or of an early version.
+#[must_use]
+pub fn seq_of(store_key: &[u8]) -> Option<u64> {
+    let seq = store_key.get(11..19)?.try_into().ok()?;
+    Some(u64::from_be_bytes(seq))
+}
+
+/// The cohort and the member that the key of finished logs names.
+#[must_use]
+pub fn cohort_of(store_key: &[u8]) -> Option<(CohortId, MemberId)> {
+    let partition = store_key.get(1..5)?.try_into().ok()?;
+    let since = store_key.get(5..13)?.try_into().ok()?;
+    let member = store_key.get(13..15)?.try_into().ok()?;
+    let cohort = CohortId {
+        partition: PartitionId(u32::from_be_bytes(partition)),
+        since: u64::from_be_bytes(since),
+    };
+    Some((cohort, MemberId(u16::from_be_bytes(member))))
 }
 
 /// The index key of a run that ends at `last`.
@@ -228,6 +265,9 @@ pub fn early_key(dot: Dot, key: &[u8]) -> Bytes {
     out.put_slice(key);
     out.freeze()
 }
+
+/// The store key before all tombstones.
+pub const TOMBSTONES: &[u8] = b"t";
 
 /// The key of a tombstone in the order of collection.
 #[must_use]
@@ -385,12 +425,7 @@ pub fn load_record<S: Store + ?Sized, T: for<'a> Deserialize<'a>>(
 /// When the store fails or a record is damaged.
 pub fn load_logs<S: Store + ?Sized>(store: &S) -> Result<Vec<(LogId, LogRecord)>, StoreError> {
     collect(store, b"l", b"m", |key, value| {
-        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
-        let incarnation = key.get(3..11)?.try_into().ok().map(u64::from_be_bytes)?;
-        let log = LogId {
-            member: MemberId(member),
-            incarnation,
-        };
+        let log = log_of(key)?;
         Some(decode("log", value).map(|record| (log, record)))
     })
 }
@@ -401,13 +436,7 @@ pub fn load_logs<S: Store + ?Sized>(store: &S) -> Result<Vec<(LogId, LogRecord)>
 /// When the store fails or a key is too short.
 pub fn load_early<S: Store + ?Sized>(store: &S) -> Result<BTreeMap<Dot, Key>, StoreError> {
     let early = collect(store, b"e", b"f", |key, _| {
-        let member = key.get(1..3)?.try_into().ok().map(u16::from_be_bytes)?;
-        let incarnation = key.get(3..11)?.try_into().ok().map(u64::from_be_bytes)?;
-        let seq = key.get(11..19)?.try_into().ok().map(u64::from_be_bytes)?;
-        let log = LogId {
-            member: MemberId(member),
-            incarnation,
-        };
+        let (log, seq) = (log_of(key)?, seq_of(key)?);
         Some(Ok((Dot { log, seq }, key.slice(19..))))
     })?;
     Ok(early.into_iter().collect())
@@ -444,14 +473,7 @@ pub fn load_finished<S: Store + ?Sized>(
     store: &S,
 ) -> Result<BTreeMap<(CohortId, MemberId), Finished>, StoreError> {
     let finished = collect(store, b"f", b"g", |key, value| {
-        let partition = key.get(1..5)?.try_into().ok().map(u32::from_be_bytes)?;
-        let since = key.get(5..13)?.try_into().ok().map(u64::from_be_bytes)?;
-        let member = key.get(13..15)?.try_into().ok().map(u16::from_be_bytes)?;
-        let cohort = CohortId {
-            partition: PartitionId(partition),
-            since,
-        };
-        let place = (cohort, MemberId(member));
+        let place = cohort_of(key)?;
         Some(decode("finished logs", value).map(|record| (place, record)))
     })?;
     Ok(finished.into_iter().collect())

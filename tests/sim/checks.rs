@@ -10,7 +10,7 @@ use causeway::protocol::slots::Slot;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::PartitionId;
-use causeway::protocol::views::{CohortId, Home, Views};
+use causeway::protocol::views::{Home, Views};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl World {
     pub fn before_sync(&mut self, node: usize, batch: &Batch) -> Result<Vec<Version>, Failed> {
         let mut removed = Vec::new();
         for (key, value) in &batch.ops {
-            if key.first() == Some(&b'd') && value.is_none() {
+            if record::is_data(key) && value.is_none() {
                 removed.extend(self.version_at(node, &record::key_of(key))?);
             }
         }
@@ -121,7 +121,7 @@ impl World {
             self.check_removed(node, &version)?;
         }
         for (key, value) in &batch.ops {
-            if key.first() == Some(&b'd')
+            if record::is_data(key)
                 && let Some(bytes) = value
             {
                 let version = record::decode_version(record::key_of(key), bytes)
@@ -344,7 +344,9 @@ impl World {
             if key.first() != Some(&b'f') {
                 continue;
             }
-            let (home, member) = finished_at(key);
+            let (cohort, member) =
+                record::cohort_of(key).ok_or("a key of finished logs is too short")?;
+            let home = Home::Cohort(cohort);
             let views = self.views_at(node);
             let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
             let Some(bytes) = value else {
@@ -775,31 +777,7 @@ fn replicas_of(marks: &Marks, log: LogId) -> Vec<usize> {
 fn forgotten_in(batch: &Batch) -> Vec<LogId> {
     let gone = batch.ops.iter().filter(|(_, value)| value.is_none());
     let gone = gone.filter(|(key, _)| key.first() == Some(&b'l'));
-    gone.map(|(key, _)| log_at(key)).collect()
-}
-
-/// The cohort and the member of a record of finished logs, from its key.
-fn finished_at(key: &[u8]) -> (Home, MemberId) {
-    let mut partition = [0; 4];
-    partition.copy_from_slice(&key[1..5]);
-    let mut since = [0; 8];
-    since.copy_from_slice(&key[5..13]);
-    let id = CohortId {
-        partition: PartitionId(u32::from_be_bytes(partition)),
-        since: u64::from_be_bytes(since),
-    };
-    let member = MemberId(u16::from_be_bytes([key[13], key[14]]));
-    (Home::Cohort(id), member)
-}
-
-/// The log of a mark's key.
-fn log_at(key: &[u8]) -> LogId {
-    let mut incarnation = [0; 8];
-    incarnation.copy_from_slice(&key[3..11]);
-    LogId {
-        member: MemberId(u16::from_be_bytes([key[1], key[2]])),
-        incarnation: u64::from_be_bytes(incarnation),
-    }
+    gone.filter_map(|(key, _)| record::log_of(key)).collect()
 }
 
 fn logs_in(batch: &Batch) -> Result<Vec<(LogId, LogRecord)>, Failed> {
@@ -809,7 +787,7 @@ fn logs_in(batch: &Batch) -> Result<Vec<(LogId, LogRecord)>, Failed> {
             continue;
         };
         let record: LogRecord = record::decode("log", bytes).map_err(|e| e.to_string())?;
-        let log = log_at(key);
+        let log = record::log_of(key).ok_or("a log's key is too short")?;
         found.push((log, record));
     }
     Ok(found)
