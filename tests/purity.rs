@@ -33,8 +33,8 @@ const COMMENT_COLUMNS: usize = 100;
 /// Where comments are wider still.
 const WIDE: &[&str] = &["src/protocol/replica/", "src/protocol/marks.rs"];
 
-/// Calls `visit` with the name and text of each source file below `dir`, which is in the root of the
-/// repository.
+/// Calls `visit` with the name and text of each source file below `dir`, which is in the root of
+/// the repository.
 fn sources(dir: &str, mut visit: impl FnMut(&str, &str)) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut dirs = vec![root.join(dir)];

@@ -43,22 +43,6 @@ fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
     }
 }
 
-#[test]
-fn a_partition_that_is_dead_for_good_can_be_removed_node_by_node() {
-    removing_the_dead(4, 2, &[0, 1]);
-}
-
-#[test]
-fn dead_nodes_that_are_alone_in_their_partitions_can_be_removed_one_after_the_other() {
-    removing_the_dead(4, 1, &[0, 1]);
-}
-
-#[test]
-fn a_dead_partition_and_dead_nodes_of_others_can_be_removed_one_after_the_other() {
-    removing_the_dead(6, 2, &[0, 1, 3]);
-    removing_the_dead(6, 2, &[3, 1, 0]);
-}
-
 /// Node 2 takes slots over from nodes 0 and 1, and is dead for good when it has deleted a key
 /// there. One of the first two stopped before it had dropped the slots, so that it still has the
 /// value.
@@ -106,12 +90,6 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
     assert_eq!(on_disk(&c, 0), on_disk(&c, 1));
 }
 
-#[test]
-pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
-    a_dead_partition_of_which_one_has_a_rest(1);
-    a_dead_partition_of_which_one_has_a_rest(0);
-}
-
 /// Two nodes that have not heard of later views hold slots that others have taken over since, node
 /// after node. What is written to the first two gets there too. Returns the keys and what their
 /// writer has seen.
@@ -154,6 +132,28 @@ fn the_first_two_have(c: &mut Cluster, written: &[(Key, Context)]) {
             assert_eq!(c.value(holder, key, seen).as_deref(), Some("1"));
         }
     }
+}
+
+#[test]
+fn a_partition_that_is_dead_for_good_can_be_removed_node_by_node() {
+    removing_the_dead(4, 2, &[0, 1]);
+}
+
+#[test]
+fn dead_nodes_that_are_alone_in_their_partitions_can_be_removed_one_after_the_other() {
+    removing_the_dead(4, 1, &[0, 1]);
+}
+
+#[test]
+fn a_dead_partition_and_dead_nodes_of_others_can_be_removed_one_after_the_other() {
+    removing_the_dead(6, 2, &[0, 1, 3]);
+    removing_the_dead(6, 2, &[3, 1, 0]);
+}
+
+#[test]
+pub fn what_is_left_of_a_dead_partition_is_the_same_everywhere() {
+    a_dead_partition_of_which_one_has_a_rest(1);
+    a_dead_partition_of_which_one_has_a_rest(0);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn what_a_dead_partition_of_two_took_over_is_still_with_those_who_held_it_before
 }
 
 #[test]
-fn what_several_took_over_one_after_the_other_is_still_with_those_who_held_it_before() {
+fn what_dead_partitions_took_over_one_after_the_other_is_still_with_those_who_held_it_before() {
     let (mut c, written) = taken_over_unheard(2);
     // Node 2 leaves, and is dead before the cohort that it was in is over. Then all who have held
     // the slots since are.

@@ -39,6 +39,10 @@ fn answer(c: &mut Cluster, ticket: usize) -> Answer {
     c.answer(ticket).unwrap()
 }
 
+fn slot(key: &Key) -> causeway::protocol::slots::Slot {
+    causeway::protocol::slots::Slot::of(key)
+}
+
 #[test]
 fn an_orphaned_write_is_taken_with_its_time_however_late_it_comes() {
     let (mut c, key, version) = orphan(2);
@@ -211,8 +215,4 @@ pub fn an_orphaned_delete_holds_against_values_that_come_after_it() {
     for node in 0..2 {
         assert_eq!(c.value(node, &key, &none), None, "node {node}");
     }
-}
-
-fn slot(key: &Key) -> causeway::protocol::slots::Slot {
-    causeway::protocol::slots::Slot::of(key)
 }

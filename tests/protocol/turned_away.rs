@@ -12,30 +12,6 @@ use causeway::protocol::views::Home;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-#[test]
-fn who_missed_a_view_has_what_it_copied_for_it() {
-    let mut c = Cluster::new(3, 1);
-    let none = Context::default();
-    let keys: Vec<Key> = (0..30).map(|n| c.key(2, n)).collect();
-    for key in &keys {
-        c.put(2, key, Some("1"), &none);
-    }
-    let number = c.change(Change::Remove(MemberId(2)));
-    c.tell_all();
-    c.run_ms(1_000);
-    c.enact(number);
-    // The next change is decided before anybody hears that this one is in force. It asks for more
-    // of the same cohort.
-    c.change(Change::SetK(2));
-    c.tell_all();
-    for key in &keys {
-        let partition = c.view().partition_of_key(key);
-        let owner = usize::from(c.view().replicas(partition)[0].0);
-        assert_eq!(c.value(owner, key, &none).as_deref(), Some("1"));
-    }
-    assert!(c.views_settle());
-}
-
 /// Two nodes that are alone in their partitions, and share a cohort that is closing, whatever
 /// comes. Each is to hold what the other one holds, and has it. Then the change is cancelled; node
 /// 0 does not hear of that, and node 1 takes a write.
@@ -76,7 +52,31 @@ fn goes_on_with_its_disk(c: &mut Cluster) {
 }
 
 #[test]
-pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
+fn a_member_that_missed_a_view_has_what_it_copied_for_it() {
+    let mut c = Cluster::new(3, 1);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..30).map(|n| c.key(2, n)).collect();
+    for key in &keys {
+        c.put(2, key, Some("1"), &none);
+    }
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.tell_all();
+    c.run_ms(1_000);
+    c.enact(number);
+    // The next change is decided before anybody hears that this one is in force. It asks for more
+    // of the same cohort.
+    c.change(Change::SetK(2));
+    c.tell_all();
+    for key in &keys {
+        let partition = c.view().partition_of_key(key);
+        let owner = usize::from(c.view().replicas(partition)[0].0);
+        assert_eq!(c.value(owner, key, &none).as_deref(), Some("1"));
+    }
+    assert!(c.views_settle());
+}
+
+#[test]
+pub fn a_member_turned_away_is_not_told_what_is_stable_without_it() {
     let (mut c, _) = a_change_cancelled_unheard();
     goes_on_with_its_disk(&mut c);
     assert!(c.marks(0).cohorts.values().all(|filled| *filled));
@@ -85,7 +85,7 @@ pub fn who_was_turned_away_is_not_told_what_is_stable_without_it() {
 }
 
 #[test]
-pub fn who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old() {
+pub fn a_member_that_missed_that_it_was_turned_away_does_not_take_its_disk_for_old() {
     let (mut c, key) = a_change_cancelled_unheard();
     // It is to hold the same once more, and is told what is stable before it hears of that.
     c.change(Change::SetK(2));
@@ -99,7 +99,7 @@ pub fn who_missed_that_it_was_turned_away_does_not_take_its_disk_for_old() {
 }
 
 #[test]
-pub fn who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
+pub fn a_member_that_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
     let (mut c, key) = a_change_cancelled_unheard();
     // It is to hold the same once more, and hears nothing of what has been written meanwhile.
     c.cut(0, 1);
@@ -116,7 +116,7 @@ pub fn who_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
 }
 
 #[test]
-fn what_is_stable_without_who_was_turned_away_is_there_when_it_is_to_hold_it_after_all() {
+fn writes_stable_without_a_member_turned_away_are_there_when_it_is_to_hold_them_after_all() {
     let mut c = Cluster::new(4, 2);
     let of = |c: &Cluster, partition| -> Vec<usize> {
         let replicas = c.view().replicas(PartitionId(partition)).iter();

@@ -1,14 +1,13 @@
-//! What is bounded: how much a replica holds, sends and does, whatever others do or fail to do.
+//! The index of dots that some replica may lack: bounded, and pruned in time.
 
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
-use causeway::protocol::ids::{self, LogId, MemberId};
 use causeway::protocol::limits::Limits;
 use causeway::protocol::record::{self, IndexRun};
 use causeway::protocol::store::Store;
 
 /// Little of what was written lately is in memory: who lacks more needs the index.
-const SHORT_MEMORY: Limits = Limits {
+pub const SHORT_MEMORY: Limits = Limits {
     append_bytes: 300,
     window_bytes: 300,
     tail_bytes: 300,
@@ -29,7 +28,7 @@ fn indexed(c: &Cluster, node: usize) -> usize {
 }
 
 /// Three replicas of which the last one is down, with these limits.
-fn two_of_three(limits: Limits) -> Cluster {
+pub fn two_of_three(limits: Limits) -> Cluster {
     let mut c = Cluster::stopped(3, 3);
     c.limits = limits;
     (0..3).for_each(|node| c.start(node));
@@ -75,38 +74,6 @@ pub fn a_replica_that_stays_away_costs_the_others_a_bounded_index() {
 }
 
 #[test]
-pub fn a_snapshot_that_is_being_fetched_keeps_the_index_that_goes_on_from_it() {
-    let mut c = two_of_three(Limits {
-        index_dots: 20,
-        chunk_bytes: 300,
-        busy_chunk_bytes: 300,
-        ..SHORT_MEMORY
-    });
-    let all = Context::default();
-    for i in 0..100 {
-        let key = c.key(0, i);
-        c.write(0, &key, Some("old"), &all);
-        c.run_ms(2);
-    }
-    c.run_ms(300);
-    c.start(2);
-    // Clients write faster than the snapshot comes.
-    for i in 0..150 {
-        let key = c.key(0, i % 100);
-        c.write(i % 2, &key, Some("new"), &all);
-        c.run_ms(2);
-    }
-    c.run_ms(1_000);
-    assert!(c.serves(2));
-    assert_eq!(
-        c.marks(2).gauges.copied.keys,
-        100,
-        "one snapshot was enough"
-    );
-    assert_eq!(c.marks(0).gauges.unstable, 0);
-}
-
-#[test]
 fn the_index_is_pruned_as_fast_as_it_grows_and_in_every_log() {
     let mut c = Cluster::stopped(3, 3);
     c.limits = Limits {
@@ -130,72 +97,7 @@ fn the_index_is_pruned_as_fast_as_it_grows_and_in_every_log() {
 }
 
 #[test]
-fn many_reads_of_unknown_logs_ask_the_peers_once() {
-    let mut c = Cluster::new(2, 2);
-    let log = LogId {
-        member: MemberId(1),
-        incarnation: ids::incarnation(1, u64::MAX),
-    };
-    let context = Cluster::after(log, 1, Default::default());
-    let key = c.key(0, 0);
-    let before = c.asked;
-    for _ in 0..200 {
-        c.read(0, &key, &context, 500);
-    }
-    c.run_ms(100);
-    let asked = c.asked - before;
-    assert!((1..=6).contains(&asked), "asked {asked} times in 5 ticks");
-    assert_eq!(c.marks(0).gauges.stalled_reads, 200);
-}
-
-#[test]
-fn a_context_stays_short_however_often_nodes_start_again() {
-    let mut c = two_of_three(Limits::ORDINARY);
-    let mut context = Context::default();
-    for round in 0..40 {
-        let (node, other) = (round % 2, 1 - round % 2);
-        c.stop(node);
-        c.start(node);
-        c.run_ms(300);
-        assert!(c.serves(node), "round {round}");
-        let (key, value) = (c.key(0, round % 7), round.to_string());
-        context = c.put(node, &key, Some(&value), &context);
-        c.run_ms(150);
-        context = c.get(other, &key, &context).unwrap().context;
-        assert!(context.len() <= 3, "round {round}: {context:?}");
-    }
-    c.start(2);
-    c.run_ms(2_000);
-    let key = c.key(0, 39 % 7);
-    assert_eq!(c.value(2, &key, &context).as_deref(), Some("39"));
-    assert_eq!(c.marks(0).gauges.unstable, 0);
-    assert!(c.get(0, &key, &context).unwrap().context.is_empty());
-}
-
-#[test]
-pub fn a_log_does_not_begin_before_the_earlier_ones_of_its_writer_are_there() {
-    let mut c = Cluster::new(3, 3);
-    let (old, new) = (c.key(0, 0), c.key(0, 1));
-    // Node 2 misses the end of node 0's log, and cannot ask for it.
-    c.nodes[2].pulls_nothing = true;
-    c.mute(0, 2);
-    let first = c.put(0, &old, Some("1"), &Context::default());
-    c.stop(0);
-    c.heal();
-    c.start(0);
-    c.run_ms(300);
-    let context = c.put(0, &new, Some("2"), &first);
-    assert_eq!(context.len(), 1, "the new log's write tells of the old one");
-    assert!(c.get(2, &old, &context).is_err());
-    assert_eq!(c.value(1, &old, &context).as_deref(), Some("1"));
-    c.nodes[2].pulls_nothing = false;
-    c.run_ms(1_000);
-    assert_eq!(c.value(2, &old, &context).as_deref(), Some("1"));
-    assert_eq!(c.value(2, &new, &context).as_deref(), Some("2"));
-}
-
-#[test]
-fn two_who_lack_more_of_each_others_logs_than_indexes_reach_lose_nothing() {
+fn two_replicas_that_lack_more_than_the_index_reaches_lose_nothing() {
     let mut c = Cluster::stopped(2, 2);
     c.limits = Limits {
         index_dots: 20,

@@ -1,4 +1,4 @@
-//! What a replica makes of peers that start again, fall silent, or are given up.
+//! Peers: what a replica makes of their gossip, of their restarts and of their silence.
 
 use crate::cluster::Cluster;
 use causeway::protocol::changes::{ViewCommand, ViewOutcome};
@@ -7,14 +7,15 @@ use causeway::protocol::ids::{LogId, MemberId};
 use causeway::protocol::message::Message;
 use causeway::protocol::placement::Change;
 use causeway::protocol::replica::Event;
+use causeway::protocol::store::Store;
 
 /// The log that a node writes.
-fn log(c: &Cluster, node: usize) -> LogId {
+pub fn log(c: &Cluster, node: usize) -> LogId {
     c.nodes[node].replica().log_id()
 }
 
 /// Lets a message without content arrive that a log's writer sent in that incarnation.
-fn hear(c: &mut Cluster, node: usize, of: LogId) {
+pub fn hear(c: &mut Cluster, node: usize, of: LogId) {
     let event = Event::Message {
         from: of.member,
         incarnation: of.incarnation,
@@ -24,34 +25,25 @@ fn hear(c: &mut Cluster, node: usize, of: LogId) {
 }
 
 #[test]
-pub fn a_late_message_opens_no_log_again_that_is_finished() {
+fn stable_writes_leave_contexts_and_the_index() {
     let mut c = Cluster::new(3, 3);
     let (key, none) = (c.key(0, 0), Context::default());
-    let number = c.change(Change::SetK(2));
-    c.tell_all();
-    c.put(2, &key, Some("1"), &none);
-    let old = log(&c, 2);
-    c.run_ms(500);
-    c.enact(number);
-    // Node 0 knows from node 2 alone that the log is finished.
-    c.tell_all();
-    c.run_ms(2);
-    c.mute(1, 0);
-    c.run_ms(1_000);
-    // The cohort of the log is not over. Later ones of its writer are no business of node 0.
-    assert!(!c.changes.views().closing.is_empty());
-    let marks = c.marks(0);
-    assert!(marks.is_finished(old) && marks.is_tracked(old));
-    c.stop(0);
-    c.cut(0, 1);
-    c.cut(0, 2);
-    c.start(0);
-    c.run_ms(5);
-    hear(&mut c, 0, old);
-    c.run_ms(5);
-    assert!(c.marks(0).is_finished(old), "{:?}", c.marks(0).logs);
+    c.mute(0, 2);
+    let seen = c.put(0, &key, Some("1"), &none);
+    assert_eq!(seen.len(), 1, "one replica may lack it");
     c.heal();
-    assert!(c.views_settle());
+    c.run_ms(1_500);
+    let read = c.get(1, &key, &seen).unwrap();
+    assert!(read.context.is_empty(), "{:?}", read.context);
+    for node in 0..3 {
+        let mut runs = 0;
+        let count = &mut |_, _| {
+            runs += 1;
+            true
+        };
+        c.nodes[node].disk.scan(b"u", b"v", count).unwrap();
+        assert_eq!(runs, 0, "node {node} still indexes stable dots");
+    }
 }
 
 #[test]
@@ -72,7 +64,7 @@ fn a_peer_that_starts_again_serves_until_it_says_otherwise() {
 }
 
 #[test]
-pub fn who_knew_of_a_start_that_is_news_here_has_not_told_how_it_is() {
+pub fn a_peer_that_knew_of_a_start_that_is_news_here_has_not_told_how_it_is() {
     let mut c = Cluster::new(3, 3);
     let (key, none) = (c.key(0, 0), Context::default());
     // Node 2 knows no starts of the others but those that it hears now.
@@ -165,7 +157,7 @@ fn an_empty_disk_does_not_serve_before_a_peer_has_told_how_it_is() {
 }
 
 #[test]
-fn what_was_stable_is_passed_over_when_the_only_peer_that_had_it_is_given_up() {
+fn stable_writes_are_passed_over_when_the_only_peer_that_had_them_is_given_up() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     let seen = c.put(0, &key, Some("1"), &none);

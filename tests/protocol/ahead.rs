@@ -1,4 +1,5 @@
-//! Versions that came ahead of their log: who keeps them, hands them on, and logs them again.
+//! Versions that came ahead of their log: which replica keeps them, hands them on, and logs them
+//! again.
 
 use crate::cluster::Cluster;
 use causeway::protocol::context::Context;
@@ -24,6 +25,37 @@ fn written_to_the_follower_alone(c: &mut Cluster) -> Vec<Key> {
     keys
 }
 
+/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one
+/// that is there.
+fn comes_ahead(
+    c: &mut Cluster,
+    (from, to): (usize, usize),
+    like: &Version,
+    key: &Key,
+    seen: &Context,
+    ahead: u64,
+) -> Version {
+    let mut version = like.clone();
+    version.key = key.clone();
+    version.stamp = c.stamp(from, seen);
+    version.dot.seq += ahead;
+    let range = Range {
+        log: like.dot.log,
+        after: like.dot.seq,
+        keys: Vec::new(),
+        versions: vec![version.clone()],
+        too_old: false,
+        seals: Vec::new(),
+    };
+    let event = Event::Message {
+        from: MemberId(from as u16),
+        incarnation: c.nodes[from].replica().log_id().incarnation,
+        message: Message::Range(range),
+    };
+    c.step(to, event);
+    version
+}
+
 #[test]
 fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
     let mut c = Cluster::new(2, 2);
@@ -46,7 +78,7 @@ fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
 }
 
 #[test]
-pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
+pub fn two_replicas_with_an_early_version_do_not_wait_for_each_other() {
     let mut c = Cluster::new(2, 2);
     let keys = written_to_the_follower_alone(&mut c);
     let log = c.nodes[0].replica().log_id();
@@ -89,7 +121,7 @@ pub fn two_who_have_a_version_ahead_of_its_log_do_not_wait_for_each_other() {
 }
 
 #[test]
-pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
+pub fn an_early_version_of_a_log_that_is_over_is_not_logged_again_before_its_cohort_is_fetched() {
     let mut c = Cluster::stopped(2, 2);
     (c.limits.chunk_bytes, c.limits.busy_chunk_bytes) = (1, 1);
     (0..2).for_each(|node| c.start(node));
@@ -129,39 +161,8 @@ pub fn what_is_over_is_not_logged_again_by_who_has_yet_to_fetch_its_cohort() {
     assert!(c.views_settle());
 }
 
-/// Lets a write of one node's log come to another node ahead of that log, `ahead` dots after one
-/// that is there.
-fn comes_ahead(
-    c: &mut Cluster,
-    (from, to): (usize, usize),
-    like: &Version,
-    key: &Key,
-    seen: &Context,
-    ahead: u64,
-) -> Version {
-    let mut version = like.clone();
-    version.key = key.clone();
-    version.stamp = c.stamp(from, seen);
-    version.dot.seq += ahead;
-    let range = Range {
-        log: like.dot.log,
-        after: like.dot.seq,
-        keys: Vec::new(),
-        versions: vec![version.clone()],
-        too_old: false,
-        seals: Vec::new(),
-    };
-    let event = Event::Message {
-        from: MemberId(from as u16),
-        incarnation: c.nodes[from].replica().log_id().incarnation,
-        message: Message::Range(range),
-    };
-    c.step(to, event);
-    version
-}
-
 #[test]
-pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it() {
+pub fn an_early_version_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_it() {
     let mut c = Cluster::new(4, 4);
     let key = c.key(0, 0);
     let number = c.change(Change::SetK(2));
@@ -205,7 +206,7 @@ pub fn what_is_handed_to_a_holder_is_kept_until_all_holders_have_what_replaces_i
 }
 
 #[test]
-fn what_came_ahead_of_its_log_does_not_wait_for_who_has_lost_all_it_had() {
+fn an_early_version_does_not_wait_for_a_replica_that_has_lost_all_it_had() {
     let mut c = Cluster::new(2, 2);
     let key = c.key(0, 0);
     let seen = c.put(1, &key, Some("1"), &Context::default());
@@ -227,7 +228,7 @@ fn what_came_ahead_of_its_log_does_not_wait_for_who_has_lost_all_it_had() {
 }
 
 #[test]
-fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
+fn an_early_version_at_a_mere_helper_is_handed_to_a_holder() {
     let mut c = Cluster::stopped(2, 2);
     // One at a time.
     c.limits.handed_bytes = 1;
@@ -259,4 +260,38 @@ fn what_came_ahead_of_its_log_to_who_only_helps_is_handed_to_a_holder() {
         assert_eq!(c.value(node, key, &seen).as_deref(), Some("1"));
     }
     assert!(take_met().contains_key(&Bound::Handed));
+}
+
+#[test]
+pub fn an_early_version_outlives_its_writers_disk_everywhere() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    // Node 0 has a write of node 2, and a newer one of its own that nobody else has.
+    c.cut(1, 0);
+    c.cut(1, 2);
+    let seen = c.put(2, &key, Some("old"), &none);
+    c.cut(0, 2);
+    c.run_ms(600);
+    let newest = c.put(0, &key, Some("new"), &seen);
+    // Node 1 asks it for the log of node 2, and gets the newer write; the log of node 0 is slower.
+    c.heal();
+    c.cut(0, 2);
+    c.cut(1, 2);
+    c.nodes[0].keeps_log = true;
+    c.run_ms(60);
+    let log = c.nodes[0].replica().log_id();
+    assert_eq!(c.marks(1).logs[&log].applied, 0);
+    assert_eq!(c.value(1, &key, &none).as_deref(), Some("new"));
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.heal();
+    c.start(0);
+    c.run_ms(5_000);
+    for node in 0..3 {
+        let value = c.value(node, &key, &newest);
+        assert_eq!(value.as_deref(), Some("new"), "node {node}");
+        assert_eq!(c.marks(node).logs.len(), 3, "the old log has ended");
+        let left = record::load_early(&c.nodes[node].disk).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }

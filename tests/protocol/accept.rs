@@ -1,4 +1,4 @@
-//! Two copies before anyone sees a write, and what is refused.
+//! Client writes: two copies before anyone sees a write, and what is refused.
 
 use crate::cluster::Cluster;
 use causeway::protocol::clock::Timestamp;
@@ -39,7 +39,7 @@ fn a_write_waits_for_its_own_disk_while_its_peer_has_it_already() {
 }
 
 #[test]
-fn what_a_writer_lost_before_it_was_on_its_disk_comes_back_from_its_peer() {
+fn a_write_lost_before_it_was_on_its_writers_disk_comes_back_from_its_peer() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     c.nodes[0].disk_hangs = true;

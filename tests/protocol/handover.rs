@@ -1,5 +1,4 @@
-//! Disks that are lost or old while a view changes: who fills them, and what they may not do
-//! before.
+//! Slots that come and go with a change of the view, also on disks that are lost or old.
 
 use crate::cluster::Cluster;
 use causeway::protocol::changes::{ViewCommand, ViewOutcome};
@@ -7,29 +6,11 @@ use causeway::protocol::context::Context;
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::placement::Change;
 use causeway::protocol::record;
+use causeway::protocol::slots::Slot;
 use causeway::protocol::version::Key;
 use causeway::protocol::view::PartitionId;
 use causeway::protocol::views::Home;
 use std::collections::BTreeSet;
-
-#[test]
-fn what_a_snapshot_brings_does_not_make_the_disk_look_old_while_it_is_on_its_way_there() {
-    let mut c = Cluster::new(2, 1);
-    let (key, none) = (c.key(1, 0), Context::default());
-    // The disk knows that the first write is stable when the second one is written.
-    c.put(1, &key, Some("1"), &none);
-    c.run_ms(200);
-    c.put(1, &key, Some("2"), &none);
-    // Node 0 is to hold the key too. It gets a snapshot, and its disk is slow.
-    c.change(Change::SetK(2));
-    c.tell_all();
-    c.run_ms(2);
-    c.nodes[0].disk_hangs = true;
-    c.run_ms(400);
-    assert!(c.serves(0), "{:?}", c.marks(0).recovering);
-    c.nodes[0].disk_hangs = false;
-    assert!(c.views_settle());
-}
 
 #[test]
 pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
@@ -67,7 +48,7 @@ pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
 }
 
 #[test]
-fn who_is_alone_and_lost_its_disk_waits_for_those_who_held_its_slots() {
+fn a_member_alone_that_lost_its_disk_waits_for_those_who_held_its_slots() {
     let mut c = Cluster::new(2, 2);
     let mut seen = Context::default();
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
@@ -132,41 +113,7 @@ fn a_lost_disk_of_a_closing_cohort_is_filled_by_several_who_share_its_slots() {
 }
 
 #[test]
-fn who_can_be_filled_by_nobody_hears_which_logs_have_ended() {
-    let mut c = Cluster::new(3, 1);
-    let (key, none) = (c.key(2, 0), Context::default());
-    c.put(2, &key, Some("1"), &none);
-    let log = c.nodes[2].replica().log_id();
-    let number = c.change(Change::Remove(MemberId(2)));
-    c.tell_all();
-    c.run_ms(1_000);
-    c.stop(2);
-    c.start(2);
-    c.run_ms(2_000);
-    assert!(!c.marks(1).logs.contains_key(&log), "it has ended");
-    // Two share what node 2 had. It ends for good, and one of the two loses its disk.
-    c.enact(number);
-    c.stop(2);
-    c.tell(0);
-    c.tell(1);
-    c.run_ms(600);
-    c.stop(0);
-    c.nodes[0].disk.wipe();
-    let member = MemberId(2);
-    c.decide(ViewCommand::GiveUp { member });
-    c.tell(0);
-    c.tell(1);
-    c.start(0);
-    c.run_ms(3_000);
-    for _ in 0..1_000 {
-        c.run_ms(1);
-        assert!(c.serves(0), "{:?}", c.marks(0).recovering);
-    }
-    assert!(c.views_settle());
-}
-
-#[test]
-fn who_leaves_with_all_that_there_is_does_not_say_that_its_disk_is_empty() {
+fn a_leaving_member_with_all_the_data_does_not_say_that_its_disk_is_empty() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     let seen = c.put(0, &key, Some("1"), &none);
@@ -191,7 +138,7 @@ fn who_leaves_with_all_that_there_is_does_not_say_that_its_disk_is_empty() {
 }
 
 #[test]
-fn what_was_stable_and_is_lost_with_all_disks_is_passed_over_after_what_is_newer_has_come() {
+fn stable_writes_lost_with_all_disks_are_passed_over_after_newer_ones_have_come() {
     let mut c = Cluster::new(2, 2);
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
     // Node 2 takes some of it over. Then one replica that had all of it is given up, the other
@@ -307,7 +254,7 @@ pub fn an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well() {
 }
 
 #[test]
-pub fn nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old() {
+pub fn no_closing_cohort_is_copied_from_a_disk_that_may_be_old() {
     let mut c = Cluster::new(2, 2);
     let none = Context::default();
     c.add();
@@ -349,4 +296,169 @@ pub fn nobody_copies_a_closing_cohort_from_a_disk_that_may_be_old() {
     for holder in [2, node] {
         assert_eq!(c.value(holder, &key, &none).as_deref(), Some("new"));
     }
+}
+
+#[test]
+fn two_members_alone_in_their_partitions_do_not_wait_for_what_the_next_view_asks() {
+    let mut c = Cluster::new(2, 1);
+    c.run_ms(100);
+    c.change(Change::SetK(2));
+    for node in 0..2 {
+        c.stop(node);
+        c.nodes[node].disk.wipe();
+    }
+    for node in 0..2 {
+        c.tell(node);
+        c.start(node);
+    }
+    c.run_ms(1_500);
+    assert!(c.serves(0) && c.serves(1));
+    assert!(c.views_settle());
+}
+
+#[test]
+pub fn a_member_that_lacks_what_it_is_to_hold_does_not_say_that_it_is_ready() {
+    let mut c = Cluster::new(1, 1);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    c.cut(0, 1);
+    c.add();
+    c.tell(0);
+    c.run_ms(2_000);
+    let without = BTreeSet::new();
+    let early = c.decide(ViewCommand::Enact { number: 2, without });
+    assert!(!matches!(early, ViewOutcome::InForce { .. }), "{early:?}");
+    c.heal();
+    assert!(c.views_settle());
+    let owner = c.view().replicas(c.view().partition_of_key(&key))[0];
+    let value = c.value(usize::from(owner.0), &key, &none);
+    assert_eq!(value.as_deref(), Some("1"));
+}
+
+#[test]
+pub fn a_former_holder_does_not_have_what_was_written_in_the_slot_since() {
+    let mut c = Cluster::new(2, 2);
+    let none = Context::default();
+    let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
+    for key in &keys {
+        c.put(0, key, Some("1"), &none);
+    }
+    // Node 2 takes some slots over, and writes there. Their first cohort is not over.
+    let node = c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    c.run_ms(500);
+    let key = keys.iter().find(|k| c.view().partition_of_key(k).0 == 1);
+    let key = key.unwrap().clone();
+    let mut seen = c.put(node, &key, Some("2"), &none);
+    c.marks(node).prune(&mut seen);
+    assert!(seen.is_empty(), "nobody shares the log: {seen:?}");
+    // All are to hold the slot. Node 0 hears of that only when it is so.
+    let number = c.change(Change::SetK(3));
+    c.tell(1);
+    c.tell(node);
+    c.run_ms(500);
+    let without = BTreeSet::from([MemberId(0)]);
+    let outcome = c.decide(ViewCommand::Enact { number, without });
+    assert_eq!(outcome, ViewOutcome::InForce { number });
+    c.cut(0, 1);
+    c.cut(0, node);
+    c.tell(0);
+    for _ in 0..200 {
+        c.run_ms(10);
+        let read = c.get(0, &key, &seen);
+        assert!(read.is_err(), "node 0 has only the first: {read:?}");
+    }
+    c.heal();
+    assert!(c.views_settle());
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("2"));
+}
+
+#[test]
+fn a_member_that_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
+    let mut c = Cluster::new(1, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    // The log of the write is over, and all of it on node 0.
+    c.add();
+    assert!(c.views_settle());
+    c.change(Change::Remove(MemberId(1)));
+    assert!(c.views_settle());
+    // A view with node 2 comes and goes, and no node has heard of it.
+    c.cut(0, 2);
+    let node = c.add();
+    let none = BTreeSet::new();
+    let without = BTreeSet::from([MemberId(2)]);
+    let number = c.changes.running().unwrap().number;
+    c.decide(ViewCommand::Enact { number, without });
+    let number = c.change(Change::Remove(MemberId(2)));
+    c.decide(ViewCommand::Enact {
+        number,
+        without: none,
+    });
+    assert_eq!(c.view().number, number);
+    c.heal();
+    c.tell(0);
+    c.tell(node);
+    c.run_ms(500);
+    // What was there before that view is over. Node 2, which never had it, hears of it first.
+    for cohort in std::mem::take(&mut c.over) {
+        c.decide(ViewCommand::Over { cohort });
+    }
+    assert_eq!(c.changes.views().closing.len(), 1);
+    c.tell(node);
+    c.run_ms(500);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+    let filled = |node: usize| c.marks(node).cohorts.values().any(|filled| *filled);
+    assert!(!filled(node), "{:?}", c.marks(node).cohorts);
+    assert!(c.views_settle());
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+}
+
+#[test]
+fn slots_not_kept_any_more_are_dropped_by_a_disk_that_fails_to_read_now_and_then() {
+    let mut c = Cluster::stopped(3, 1);
+    // A few keys at a time, so that it takes a while.
+    (c.limits.dropped, c.limits.busy_dropped) = (7, 7);
+    (0..3).for_each(|node| c.start(node));
+    c.run_ms(200);
+    // The holder of the slots in the middle: there are others on both sides of those that it keeps.
+    let partition = c.view().partition(Slot(8_000));
+    let holder = usize::from(c.view().replicas(partition)[0].0);
+    let keys: Vec<Key> = (0..60).map(|n| c.key(partition.0, n)).collect();
+    for key in &keys {
+        c.put(holder, key, Some("1"), &Context::default());
+    }
+    c.add();
+    c.tell_all();
+    c.run_ms(500);
+    c.enact(2);
+    c.tell_all();
+    while !c.changes.views().closing.is_empty() {
+        c.run_ms(10);
+        for cohort in std::mem::take(&mut c.over) {
+            c.decide(ViewCommand::Over { cohort });
+        }
+    }
+    let moved = keys
+        .iter()
+        .filter(|k| c.view().partition_of_key(k) != partition);
+    let moved: Vec<Key> = moved.cloned().collect();
+    let left = |c: &Cluster| {
+        let disk = &c.nodes[holder].disk;
+        let on_disk = |key: &&Key| record::load(disk, key).unwrap().is_some();
+        moved.iter().filter(on_disk).count()
+    };
+    // Now it hears that it need not keep these any more.
+    c.tell(holder);
+    assert!(left(&c) > 0);
+    c.nodes[holder].reads_fail = true;
+    c.nodes[holder].disk.set_failing(70);
+    c.run_ms(3_000);
+    c.nodes[holder].disk.set_failing(0);
+    c.nodes[holder].reads_fail = false;
+    c.run_ms(500);
+    assert_eq!(left(&c), 0);
 }

@@ -1,0 +1,27 @@
+//! The rules of the protocol, one by one, on a few replicas that a test drives by hand.
+
+mod accept;
+mod ahead;
+mod cluster;
+mod dead;
+#[path = "../sim/disk.rs"]
+mod disk;
+mod driver;
+mod given_up;
+mod gossip;
+mod handover;
+mod index;
+mod log_end;
+mod orphans;
+mod publish;
+mod pull;
+mod reads;
+mod recovery;
+mod seals;
+mod snapshot;
+mod teeth;
+mod tombstones;
+mod turned_away;
+mod version;
+mod views;
+mod walls;
