@@ -20,7 +20,7 @@ pub struct Explained {
     pub state: EntryState,
     /// Nodes that have the write, as far as this node knows.
     pub holders: Vec<String>,
-    /// The same in a sentence.
+    /// The entry in a sentence.
     pub text: String,
 }
 

@@ -13,7 +13,7 @@ pub struct GetReply {
     pub value: serde_json::Value,
     /// The partition that holds the key.
     pub partition_id: u32,
-    /// What the client has now seen: to be sent with its next request.
+    /// The client's context from now on: to be sent with its next request.
     pub causal_payload: String,
     /// The wall clock of the replica that first took the write, in milliseconds since 1970.
     pub timestamp: u64,
@@ -29,7 +29,7 @@ pub struct WriteReply {
     pub msg: Cow<'static, str>,
     /// The partition that holds the key.
     pub partition_id: u32,
-    /// What the client has now seen: to be sent with its next request.
+    /// The client's context from now on: to be sent with its next request.
     pub causal_payload: String,
     /// The wall clock of the replica that took the write, in milliseconds since 1970.
     pub timestamp: u64,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub struct ErrorReply {
     /// `error`.
     pub msg: Cow<'static, str>,
-    /// What happened, why, and what to do.
+    /// The problem in words: what happened, why, and what to do.
     pub error: Cow<'static, str>,
     /// The request's own, merged with what is known. Not there when the request's could not be
     /// read: the client should keep the one it has.

@@ -36,8 +36,7 @@ pub struct Status {
     pub stalled_reads: u64,
     /// The other replicas of the partition.
     pub peers: Vec<PeerStatus>,
-    /// What this node had when it was given up and offers to the cluster, as long as that is not
-    /// over.
+    /// Offers of writes that this node had when it was given up, as long as they are not over.
     #[serde(default)]
     pub offers: Vec<OfferState>,
     /// Bytes that the store takes on disk.
@@ -112,7 +111,7 @@ pub struct OfferState {
     pub writes: u64,
     /// Of these the cluster had none newer.
     pub taken: u64,
-    /// They were there already, or newer ones of their keys.
+    /// Writes that were there already, or newer ones of their keys.
     pub there: u64,
     /// A newer delete of their keys may have been forgotten.
     pub declined: u64,

@@ -27,8 +27,8 @@ pub struct ViewState {
     /// back yet, may have it.
     #[serde(default)]
     pub without_live_holder: Vec<Unheld>,
-    /// What nodes had when they were given up and offer to the cluster, as long as that is not
-    /// over. Until then the directories must not be touched.
+    /// Offers of writes that given-up nodes had, as long as they are not over. Until then the
+    /// directories must not be touched.
     #[serde(default)]
     pub offers: Vec<OfferState>,
     /// The Raft group, which decides about views.
@@ -72,7 +72,7 @@ pub struct PlacedPartition {
 /// The K of full replication.
 pub const FULL: usize = 65_535;
 
-/// What a change is.
+/// A change of the view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ChangeData {
@@ -120,11 +120,11 @@ pub enum Phase {
 pub struct ChangeState {
     /// The change as it was asked for.
     pub change: ChangeData,
-    /// The same in words.
+    /// The change in words.
     pub text: String,
     /// The number of the view that it leads to.
     pub view: u64,
-    /// What it waits for now.
+    /// The step that it is at.
     pub phase: Phase,
     /// The node to be removed is dead and not waited for.
     pub given_up: bool,
@@ -138,7 +138,7 @@ pub struct ChangeState {
     pub bytes: u64,
     /// The nodes that get slots.
     pub gaining: Vec<Gaining>,
-    /// What is waited for, and why: a sentence each.
+    /// The nodes that it waits for, and why: a sentence each.
     pub waits_for: Vec<String>,
 }
 
@@ -159,7 +159,7 @@ pub struct Gaining {
     pub keys: Option<u64>,
     /// Bytes of these keys and their values.
     pub bytes: Option<u64>,
-    /// It has all that it is to hold.
+    /// The member has all the data that it is to hold.
     pub ready: bool,
     /// How it is doing, in words.
     pub state: String,
@@ -178,7 +178,7 @@ pub struct ClosingCohort {
     pub slots: usize,
     /// The nodes that wrote its logs, `ip:port`.
     pub replicas: Vec<String>,
-    /// What is waited for, and why.
+    /// The nodes that it waits for, and why.
     pub waits_for: String,
 }
 
@@ -187,7 +187,7 @@ pub struct ClosingCohort {
 pub struct LastChange {
     /// The change as it was asked for.
     pub change: ChangeData,
-    /// The same in words.
+    /// The change in words.
     pub text: String,
     /// The number of the view that it led to, or would have.
     pub view: u64,
@@ -233,12 +233,12 @@ pub struct CouncilState {
     pub last_log: Option<u64>,
 }
 
-/// What a change would do.
+/// The effect of a change before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
     /// The change as it was asked for.
     pub change: ChangeData,
-    /// The same in words.
+    /// The change in words.
     pub text: String,
     /// The view that it begins from.
     pub from_view: u64,
@@ -254,8 +254,8 @@ pub struct Plan {
     pub gaining: Vec<PlannedGain>,
     /// The node that would go, `ip:port`.
     pub leaving: Option<String>,
-    /// What a removal would lose, because no live node holds it: it is refused unless it allows
-    /// that.
+    /// Slots whose data a removal would lose, because no live node holds it: it is refused unless
+    /// it allows that.
     #[serde(default)]
     pub data_loss: Vec<Unheld>,
     /// The change that has to end first, in words.

@@ -94,7 +94,7 @@ fn with_node(standby: bool, test: impl FnOnce(&SystemRunner, &dyn Call)) {
     test(&system, &call);
 }
 
-/// What came back.
+/// A reply as it came back.
 pub(super) struct Reply {
     pub status: StatusCode,
     pub media: Option<String>,

@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(watch.beat(true, false), Vital::Good);
         assert_eq!(watch.beat(true, false), Vital::Good);
         assert_eq!(watch.beat(true, false), Vital::Silent);
-        // Who does not listen hears nothing.
+        // A connection that is not read hears nothing.
         assert_eq!(watch.beat(false, false), Vital::Good);
         for _ in 0..4 {
             watch.heard = true;

@@ -4,10 +4,10 @@
 //! Everything happens in one task. Frames are handed over in the order in which they came: the next
 //! message only when the handler is done with the one before, requests without waiting for those
 //! before them. A request whose handler answers at once costs no task of its own; the others are
-//! kept aside, up to a limit, and answered when they are ready. One that takes longer than any
-//! caller waits is dropped: requests that hang must not add up to the limit. Answers that are ready
-//! together leave in one write. A dialler that takes no more answers may have sent messages before
-//! that: the handler still gets them.
+//! kept aside, up to a limit, and answered when they are ready. A request that takes longer than
+//! any caller waits is dropped: requests that hang must not add up to the limit. Answers that are
+//! ready together leave in one write. A dialler that takes no more answers may have sent messages
+//! before that: the handler still gets them.
 //!
 //! With a stranger at either end only requests are served, and few at a time.
 

@@ -107,7 +107,7 @@ fn a_request_with_an_idempotency_key_counts_once() {
         keys.apply(once("a", append("k", "z"))),
         ListOutcome::OtherRequest
     );
-    // What was refused stays refused.
+    // A refused request stays refused.
     let absent = once(
         "b",
         ListChange {
@@ -181,7 +181,7 @@ fn a_list_keeps_what_its_writers_had_seen() {
     keys.apply(append("k", "b"));
     keys.apply(seen(append("k", "c"), &[(2, 3), (3, 1)], &[]));
     assert_eq!(past(&keys, "k").unwrap(), [(1, 5), (2, 3), (3, 1)]);
-    // What every replica has goes, but not what came after it.
+    // Writes that every replica has go, but not later ones.
     keys.apply(seen(append("k", "d"), &[], &[(1, 5), (2, 2)]));
     assert_eq!(past(&keys, "k").unwrap(), [(2, 3), (3, 1)]);
     assert_eq!(keys.past(&named("k")).unwrap().clock, Timestamp::from_ms(2));
@@ -229,7 +229,7 @@ fn the_past_and_all_lists_together_are_bounded() {
         (ListOutcome::Full, MAX_TOTAL_BYTES / MAX_LIST_BYTES - 1)
     );
     assert!(keys.bytes() <= MAX_TOTAL_BYTES);
-    // What makes it smaller is done, and then there is room.
+    // A change that makes lists smaller is done, and then there is room.
     let revision = |outcome| matches!(outcome, ListOutcome::Done { .. });
     assert!(revision(keys.apply(put("l0", &["short"]))));
     assert!(revision(keys.apply(change("new", What::Put(vec![long])))));

@@ -167,7 +167,7 @@ pub struct Range {
 pub struct Early {
     /// As which write it came.
     pub dot: Dot,
-    /// That write, or a newer one of its key.
+    /// The version of that write, or a newer one of its key.
     pub version: Version,
 }
 

@@ -138,7 +138,7 @@ impl Codec {
         }
     }
 
-    /// The same, but it also reads what was made under another secret, or under none.
+    /// A codec that also reads payloads made under another secret, or under none.
     #[must_use]
     pub fn taking(self, cluster: &Cluster, secret: Option<&[u8]>) -> Self {
         Self {

@@ -78,9 +78,9 @@ impl View {
         self.changed_without(number, change, &BTreeSet::new())
     }
 
-    /// The same while members are given up. A partition that has none but such is *dead*: until its
-    /// last member is removed it stays as it is, since nobody could fill what it got. So rules hold
-    /// for the others alone.
+    /// The view after a change, while members are given up. A partition that has none but such is
+    /// *dead*: until its last member is removed it stays as it is, since nobody could fill what it
+    /// got. So rules hold for the others alone.
     ///
     /// # Errors
     /// When the change makes no sense in this view, or numbers run out.

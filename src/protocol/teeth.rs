@@ -71,8 +71,7 @@ rules! {
     SupplyUncompared,
     /// Writes are taken before the replica has compared itself with a peer.
     WriteUncompared,
-    /// What is fetched of another cohort takes back that the disk is about to say that it has
-    /// served.
+    /// Data fetched of another cohort takes back that the disk is about to say that it has served.
     TakeBackServed,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,

@@ -68,7 +68,7 @@ pub struct View {
     pub(super) next_member: u16,
     /// The number that the next new partition gets.
     pub(super) next_partition: u32,
-    /// Of the first view: tells clusters apart.
+    /// Fingerprint of the first view: tells clusters apart.
     pub(super) cluster: [u8; 32],
 }
 

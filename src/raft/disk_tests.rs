@@ -22,7 +22,7 @@ use crate::protocol::store::{Batch, StoreError};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// What was proposed, in order.
+/// Proposed items, in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Items(Vec<u64>);
 
@@ -203,7 +203,7 @@ async fn an_only_node_applies_and_answers_when_it_has_stored() {
 async fn a_follower_confirms_when_it_has_stored() {
     let cluster = Cluster::of(1).await;
     let node = cluster.node(MemberId(1));
-    // What it has told may be behind.
+    // Its metrics may be behind.
     let next = node.inner.durable.next();
     let mut told = node.inner.raft.metrics();
     let told = told.wait_for(|now| now.last_applied.is_some_and(|id| id.index + 1 == next));
@@ -384,7 +384,7 @@ async fn a_leader_whose_disk_is_full_is_replaced_and_goes_on_when_there_is_room(
     assert!(matches!(read, Err(ConsensusError::Full(_))), "{read:?}");
     let other = cluster.others(leader)[0];
     cluster.node(other).propose(2).await.unwrap();
-    // It finds out within two seconds.
+    // The leader finds out within two seconds.
     until(async || !node.status().await.has_quorum).await;
     node.inner.durable.fill(None);
     drop(release);

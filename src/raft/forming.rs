@@ -124,7 +124,7 @@ mod tests {
                         let clear = majority && !doubt && !met;
                         let may = clear && matches!(own, GroupPast::None | GroupPast::Votes);
                         assert_eq!(may, acts(step) || step == FormingStep::Soon, "{what}");
-                        // It gains its vote first.
+                        // The node gains its vote first.
                         assert!(
                             step != FormingStep::Form || own == GroupPast::Votes,
                             "{what}"

@@ -295,7 +295,7 @@ mod tests {
         assert!(answer.as_mut().now_or_never().is_none());
         network.durable.reached(7, true);
         assert!(answer.as_mut().now_or_never().is_none());
-        // It was sent before.
+        // The call was sent before.
         assert_eq!(other.asked(), 1);
         network.durable.reached(8, false);
         answer.await.unwrap();

@@ -128,7 +128,7 @@ async fn the_log_is_cut_when_the_snapshot_is_stored_that_stands_for_it() {
     snapshots.save(&meta(id(1, 8)), data).await.unwrap();
     cut.await.unwrap();
     assert!(disk.get(b"p").unwrap().is_some());
-    // Who waits for a snapshot that will not come is told.
+    // A task that waits for a snapshot that will not come gets an error.
     disk.durable().fail(StoreError::Io {
         what: "a test".to_owned(),
         detail: String::new(),

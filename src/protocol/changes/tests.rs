@@ -98,7 +98,7 @@ fn commands(changes: &ViewChanges, step: &Move) -> Vec<ViewCommand> {
     vec![one]
 }
 
-/// What has happened so far.
+/// The run so far.
 #[derive(Default)]
 struct History {
     /// By number, each view that has been in force.
@@ -166,10 +166,10 @@ fn assert_closing(views: &Views) {
             let cohorts = views.cohorts_of(*member);
             assert!(cohorts.iter().any(|c| c.id == cohort.id), "{member}");
         }
-        // Who holds the slots now keeps all of the cohort that is in them.
+        // The present holders of the slots keep all of the cohort that is in them.
         for (partition, replicas) in views.view.partitions() {
             let held = cohort.slots.common(&views.view.slots_of(partition));
-            // Who is given up is not waited for.
+            // A given-up member is not waited for.
             let counts = |m: &&MemberId| !held.is_empty() && views.is_present(**m);
             for member in replicas.iter().filter(counts) {
                 assert!(held.is_within(&views.part(cohort, *member)));
@@ -583,7 +583,7 @@ fn a_member_that_was_not_waited_for_does_not_count_until_it_is_ready() {
     changes.apply(change(Change::Remove(MemberId(0))));
     changes.apply(enact(4, &[2, 3]));
     changes.apply(change(Change::Remove(MemberId(1))));
-    // Those who are left came in without what they are to hold.
+    // The members that are left came in without the data that they are to hold.
     assert_eq!(changes.apply(enact(6, &[2, 3])), waiting(6, &[2, 3]));
     assert_eq!(changes.apply(ready(2, 4)), ViewOutcome::Changed);
     assert_eq!(

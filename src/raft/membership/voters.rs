@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(missing(&[1, 2, 3, 4, 5, 6], 1, &[5, 6]), set(&[]));
         assert_eq!(missing(&[1, 2, 3, 4, 5], 1, &[4, 5]), set(&[]));
         assert_eq!(missing(&[1, 2, 3, 4], 1, &[3, 4]), set(&[3, 4]));
-        // Whoever is dead and has no vote gets none.
+        // A dead node without a vote gets none.
         assert_eq!(voting(&[1, 2, 3], &[1], 2, &[2, 3]), set(&[]));
     }
 

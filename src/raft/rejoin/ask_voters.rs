@@ -164,7 +164,7 @@ mod tests {
     use std::sync::Arc;
     use tempfile::TempDir;
 
-    /// Whom each voter that answers has promised itself to, and the voters that all know of.
+    /// The promise of each voter that answers, and the voters that all know of.
     #[derive(Clone)]
     struct Voters {
         promised: BTreeMap<u64, LeaderId>,
@@ -262,7 +262,7 @@ mod tests {
             may_elect(MemberId(9), &voters, &eligibility, vote).await
         };
         assert!(ask(&[&[1, 9]], candidate).await);
-        // It stands no more.
+        // The candidate stands no more.
         assert!(!ask(&[&[1, 9]], LeaderId::new(8, 1)).await);
         assert!(!ask(&[&[1, 2, 9]], candidate).await);
         assert!(!ask(&[&[1, 9], &[9]], candidate).await);
@@ -280,7 +280,7 @@ mod tests {
         assert!(may_elect(MemberId(9), &elected, &before, vote).await);
         // A later one may be about to be elected with a forgotten vote.
         assert!(!may_elect(MemberId(9), &elected, &now, vote).await);
-        // Who has promised nothing later may still store what an earlier leader sends.
+        // A voter that has promised nothing later may still store what an earlier leader sends.
         let earlier = [(1, candidate), (2, LeaderId::new(6, 3))];
         let earlier = Voters::new(half_done, &earlier);
         assert!(!may_elect(MemberId(9), &earlier, &before, vote).await);

@@ -3,7 +3,8 @@
 //!
 //! A write is refused when the key is there. That is looked up first, at the replica that answers,
 //! and the write then has what was seen in its past. It is no compare-and-set: of two writes of a
-//! new key at the same time both may be taken, and the later one stays. Who needs more has `/keys`.
+//! new key at the same time both may be taken, and the later one stays. Clients that need more have
+//! `/keys`.
 
 use super::{SUCCESS, answer, key_in_path};
 use crate::api::operator::{DoneReply, ReadReply};

@@ -286,7 +286,7 @@ fn unavailable(message: String) -> Problem {
 fn views(surface: &Surface) -> Result<Arc<Views>, Problem> {
     match surface.node.views() {
         Some(views) => Ok(views),
-        // It is no member, and the reason for that is the answer.
+        // The node is no member: the answer says why.
         None => Ok(surface.member()?.known()),
     }
 }
