@@ -1,4 +1,4 @@
-//! What a large cluster costs: the simulator of `tests/sim.rs`, with K = 3, some load, and one node
+//! What a large cluster costs: the simulator, with K = 3, some load, and one node
 //! that goes and comes back, for several numbers of nodes. Prints the table of docs/scale.md.
 //!
 //! Run with `cargo bench --bench scale`, or with other numbers of nodes: `cargo bench --bench scale
@@ -8,49 +8,19 @@
 
 #![allow(dead_code, reason = "the simulator's tests use all of it")]
 
-#[path = "../tests/sim/checks.rs"]
-mod checks;
-#[path = "../tests/sim/client.rs"]
-mod client;
-#[path = "../tests/sim/disk.rs"]
-mod disk;
-#[path = "../tests/sim/faults.rs"]
-mod faults;
-#[path = "../tests/sim/history.rs"]
-mod history;
-#[path = "../tests/sim/journal.rs"]
-mod journal;
-#[path = "../tests/sim/measure.rs"]
-mod measure;
-#[path = "../tests/sim/net.rs"]
-mod net;
-#[path = "../tests/sim/node.rs"]
-mod node;
-#[path = "../tests/sim/offers.rs"]
-mod offers;
-#[path = "../tests/sim/oracle.rs"]
-mod oracle;
-#[path = "../tests/sim/plan.rs"]
-mod plan;
-#[path = "../tests/sim/rng.rs"]
-mod rng;
-#[path = "../tests/sim/views.rs"]
-mod views;
-#[path = "../tests/sim/widen.rs"]
-mod widen;
-#[path = "../tests/sim/world.rs"]
-mod world;
+#[path = "../simulator/mod.rs"]
+mod simulator;
 
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::ids::LogId;
 use causeway::protocol::limits::Limits;
 use causeway::protocol::marks::Elsewhere;
 use causeway::protocol::message::Beacon;
-use measure::{Measure, Window};
-use plan::{Fault, Load, Plan, Planned, Weather};
+use simulator::measure::{Measure, Window};
+use simulator::plan::{Fault, Load, Plan, Planned, Weather};
+use simulator::world::World;
 use std::sync::Arc;
 use std::time::Instant;
-use world::World;
 
 const K: usize = 3;
 const KEYS_PER_NODE: usize = 30;

@@ -1,7 +1,7 @@
 //! The causal protocol, free of I/O: plain data in, plain data out.
 //!
 //! Time and chance are arguments, and nothing depends on the order of a hash: one seed replays a
-//! whole cluster. The lints below and tests/purity.rs hold that up.
+//! whole cluster. The lints below and tests/purity hold that up.
 #![deny(
     clippy::disallowed_methods,
     clippy::disallowed_types,

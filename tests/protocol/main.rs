@@ -4,7 +4,7 @@ mod accept;
 mod ahead;
 mod cluster;
 mod dead;
-#[path = "../sim/disk.rs"]
+#[path = "../../simulator/disk.rs"]
 mod disk;
 mod driver;
 mod given_up;

@@ -4,8 +4,8 @@
 #[path = "by_rule_tests.rs"]
 mod by_rule_tests;
 
-use super::plan::Plan;
-use super::runs::{number, on_all_cores, run};
+use crate::simulator::plan::Plan;
+use crate::simulator::runs::{number, on_all_cores, run};
 use by_rule_tests::BY_RULE_TESTS;
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::collections::BTreeSet;

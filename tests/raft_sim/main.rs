@@ -8,33 +8,20 @@
 //!     SIM_TRACE=info                         and what happens, or debug
 //! ```
 
-#[path = "raft_sim/clients.rs"]
 mod clients;
-#[path = "raft_sim/disk.rs"]
 mod disk;
-#[path = "raft_sim/exec.rs"]
 mod exec;
-#[path = "raft_sim/faults.rs"]
 mod faults;
-#[path = "raft_sim/history.rs"]
 mod history;
-#[path = "raft_sim/machine.rs"]
 mod machine;
-#[path = "raft_sim/net.rs"]
 mod net;
-#[path = "raft_sim/nodes.rs"]
 mod nodes;
-#[path = "raft_sim/plan.rs"]
 mod plan;
-#[path = "sim/rng.rs"]
+#[path = "../../simulator/rng.rs"]
 mod rng;
-#[path = "raft_sim/run.rs"]
 mod run;
-#[path = "raft_sim/teeth.rs"]
 mod teeth;
-#[path = "raft_sim/trace.rs"]
 mod trace;
-#[path = "raft_sim/views.rs"]
 mod views;
 
 use plan::Plan;

@@ -1,5 +1,5 @@
-//! A deterministic simulation: whole clusters with simulated networks, disks, clocks and clients,
-//! under faults that follow from one seed, and an oracle that knows what is true.
+//! Seeds of the simulator (`simulator/`): each draws a cluster and its faults, and has to keep every
+//! promise.
 //!
 //! ```text
 //! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on, and shrinks
@@ -12,48 +12,13 @@
 //!     SIM_TRACE=400                      and that many of the last events
 //! ```
 
-#[path = "sim/calm.rs"]
-mod calm;
-#[path = "sim/checks.rs"]
-mod checks;
-#[path = "sim/client.rs"]
-mod client;
-#[path = "sim/disk.rs"]
-mod disk;
-#[path = "sim/faults.rs"]
-mod faults;
-#[path = "sim/history.rs"]
-mod history;
-#[path = "sim/journal.rs"]
-mod journal;
-#[path = "sim/measure.rs"]
-mod measure;
-#[path = "sim/net.rs"]
-mod net;
-#[path = "sim/node.rs"]
-mod node;
-#[path = "sim/offers.rs"]
-mod offers;
-#[path = "sim/oracle.rs"]
-mod oracle;
-#[path = "sim/plan.rs"]
-mod plan;
-#[path = "sim/rng.rs"]
-mod rng;
-#[path = "sim/runs.rs"]
-mod runs;
-#[path = "sim/teeth.rs"]
+#[path = "../../simulator/mod.rs"]
+mod simulator;
 mod teeth;
-#[path = "sim/views.rs"]
-mod views;
-#[path = "sim/widen.rs"]
-mod widen;
-#[path = "sim/world.rs"]
-mod world;
 
 use causeway::protocol::limits::Bound;
-use plan::Plan;
-use runs::{number, run, run_all, shrink};
+use simulator::plan::Plan;
+use simulator::runs::{number, run, run_all, shrink};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 300;
