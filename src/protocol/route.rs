@@ -154,6 +154,7 @@ impl Route {
     /// The next attempt.
     pub fn next(&mut self, now_us: u64) -> Attempt {
         let left = (self.started_us + TOTAL_US).saturating_sub(now_us);
+        // No replica is left that could be asked, or no time.
         if self.order.is_empty() || left < PAUSE_US {
             return Attempt::GiveUp(self.give_up());
         }
@@ -169,7 +170,7 @@ impl Route {
         let to = self.order[self.next];
         self.next += 1;
         if to == self.me {
-            // Others may be able to answer at once; only when they were not, wait here.
+            // A read of missing writes waits here only once no other replica could answer.
             let alone = self.order.len() == 1;
             let stall_us = if alone || self.round > 0 {
                 STALL_US.min(left)
@@ -218,6 +219,7 @@ impl Route {
                     | Refusal::Storage(_)
                     | Refusal::Undecided
                     | Refusal::Unreachable { .. } => Some(refusal),
+                    // The payload itself is wrong: every replica would say so.
                     Refusal::ClockAhead { .. } | Refusal::UnknownMember(_) => {
                         return Some(Answer::Refused(refusal));
                     }
@@ -227,10 +229,12 @@ impl Route {
                 health.answered(to);
                 return Some(answer);
             }
+            // Certainly not done: a later attempt cannot do it twice.
             AttemptOutcome::NotSent => {
                 health.failed(to, now_us);
                 None
             }
+            // It may be done: from here on "not done" can no longer be said.
             AttemptOutcome::NoAnswer => {
                 health.failed(to, now_us);
                 self.unsure = true;

@@ -54,9 +54,12 @@ impl ViewChanges {
             Change::Remove(member) => view.partition_of(member),
             Change::Add(_) | Change::SetK(_) => None,
         };
+        // A removal from a partition that is dead as a whole gives up all of its members.
         let lost = partition.filter(|p| self.is_dead(view.replicas(*p), dead));
         let lost = lost.map(|p| self.not_given_up(view.replicas(p)));
         let mut gives_up = lost.clone().unwrap_or_default();
+        // Each round gives up the dead partitions that the removal would still wait for. It ends:
+        // partitions are finitely many.
         loop {
             let mut then = self.clone();
             if !gives_up.is_empty() {
@@ -87,11 +90,13 @@ impl ViewChanges {
             members: self.not_given_up(replicas),
             is_dead,
         };
+        // Partitions in force that the change closes: their logs would never be over.
         let left = now.partitions();
         let left = left.filter(|(p, replicas)| changes(*p) && self.is_dead(replicas, dead));
         let left = left.map(|(p, replicas)| needed(p, replicas, true));
         let left: Vec<Needed> = left.filter(|n| !n.members.is_empty()).collect();
         let known: BTreeSet<PartitionId> = left.iter().map(|n| n.partition).collect();
+        // Partitions of the next view that would have dead members only.
         let made = next.partitions();
         let made = made.filter(|(p, replicas)| changes(*p) && self.is_dead(replicas, dead));
         let made = made.map(|(p, replicas)| needed(p, replicas, false));

@@ -51,19 +51,24 @@ pub enum FormingStep {
 /// [`FormingStep::Soon`].
 pub fn next_step(own: GroupPast, others: &[Option<GroupPast>], soon: Duration) -> FormingStep {
     let said = |past| others.iter().filter(|said| **said == Some(past)).count();
+    // A Raft group has decided something: this node is no founder.
     if own == GroupPast::Met || said(GroupPast::Met) > 0 {
         return FormingStep::Follow;
     }
     let voters = others.len() + 1;
     let (new, voting) = (said(GroupPast::None), said(GroupPast::Votes));
-    // A node that is still starting will soon answer what it has.
+    // A node that is still starting will soon answer what it has. And without answers from a
+    // majority (this node included) something may have been decided before.
     if own == GroupPast::Unknown || said(GroupPast::Unknown) > 0 || new + voting < voters / 2 {
         return FormingStep::Wait;
     }
     let there = new + voting;
     match own {
+        // All that are there have their votes, or those without one have taken too long.
         GroupPast::Votes if new == 0 || soon >= MISSING_FOR => FormingStep::Form,
+        // All others have answered, or those that are missing have taken too long.
         GroupPast::None if there == others.len() || soon >= MISSING_FOR => FormingStep::Vote,
+        // The others get a moment.
         _ => FormingStep::Soon,
     }
 }

@@ -60,6 +60,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         let (vote, prev, entries) = match request {
             RaftRequest::Append(rpc) => (rpc.vote, rpc.prev_log_id, &rpc.entries[..]),
             RaftRequest::Snapshot(rpc) => (rpc.vote, rpc.meta.last_log_id, &[][..]),
+            // Other requests show no part of the leader's log.
             _ => return true,
         };
         // A deposed leader may have entries that were never decided. The library refuses them.

@@ -1,5 +1,5 @@
-//! Seeds of the simulator (`simulator/`): each draws a cluster and its faults, and has to keep every
-//! promise.
+//! Seeds of the simulator (`simulator/`): each draws a cluster and its faults, and has to keep
+//! every promise.
 //!
 //! ```text
 //! SIM_SEEDS=n cargo test --test sim      runs n seeds, from SIM_FROM on, and shrinks

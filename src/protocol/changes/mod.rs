@@ -12,6 +12,8 @@
 //!                      +-------> cancelled
 //! ```
 
+#[cfg(test)]
+mod case_tests;
 mod commands;
 #[cfg(test)]
 mod tests;

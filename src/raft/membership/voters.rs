@@ -77,14 +77,17 @@ pub enum MembershipStep {
 
 /// The next change, if there is anything to do.
 pub fn next_step(now: &Picture) -> Option<MembershipStep> {
+    // The state names no members yet: only a half-done change is finished.
     if now.members.is_empty() {
         return now.joint.then(|| MembershipStep::Vote(now.voters.clone()));
     }
     let known = &now.voters | &now.learners;
+    // First a member that is not in the group becomes a learner.
     let missing = now.members.difference(&known).next();
     if let Some(member) = missing.filter(|_| !now.joint) {
         return Some(MembershipStep::Learn(*member));
     }
+    // Then the votes change, or a half-done change of them is finished.
     let voters = next_voters(now);
     if !voters.is_empty() && (now.joint || voters != now.voters) {
         return Some(MembershipStep::Vote(voters));
@@ -94,6 +97,7 @@ pub fn next_step(now: &Picture) -> Option<MembershipStep> {
         // never learn which node that is.
         return None;
     }
+    // Last, learners that are no members any more are dropped.
     let gone = &now.learners - &now.members;
     (!gone.is_empty()).then_some(MembershipStep::Forget(gone))
 }

@@ -55,6 +55,7 @@ pub async fn may_follow<T: Transport>(
         return false;
     };
     let own = promise_of(transport, id).await;
+    // The leader does not answer, or has itself promised something later.
     let Some(own) = own.filter(|own| own.leader <= leader) else {
         return false;
     };
@@ -64,6 +65,7 @@ pub async fn may_follow<T: Transport>(
         .into_iter()
         .filter(|(_, promised)| promised.is_some_and(|promised| promised <= leader));
     let mut earlier: BTreeSet<u64> = earlier.map(|(node, _)| node).collect();
+    // No voter is left that may be about to be elected with this node's former vote.
     let settled = earlier == others || eligibility.waited();
     earlier.insert(id);
     let enough = is_enough(&own.voters, &earlier) && settled;
@@ -100,13 +102,16 @@ pub async fn may_elect<T: Transport>(
         return false;
     };
     let own = promise_of(transport, id).await;
+    // The candidate does not answer, or stands no more.
     let Some(own) = own.filter(|own| own.leader == candidate) else {
         return false;
     };
     let mut elected = BTreeSet::from([id]);
+    // Of two voters: every majority includes the candidate, so no later one passes it by.
     if is_enough(&own.voters, &elected) {
         return true;
     }
+    // A later candidate may be about to be elected with this node's former vote.
     if !eligibility.waited() {
         return false;
     }
