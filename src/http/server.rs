@@ -25,8 +25,8 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that is told to end has 5 s; requests under way get this much of it.
 const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
 
-/// Serves a node's HTTP surface on `bind` with `workers` threads. The server runs when the
-/// returned future is polled; signals are the caller's business, who stops it by its handle.
+/// Serves a node's HTTP surface on `bind` with `workers` threads. The server runs when the returned
+/// future is polled; signals are the caller's business, which stops the server by its handle.
 ///
 /// # Errors
 /// When the address cannot be listened on.

@@ -2,8 +2,8 @@
 //! knows.
 //!
 //! It names the cluster, once that is born. It is on disk before anything is done under newer
-//! views. A node that starts again knows by it who it is and whom to ask what was decided
-//! meanwhile, whatever `VIEW` says.
+//! views. From it a node that starts again knows its own number and which nodes to ask what was
+//! decided meanwhile, whatever `VIEW` says.
 
 use crate::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use crate::protocol::ids::MemberId;

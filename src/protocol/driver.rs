@@ -170,7 +170,8 @@ impl<S: Store + Clone, T> Driver<S, T> {
     }
 
     /// The marks, if they changed since they were last asked for. Readers are to have them before
-    /// the effects of the same flush are carried out: whoever gets an answer may ask again at once.
+    /// the effects of the same flush are carried out: a client that gets an answer may ask again at
+    /// once.
     #[inline]
     pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
         self.replica.changed_marks()

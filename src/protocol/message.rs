@@ -95,8 +95,8 @@ pub struct Gossip {
     pub empty: bool,
     /// The open log of each peer, as far as the sender has heard.
     pub open: Vec<LogId>,
-    /// For each cohort whose logs the sender tracks: whom it knows to share them, and in which
-    /// incarnations, summed up.
+    /// For each cohort whose logs the sender tracks: a digest of the members that it knows to share
+    /// them, and of their incarnations.
     pub met: Vec<(CohortId, u64)>,
     /// The cohorts of which the sender has everything, up to its marks.
     pub filled: Vec<CohortId>,

@@ -31,7 +31,7 @@ fn changing(n: u8, k: usize, change: Change, lose_data: bool) -> ViewChanges {
     changes
 }
 
-/// The leader hears all but these, and has led for an hour. Nobody votes who is to go.
+/// The leader hears all but these, and has led for an hour. No leaving member votes.
 fn without<'a>(changes: &'a ViewChanges, away: &[(u16, u64)]) -> Situation<'a> {
     let away = away.iter().map(|(m, us)| (MemberId(*m), *us));
     Situation {

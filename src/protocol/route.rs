@@ -83,8 +83,9 @@ pub struct Route {
 impl Route {
     /// Plans an operation on a key of `partition` for a client with this past.
     ///
-    /// The order: this node if it is a replica; then who is known to have what the client has
-    /// seen, or wrote it; then the rest, who failed lately last. `spread` evens out the load.
+    /// The order: this node if it is a replica; then replicas that are known to have what the
+    /// client has seen, or wrote it; then the rest, those that failed lately last. `spread` evens
+    /// out the load.
     #[must_use]
     pub fn new(
         marks: &Marks,

@@ -63,7 +63,8 @@ struct Piece {
 type Cost = (i8, bool, Reverse<usize>, usize, bool);
 
 impl Ring {
-    /// Decides who gives and who gets. `stays` says per owner whether it is to hold slots at all.
+    /// Decides which owners give slots and which get some. `stays` says per owner whether it is to
+    /// hold slots at all.
     fn new(runs: Vec<Run>, stays: &[bool]) -> Self {
         let mut held = vec![0; stays.len()];
         for run in &runs {
@@ -72,7 +73,8 @@ impl Ring {
         let total: usize = held.iter().sum();
         let mut order: Vec<usize> = (0..stays.len()).filter(|owner| stays[*owner]).collect();
         let (share, extra) = (total / order.len().max(1), total % order.len().max(1));
-        // Shares cannot be equal: those who hold most keep one more, so that it need not move.
+        // Shares cannot be equal: the owners that hold most keep one more, so that it need not
+        // move.
         order.sort_by_key(|owner| Reverse(held[*owner]));
         let mut target = vec![0; stays.len()];
         for (place, owner) in order.into_iter().enumerate() {

@@ -49,7 +49,7 @@ rules! {
     StableWithoutTheDead,
     /// Stability counts what was said before a replica's new start was known.
     StableAcrossStarts,
-    /// A replica takes others' word for who has started.
+    /// A replica believes what others say of a third member's start.
     TrustHearsay,
     /// A peer's marks from before its restart still count.
     PeerKeepsItsWord,
@@ -84,8 +84,8 @@ rules! {
     /// A version that came ahead of its log keeps others from going on with that log, though they
     /// have it.
     WaitForGathered,
-    /// A version that came ahead of its log is logged again by who does not know yet which logs are
-    /// over.
+    /// A version that came ahead of its log is logged again by a replica that does not know yet
+    /// which logs are over.
     LogAgainUnfilled,
     /// A log ends though a replica has not said how far it is.
     FinishUntold,
@@ -101,7 +101,7 @@ rules! {
     CollectBeforePast,
     /// Promises about timestamps are not kept.
     BreakPromise,
-    /// Reads are answered by who knows an older view than the client has seen.
+    /// Reads are answered by a replica that knows an older view than the client has seen.
     ServeOldView,
     /// A member is given up, and what is served in the view in force does not tell of that.
     GiveUpTooSoon,

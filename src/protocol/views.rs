@@ -244,7 +244,7 @@ impl Views {
     }
 
     /// The first partition of the view in force that holds some of a cohort's slots and whose
-    /// replicas are all given up. Until others hold these slots, whoever held them earlier has all
+    /// replicas are all given up. Until others hold these slots, their earlier holders have all
     /// that is left.
     #[must_use]
     pub fn dead_owner(&self, cohort: &Cohort) -> Option<PartitionId> {

@@ -7,7 +7,7 @@ use crate::protocol::context::Context;
 use crate::protocol::ids::{self, LogId};
 use crate::protocol::marks::Marks;
 
-/// Says of each entry of a context what it stands for and who has it.
+/// Says of each entry of a context what it stands for and which nodes have it.
 pub fn explain(member: &Member, context: &Context) -> Vec<Explained> {
     let marks = member.marks();
     context

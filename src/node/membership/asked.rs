@@ -111,7 +111,7 @@ fn all_in_words(silent: &[Silent]) -> String {
     each.join("; ")
 }
 
-/// Why a change is refused, to whoever asked for it.
+/// Why a change is refused, for the operator that asked for it.
 pub fn refused(refusal: ViewRefusal, asked: Asked) -> ChangeFailed {
     match (refusal, asked) {
         (

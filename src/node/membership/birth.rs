@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Time between looks at who is there.
+/// Time between looks at which nodes are there.
 const LOOK: Duration = Duration::from_millis(20);
 /// Time for another node to say what it knows.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);

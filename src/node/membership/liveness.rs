@@ -7,10 +7,11 @@ use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Time for another node to say whom it hears.
+/// Time for another node to say which members it hears.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 
-/// Those of `doubted` whom another node hears: it may be no more than the leader's own way to them.
+/// The members of `doubted` that another node hears: only the leader's own connection to them may
+/// be broken.
 pub async fn heard_by_others(peers: &Peers, doubted: BTreeSet<MemberId>) -> BTreeSet<MemberId> {
     let mut heard = BTreeSet::new();
     for one in doubted {

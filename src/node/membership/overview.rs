@@ -54,7 +54,7 @@ impl Membership {
         for offer in told {
             let known = seen.entry((offer.node.clone(), offer.directory.clone()));
             let known = known.or_insert_with(|| offer.clone());
-            // Of two who tell of one, the one that heard of it last is right.
+            // When two members tell of the same offer, the later report is right.
             if offer.left() < known.left() {
                 *known = offer;
             }

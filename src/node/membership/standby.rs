@@ -50,7 +50,7 @@ impl Standby {
         let invited = self.invited.wait_for(Option::is_some).await;
         match invited.ok().and_then(|views| views.clone()) {
             Some(views) => views,
-            // The connections are gone, and with them whoever could invite.
+            // The connections are gone, so nobody can invite this node any more.
             None => std::future::pending().await,
         }
     }

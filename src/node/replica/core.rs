@@ -242,7 +242,7 @@ impl Core {
     }
 
     fn carry_out_all(&mut self, effects: Vec<Effect<Ticket>>) {
-        // Readers first: who gets an answer may ask again at once.
+        // Readers first: a client that gets an answer may ask again at once.
         if let Some(marks) = self.driver.changed_marks() {
             if let (None, Some(reason)) = (&self.shared.marks.load().recovering, &marks.recovering)
             {

@@ -24,7 +24,7 @@ const ROUND: usize = 1_024;
 /// Time between ticks.
 const TICK: Duration = Duration::from_micros(TICK_US);
 
-/// Where the core is, for whoever has something for it.
+/// The core, as seen by the tasks that bring events.
 #[derive(Default)]
 struct Desk {
     /// `None` before the core runs, and after it has ended.
