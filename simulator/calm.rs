@@ -36,7 +36,7 @@ impl World {
         self.check_history()
     }
 
-    /// What a client can see of a node's store: versions by key.
+    /// The part of a node's store that clients can see: versions by key.
     fn content(&self, node: usize) -> Result<BTreeMap<Key, Bytes>, Failed> {
         let mut content = BTreeMap::new();
         let (from, to) = record::DATA;
@@ -97,10 +97,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether two replicas' versions of a key differ. One may have dropped a tombstone before the
-    /// other; stored dependencies may be pruned differently. A write that was logged again has
-    /// several dots, and which of them a replica names does not show: the others are of logs that
-    /// are over, or everywhere.
+    /// Whether two replicas' versions of a key differ. One replica may have dropped a tombstone
+    /// before the other; stored dependencies may be pruned differently. A write that was logged
+    /// again has several dots, and which of them a replica names does not show: the others are of
+    /// logs that are over, or everywhere.
     fn differs(&self, at: &Key, a: Option<&Bytes>, b: Option<&Bytes>) -> Result<bool, Failed> {
         let version = |bytes: Option<&Bytes>| {
             bytes

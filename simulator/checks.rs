@@ -166,7 +166,7 @@ impl World {
                 self.oracle.writes[write].key.clone(),
                 self.oracle.writes[write].stamp,
             );
-            // What nobody has any more is passed over.
+            // Lost writes are passed over: nobody has them any more.
             if self.oracle.writes[write].is_lost() {
                 continue;
             }
@@ -211,8 +211,8 @@ impl World {
     ///
     /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any
     /// more. When it has lost its disk, or the end of its own log, and no disk is left that has all
-    /// of the cohort, it gathers what is left of the slots that others hold. Whoever holds the
-    /// other slots may have lost its disk too, and tell that it has nothing: then it passes over
+    /// of the cohort, it gathers what is left of the slots that others hold. The holder of the
+    /// other slots may have lost its disk too, and say that it has nothing: then it passes over
     /// what is there. Nobody lacks the write.
     fn is_helped_no_more(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
@@ -234,9 +234,9 @@ impl World {
     }
 
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of
-    /// its key. Who is only to hold it next may be turned away again. A later write that came to it
-    /// in the place of one that it helps with does not count: it shares no log of that one, and
-    /// drops it when it helps no more.
+    /// its key. A member that is to hold the key only in the next view may be turned away again. A
+    /// later write that came to it in the place of one that it helps with does not count: it shares
+    /// no log of that one, and drops it when it helps no more.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
@@ -350,7 +350,7 @@ impl World {
             let views = self.views_at(node);
             let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
             let Some(bytes) = value else {
-                // What its slots hold of the cohort is not known any more: it will be fetched anew.
+                // The record of the cohort's data in its slots is gone: it will be fetched anew.
                 let applied = &mut self.oracle.applied;
                 applied
                     .retain(|(n, log), _| *n != node || log.member != member || !of_cohort(*log));
@@ -450,7 +450,7 @@ impl World {
         !held && next.is_some_and(dropped)
     }
 
-    /// What a node's disk says of its own.
+    /// A node's identity on its disk.
     fn identity_at(&self, node: usize) -> Option<ReplicaIdentity> {
         record::load_record(&self.nodes[node].disk, record::IDENTITY).unwrap_or(None)
     }
@@ -479,8 +479,8 @@ impl World {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
-            // What only a member has that is given up may be lost, be it stable: it may have shared
-            // its log with nobody, or with disks that were lost since.
+            // A write that only a given-up member has may be lost, even a stable one: it may have
+            // shared its log with nobody, or with disks that were lost since.
             if self.is_given_up(other) {
                 continue;
             }
@@ -564,8 +564,8 @@ impl World {
                 if let Some(process) = &self.nodes[node].process {
                     let marks = process.driver.replica().marks();
                     holders.extend(self.replicas_at(&marks));
-                    // It may be the last word under the views before, of a log of which the new
-                    // ones tell nothing any more.
+                    // These may be the last marks under the views before, of a log that the new
+                    // marks no longer name.
                     for marks in [&marks, &process.marks] {
                         holders.extend(dots.iter().flat_map(|d| replicas_of(marks, d.log)));
                     }
@@ -725,8 +725,8 @@ impl World {
         };
         let deletes = self.oracle.of_key(key, writes[least].stamp);
         let deletes = deletes.filter(|w| !writes[*w].live && !writes[*w].dots.is_empty());
-        // Of a client who has seen the value it is known that it has seen one of the deletes, and
-        // so what all of them had seen.
+        // A client that has seen the value has seen one of the deletes, and so the common past of
+        // all of them.
         let Some(seen) = self.oracle.common_past(deletes) else {
             return Err(format!(
                 "I5: op {op} does not find {key:?}, its client has seen write {least}"

@@ -39,7 +39,7 @@ pub struct Session {
     pub context: Context,
     /// A payload that the client comes with, of another cluster or of an earlier life of this one.
     foreign: Option<String>,
-    /// What the context stands for, in full.
+    /// The full past that the context stands for.
     pub past: Past,
     old: Vec<(Context, Past)>,
     /// A client that stays at one node.
@@ -79,7 +79,7 @@ impl Session {
     }
 }
 
-/// What reads and writes the payloads of a cluster.
+/// The codec for the payloads of a cluster.
 pub fn codec(cluster: u8) -> Codec {
     let cluster = Cluster {
         id: ClusterId([cluster; 16]),

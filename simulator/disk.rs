@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 
-/// What is on a disk.
+/// The content of a disk.
 pub type Content = BTreeMap<Bytes, Bytes>;
 
 /// A disk; clones are the same disk.
@@ -104,7 +104,7 @@ impl Disk {
         self.put_back(Content::new());
     }
 
-    /// What is durable now.
+    /// A copy of the durable content.
     pub fn copy(&self) -> Content {
         self.0.borrow().durable.clone()
     }

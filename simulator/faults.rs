@@ -1,4 +1,4 @@
-//! What each fault does to the cluster when its moment comes.
+//! The effect of each fault on the cluster, when its moment comes.
 
 use super::journal::survivors;
 use super::node::Input;
@@ -266,7 +266,7 @@ impl World {
         let Some(partition) = self.view().partition_of(member) else {
             return false;
         };
-        // What it has is gone for the others as it is.
+        // The node is given up: for the others its data is gone anyway.
         if self.is_given_up(node) {
             return false;
         }

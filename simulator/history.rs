@@ -30,7 +30,8 @@ impl World {
             }
             (Op::Get { .. }, _) => (Kind::Get, None, Completion::Fail),
             (Op::Write { value: None, .. }, Some(Answer::NothingToDelete(_))) => {
-                // It read that nothing is there; an attempt before may have been done all the same.
+                // The delete read that nothing is there; an attempt before may have been done all
+                // the same.
                 self.put_down(op, Kind::Delete, None, Completion::Unknown)?;
                 (Kind::Get, None, Completion::Ok)
             }
@@ -98,7 +99,7 @@ impl World {
             .map_err(|e| format!("history: {e}"))
     }
 
-    /// What the checker says of all that clients saw.
+    /// Checks everything that clients saw.
     pub fn check_history(&self) -> Result<(), Failed> {
         // With a disk, writes may go that only it had; who has seen them cannot be told from who
         // has seen wrong.

@@ -1,7 +1,7 @@
-//! What a crash leaves of the batches that were on their way to a disk: exactly what a real one
+//! Crashes: what is left of the batches that were on their way to a disk: exactly what a real one
 //! may.
 //!
-//! They are in a journal, each framed by length and checksum. Of its sectors any may be on the
+//! They are in a journal, each framed by length and checksum. Any of its sectors may be on the
 //! medium or not, whatever their order. The next start reads the journal up to the first frame that
 //! is not whole.
 

@@ -1,4 +1,4 @@
-//! What a run costs: bytes on the wire, how long contexts are, reads that could not be answered at
+//! The cost of a run: bytes on the wire, how long contexts are, reads that could not be answered at
 //! once, how old the knowledge of other partitions is. `benches/scale.rs` turns this on and reads
 //! it.
 //!
@@ -33,12 +33,12 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// What was counted since a moment.
+/// Counts since a moment.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     pub since_us: u64,
     pub traffic: BTreeMap<&'static str, Traffic>,
-    /// Of the answers that clients got: characters and entries of the context.
+    /// For the answers that clients got: characters and entries of the context.
     pub texts: Vec<u64>,
     pub entries: Vec<u64>,
     pub reads: u64,
@@ -54,7 +54,7 @@ pub struct Window {
     pub read_us: Vec<u64>,
 }
 
-/// What is counted, and how keys are drawn in such a run.
+/// The counters of a run, and how its keys are drawn.
 pub struct Measure {
     pub window: Window,
     codec: Codec,
@@ -171,7 +171,7 @@ fn size(payload: &impl Serialize) -> u64 {
 }
 
 impl World {
-    /// What an answer of a node tells of its partition besides.
+    /// The beacon that comes with a node's answer.
     pub fn told(&self, node: usize) -> Option<Beacon> {
         let process = self.nodes[node].process.as_ref()?;
         self.measure.as_ref()?;

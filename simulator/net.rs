@@ -7,7 +7,7 @@ use causeway::protocol::context::Context;
 use causeway::protocol::message::{Beacon, Message};
 use causeway::protocol::op::{Answer, Op};
 
-/// What travels between nodes.
+/// A message between nodes.
 #[derive(Debug, Clone)]
 pub enum Frame {
     Protocol {
@@ -25,7 +25,7 @@ pub enum Frame {
         op: usize,
         attempt: u32,
         answer: Answer,
-        /// What the answer tells of the partition besides; only in runs that are measured.
+        /// The beacon that comes with the answer; only in runs that are measured.
         told: Option<Beacon>,
     },
 }

@@ -32,7 +32,7 @@ pub const FAILING: u64 = 20;
 /// A replica ends a wait this much late at most: it looks at them on its ticks.
 const LATE_US: u64 = 30_000;
 
-/// Who waits for an answer of the replica.
+/// Stands for the task that waits for the replica's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     pub op: usize,
@@ -71,7 +71,7 @@ pub enum Input {
     },
 }
 
-/// What ends with a crash.
+/// The state that a crash ends.
 pub struct Process {
     pub driver: Driver<Disk, Ticket>,
     pub clock: Arc<Clock>,
@@ -81,7 +81,7 @@ pub struct Process {
     pub marks: Arc<Marks>,
     /// The last dot of its own log that the oracle knows of.
     pub noted: Dot,
-    /// Who waits for an answer of the replica.
+    /// The tasks that wait for the replica's answers.
     waiting: Vec<Ticket>,
     flushing: bool,
     publish_us: u64,
@@ -112,9 +112,9 @@ pub struct Node {
     pub comparing: bool,
     /// The newest views that it has heard of.
     pub known: Option<Arc<Views>>,
-    /// It has been in a view, or in the next one.
+    /// The node has been in a view, or in the next one.
     pub begun: bool,
-    /// It is in the view no more, for ever.
+    /// The node is out of the view for ever.
     pub out: bool,
     /// Since when its process is down.
     pub down_us: u64,
@@ -250,7 +250,7 @@ impl World {
         }
     }
 
-    /// Ends a node's process. Of the batches under way to its disk the first `keep` arrive.
+    /// Ends a node's process. The first `keep` batches on their way to its disk arrive.
     pub fn stop_node(&mut self, node: usize, keep: usize) -> Result<(), Failed> {
         if self.nodes[node].process.is_none() {
             return Ok(());
@@ -450,7 +450,7 @@ impl World {
                     let delay = self.rng.below(20_000);
                     self.after(delay, What::Propose(node, ViewCommand::Over { cohort }));
                 }
-                // What was asked for was dropped, and is asked again.
+                // Dropped while the node fails reads: the replica asks again.
                 Effect::Fault(_) if self.nodes[node].failing_until + FLUSH_US > self.now => {}
                 Effect::Fault(error) => return Err(format!("node {node}: {error}")),
             }

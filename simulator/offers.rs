@@ -1,6 +1,6 @@
-//! What a node has that was given up: once it is out of the view it offers that to the others, one
-//! write after the other, the oldest first, through whichever member is there. An offer that a
-//! member did not see through is made again.
+//! Offers of orphaned writes: once it is out of the view it offers that to the others, one write
+//! after the other, the oldest first, through whichever member is there. An offer that a member did
+//! not see through is made again.
 
 use super::client::Operation;
 use super::world::{Failed, What, World};
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 /// The pause after an offer that came to nothing, in microseconds.
 const AGAIN_US: u64 = 100_000;
 
-/// What one node offers.
+/// The offer of one node.
 pub struct Offer {
     node: usize,
     left: VecDeque<Version>,
@@ -25,11 +25,11 @@ pub struct Offer {
 }
 
 impl World {
-    /// A node is out of the view for good. Whoever has left in peace has no log that is not over,
-    /// and offers nothing.
+    /// A node is out of the view for good. A node that has left in peace has no log that is not
+    /// over, and offers nothing.
     pub fn begin_offer(&mut self, node: usize) -> Result<(), Failed> {
         let disk = &self.nodes[node].disk;
-        // What begins later would not be over when the replicas are compared.
+        // A later offer would not be over when the replicas are compared.
         if self.healed
             || record::load_logs(disk)
                 .map_err(|e| e.to_string())?

@@ -1,5 +1,5 @@
-//! What is true of the writes, known from outside: who made them after having seen what, which
-//! dots they got, and which of them are still somewhere.
+//! The truth about writes, known from outside: who made them after having seen what, which dots
+//! they got, and which of them are still somewhere.
 
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::ids::{Dot, LogId, MemberId};
@@ -58,7 +58,7 @@ pub struct Write {
     pub taken_us: Vec<u64>,
     /// The most copies that a client was told of.
     pub copies: u8,
-    /// It was on a lost disk only.
+    /// The write was on a lost disk only.
     pub gone: bool,
     /// An offer brought it back after that: it lasts again, though who had seen it before need not
     /// see it.
@@ -224,7 +224,7 @@ impl Oracle {
         newest_first.find(|w| past.contains(*w) && !self.writes[*w].gone)
     }
 
-    /// What all of these writes had seen; `None` when there are none.
+    /// The common past of these writes; `None` when there are none.
     pub fn common_past(&self, mut writes: impl Iterator<Item = WriteId>) -> Option<Past> {
         let mut common = self.writes[writes.next()?].past.clone();
         for write in writes {

@@ -1,6 +1,6 @@
-//! What a seed decides before anything runs: the shape of the cluster, the load, which faults exist
-//! at all and how often (swarm testing: Groce et al., ISSTA 2012), and the schedule of every single
-//! one.
+//! The decisions of a seed before anything runs: the shape of the cluster, the load, which faults
+//! exist at all and how often (swarm testing: Groce et al., ISSTA 2012), and the schedule of every
+//! single one.
 //!
 //! The schedule is plain data. Leaving faults out of it gives another run of the same cluster: that
 //! is how a failing seed is shrunk.
@@ -152,14 +152,14 @@ pub struct Plan {
     pub k: usize,
     pub load: Load,
     pub weather: Weather,
-    /// What the replicas are bounded by.
+    /// The bounds of the replicas.
     pub limits: Limits,
     /// How long faults go on, in microseconds.
     pub faults_us: u64,
     pub faults: Vec<Planned>,
 }
 
-/// What the clients do.
+/// The load of the clients.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub sessions: usize,
@@ -184,7 +184,7 @@ pub struct Load {
     pub value_bytes: usize,
 }
 
-/// What the network and the disks are like all the time.
+/// Network and disks as they are all the time.
 #[derive(Debug, Clone)]
 pub struct Weather {
     pub delay_us: (u64, u64),
@@ -290,8 +290,8 @@ pub(super) fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 /// time that it has.
 fn small(rng: &mut Rng, load: &Load) -> Limits {
     let wide = Limits::ORDINARY;
-    // What is written while a replica is away, and all that there is, has to go in so many messages
-    // at most.
+    // The writes made while a replica is away, and the whole content, have to fit into so many
+    // messages.
     let written = load.sessions as u64 * load.writes * 50_000 / (load.think_us + 5_000);
     let (dots, size) = (written as usize / 80 + 1, 160 + load.value_bytes / 4);
     let part = dots * size;
@@ -544,8 +544,8 @@ impl Draw<'_> {
         self.push(at_us, Fault::Apart { a, b, us, holds });
     }
 
-    /// One replica is away, then a second is alone with what the third wrote before; the two meet
-    /// over a bad link, and the second loses its disk.
+    /// First one replica is away, then a second is alone with what the third wrote before; the two
+    /// meet over a bad link, and the second loses its disk.
     fn ambush(&mut self, at_us: u64) {
         let Some([node, peer, other]) = self.three() else {
             return;

@@ -58,7 +58,7 @@ pub type Met = BTreeMap<Bound, u64>;
 
 /// Runs a plan and keeps so many of the last events.
 pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
-    // What an earlier run on this thread met is no part of this one.
+    // Bounds met by an earlier run on this thread do not count.
     let _ = take_met();
     let mut world = World::new(plan, keep);
     let done = catch_unwind(AssertUnwindSafe(|| world.run()));

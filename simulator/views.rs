@@ -183,8 +183,8 @@ impl World {
         };
         if self.decide(said)? == ViewOutcome::Changed {
             self.oracle.given_up.extend(&members);
-            // What the partition's slots have is lost, unless a cohort that held them before is
-            // open still. So is the knowledge which deletes have been forgotten there.
+            // The data of the partition's slots is lost, unless a cohort that held them before is
+            // still open. So is the knowledge which deletes have been forgotten there.
             let view = self.decisions.changes.views().view.clone();
             let dead = |key: &Key| {
                 let holders = view.replicas(view.partition_of_key(key));
@@ -351,7 +351,7 @@ impl World {
         Ok(())
     }
 
-    /// What an operator does who has asked for a change: takes it back when it does not end, and
+    /// The operator's steps after asking for a change: takes it back when it does not end, and
     /// removes again whoever was given up.
     fn operate(&mut self) -> Result<(), Failed> {
         let changes = &self.decisions.changes;
@@ -410,8 +410,8 @@ impl World {
         node == other || (it.process.is_some() && it.paused_until <= self.now && !cut)
     }
 
-    /// Whether another node than the leader hears a member. One that stands on an old copy of its
-    /// disk, and has not found out yet, is not given up: what it would do then is not promised.
+    /// Whether another node than the leader hears a member. A node on an old copy of its disk that
+    /// has not found out yet is not given up: what it would do then is not promised.
     fn is_heard(&self, leader: usize, member: MemberId) -> bool {
         let node = usize::from(member.0);
         let others = (0..self.nodes.len()).filter(|n| *n != node && self.hears(leader, *n));
@@ -465,7 +465,7 @@ impl World {
     }
 }
 
-/// What an operator may ask for.
+/// A change that an operator may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Add,
@@ -475,7 +475,7 @@ pub enum Asked {
     SetK {
         k: usize,
     },
-    /// That all nodes of this one's partition are dead for good, at the moment when they die.
+    /// All nodes of this one's partition die, and are said to be dead for good at that moment.
     GiveUp {
         node: usize,
         down_us: u64,

@@ -31,8 +31,8 @@ pub enum What {
     Arrive {
         from: usize,
         to: usize,
-        /// It arrives if this is still the connection, or if it survives and the receiver is still
-        /// in this life.
+        /// The message arrives if this is still the connection, or if it survives and the receiver
+        /// is still in this life.
         connection: u64,
         survives: Option<u32>,
         frame: Frame,
@@ -108,12 +108,12 @@ pub struct World {
     pub net: Net,
     pub sessions: Vec<Session>,
     pub ops: Vec<Operation>,
-    /// What nodes offer that were given up.
+    /// The offers of given-up nodes.
     pub offers: Vec<Offer>,
     pub oracle: Oracle,
-    /// What clients saw.
+    /// The history as clients saw it.
     pub history: History,
-    /// What nodes read and write payloads with.
+    /// The nodes' codec of payloads.
     pub codec: Codec,
     /// Sessions issue operations.
     pub busy: bool,
@@ -124,11 +124,11 @@ pub struct World {
     trace: VecDeque<String>,
     keep: usize,
     pub steps: u64,
-    /// What the run costs, when somebody wants to know.
+    /// The figures of the run, if they are asked for.
     pub measure: Option<Measure>,
 }
 
-/// What went wrong.
+/// The reason why a run failed.
 pub type Failed = String;
 
 impl World {

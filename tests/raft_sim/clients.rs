@@ -23,7 +23,7 @@ const WAITS: Duration = Duration::from_millis(2_500);
 /// How often a client asks again.
 const TRIES: usize = 4;
 
-/// What all clients share.
+/// State that all clients share.
 #[derive(Clone)]
 pub struct Clients {
     pub nodes: Nodes,
@@ -31,7 +31,7 @@ pub struct Clients {
     pub stop: Arc<AtomicBool>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 enum Told<R> {
     Done(R),
     NotDone,
@@ -162,7 +162,7 @@ impl Clients {
                         .is_wrong(format!("{what:?} was answered with {other:?}"));
                     break;
                 }
-                // What may be done stays so, whatever is said to it later.
+                // A change that may be done stays unknown, whatever is answered later.
                 Told::Unknown => seen = Seen::Unknown,
                 Told::NotDone => {}
             }

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// What is wrong with a disk.
+/// The trouble of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// Each sync takes so many times as long.
@@ -168,7 +168,7 @@ struct Waiting {
     failed: Option<StoreError>,
 }
 
-/// What waits to be stored.
+/// The batches that wait to be stored.
 #[derive(Clone)]
 struct Line {
     disk: Arc<Opened>,
@@ -216,7 +216,7 @@ impl Line {
             let mut state = device.lock();
             let result = state.error();
             if let Some(batches) = state.under_way.take() {
-                // What failed may be there all the same.
+                // A batch that failed may be there all the same.
                 let there = result.is_ok() || self.disk.exec.draw(|rng| rng.percent(50));
                 if there && state.trouble != Some(Trouble::Full) {
                     state.store(&batches);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// A process, or 0: the world around all of them.
 pub type Process = u64;
-/// Who is nobody's process.
+/// The process of tasks that are nobody's.
 pub const NOBODY: Process = 0;
 
 /// A timer is late by less than this.
@@ -41,7 +41,7 @@ struct Inner {
     now_ns: u64,
     events: BTreeMap<(u64, u64), (Process, Event)>,
     ready: BTreeSet<u64>,
-    /// Whose each task is.
+    /// The process of each task.
     owners: BTreeMap<u64, Process>,
     frozen: BTreeMap<Process, Vec<Event>>,
     dead: BTreeSet<Process>,
@@ -145,7 +145,7 @@ impl Exec {
         draw(&mut self.lock().rng)
     }
 
-    /// What came so far, in one number.
+    /// A digest of the run so far.
     pub fn digest(&self) -> u64 {
         self.lock().digest
     }
@@ -413,8 +413,7 @@ pub fn run<R: Send + 'static, F: Future<Output = R> + Send + 'static>(
         }
         drop(task);
     }
-    // What is to happen holds the world that it is to happen in, also where it waits for a frozen
-    // process.
+    // Events hold the world that they happen in, also those that wait for a frozen process.
     let events = std::mem::take(&mut exec.lock().events);
     drop(events);
     let held = std::mem::take(&mut exec.lock().frozen);

@@ -1,4 +1,4 @@
-//! What goes wrong, done to the nodes.
+//! Faults, as they are done to the nodes.
 
 use super::disk::Trouble;
 use super::nodes::Nodes;

@@ -1,12 +1,13 @@
-//! What clients were told, and whether it can be so: the lists' own checker looks at lists that
-//! only grow, and revisions, which say in which order all changes were made, at everything.
+//! The answers that clients got, and whether they can be right: the lists' own checker looks at
+//! lists that only grow, and revisions, which say in which order all changes were made, at
+//! everything.
 
 use bytes::Bytes;
 use causeway::check::ListHistory;
 use causeway::protocol::keys::{List, What};
 use std::collections::BTreeMap;
 
-/// What a client knows of its change.
+/// Whether a change was made, as far as its client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// Made, by this revision.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was decided, and in which order.
+/// The decided commands in their order.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watched {
     pub decided: Decided,
@@ -30,7 +30,7 @@ pub fn begin() {
     CONTRADICTION.take();
 }
 
-/// What was found wrong since.
+/// The contradiction found since, if there is one.
 pub fn contradiction() -> Option<String> {
     CONTRADICTION.with_borrow(Clone::clone)
 }

@@ -1,4 +1,4 @@
-//! What lies between the nodes: calls that take their time, come twice, or are lost on the way
+//! The network between the nodes: calls that take their time, come twice, or are lost on the way
 //! there or back, and links that are cut one way or both.
 
 use super::exec::{Exec, Process};
@@ -29,7 +29,7 @@ struct State {
     cuts: BTreeSet<(MemberId, MemberId)>,
     /// Calls and answers that are lost, in a hundred.
     loss: u64,
-    /// Of a hundred calls, those that take long.
+    /// Calls that take long, of a hundred.
     late: u64,
 }
 
@@ -131,7 +131,7 @@ impl Net {
     }
 }
 
-/// What a node does for a call.
+/// A node's answer to a call.
 pub type Served<R> = Arc<dyn Fn(Option<Node>) -> BoxFuture<'static, Option<R>> + Send + Sync>;
 
 /// One node's end of all links.
@@ -170,7 +170,7 @@ impl Link {
             };
             exec.after(up.process, trip * (1 + 3 * copy as u32), arrives);
         }
-        // Whoever has lost it tells nobody.
+        // A call whose answer is lost tells nobody.
         let held = Arc::clone(&back);
         let end = exec.sleep(timeout);
         let result = match select(answer, Box::pin(end)).await {

@@ -28,11 +28,11 @@ struct Place {
     process: Option<Process>,
     /// Its disk names the cluster.
     born: bool,
-    /// It was removed.
+    /// The node was removed.
     gone: bool,
     /// Starts that were asked for: of those only the last one counts.
     starts: u64,
-    /// What its disk has done to this process that may end its part in the Raft group.
+    /// Whether the disk has done something to this process that may end its part in the Raft group.
     failed: bool,
 }
 
@@ -183,7 +183,7 @@ impl Nodes {
         }
     }
 
-    /// It loses its disk. It is down.
+    /// Takes a node's disk away. It is down.
     pub fn wipe(&self, node: MemberId) {
         log::info!("{node}: loses its disk");
         let mut places = self.lock();
@@ -396,7 +396,7 @@ impl Nodes {
         None
     }
 
-    /// What all nodes that run have applied, and how they stand.
+    /// The applied state and the status of all nodes that run.
     pub async fn looks(&self) -> Vec<(MemberId, Watched, causeway::raft::GroupStatus)> {
         let mut found = Vec::new();
         for (node, up) in self.net.all_up() {

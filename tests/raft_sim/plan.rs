@@ -1,4 +1,4 @@
-//! What a seed makes of a run: the cluster, its clients, and what goes wrong when.
+//! The decisions of a seed about a run: the cluster, its clients, and what goes wrong when.
 //!
 //! A disk is lost only where the rules allow it (`raft/rejoin/eligibility.rs`): when all other
 //! voters have their votes, so that of what was promised and confirmed no more than one copy is
@@ -9,20 +9,20 @@ use super::disk::Trouble;
 use super::rng::Rng;
 use super::views::Asked;
 
-/// Whom something happens to.
+/// The node that a fault happens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Leader,
-    /// Of all nodes that are not gone.
+    /// The node with this number, counted among those that are not gone.
     Node(usize),
 }
 
-/// What goes wrong, and for how long, in milliseconds.
+/// A fault, with its duration in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Kill(Target, u64),
     Shutdown(Target, u64),
-    /// It is killed, and comes back without its disk.
+    /// The node is killed, and comes back without its disk.
     Lose(Target, u64),
     Freeze(Target, u64),
     /// The target and those in the mask, each by its place, cannot talk to the others. One way:
@@ -39,9 +39,9 @@ pub enum Fault {
     Power(u64),
     /// A leader whose disk is slow is killed, and is back this soon.
     Stumble(u64),
-    /// What only harms in this order: a minority is cut off for a while, the leader among it or
-    /// not; then of the others one loses its disk, the rest goes away for some seconds, and the
-    /// minority is back.
+    /// A sequence that only harms in this order: a minority is cut off for a while, the leader
+    /// among it or not; then of the others one loses its disk, the rest goes away for some seconds,
+    /// and the minority is back.
     Trap {
         with_leader: bool,
         behind_ms: u64,
@@ -57,7 +57,7 @@ pub struct Plan {
     pub founders: u16,
     pub k: usize,
     pub clients: u64,
-    /// Of a client between two requests, on average.
+    /// The pause of a client between two requests, on average.
     pub pause_ms: u64,
     pub snapshot_after: u64,
     pub dead_after_ms: u64,

@@ -94,7 +94,7 @@ async fn scenario(exec: Exec, plan: Plan) -> Result<Done, String> {
         exec.sleep(Duration::from_millis(50)).await;
         nodes.wrong().map_or(Ok(()), Err)?;
     }
-    // What still goes wrong ends by itself, and is over before all has to be well.
+    // Faults that still run end by themselves before all has to be well.
     exec.sleep(Duration::from_secs(9)).await;
     nodes.heal();
     log::info!("all is healed");
@@ -168,8 +168,8 @@ impl Nodes {
             return Err(format!("the cluster is not born: {}", told()));
         };
         let members: Vec<MemberId> = views.members().into_keys().collect();
-        // Who was to come is still there when that was cancelled before it heard of it. It waits to
-        // be added, as a standby does.
+        // A node whose addition was cancelled before it heard of it is still there. It waits to be
+        // added, as a standby does.
         let is_here = |node: &MemberId| members.contains(node) || self.is_known(*node);
         let here: Vec<MemberId> = self.all().into_iter().filter(is_here).collect();
         let running = looks.iter().filter(|(node, ..)| is_here(node)).count();

@@ -49,7 +49,7 @@ fn the_simulator_notices_every_broken_rule() {
         |rule: &RaftRule| only.is_empty() || only.split(',').any(|r| r == format!("{rule:?}"));
     let teeth: Vec<_> = TEETH.iter().filter(|(rule, ..)| wanted(rule)).collect();
     let caught = Mutex::new(Vec::new());
-    // What a broken rule makes panic is caught, and need not be read.
+    // Panics of broken rules are caught, and need not be read.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     on_all_cores(&teeth, |(rule, from, within)| {

@@ -27,7 +27,7 @@ const PATIENCE: Patience = Patience {
 };
 const WITHIN: Duration = Duration::from_millis(1500);
 
-/// What an operator asks for.
+/// A change that an operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Add,
