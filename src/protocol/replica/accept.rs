@@ -346,10 +346,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         };
         // Who only follows may be turned away again: that is no second copy.
-        let second = self
-            .replicas()
-            .map(|p| p.applied.get(&self.log).copied().unwrap_or(0))
-            .max();
+        let second = self.replicas().map(|p| p.applied(self.log)).max();
         let upto = match second {
             Some(_) if broken(Rule::ShowOneCopy) => own.applied,
             Some(second) if self.replicas().any(|p| p.serving && p.alive(self.now)) => {
@@ -403,9 +400,10 @@ impl<S: Store, T> Replica<S, T> {
         let Some(ticket) = waiting.ticket else {
             return;
         };
-        let has =
-            |p: &super::gossip::Peer| p.applied.get(&self.log).is_some_and(|a| *a >= waiting.seq);
-        let copies = 1 + self.replicas().filter(|p| has(p)).count();
+        let others = self.replicas();
+        let copies = 1 + others
+            .filter(|p| p.applied(self.log) >= waiting.seq)
+            .count();
         let mut context = waiting.context;
         self.prune(&mut context);
         context.clock = context.clock.max(waiting.stamp.ts);

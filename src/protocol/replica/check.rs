@@ -98,10 +98,12 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn check_peers(&self) {
-        assert!(self.peers.keys().eq(&self.peer_ids), "peers as in the ties");
-        for (member, peer) in &self.peers {
+        let shared = self.ties.values().flat_map(|tie| &tie.peers);
+        let shared: BTreeSet<_> = shared.copied().collect();
+        assert!(self.peers.ids().eq(shared), "peers as in the ties");
+        for (member, peer) in self.peers.iter() {
             for (log, level) in &peer.level {
-                let applied = peer.applied.get(log).copied().unwrap_or(0);
+                let applied = peer.applied(*log);
                 assert!(*level <= applied, "{member} is level beyond what it has");
             }
         }

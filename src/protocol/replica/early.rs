@@ -18,6 +18,7 @@ use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
+use super::peers::Peer;
 use std::collections::BTreeMap;
 
 impl<S: Store, T> Replica<S, T> {
@@ -103,7 +104,7 @@ impl<S: Store, T> Replica<S, T> {
     fn holder_of(&self, slot: Slot) -> Option<MemberId> {
         let view = &self.views.view;
         let mut holders = view.replicas(view.partition(slot)).iter().copied();
-        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         holders.find(alive)
     }
 
@@ -196,9 +197,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
         let have = self.logs.received(id);
-        let told = |(m, p): (_, &super::gossip::Peer)| {
-            p.has_told(cohort, met) || self.is_excused(cohort, m, p)
-        };
+        let told = |(m, p): (_, &Peer)| p.has_told(cohort, met) || self.is_excused(cohort, m, p);
         let cut = self.is_closed(id) && self.known_end(id) <= have;
         (cut && self.peers_of(cohort).all(told)) || self.is_lost(dot)
     }

@@ -6,8 +6,8 @@ use super::super::record;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::gossip::Peer;
 use super::logs::Log;
+use super::peers::Peer;
 use super::{Replica, cannot_be};
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl<S: Store, T> Replica<S, T> {
             let knows = self.has_settled(p, id);
             // What it does not name it has nothing of; but it must have told.
             let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
-            let level = p.level.get(&id).copied().unwrap_or(0);
+            let level = p.level(id);
             let level = level == log.applied || broken(Rule::FinishUntold);
             (told && knows && level) || self.is_excused(log.cohort, member, p)
         })
@@ -150,10 +150,7 @@ impl<S: Store, T> Replica<S, T> {
         let records = &mut self.staged.records;
         records.put(record::finished_key(log.cohort, id.member), value);
         records.delete(record::log_key(id));
-        for peer in self.peers.values_mut() {
-            peer.applied.remove(&id);
-            peer.level.remove(&id);
-        }
+        self.peers.forget(id);
         self.stalled.any_may_go();
         self.marks_changed = true;
     }

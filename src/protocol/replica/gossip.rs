@@ -11,7 +11,7 @@ use super::super::message::{Beacon, Gossip, Message};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::stream::Stream;
+use super::peers::{Agreed, Peer};
 use super::ties::Tie;
 use super::{Effect, Now, Replica, TICK_US, cannot_be};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,102 +23,81 @@ pub const DEAD_US: u64 = 500_000;
 // One gossip may be lost, and the next be late, without the peer being taken for dead.
 const _: () = assert!(2 * INTERVAL_US + 2 * TICK_US < DEAD_US);
 
-/// Another replica of the partition.
-#[derive(Default)]
-pub(super) struct Peer {
-    pub(super) incarnation: Option<u64>,
-    heard_us: Option<u64>,
-    /// The clock of its latest gossip.
-    gossiped: Timestamp,
-    pub(super) serving: bool,
-    pub(super) fresh: bool,
-    pub(super) empty: bool,
-    /// Durable there, as it said in this incarnation.
-    pub(super) applied: BTreeMap<LogId, u64>,
-    /// The part of `applied` that stability may count on: said by a peer that had met no later
-    /// incarnation of any replica than this one has. A replica that lost its disk is refilled
-    /// by one that has met it; what that one got afterwards must not be taken for being
-    /// everywhere by somebody who still counts on what the lost disk held.
-    pub(super) level: BTreeMap<LogId, u64>,
-    /// The open logs that it knows of.
-    pub(super) open: BTreeMap<MemberId, u64>,
-    /// The cohorts of which it knew the same incarnations as this replica when it last gossiped, and which.
-    told: BTreeMap<CohortId, u64>,
-    /// The cohorts of which it has everything, up to its marks.
-    pub(super) filled: Vec<CohortId>,
-    pub(super) floor: Timestamp,
-    pub(super) stream: Stream,
-}
-
-impl Peer {
-    /// One of which an earlier replica of this process knew that it serves, if it did, and heard then.
-    pub(super) fn heard_before(heard_us: Option<u64>) -> Self {
-        Self {
-            heard_us,
-            serving: heard_us.is_some(),
-            ..Self::default()
-        }
-    }
-
-    /// Whether it has told how it is in this incarnation.
-    pub(super) fn has_gossiped(&self) -> bool {
-        self.gossiped > Timestamp::default()
-    }
-
-    /// Whether it has told what it has of a cohort since it knows these incarnations of all who share it.
-    pub(super) fn has_told(&self, cohort: CohortId, met: u64) -> bool {
-        self.filled.contains(&cohort) && self.told.get(&cohort) == Some(&met)
-    }
-
-    /// Whether it has told that it has nothing of a cohort.
-    pub(super) fn has_nothing(&self, cohort: CohortId, met: u64) -> bool {
-        !self.filled.contains(&cohort) && self.told.get(&cohort) == Some(&met)
-    }
-
-    /// Whether it was heard of lately.
-    pub(super) fn alive(&self, now: Now) -> bool {
-        self.heard_us
-            .is_some_and(|at| now.mono_us.saturating_sub(at) < DEAD_US)
-    }
-}
-
-/// When gossip is due.
+/// When gossip is due, and which strangers the next beacons go to.
 #[derive(Default)]
 pub(super) struct Schedule {
     last_us: Option<u64>,
+    /// The members that share no log with this replica.
+    strangers: Vec<MemberId>,
     next_stranger: usize,
+    /// Gossip was due, since this was last asked for.
+    moved: bool,
+}
+
+impl Schedule {
+    /// Whether readers have to be told, since the last call: which peers live is part of the marks,
+    /// and changes by time alone.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Sends beacons to these members from now on.
+    pub(super) fn set_strangers(&mut self, strangers: Vec<MemberId>) {
+        self.strangers = strangers;
+    }
+
+    /// Whether gossip is due now; the next one is then due after [`INTERVAL_US`].
+    fn is_due(&mut self, now: Now) -> bool {
+        let passed = |last| now.mono_us.saturating_sub(last) >= INTERVAL_US;
+        let due = self.last_us.is_none_or(passed);
+        if due {
+            self.last_us = Some(now.mono_us);
+            self.moved = true;
+        }
+        due
+    }
+
+    /// The strangers whose turn it is, at most so many.
+    fn next_strangers(&mut self, most: usize) -> Vec<MemberId> {
+        let all = self.strangers.len();
+        let count = all.min(most);
+        if count < all {
+            met(Bound::Beacons);
+        }
+        if count == 0 {
+            return Vec::new();
+        }
+        let turn = self.next_stranger..self.next_stranger + count;
+        self.next_stranger = turn.end % all;
+        turn.map(|i| self.strangers[i % all]).collect()
+    }
 }
 
 impl<S: Store, T> Replica<S, T> {
     /// Notes that a peer lives. False when the message is of an incarnation that is over, or of
     /// no replica of this partition.
     pub(super) fn heard(&mut self, from: MemberId, incarnation: u64) -> bool {
-        let now = self.now;
         let known = self.newest_incarnation(from);
         let open = LogId {
             member: from,
             incarnation,
         };
-        // A log must not be opened below one that is known, or the order of incarnations would
-        // not tell any more which logs are closed. Nor is one that is finished opened again: who was itself opened
-        // again since may know of none later, when those are no business of it.
+        // A log must not be opened below one that is known, or the order of incarnations would not
+        // tell any more which logs are closed. Nor is one that is finished opened again: who was
+        // itself opened again since may know of none later, when those are no business of it.
         let finished = self.has_finished(open) && !broken(Rule::HearTheFinished);
-        let Some(peer) = self.peers.get_mut(&from) else {
+        if !self.peers.contains(from) {
             return false;
-        };
+        }
         if incarnation < known || finished {
             let known = known.max(incarnation + 1);
             self.send(from, Message::Outdated { known });
             return false;
         }
-        let was_alive = peer.alive(now);
-        if peer.incarnation != Some(incarnation) {
+        if self.peers.incarnation(from) != Some(incarnation) {
             self.meet(open);
         }
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.heard_us = Some(now.mono_us);
-        }
-        self.marks_changed |= !was_alive;
+        self.peers.heard(from, self.now);
         true
     }
 
@@ -129,34 +108,17 @@ impl<S: Store, T> Replica<S, T> {
     /// back or both are of one second. If this replica has refilled that disk and then took the
     /// earlier start for the newest one, what it says would count as if the lost disk were there.
     fn meet(&mut self, open: LogId) {
-        // What it said before counts no more: it may have lost its disk.
-        let peer = Peer {
-            incarnation: Some(open.incarnation),
-            ..Peer::default()
-        };
-        let before = self.peers.insert(open.member, peer);
-        if let Some(before) = &before
-            && let Some(peer) = self.peers.get_mut(&open.member)
-        {
-            // Until it says otherwise, or falls silent: with nobody else who serves, writes would do with one copy.
-            (peer.heard_us, peer.serving) = (before.heard_us, before.serving);
-        }
-        if broken(Rule::PeerKeepsItsWord)
-            && let (Some(before), Some(peer)) = (before, self.peers.get_mut(&open.member))
-        {
-            (peer.applied, peer.level) = (before.applied, before.level);
-        }
+        self.peers.meet(open);
         // Under its view it may write for a cohort that is not shared here.
         self.track(open);
         self.abandon_snapshot_of(open.member);
-        self.marks_changed = true;
     }
 
     /// What a replica does that takes others' word for who has started.
     fn meet_through(&mut self, from: MemberId, gossip: &Gossip) {
         for &open in &gossip.open {
             let is_news = open.member != from
-                && self.peers.contains_key(&open.member)
+                && self.peers.contains(open.member)
                 && open.incarnation > self.newest_incarnation(open.member);
             if is_news {
                 self.meet(open);
@@ -164,13 +126,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The peers that serve, and when they were last heard of.
-    pub(super) fn serving_peers(&self) -> BTreeMap<MemberId, u64> {
-        let peers = self.peers.iter().filter(|(_, p)| p.serving);
-        peers.filter_map(|(m, p)| Some((*m, p.heard_us?))).collect()
-    }
-
-    /// Who shares the logs of a cohort, as far as is known here, and in which incarnations, in one number.
+    /// Who shares the logs of a cohort, as far as is known here, and in which incarnations, in one
+    /// number.
     pub(super) fn met(&self, id: CohortId) -> u64 {
         let Some(tie) = self.ties.get(&id) else {
             return 0;
@@ -180,7 +137,7 @@ impl<S: Store, T> Replica<S, T> {
             incarnation.wrapping_add(salt)
         };
         let peers = tie.peers.iter().map(|m| {
-            let heard = self.peers.get(m).and_then(|p| p.incarnation);
+            let heard = self.peers.incarnation(*m);
             one(*m, heard.unwrap_or(0))
         });
         let closed = tie.cohort.until.unwrap_or(0) << 1;
@@ -193,13 +150,13 @@ impl<S: Store, T> Replica<S, T> {
         let members = self.ties.get(&id).map_or(&[][..], |tie| &tie.peers);
         members
             .iter()
-            .filter_map(|m| Some((*m, self.peers.get(m)?)))
+            .filter_map(|m| Some((*m, self.peers.get(*m)?)))
     }
 
     /// The other replicas of the own partition.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &Peer> {
         let members = self.own_tie().map_or(&[][..], |tie| &tie.cohort.replicas);
-        members.iter().filter_map(|m| self.peers.get(m))
+        members.iter().filter_map(|m| self.peers.get(*m))
     }
 
     /// The latest incarnation of a member that is known: from itself, from its logs here, or from
@@ -214,44 +171,36 @@ impl<S: Store, T> Replica<S, T> {
         let finished = self.finished.iter();
         let finished = finished.filter(|((_, of), _)| *of == member);
         let finished = finished.map(|(_, f)| f.newest()).max().unwrap_or(0);
-        let heard = self.peers.get(&member).and_then(|p| p.incarnation);
+        let heard = self.peers.incarnation(member);
         tracked.max(finished).max(heard.unwrap_or(0))
     }
 
     /// The connection to a member is gone: it counts as dead until it is heard again.
     pub(super) fn down(&mut self, member: MemberId) {
-        if let Some(peer) = self.peers.get_mut(&member) {
-            peer.heard_us = None;
-            self.marks_changed = true;
+        if self.peers.contains(member) {
+            self.peers.down(member);
             self.expose();
         }
     }
 
+    /// Whether gossip is due now.
     pub(super) fn gossip_due(&mut self) -> bool {
-        let now = self.now.mono_us;
-        let due = self
-            .gossip
-            .last_us
-            .is_none_or(|last| now.saturating_sub(last) >= INTERVAL_US);
-        if due {
-            self.gossip.last_us = Some(now);
-            // Liveness is part of the marks and changes by time alone.
-            self.marks_changed = true;
-        }
-        due
+        self.gossip.is_due(self.now)
     }
 
+    /// Tells all peers how this replica is, and some strangers what concerns them.
     pub(super) fn send_gossip(&mut self, reply: bool) {
-        let to = self.peer_ids.clone();
+        let to = self.peers.ids().collect();
         self.send_gossip_to(to, reply);
         self.send_beacons();
     }
 
     /// Tells members of the cohorts that each of them shares.
     ///
-    /// Of no others: by older views, under which a follower was not turned away yet, a member may take itself for one
-    /// of those who share a cohort. What is stable there, or over, without it would be what it ought to have: it would
-    /// take its good disk for an old one, and prune contexts that others like it still need.
+    /// Of no others: by older views, under which a follower was not turned away yet, a member may
+    /// take itself for one of those who share a cohort. What is stable there, or over, without it
+    /// would be what it ought to have: it would take its good disk for an old one, and prune
+    /// contexts that others like it still need.
     pub(super) fn send_gossip_to(&mut self, to: Vec<MemberId>, reply: bool) {
         let mut alike: BTreeMap<Vec<CohortId>, Vec<MemberId>> = BTreeMap::new();
         for member in to {
@@ -308,13 +257,13 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The open log of each replica, as far as is known here. A closed one that is still on its way to the disk, or that
-    /// versions came ahead of which others may lack, is named instead: it must not end yet.
+    /// The open log of each replica, as far as is known here. A closed one that is still on its way
+    /// to the disk, or that versions came ahead of which others may lack, is named instead: it must
+    /// not end yet.
     fn open_logs(&self) -> Vec<LogId> {
-        let newest = self.peers.iter();
-        let newest = newest.filter_map(|(member, peer)| Some((*member, peer.incarnation?)));
-        let own = [(self.me, self.log.incarnation)];
-        let mut open: BTreeMap<MemberId, u64> = newest.chain(own).collect();
+        let newest = self.peers.open_logs().chain([self.log]);
+        let mut open: BTreeMap<MemberId, u64> =
+            newest.map(|log| (log.member, log.incarnation)).collect();
         for (id, log) in self.logs.iter().filter(|(id, _)| *id != self.log) {
             if log.received > log.applied || self.has_early_alone(id) {
                 let named = open.entry(id.member).or_insert(id.incarnation);
@@ -336,18 +285,10 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn send_beacons(&mut self) {
-        let count = self.strangers.len().min(self.limits.beacons);
-        if count < self.strangers.len() {
-            met(Bound::Beacons);
-        }
-        if count == 0 {
+        let to = self.gossip.next_strangers(self.limits.beacons);
+        if to.is_empty() {
             return;
         }
-        let first = self.gossip.next_stranger;
-        let to = (first..first + count)
-            .map(|i| self.strangers[i % self.strangers.len()])
-            .collect();
-        self.gossip.next_stranger = (first + count) % self.strangers.len();
         let beacon = Beacon {
             clock: self.clock.observe_wall(self.now),
             wall_ms: self.now.wall_ms,
@@ -366,86 +307,32 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
+    /// Takes a peer's gossip in, and does what follows from it.
     pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
-        let Some(peer) = self.peers.get_mut(&from) else {
-            cannot_be("gossip of nobody who was heard");
-            return;
-        };
-        if gossip.clock <= peer.gossiped && !broken(Rule::BelieveLateGossip) {
-            // Later gossip overtook this one. What the sender has said since counts: by what it said before,
-            // a replica that serves by now would seem to be recovering still, and writes would do with one copy.
+        if !self.peers.is_latest(from, gossip.clock) {
+            // Later gossip overtook this one. What the sender has said since counts: by what it
+            // said before, a replica that serves by now would seem to be recovering still, and
+            // writes would do with one copy.
             if gossip.reply {
                 self.send_gossip_to(vec![from], false);
             }
             return;
         }
-        peer.gossiped = gossip.clock;
         self.heard_clock(from, gossip.wall_ms, gossip.clock);
         if broken(Rule::TrustHearsay) {
             self.meet_through(from, &gossip);
         }
         self.compare(from, &gossip);
-        let now = self.now;
-        let own = self.log;
-        let tracked: Vec<_> = gossip
-            .logs
-            .iter()
-            .filter(|r| r.applied.max(r.stable) > 0 && !self.logs.contains(r.log))
-            .map(|r| r.log)
-            .filter(|log| self.may_be_log(*log))
-            .collect();
-        for log in tracked {
-            self.track(log);
+        self.track_reported(&gossip);
+        let agreed = self.agreed(from, &gossip);
+        let logs = &self.logs;
+        let cohort = |log| logs.get(log).map(|l| l.cohort);
+        self.peers.gossiped(from, &gossip, &agreed, cohort);
+        let acked = self.peers.get(from).map_or(0, |p| p.applied(self.log));
+        if let Some(stream) = self.peers.stream_mut(from) {
+            stream.acknowledged(acked, self.now.mono_us);
         }
-        let level: BTreeSet<CohortId> = gossip
-            .met
-            .iter()
-            .filter(|(id, met)| self.met(*id) == *met || broken(Rule::StableAcrossStarts))
-            .map(|(id, _)| *id)
-            .collect();
-        let shared = |id: &CohortId| gossip.met.iter().any(|(theirs, _)| theirs == id);
-        // Who knows others than this replica does may count on more than this replica can.
-        let all_level = self.ties.iter().filter(|(_, t)| t.peers.contains(&from));
-        let all_level = all_level
-            .map(|(id, _)| id)
-            .all(|id| shared(id) && level.contains(id));
-        let Some(peer) = self.peers.get_mut(&from) else {
-            cannot_be("gossip of nobody who was heard");
-            return;
-        };
-        peer.serving = gossip.serving;
-        peer.fresh = gossip.fresh;
-        peer.empty = gossip.empty;
-        // What is finished here would stay in the table for ever.
-        for report in &gossip.logs {
-            if let Some(log) = self.logs.get(report.log) {
-                let applied = peer.applied.entry(report.log).or_default();
-                *applied = (*applied).max(report.applied);
-                if level.contains(&log.cohort) {
-                    let level = peer.level.entry(report.log).or_default();
-                    *level = (*level).max(report.applied);
-                }
-            }
-        }
-        peer.open = gossip
-            .open
-            .iter()
-            .map(|l| (l.member, l.incarnation))
-            .collect();
-        peer.floor = if all_level {
-            gossip.floor
-        } else {
-            Timestamp::default()
-        };
-        // If it knows of a start that is news here, what it has counts for nothing yet: nor does that it has told. It
-        // might seem to have nothing of a log when this replica has heard of that start too.
-        let told = gossip.met.iter().copied();
-        let told = told.filter(|(id, _)| level.contains(id) || broken(Rule::ToldAhead));
-        peer.told = told.collect();
-        peer.filled.clone_from(&gossip.filled);
-        let acked = peer.applied.get(&own).copied().unwrap_or(0);
-        peer.stream.acknowledged(acked, now.mono_us);
-        let Some(incarnation) = peer.incarnation else {
+        let Some(incarnation) = self.peers.incarnation(from) else {
             cannot_be("gossip of nobody who was met");
             return;
         };
@@ -464,14 +351,41 @@ impl<S: Store, T> Replica<S, T> {
         self.pump_all();
         self.close_gaps();
         self.try_serve();
-        self.marks_changed = true;
         if gossip.reply {
             self.send_gossip_to(vec![from], false);
         }
     }
 
-    /// Tracks a log from now on, if its cohort is shared here; false if not. The disk must know it before it learns
-    /// that older or unknown logs of the member are finished, or the next start would count this one among them.
+    /// Tracks the logs that a peer has something of.
+    fn track_reported(&mut self, gossip: &Gossip) {
+        let reports = gossip.logs.iter();
+        let some = reports.filter(|r| r.applied.max(r.stable) > 0);
+        let new: Vec<_> = some
+            .map(|r| r.log)
+            .filter(|log| !self.logs.contains(*log) && self.may_be_log(*log))
+            .collect();
+        for log in new {
+            self.track(log);
+        }
+    }
+
+    /// In what a peer's gossip can be taken at its word.
+    fn agreed(&self, from: MemberId, gossip: &Gossip) -> Agreed {
+        let same = |(id, met): &&(CohortId, u64)| {
+            self.met(*id) == *met || broken(Rule::StableAcrossStarts)
+        };
+        let level: BTreeSet<CohortId> = gossip.met.iter().filter(same).map(|(id, _)| *id).collect();
+        let mut shared = self.ties.iter().filter(|(_, t)| t.peers.contains(&from));
+        Agreed {
+            // A cohort that the peer does not name is not level either.
+            all_level: shared.all(|(id, _)| level.contains(id)),
+            level,
+        }
+    }
+
+    /// Tracks a log from now on, if its cohort is shared here; false if not. The disk must know it
+    /// before it learns that older or unknown logs of the member are finished, or the next start
+    /// would count this one among them.
     pub(super) fn track(&mut self, id: LogId) -> bool {
         let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
             return false;
@@ -480,7 +394,8 @@ impl<S: Store, T> Replica<S, T> {
         true
     }
 
-    /// Whether a log that is not tracked may exist: its cohort is shared here, and it is not finished.
+    /// Whether a log that is not tracked may exist: its cohort is shared here, and it is not
+    /// finished.
     pub(super) fn may_be_log(&self, log: LogId) -> bool {
         self.tie_of(log).is_some() && !self.is_finished(log)
     }
@@ -493,7 +408,7 @@ impl<S: Store, T> Replica<S, T> {
                 (p.alive(self.now) || !broken(Rule::StableWithoutTheDead))
                     && !self.is_excused(log.cohort, *member, p)
             };
-            let level = |(_, p): (MemberId, &Peer)| p.level.get(&id).copied().unwrap_or(0);
+            let level = |(_, p): (MemberId, &Peer)| p.level(id);
             let peers = self.peers_of(log.cohort).filter(counts);
             let least = peers.map(level).fold(log.applied, u64::min);
             if least > log.stable {
@@ -510,10 +425,11 @@ impl<S: Store, T> Replica<S, T> {
         if member == self.me {
             return Some(self.log.incarnation);
         }
-        self.peers.get(&member).and_then(|p| p.incarnation)
+        self.peers.incarnation(member)
     }
 
-    /// Whether nothing more can be written to a log: its writer has started again, or is out of the view for good.
+    /// Whether nothing more can be written to a log: its writer has started again, or is out of the
+    /// view for good.
     pub(super) fn is_closed(&self, id: LogId) -> bool {
         let newest = self.incarnation_of(id.member);
         newest.is_some_and(|newest| id.incarnation < newest) || !self.views.is_present(id.member)

@@ -11,6 +11,7 @@ use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
+use super::peers::Peer;
 use super::ties::Tie;
 use super::{Effect, Replica};
 use bytes::Bytes;
@@ -66,11 +67,11 @@ impl<S: Store, T> Replica<S, T> {
         let owns = |m: &&MemberId| !tie.helpers.contains(m) && self.holds_now(**m, tie);
         // Who only helps may still have what was deleted since.
         let left = tie.suppliers.iter().filter(owns).all(|m| {
-            let peer = self.peers.get(m);
+            let peer = self.peers.get(*m);
             peer.is_some_and(|p| p.has_nothing(id, met))
         });
         let mut sources = tie.suppliers.iter().filter(|m| {
-            let peer = self.peers.get(m);
+            let peer = self.peers.get(**m);
             let filled = peer.is_some_and(|p| p.alive(self.now) && p.filled.contains(&id));
             filled && (left || owns(m))
         });
@@ -147,8 +148,7 @@ impl<S: Store, T> Replica<S, T> {
             !self.views.is_present(*m) || newest.is_some_and(started_since)
         });
         let met = self.met(id);
-        let told =
-            |(m, p): (_, &super::gossip::Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
+        let told = |(m, p): (_, &Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
         closed
             && self.is_filled(id)
             && self.logs.iter().all(|(_, log)| log.cohort != id)

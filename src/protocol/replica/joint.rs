@@ -16,7 +16,7 @@ use super::super::version::Key;
 use super::super::views::CohortId;
 use super::snapshot::Start;
 use super::ties::Tie;
-use super::{Replica, gossip::Peer, logs::Log};
+use super::{Replica, logs::Log, peers::Peer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a live peer is given to settle first for what is left of a cohort, in microseconds.
@@ -61,7 +61,7 @@ impl<S: Store, T> Replica<S, T> {
         let come = |m: &MemberId| state.upto.get(m).copied().unwrap_or(after);
         let mut lacking = sources.iter().filter(|(m, end)| come(m) < *end);
         // Who is away is waited for, after the others.
-        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         if let Some((from, _)) = lacking.clone().find(|(m, _)| alive(m)) {
             let (from, come) = (*from, come(from));
             let tie = self.tie_of(id);
@@ -80,8 +80,7 @@ impl<S: Store, T> Replica<S, T> {
         if !self.is_closed(id) || !self.all_told(log.cohort) {
             return None;
         }
-        let far = |p: &Peer| p.applied.get(&id).copied().unwrap_or(0);
-        let peers = self.peers_of(log.cohort).map(|(m, p)| (m, far(p)));
+        let peers = self.peers_of(log.cohort).map(|(m, p)| (m, p.applied(id)));
         let further: Vec<_> = peers.filter(|(_, end)| *end > log.received).collect();
         let several = further.iter().all(|(m, _)| !tie.suppliers.contains(m));
         several.then_some(further)
@@ -142,7 +141,7 @@ impl<S: Store, T> Replica<S, T> {
         let dots = Dot { log: id, seq: 0 }..=Dot { log: id, seq: end };
         let mut early = self.early.range(dots);
         let mut peers = self.tie_of(id).into_iter().flat_map(|t| &t.peers);
-        let settled = peers.all(|m| self.peers.get(m).is_some_and(|p| self.has_settled(p, id)));
+        let settled = peers.all(|m| self.peers.get(*m).is_some_and(|p| self.has_settled(p, id)));
         if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
             return;
         }
@@ -211,7 +210,7 @@ impl<S: Store, T> Replica<S, T> {
     /// The next peer to fetch a part of a cohort from.
     pub(super) fn joint_supplier(&self, id: CohortId, tie: &Tie) -> Option<MemberId> {
         let mut suppliers = self.joint_suppliers(id, tie)?.into_iter();
-        let alive = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.alive(self.now));
+        let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         suppliers.find(|m| !tie.gathered.contains_key(m) && alive(m))
     }
 
@@ -277,8 +276,8 @@ impl<S: Store, T> Replica<S, T> {
             **id != tie.cohort.id && other.part.meets(&tie.part) && !self.has_all(**id)
         });
         others.any(|(id, other)| {
-            let has = |m: &MemberId| self.peers.get(m).is_some_and(|p| p.filled.contains(id));
-            let may_have = |m: &MemberId| self.peers.get(m).is_some_and(|p| !p.empty);
+            let has = |m: &MemberId| self.peers.get(*m).is_some_and(|p| p.filled.contains(id));
+            let may_have = |m: &MemberId| self.peers.get(*m).is_some_and(|p| !p.empty);
             match other.cohort.until {
                 None => other.cohort.replicas.iter().any(may_have),
                 Some(_) => other.suppliers.iter().any(has),

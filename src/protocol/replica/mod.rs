@@ -8,6 +8,7 @@
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
 //! logs.rs        how far each log is
+//! peers.rs       the members that share logs, as last heard of
 //! accept.rs      client writes, and when they may be shown and acknowledged
 //! apply.rs       versions on their way to the store: winner, counts, batches
 //! index.rs       which keys the dots wrote that somebody may lack
@@ -40,6 +41,7 @@ mod index;
 mod joint;
 mod logs;
 mod open;
+mod peers;
 mod publish;
 mod pull;
 mod reads;
@@ -161,10 +163,6 @@ pub struct Replica<S, T> {
     ties: BTreeMap<CohortId, ties::Tie>,
     /// The slots of all ties that are kept here.
     kept: SlotSet,
-    /// All others with whom logs are shared.
-    peer_ids: Vec<MemberId>,
-    /// All other members.
-    strangers: Vec<MemberId>,
     clock: Arc<Clock>,
     store: S,
     now: Now,
@@ -172,7 +170,7 @@ pub struct Replica<S, T> {
     logs: logs::Logs,
     finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     elsewhere: Arc<Elsewhere>,
-    peers: BTreeMap<MemberId, gossip::Peer>,
+    peers: peers::Peers,
     counts: KeyCounts,
     /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
     forgotten: BTreeMap<Slot, Timestamp>,

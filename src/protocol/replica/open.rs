@@ -11,8 +11,8 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Now, Replica, accept, apply, gossip, handover, index, logs, reads, recovery,
-    stream, ties, tombstones, walls,
+    Effect, Event, Now, Replica, accept, apply, gossip, handover, index, logs, peers, reads,
+    recovery, stream, ties, tombstones, walls,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -153,7 +153,9 @@ impl<S: Store, T> Replica<S, T> {
         ties.values().for_each(|tie| kept.join(&tie.part));
         let peers: BTreeSet<MemberId> = ties.values().flat_map(|t| t.peers.clone()).collect();
         let is_stranger = |m: &MemberId| *m != me && !peers.contains(m);
-        let strangers = views.members().into_keys().filter(is_stranger).collect();
+        let mut schedule = gossip::Schedule::default();
+        let others = views.members().into_keys();
+        schedule.set_strangers(others.filter(is_stranger).collect());
 
         let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
         let Known {
@@ -176,17 +178,12 @@ impl<S: Store, T> Replica<S, T> {
             own,
             ties,
             kept: kept.clone(),
-            peer_ids: peers.iter().copied().collect(),
-            strangers,
             views,
             clock,
             logs: logs::Logs::new(log),
             finished: Arc::new(record::load_finished(&store)?),
             elsewhere,
-            peers: peers
-                .into_iter()
-                .map(|m| (m, gossip::Peer::heard_before(heard.get(&m).copied())))
-                .collect(),
+            peers: peers::Peers::new(peers, &heard),
             counts,
             forgotten: record::load_forgotten(&store)?,
             lost,
@@ -207,7 +204,7 @@ impl<S: Store, T> Replica<S, T> {
             copied: Copied::default(),
             leftover: handover::Leftover::of(&kept),
             promises: tombstones::Promises::new(promised),
-            gossip: gossip::Schedule::default(),
+            gossip: schedule,
             walls: walls::Walls::new(now),
             disk_full,
             busy,
@@ -274,18 +271,14 @@ impl<S: Store, T> Replica<S, T> {
         }
         self.views = Arc::clone(views);
         let peers = &self.peers;
-        let is_stranger = |m: &MemberId| *m != self.me && !peers.contains_key(m);
-        self.strangers = views.members().into_keys().filter(is_stranger).collect();
+        let is_stranger = |m: &MemberId| *m != self.me && !peers.contains(*m);
+        let others = views.members().into_keys();
+        self.gossip
+            .set_strangers(others.filter(is_stranger).collect());
         Arc::make_mut(&mut self.elsewhere).retain(views);
         self.stalled.any_may_go();
         // Where logs belong that were opened under a view not known so far shows now.
-        let open = self.peers.iter().filter_map(|(member, peer)| {
-            peer.incarnation.map(|incarnation| LogId {
-                member: *member,
-                incarnation,
-            })
-        });
-        for log in open.collect::<Vec<_>>() {
+        for log in self.peers.open_logs().collect::<Vec<_>>() {
             self.track(log);
         }
         self.marks_changed = true;
@@ -317,7 +310,7 @@ impl<S: Store, T> Replica<S, T> {
             trusted: self.recovery.serving && self.restart_above.is_none(),
             known: Known {
                 elsewhere: Arc::clone(&self.elsewhere),
-                heard: self.serving_peers(),
+                heard: self.peers.serving(),
                 lost: self.lost,
                 heads: self.logs.iter().map(|(id, l)| (id, l.head)).collect(),
                 batches: self.next_batch - 1,

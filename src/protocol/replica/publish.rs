@@ -12,6 +12,8 @@ impl<S: Store, T> Replica<S, T> {
     pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
         let moved = [
             self.logs.take_moved(),
+            self.peers.take_moved(),
+            self.gossip.take_moved(),
             std::mem::take(&mut self.marks_changed),
         ];
         moved.contains(&true).then(|| Arc::new(self.marks()))
@@ -44,8 +46,8 @@ impl<S: Store, T> Replica<S, T> {
                 .peers
                 .iter()
                 .map(|(member, peer)| PeerMark {
-                    member: *member,
-                    replica: self.is_replica(*member),
+                    member,
+                    replica: self.is_replica(member),
                     alive: peer.alive(self.now),
                     serving: peer.serving,
                     applied: peer.applied.clone(),

@@ -14,6 +14,7 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::Replica;
+use super::peers::Peer;
 use std::collections::BTreeSet;
 
 /// A pull that was not answered in this time is sent to another replica, in microseconds.
@@ -36,7 +37,7 @@ impl<S: Store, T> Replica<S, T> {
             self.logs
                 .iter()
                 .filter(|(id, log)| {
-                    let streaming = self.peers.get(&id.member).is_some_and(|p| {
+                    let streaming = self.peers.get(id.member).is_some_and(|p| {
                         p.alive(self.now) && p.incarnation == Some(id.incarnation)
                     });
                     self.takes(log.cohort)
@@ -52,8 +53,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// The highest seq of a log that any peer reported.
     pub(super) fn known_end(&self, log: LogId) -> u64 {
-        let reported = self.peers.values().filter_map(|p| p.applied.get(&log));
-        reported.max().copied().unwrap_or(0)
+        self.peers.known_end(log)
     }
 
     /// Asks the best holder for the next part of a log, unless that is under way.
@@ -73,23 +73,21 @@ impl<S: Store, T> Replica<S, T> {
             avoid = Some(state.from);
         }
         let received = log.received;
-        let has = |p: &super::gossip::Peer| p.applied.get(&id).is_some_and(|a| *a > received);
+        let has = |p: &Peer| p.applied(id) > received;
         let suppliers = || {
-            tie.suppliers
-                .iter()
-                .filter_map(|m| self.peers.get_key_value(m))
+            let members = tie.suppliers.iter();
+            members.filter_map(|m| Some((*m, self.peers.get(*m)?)))
         };
         let alive = || suppliers().filter(|(_, p)| p.alive(now));
         // Who is known to have it; else its writer, while it writes; and another one than last time, if there is.
-        let writes = |m: MemberId, p: &super::gossip::Peer| {
-            m == id.member && p.incarnation == Some(id.incarnation)
-        };
+        let writes =
+            |m: MemberId, p: &Peer| m == id.member && p.incarnation == Some(id.incarnation);
         let holder = alive()
-            .filter(|(m, p)| has(p) && Some(**m) != avoid)
-            .max_by_key(|(_, p)| p.applied.get(&id).copied())
+            .filter(|(m, p)| has(p) && Some(*m) != avoid)
+            .max_by_key(|(_, p)| p.applied(id))
             .or_else(|| alive().find(|(_, p)| has(p)))
-            .or_else(|| alive().find(|(m, p)| writes(**m, p)))
-            .map(|(m, _)| *m);
+            .or_else(|| alive().find(|(m, p)| writes(*m, p)))
+            .map(|(m, _)| m);
         match holder {
             Some(from) => {
                 let slots = tie.part.clone();

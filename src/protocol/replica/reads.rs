@@ -237,7 +237,7 @@ impl<S: Store, T> Replica<S, T> {
             self.pull(log);
         } else if !std::mem::replace(&mut self.stalled.asked, true) {
             // Only a replica can vouch for a log: a client could have made it up.
-            self.send_gossip_to(self.peer_ids.clone(), true);
+            self.send_gossip_to(self.peers.ids().collect(), true);
         }
     }
 

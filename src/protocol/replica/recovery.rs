@@ -13,7 +13,7 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
 use super::ties::Tie;
-use super::{Now, Replica, gossip::Peer, logs::Log};
+use super::{Now, Replica, logs::Log, peers::Peer};
 use std::collections::BTreeMap;
 
 /// How long a replica waits for peers before it goes on without those that do not answer, in
@@ -244,10 +244,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         let contact = self.recovery.contact.as_ref();
-        let gone = contact.is_some_and(|c| {
-            let peer = self.peers.get(&c.peer);
-            !peer.is_some_and(|p| p.alive(self.now))
-        });
+        let gone = contact.is_some_and(|c| !self.peers.is_alive(c.peer, self.now));
         // What it said before it knew of this start may have been on its way for long. By the word
         // that an old disk does not remember to have given, it may call more stable by now.
         let knows = gossip.open.contains(&self.log) || broken(Rule::CompareWithEarlier);
@@ -361,7 +358,7 @@ impl<S: Store, T> Replica<S, T> {
         self.ties.values().any(|tie| {
             let before = tie.cohort.until.is_some() && tie.part.meets(&own.part);
             let lacking = before && tie.filled.is_none();
-            let mut suppliers = tie.suppliers.iter().map(|m| self.peers.get(m));
+            let mut suppliers = tie.suppliers.iter().map(|m| self.peers.get(*m));
             let nothing = |p: &Peer| p.incarnation.is_some() && p.alive(self.now) && p.empty;
             lacking && !suppliers.all(|p| p.is_some_and(nothing))
         })
@@ -452,8 +449,8 @@ impl<S: Store, T> Replica<S, T> {
             return false;
         };
         let applied = |id: &LogId| self.logs.applied(*id);
-        let peer = self.peers.get(&contact.peer);
-        let peer_applied = |id: &LogId| peer.and_then(|p| p.applied.get(id).copied()).unwrap_or(0);
+        let peer = self.peers.get(contact.peer);
+        let peer_applied = |id: &LogId| peer.map_or(0, |p| p.applied(*id));
         let done = |id: &LogId| self.is_finished(*id);
         contact
             .theirs

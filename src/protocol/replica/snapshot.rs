@@ -192,7 +192,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         fetch.tries += 1;
-        let alive = self.peers.get(&fetch.from).is_some_and(|p| p.alive(now));
+        let alive = self.peers.is_alive(fetch.from, now);
         if alive && fetch.tries < TRIES {
             self.ask_chunk();
         } else {

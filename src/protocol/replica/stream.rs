@@ -81,7 +81,7 @@ impl<S: Store, T> Replica<S, T> {
         for peer in &readers {
             self.pump(*peer, upto);
         }
-        let acked = readers.iter().filter_map(|m| self.peers.get(m));
+        let acked = readers.iter().filter_map(|m| self.peers.get(*m));
         let acked = acked.map(|p| p.stream.acked).min();
         self.tail
             .trim(acked.unwrap_or(u64::MAX), self.limits.tail_bytes);
@@ -94,7 +94,7 @@ impl<S: Store, T> Replica<S, T> {
             return;
         };
         let idle = |m: &MemberId| {
-            let stream = self.peers.get(m).map(|p| p.stream);
+            let stream = self.peers.get(*m).map(|p| p.stream);
             stream.is_some_and(|s| s.sent == s.acked && s.sent < upto)
         };
         let tie = self.own_tie().filter(|_| self.opened);
@@ -109,7 +109,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Sends writes up to a seq.
     fn pump(&mut self, to: MemberId, upto: u64) {
         let (now, limits) = (self.now, self.limits);
-        let begins = self.peers.get(&to).is_some_and(|p| p.stream.begins());
+        let begins = self.peers.get(to).is_some_and(|p| p.stream.begins());
         let seals = match begins {
             true => self.seals_for(self.log),
             false => Vec::new(),
@@ -117,10 +117,12 @@ impl<S: Store, T> Replica<S, T> {
         let Some(own) = self.logs.own().copied() else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(&to).filter(|p| p.alive(now)) else {
+        if !self.peers.is_alive(to, now) {
+            return;
+        }
+        let Some(stream) = self.peers.stream_mut(to) else {
             return;
         };
-        let stream = &mut peer.stream;
         let stuck = now.mono_us.saturating_sub(stream.progress_us) > RESEND_US;
         if stream.sent > stream.acked && stuck {
             stream.go_back(stream.acked, now.mono_us);
@@ -175,24 +177,16 @@ impl<S: Store, T> Replica<S, T> {
             return;
         };
         let counts = ack.met == self.met(tie.cohort.id) || broken(Rule::StableAcrossStarts);
-        let Some(peer) = self.peers.get_mut(&from) else {
-            cannot_be("an acknowledgement of nobody who was heard");
-            return;
-        };
-        let applied = peer.applied.entry(ack.log).or_default();
-        *applied = (*applied).max(ack.applied);
-        if counts {
-            let level = peer.level.entry(ack.log).or_default();
-            *level = (*level).max(ack.applied);
-        }
-        if ack.log == own {
-            peer.stream.acknowledged(ack.applied, now.mono_us);
-            let again = now.mono_us.saturating_sub(peer.stream.rewound_us) > REWIND_US;
-            if ack.gap && ack.received < peer.stream.sent && again {
-                peer.stream.go_back(ack.received, now.mono_us);
+        self.peers.acknowledged(from, &ack, counts);
+        if ack.log == own
+            && let Some(stream) = self.peers.stream_mut(from)
+        {
+            stream.acknowledged(ack.applied, now.mono_us);
+            let again = now.mono_us.saturating_sub(stream.rewound_us) > REWIND_US;
+            if ack.gap && ack.received < stream.sent && again {
+                stream.go_back(ack.received, now.mono_us);
             }
         }
-        self.marks_changed = true;
         self.refresh_stable();
         self.expose();
         self.pump_all();
@@ -278,7 +272,7 @@ impl<S: Store, T> Replica<S, T> {
                 gap: false,
                 met,
             };
-            if self.peers.contains_key(&id.member) {
+            if self.peers.contains(id.member) {
                 self.send(id.member, Message::Ack(ack));
             }
         }

@@ -197,6 +197,6 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether logs are shared with nobody.
     pub(super) fn is_alone(&self) -> bool {
-        self.peer_ids.is_empty()
+        self.peers.is_empty()
     }
 }

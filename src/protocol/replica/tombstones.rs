@@ -118,7 +118,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// The timestamp up to which this replica has every write of the partition.
     pub(super) fn floor(&self) -> Timestamp {
-        let known = self.peers.values().all(|p| p.incarnation.is_some());
+        let known = self.peers.iter().all(|(_, p)| p.incarnation.is_some());
         if !known || self.recovery_reason().is_some() {
             return Timestamp::default();
         }
@@ -148,8 +148,8 @@ impl<S: Store, T> Replica<S, T> {
         }
         let safe = self
             .peers
-            .values()
-            .map(|p| p.floor)
+            .iter()
+            .map(|(_, p)| p.floor)
             .fold(self.floor(), Timestamp::min);
         let safe = if broken(Rule::CollectByTime) {
             Timestamp::from_ms(self.now.wall_ms.saturating_sub(1_000))
