@@ -21,7 +21,7 @@ impl<S: Store, T> Replica<S, T> {
         self.check_logs();
         self.check_batches();
         if self.now.mono_us.is_multiple_of(NOW_AND_THEN_US) {
-            self.check_inflight();
+            self.staging.check_inflight();
             self.check_peers();
             self.accept.check(self.head());
         }
@@ -55,46 +55,11 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn check_batches(&self) {
-        let mut no = self.durable_batch;
-        for batch in &self.batches {
-            no += 1;
-            assert_eq!(batch.no(), no, "batches are numbered one after the other");
-            for (id, upto) in batch.applied() {
-                let received = self.logs.get(*id).map(|log| log.received);
-                assert!(
-                    received.is_none_or(|received| *upto <= received),
-                    "{id}: a batch holds more than was taken in"
-                );
-            }
-        }
-        assert_eq!(self.next_batch, no + 1, "the next batch follows");
-        let bytes: usize = self
-            .batches
-            .iter()
-            .map(super::apply::PendingBatch::bytes)
-            .sum();
-        assert_eq!(bytes, self.inflight_bytes, "bytes on their way");
-        let on_the_way = self
-            .batches
-            .iter()
-            .filter_map(super::apply::PendingBatch::promise);
-        let kept = self.promises.kept(on_the_way);
+        let received = |id| self.logs.get(id).map(|log| log.received);
+        self.staging.check(received);
+        let kept = self.promises.kept(self.staging.promises());
         assert!(self.promises.given() <= kept, "a promise will be kept");
         assert!(self.promises.told() <= self.promises.given());
-    }
-
-    fn check_inflight(&self) {
-        let batches = self.durable_batch + 1..=self.next_batch;
-        let mut staged = 0;
-        for (place, inflight) in &self.inflight {
-            let batch = inflight.batch();
-            assert!(batches.contains(&batch), "{place:?} is in batch {batch}");
-            staged += usize::from(batch == self.next_batch);
-        }
-        let places: BTreeSet<_> = self.staged.places().iter().collect();
-        assert_eq!(places.len(), self.staged.places().len(), "staged once");
-        assert_eq!(places.len(), staged, "what is staged is on its way");
-        assert!(places.iter().all(|p| self.inflight.contains_key(*p)));
     }
 
     fn check_peers(&self) {

@@ -33,8 +33,7 @@ impl<S: Store, T> Replica<S, T> {
             if !self.track(dot.log) {
                 continue;
             }
-            let records = &mut self.staged.records;
-            records.put(record::early_key(dot, &key), Vec::new());
+            self.staging.put(record::early_key(dot, &key), Vec::new());
             self.early.insert(dot, key);
         }
     }
@@ -68,7 +67,7 @@ impl<S: Store, T> Replica<S, T> {
             let slot = Slot::of(&key);
             let place = record::slot_key(slot, &key);
             // What is on its way to the disk is looked at when it is there.
-            if self.inflight.contains_key(&place) {
+            if self.staging.contains(&place) {
                 continue;
             }
             let current = self.current(&place)?.filter(|_| !caught_up);
@@ -110,7 +109,7 @@ impl<S: Store, T> Replica<S, T> {
 
     fn let_go(&mut self, dot: Dot) {
         if let Some(key) = self.early.remove(&dot) {
-            self.staged.records.delete(record::early_key(dot, &key));
+            self.staging.delete(record::early_key(dot, &key));
         }
     }
 
@@ -129,7 +128,7 @@ impl<S: Store, T> Replica<S, T> {
             let place = record::slot_key(slot, &version.key);
             let mine = Some(self.views.view.partition(slot)) == self.partition;
             // It is handed over again, and then on the disk.
-            if !mine || self.inflight.contains_key(&place) {
+            if !mine || self.staging.contains(&place) {
                 continue;
             }
             match self.current(&place)? {
@@ -215,7 +214,8 @@ impl<S: Store, T> Replica<S, T> {
         let again = Version { dot, ..version };
         self.accept.hide(&again, Some(again.clone()), self.now);
         self.stage_dot(dot, key.clone());
-        self.stage(record::data_key(&key), Some(again.clone()));
+        let place = record::data_key(&key);
+        self.staging.replace(place, Some(again.clone()));
         self.tail.push(again, true);
     }
 }

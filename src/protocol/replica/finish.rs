@@ -98,7 +98,7 @@ impl<S: Store, T> Replica<S, T> {
             of_member.below = closed;
             let value = record::encode(of_member);
             let key = record::finished_key(cohort, member);
-            self.staged.records.put(key, value);
+            self.staging.put(key, value);
             self.stalled.any_may_go();
             self.marks_changed = true;
         }
@@ -147,9 +147,9 @@ impl<S: Store, T> Replica<S, T> {
         let of_member = finished.entry((log.cohort, id.member)).or_default();
         of_member.insert(id.incarnation, end, self.limits.finished);
         let value = record::encode(of_member);
-        let records = &mut self.staged.records;
-        records.put(record::finished_key(log.cohort, id.member), value);
-        records.delete(record::log_key(id));
+        let key = record::finished_key(log.cohort, id.member);
+        self.staging.put(key, value);
+        self.staging.delete(record::log_key(id));
         self.peers.forget(id);
         self.stalled.any_may_go();
         self.marks_changed = true;

@@ -90,7 +90,7 @@ impl<S: Store, T> Replica<S, T> {
         if self.own == Some(cohort) {
             self.recovery.fetched();
         } else {
-            let batch = self.next_batch;
+            let batch = self.staging.next_batch();
             let mut part = SlotSet::default();
             if let Some(tie) = self.ties.get_mut(&cohort) {
                 tie.filled = Some(batch);
@@ -194,12 +194,12 @@ impl<S: Store, T> Replica<S, T> {
         }
         for (place, value) in found {
             // What is on its way to the disk may be something else by now.
-            let current = match self.inflight.contains_key(&place) {
+            let current = match self.staging.contains(&place) {
                 true => self.current(&place)?,
                 false => Some(record::decode_version(record::key_of(&place), &value)?),
             };
             if let Some(current) = current {
-                self.stage_removal(place, &current);
+                self.staging.remove(place, &current);
             }
         }
         // What has been found before is not looked through again.

@@ -37,10 +37,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Hands the run of a log that is being gathered to the next batch.
     pub(super) fn close_run(&mut self, log: LogId) {
-        if let Some(run) = self.staged.index.remove(&log) {
-            let last = run.first + run.keys.len() as u64 - 1;
-            let value = record::encode(&run);
-            self.staged.records.put(record::index_key(log, last), value);
+        if self.staging.close_run(log) {
             self.index.made += 1;
         }
     }
@@ -117,7 +114,7 @@ impl<S: Store, T> Replica<S, T> {
             left -= dropped.len();
             let last = dropped.last().map_or(from, last_of);
             for key in dropped {
-                self.staged.records.delete(key);
+                self.staging.delete(key);
             }
             self.logs.pruned(id, if more { last } else { to });
         }

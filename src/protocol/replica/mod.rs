@@ -10,7 +10,8 @@
 //! logs.rs        how far each log is
 //! peers.rs       the members that share logs, as last heard of
 //! accept.rs      client writes, and when they may be shown and acknowledged
-//! apply.rs       versions on their way to the store: winner, counts, batches
+//! apply.rs       versions and dots that are taken in, and what follows when they are durable
+//! staging.rs     what is on its way to the disk
 //! index.rs       which keys the dots wrote that somebody may lack
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
@@ -48,6 +49,7 @@ mod reads;
 mod recovery;
 mod seals;
 mod snapshot;
+mod staging;
 mod stream;
 mod ties;
 mod tombstones;
@@ -66,7 +68,7 @@ use super::limits::Limits;
 use super::marks::{Copied, Elsewhere};
 use super::message::{Beacon, Message};
 use super::op::{Answer, Consistency};
-use super::record::{Finished, KeyCounts};
+use super::record::Finished;
 use super::slots::{Slot, SlotSet};
 use super::store::{Batch, Store, StoreError};
 use super::teeth::{Rule, broken, is_any_broken};
@@ -74,7 +76,7 @@ use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Time between two [ticks](Event::Tick), in microseconds: a wait ends so much late.
@@ -171,21 +173,13 @@ pub struct Replica<S, T> {
     finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     elsewhere: Arc<Elsewhere>,
     peers: peers::Peers,
-    counts: KeyCounts,
     /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
     forgotten: BTreeMap<Slot, Timestamp>,
     /// Writes that were lost with nodes that were given up, as far as those had told of them.
     lost: u64,
 
     index: index::Index,
-    staged: apply::Staged,
-    batches: VecDeque<apply::PendingBatch>,
-    next_batch: u64,
-    /// The last batch that is durable.
-    durable_batch: u64,
-    /// Versions that are not durable yet, by store key.
-    inflight: BTreeMap<Bytes, apply::Inflight>,
-    inflight_bytes: usize,
+    staging: staging::Staging,
 
     /// Versions that came ahead of their log, by their dots.
     early: BTreeMap<Dot, Key>,
@@ -420,7 +414,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether nothing is on its way to the disk.
     #[must_use]
     pub fn is_stored(&self) -> bool {
-        self.batches.is_empty() && self.staged.is_empty()
+        self.staging.is_empty()
     }
 
     /// Whether nothing is on its way to the disk, no client waits for a write and none is hidden: the replica can be

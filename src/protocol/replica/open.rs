@@ -11,10 +11,10 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Now, Replica, accept, apply, gossip, handover, index, logs, peers, reads,
-    recovery, stream, ties, tombstones, walls,
+    Effect, Event, Now, Replica, accept, gossip, handover, index, logs, peers, reads, recovery,
+    staging, stream, ties, tombstones, walls,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a replica must know about itself.
@@ -184,16 +184,10 @@ impl<S: Store, T> Replica<S, T> {
             finished: Arc::new(record::load_finished(&store)?),
             elsewhere,
             peers: peers::Peers::new(peers, &heard),
-            counts,
             forgotten: record::load_forgotten(&store)?,
             lost,
             index: index::Index::default(),
-            staged: apply::Staged::default(),
-            batches: VecDeque::new(),
-            next_batch: batches + 1,
-            durable_batch: batches,
-            inflight: BTreeMap::new(),
-            inflight_bytes: 0,
+            staging: staging::Staging::new(batches, counts),
             early: record::load_early(&store)?,
             joint: BTreeMap::new(),
             accept: accept::Accept::default(),
@@ -248,18 +242,18 @@ impl<S: Store, T> Replica<S, T> {
             kept
         });
         for key in gone {
-            self.staged.records.delete(key);
+            self.staging.delete(key);
         }
         Ok(())
     }
 
     /// Takes all that the disk has about a log off it.
     pub(super) fn forget_log(&mut self, id: LogId) -> Result<(), StoreError> {
-        let records = &mut self.staged.records;
-        records.delete(record::log_key(id));
+        let staging = &mut self.staging;
+        staging.delete(record::log_key(id));
         let (from, to) = (record::index_key(id, 0), record::index_key(id, u64::MAX));
         self.store.scan(&from, &to, &mut |key, _| {
-            records.delete(key);
+            staging.delete(key);
             true
         })
     }
@@ -313,7 +307,7 @@ impl<S: Store, T> Replica<S, T> {
                 heard: self.peers.serving(),
                 lost: self.lost,
                 heads: self.logs.iter().map(|(id, l)| (id, l.head)).collect(),
-                batches: self.next_batch - 1,
+                batches: self.staging.next_batch() - 1,
                 disk_full: self.disk_full.take(),
                 busy: self.busy,
                 proven: self.recovery.proven && self.restart_above.is_none(),

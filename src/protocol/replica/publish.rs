@@ -13,6 +13,7 @@ impl<S: Store, T> Replica<S, T> {
         let moved = [
             self.logs.take_moved(),
             self.peers.take_moved(),
+            self.staging.take_moved(),
             self.gossip.take_moved(),
             std::mem::take(&mut self.marks_changed),
         ];
@@ -54,8 +55,8 @@ impl<S: Store, T> Replica<S, T> {
                 })
                 .collect(),
             gauges: Gauges {
-                live_keys: self.counts.live,
-                tombstones: self.counts.tombstones,
+                live_keys: self.staging.counts().live,
+                tombstones: self.staging.counts().tombstones,
                 lost: self.lost,
                 unstable: self.logs.iter().map(|(_, log)| unstable(log)).sum(),
                 indexed: self.indexed(),

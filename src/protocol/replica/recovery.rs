@@ -131,8 +131,8 @@ impl<S: Store, T> Replica<S, T> {
             inherited: own.map(|t| (t.cohort.id, t.inherited.clone())),
             next: self.views.coming(self.me),
         };
-        let records = &mut self.staged.records;
-        records.put(record::IDENTITY, record::encode(&identity));
+        let identity = record::encode(&identity);
+        self.staging.put(record::IDENTITY, identity);
     }
 
     /// Whether the others go on without this replica.
@@ -409,10 +409,11 @@ impl<S: Store, T> Replica<S, T> {
                 self.pass_over_lost(own);
             }
             self.stage_identity_as(true);
-            self.recovery.recorded = Some(self.next_batch);
+            self.recovery.recorded = Some(self.staging.next_batch());
         }
         let recorded = self.recovery.recorded.unwrap_or_default();
-        let known = self.durable_batch >= recorded || (self.is_alone() && !self.lacks_stable(own));
+        let known =
+            self.staging.is_durable(recorded) || (self.is_alone() && !self.lacks_stable(own));
         if !known && !broken(Rule::ServeUndurable) {
             return;
         }

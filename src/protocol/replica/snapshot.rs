@@ -348,7 +348,7 @@ impl<S: Store, T> Replica<S, T> {
             if !covers(current.dot) && !over {
                 early.push((current.dot, current.key));
             } else if !stays && !broken(Rule::SnapshotKeepsRemoved) {
-                self.stage_removal(place, &current);
+                self.staging.remove(place, &current);
             }
         }
         self.note_early(early);
@@ -415,7 +415,7 @@ impl<S: Store, T> Replica<S, T> {
                 .join(&theirs, self.limits.finished);
             let value = record::encode(&finished[&place]);
             let key = record::finished_key(cohort, member);
-            self.staged.records.put(key, value);
+            self.staging.put(key, value);
         }
         for report in &logs {
             // The keys of the dots that a snapshot brings are not known here; a run must not reach across them.

@@ -192,7 +192,7 @@ impl<S: Store, T> Replica<S, T> {
             return self.recovery.serving;
         }
         let filled = self.ties.get(&id).and_then(|t| t.filled);
-        filled.is_some_and(|no| no <= self.durable_batch) && !self.is_unproven(id)
+        filled.is_some_and(|no| self.staging.is_durable(no)) && !self.is_unproven(id)
     }
 
     /// Whether logs are shared with nobody.

@@ -90,11 +90,11 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn renew_promise(&mut self) {
         let now = self.clock.observe_wall(self.now);
         let want = self.promises.lagging(self.now.mono_us, now);
-        if self.counts.tombstones > 0 {
+        if self.staging.counts().tombstones > 0 {
             if want > self.promises.durable {
                 self.promises.staged = Some(now);
                 let value = record::encode(&now);
-                self.staged.records.put(record::PROMISED, value);
+                self.staging.put(record::PROMISED, value);
             }
             self.promises.given = self.promises.given.max(want.min(self.promises.durable));
         }
@@ -110,9 +110,7 @@ impl<S: Store, T> Replica<S, T> {
         if upto > self.promises.given {
             self.promises.given = upto;
             self.promises.staged = Some(upto);
-            self.staged
-                .records
-                .put(record::PROMISED, record::encode(&upto));
+            self.staging.put(record::PROMISED, record::encode(&upto));
         }
     }
 
@@ -136,14 +134,14 @@ impl<S: Store, T> Replica<S, T> {
         let known = self.forgotten.entry(slot).or_default();
         if upto > *known {
             *known = upto;
-            let records = &mut self.staged.records;
-            records.put(record::forgotten_key(slot), record::encode(&upto));
+            let key = record::forgotten_key(slot);
+            self.staging.put(key, record::encode(&upto));
         }
     }
 
     /// Drops tombstones that nobody needs any more. A node that is given up does not know that, and offers its deletes when it is out.
     pub(super) fn collect_tombstones(&mut self) -> Result<(), StoreError> {
-        if self.counts.tombstones == 0 || self.is_given_up() {
+        if self.staging.counts().tombstones == 0 || self.is_given_up() {
             return Ok(());
         }
         let safe = self
@@ -188,9 +186,9 @@ impl<S: Store, T> Replica<S, T> {
                     continue;
                 }
                 self.forget_deletes(Slot::of(&key), stamp.ts);
-                self.stage_removal(place, &tombstone);
+                self.staging.remove(place, &tombstone);
             }
-            self.staged.records.delete(store_key);
+            self.staging.delete(store_key);
         }
         Ok(())
     }
