@@ -17,7 +17,7 @@ use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::views::Home;
-use super::{Effect, Now, Replica, TICK_US, cannot_be};
+use super::{Now, Replica, TICK_US, cannot_be};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -178,7 +178,7 @@ impl<T> Accept<T> {
 
 impl<S: Store, T> Replica<S, T> {
     pub(in crate::protocol) fn answer(&mut self, ticket: T, answer: Answer) {
-        self.effects.push(Effect::Answer { ticket, answer });
+        self.effects.answer(ticket, answer);
     }
 
     pub(super) fn refuse(&mut self, ticket: T, refusal: Refusal) {
@@ -333,7 +333,7 @@ impl<S: Store, T> Replica<S, T> {
             Some(l) => seq > l.stable,
             None if self.is_finished(log) => false,
             None => match self.views.home(log) {
-                Home::Cohort(id) => !self.elsewhere.is_stable(log, id, seq),
+                Home::Cohort(id) => !self.strangers.is_stable(log, id, seq),
                 Home::Over | Home::Ahead => true,
             },
         });

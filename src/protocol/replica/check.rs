@@ -5,7 +5,6 @@ use super::super::teeth;
 use super::super::views::Home;
 use super::Replica;
 use super::logs::Log;
-use std::collections::BTreeSet;
 
 /// The checks that go through all that is on its way to the disk are made at every such moment, in microseconds.
 const NOW_AND_THEN_US: u64 = 16;
@@ -40,11 +39,11 @@ impl<S: Store, T> Replica<S, T> {
             assert!(exposed <= applied, "{id}: exposed {exposed} > {applied}");
             let useless = log.prunable();
             assert!(*pruned <= useless, "{id}: pruned {pruned} > {useless}");
-            let tie = self.ties.get(&log.cohort);
-            assert!(tie.is_some(), "{id}: no tie to {}", log.cohort);
+            let state = self.cohorts.get(log.cohort);
+            assert!(state.is_some(), "{id}: {} is not shared", log.cohort);
             assert_eq!(self.views.home(id), Home::Cohort(log.cohort), "{id}");
         }
-        if self.own.is_some() {
+        if self.cohorts.own_id().is_some() {
             let home = self.views.home(self.log);
             assert!(
                 self.logs.contains(self.log),
@@ -63,9 +62,8 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn check_peers(&self) {
-        let shared = self.ties.values().flat_map(|tie| &tie.peers);
-        let shared: BTreeSet<_> = shared.copied().collect();
-        assert!(self.peers.ids().eq(shared), "peers as in the ties");
+        let shared = self.cohorts.peers();
+        assert!(self.peers.ids().eq(shared), "peers as in the cohorts");
         for (member, peer) in self.peers.iter() {
             for (log, level) in &peer.level {
                 let applied = peer.applied(*log);

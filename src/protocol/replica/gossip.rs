@@ -6,14 +6,14 @@
 
 use super::super::clock::Timestamp;
 use super::super::ids::{LogId, MemberId};
-use super::super::limits::{Bound, met};
-use super::super::message::{Beacon, Gossip, Message};
+use super::super::message::{Gossip, Message};
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
+use super::cohorts::CohortState;
 use super::peers::{Agreed, Peer};
-use super::ties::Tie;
-use super::{Effect, Now, Replica, TICK_US, cannot_be};
+use super::sharing::Sharing;
+use super::{Now, Replica, TICK_US, cannot_be};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Time between gossips, in microseconds.
@@ -23,13 +23,10 @@ pub const DEAD_US: u64 = 500_000;
 // One gossip may be lost, and the next be late, without the peer being taken for dead.
 const _: () = assert!(2 * INTERVAL_US + 2 * TICK_US < DEAD_US);
 
-/// When gossip is due, and which strangers the next beacons go to.
+/// When gossip is due.
 #[derive(Default)]
 pub(super) struct Schedule {
     last_us: Option<u64>,
-    /// The members that share no log with this replica.
-    strangers: Vec<MemberId>,
-    next_stranger: usize,
     /// Gossip was due, since this was last asked for.
     moved: bool,
 }
@@ -41,11 +38,6 @@ impl Schedule {
         std::mem::take(&mut self.moved)
     }
 
-    /// Sends beacons to these members from now on.
-    pub(super) fn set_strangers(&mut self, strangers: Vec<MemberId>) {
-        self.strangers = strangers;
-    }
-
     /// Whether gossip is due now; the next one is then due after [`INTERVAL_US`].
     fn is_due(&mut self, now: Now) -> bool {
         let passed = |last| now.mono_us.saturating_sub(last) >= INTERVAL_US;
@@ -55,21 +47,6 @@ impl Schedule {
             self.moved = true;
         }
         due
-    }
-
-    /// The strangers whose turn it is, at most so many.
-    fn next_strangers(&mut self, most: usize) -> Vec<MemberId> {
-        let all = self.strangers.len();
-        let count = all.min(most);
-        if count < all {
-            met(Bound::Beacons);
-        }
-        if count == 0 {
-            return Vec::new();
-        }
-        let turn = self.next_stranger..self.next_stranger + count;
-        self.next_stranger = turn.end % all;
-        turn.map(|i| self.strangers[i % all]).collect()
     }
 }
 
@@ -91,7 +68,7 @@ impl<S: Store, T> Replica<S, T> {
         }
         if incarnation < known || finished {
             let known = known.max(incarnation + 1);
-            self.send(from, Message::Outdated { known });
+            self.effects.send(from, Message::Outdated { known });
             return false;
         }
         if self.peers.incarnation(from) != Some(incarnation) {
@@ -126,36 +103,12 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Who shares the logs of a cohort, as far as is known here, and in which incarnations, in one
-    /// number.
-    pub(super) fn met(&self, id: CohortId) -> u64 {
-        let Some(tie) = self.ties.get(&id) else {
-            return 0;
-        };
-        let one = |member: MemberId, incarnation: u64| {
-            let salt = (u64::from(member.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            incarnation.wrapping_add(salt)
-        };
-        let peers = tie.peers.iter().map(|m| {
-            let heard = self.peers.incarnation(*m);
-            one(*m, heard.unwrap_or(0))
-        });
-        let closed = tie.cohort.until.unwrap_or(0) << 1;
-        let own = one(self.me, self.log.incarnation).wrapping_add(closed);
-        peers.fold(own, u64::wrapping_add)
-    }
-
-    /// The others who share the logs of a cohort.
-    pub(super) fn peers_of(&self, id: CohortId) -> impl Iterator<Item = (MemberId, &Peer)> {
-        let members = self.ties.get(&id).map_or(&[][..], |tie| &tie.peers);
-        members
-            .iter()
-            .filter_map(|m| Some((*m, self.peers.get(*m)?)))
-    }
-
     /// The other replicas of the own partition.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &Peer> {
-        let members = self.own_tie().map_or(&[][..], |tie| &tie.cohort.replicas);
+        let members = self
+            .cohorts
+            .own()
+            .map_or(&[][..], |state| &state.cohort.replicas);
         members.iter().filter_map(|m| self.peers.get(*m))
     }
 
@@ -168,9 +121,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         let tracked = self.logs.range(log(0)..=log(u64::MAX)).next_back();
         let tracked = tracked.map_or(0, |(id, _)| id.incarnation);
-        let finished = self.finished.iter();
-        let finished = finished.filter(|((_, of), _)| *of == member);
-        let finished = finished.map(|(_, f)| f.newest()).max().unwrap_or(0);
+        let finished = self.finished.newest(member);
         let heard = self.peers.incarnation(member);
         tracked.max(finished).max(heard.unwrap_or(0))
     }
@@ -209,24 +160,21 @@ impl<S: Store, T> Replica<S, T> {
         }
         for (cohorts, to) in alike {
             let gossip = self.gossip_about(&cohorts, reply);
-            self.effects.push(Effect::Send {
-                to,
-                message: Message::Gossip(gossip),
-            });
+            self.effects.send_to(to, Message::Gossip(gossip));
         }
     }
 
     /// The cohorts whose logs are shared with a member.
     fn shared_with(&self, member: MemberId) -> Vec<CohortId> {
         let all = broken(Rule::TellOfAllCohorts);
-        let shared = |tie: &Tie| all || tie.peers.contains(&member);
-        let ties = self.ties.iter().filter(|(_, tie)| shared(tie));
-        ties.map(|(id, _)| *id).collect()
+        let shared = |state: &CohortState| all || state.peers.contains(&member);
+        let cohorts = self.cohorts.iter().filter(|(_, state)| shared(state));
+        cohorts.map(|(id, _)| id).collect()
     }
 
     fn gossip_about(&self, cohorts: &[CohortId], reply: bool) -> Gossip {
         let told = |id: &CohortId| cohorts.contains(id);
-        let finished = self.finished.iter().filter(|((id, _), _)| told(id));
+        let finished = self.finished.iter().filter(|(id, _, _)| told(id));
         let logs = self.logs.iter().filter(|(_, log)| told(&log.cohort));
         Gossip {
             // A tick each time: receivers tell by the clock which of two was sent later.
@@ -239,7 +187,7 @@ impl<S: Store, T> Replica<S, T> {
             met: cohorts
                 .iter()
                 .filter(|id| !self.is_unproven(**id))
-                .map(|id| (*id, self.met(*id)))
+                .map(|id| (*id, self.sharing().met(*id)))
                 .collect(),
             filled: cohorts
                 .iter()
@@ -248,7 +196,7 @@ impl<S: Store, T> Replica<S, T> {
                 .collect(),
             logs: logs.map(|(id, log)| log.report(id)).collect(),
             finished: finished
-                .map(|((cohort, member), f)| (*cohort, *member, f.clone()))
+                .map(|(cohort, member, f)| (cohort, member, f.clone()))
                 .collect(),
             head: self.head(),
             promise: self.promises.told(),
@@ -275,36 +223,6 @@ impl<S: Store, T> Replica<S, T> {
             incarnation,
         };
         open.into_iter().map(log).collect()
-    }
-
-    /// Whether a peer takes nothing more of a log, and holds nothing that came ahead of it.
-    pub(super) fn has_settled(&self, peer: &Peer, id: LogId) -> bool {
-        let gone = !self.views.is_present(id.member);
-        let open = peer.open.get(&id.member);
-        open.map_or(gone, |open| id.incarnation < *open)
-    }
-
-    fn send_beacons(&mut self) {
-        let to = self.gossip.next_strangers(self.limits.beacons);
-        if to.is_empty() {
-            return;
-        }
-        let beacon = Beacon {
-            clock: self.clock.observe_wall(self.now),
-            wall_ms: self.now.wall_ms,
-            serving: self.recovery.serving,
-            version: self.views.version,
-            stable: self.logs.iter().map(|(id, l)| (id, l.stable)).collect(),
-            over: self
-                .finished
-                .iter()
-                .map(|((cohort, m), f)| (*m, *cohort, f.newest()))
-                .collect(),
-        };
-        self.effects.push(Effect::Send {
-            to,
-            message: Message::Beacon(beacon),
-        });
     }
 
     /// Takes a peer's gossip in, and does what follows from it.
@@ -372,13 +290,13 @@ impl<S: Store, T> Replica<S, T> {
     /// In what a peer's gossip can be taken at its word.
     fn agreed(&self, from: MemberId, gossip: &Gossip) -> Agreed {
         let same = |(id, met): &&(CohortId, u64)| {
-            self.met(*id) == *met || broken(Rule::StableAcrossStarts)
+            self.sharing().met(*id) == *met || broken(Rule::StableAcrossStarts)
         };
         let level: BTreeSet<CohortId> = gossip.met.iter().filter(same).map(|(id, _)| *id).collect();
-        let mut shared = self.ties.iter().filter(|(_, t)| t.peers.contains(&from));
+        let mut shared = self.cohorts.iter().filter(|(_, t)| t.peers.contains(&from));
         Agreed {
             // A cohort that the peer does not name is not level either.
-            all_level: shared.all(|(id, _)| level.contains(id)),
+            all_level: shared.all(|(id, _)| level.contains(&id)),
             level,
         }
     }
@@ -387,7 +305,7 @@ impl<S: Store, T> Replica<S, T> {
     /// before it learns that older or unknown logs of the member are finished, or the next start
     /// would count this one among them.
     pub(super) fn track(&mut self, id: LogId) -> bool {
-        let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
+        let Some(cohort) = self.cohort_of(id).map(|state| state.cohort.id) else {
             return false;
         };
         self.logs.track(id, cohort, self.now);
@@ -397,41 +315,19 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether a log that is not tracked may exist: its cohort is shared here, and it is not
     /// finished.
     pub(super) fn may_be_log(&self, log: LogId) -> bool {
-        self.tie_of(log).is_some() && !self.is_finished(log)
+        self.cohort_of(log).is_some() && !self.is_finished(log)
     }
 
     /// Moves `stable` to the least of `applied` of all who share the log.
     pub(super) fn refresh_stable(&mut self) {
-        let mut moved = Vec::new();
-        for (id, log) in self.logs.iter() {
-            let counts = |(member, p): &(MemberId, &Peer)| {
-                (p.alive(self.now) || !broken(Rule::StableWithoutTheDead))
-                    && !self.is_excused(log.cohort, *member, p)
-            };
-            let level = |(_, p): (MemberId, &Peer)| p.level(id);
-            let peers = self.peers_of(log.cohort).filter(counts);
-            let least = peers.map(level).fold(log.applied, u64::min);
-            if least > log.stable {
-                moved.push((id, least));
-            }
-        }
-        for (id, stable) in moved {
-            self.logs.stabilize(id, stable);
-        }
-    }
-
-    /// The incarnation in which a member was last heard.
-    pub(super) fn incarnation_of(&self, member: MemberId) -> Option<u64> {
-        if member == self.me {
-            return Some(self.log.incarnation);
-        }
-        self.peers.incarnation(member)
-    }
-
-    /// Whether nothing more can be written to a log: its writer has started again, or is out of the
-    /// view for good.
-    pub(super) fn is_closed(&self, id: LogId) -> bool {
-        let newest = self.incarnation_of(id.member);
-        newest.is_some_and(|newest| id.incarnation < newest) || !self.views.is_present(id.member)
+        let sharing = Sharing {
+            views: &self.views,
+            log: self.log,
+            cohorts: &self.cohorts,
+            peers: &self.peers,
+        };
+        let now = self.now;
+        self.logs
+            .stabilize(|id, log| sharing.least_level(id, log, now));
     }
 }

@@ -11,8 +11,7 @@ use super::super::slots::{Slot, SlotSet};
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::peers::Peer;
-use super::ties::Tie;
+use super::cohorts::CohortState;
 use super::{Effect, Replica};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -21,12 +20,17 @@ use std::collections::VecDeque;
 const LOOKED_THROUGH: usize = 1_000;
 
 /// What is on the disk and not kept here any more.
-pub(super) struct Leftover(VecDeque<(Bytes, Bytes)>);
+pub(super) struct Leftover {
+    /// Store keys from one up to another.
+    ranges: VecDeque<(Bytes, Bytes)>,
+    /// What readers were told of it.
+    told_empty: bool,
+}
 
 impl Leftover {
     /// Whether there may be something to drop.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ranges.is_empty()
     }
 
     /// All but the slots that are kept.
@@ -34,43 +38,51 @@ impl Leftover {
         let all: SlotSet = Slot::all().collect();
         let place = |slot: u16| record::slot_key(Slot(slot), b"");
         let runs = all.without(kept).runs().into_iter();
-        Self(
-            runs.map(|(first, end)| (place(first), place(end)))
-                .collect(),
-        )
+        let ranges = runs.map(|(first, end)| (place(first), place(end)));
+        let ranges: VecDeque<_> = ranges.collect();
+        Self {
+            told_empty: ranges.is_empty(),
+            ranges,
+        }
+    }
+
+    /// Whether readers have to be told, since the last call: the last of it is gone.
+    pub(super) fn take_moved(&mut self) -> bool {
+        let empty = self.is_empty();
+        std::mem::replace(&mut self.told_empty, empty) != empty
     }
 }
 
 impl<S: Store, T> Replica<S, T> {
     /// Fetches what is to be held here and is not here yet, one cohort after the other.
     pub(super) fn follow(&mut self) {
-        if self.snapshot.is_some() || self.disk_full.is_some() || self.disk_is_behind() {
+        if self.snapshots.fetch().is_some() || self.disk_full.is_some() || self.disk_is_behind() {
             return;
         }
-        let lacking = self
-            .ties
-            .iter()
-            .filter(|(id, tie)| tie.holder && tie.filled.is_none() && self.own != Some(**id));
-        let mut found = lacking.filter_map(|(id, tie)| {
-            let source = self.supplier(*id, tie);
-            let source = source.or_else(|| self.joint_supplier(*id, tie));
-            source.map(|source| (*id, source))
+        let source = self.cohorts.iter().find_map(|(id, state)| {
+            // What is here already, and what is only handed over, is not fetched.
+            if !state.holder || self.cohorts.claims(id) {
+                return None;
+            }
+            let source = self.supplier(id, state);
+            let source = source.or_else(|| self.joint_supplier(id, state));
+            source.map(|source| (id, source))
         });
-        if let Some((cohort, source)) = found.next() {
+        if let Some((cohort, source)) = source {
             self.fetch_snapshot_from(source, cohort);
         }
     }
 
     /// A peer from which all of a cohort that is to be kept here can be fetched.
-    fn supplier(&self, id: CohortId, tie: &Tie) -> Option<MemberId> {
-        let met = self.met(id);
-        let owns = |m: &&MemberId| !tie.helpers.contains(m) && self.holds_now(**m, tie);
+    fn supplier(&self, id: CohortId, state: &CohortState) -> Option<MemberId> {
+        let met = self.sharing().met(id);
+        let owns = |m: &&MemberId| !state.helpers.contains(m) && self.holds_now(**m, state);
         // Who only helps may still have what was deleted since.
-        let left = tie.suppliers.iter().filter(owns).all(|m| {
+        let left = state.suppliers.iter().filter(owns).all(|m| {
             let peer = self.peers.get(*m);
             peer.is_some_and(|p| p.has_nothing(id, met))
         });
-        let mut sources = tie.suppliers.iter().filter(|m| {
+        let mut sources = state.suppliers.iter().filter(|m| {
             let peer = self.peers.get(**m);
             let filled = peer.is_some_and(|p| p.alive(self.now) && p.filled.contains(&id));
             filled && (left || owns(m))
@@ -79,30 +91,20 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// Whether a member holds slots of a cohort in the view in force.
-    fn holds_now(&self, member: MemberId, tie: &Tie) -> bool {
+    fn holds_now(&self, member: MemberId, state: &CohortState) -> bool {
         let view = &self.views.view;
         let partition = view.partition_of(member);
-        partition.is_some_and(|p| tie.part.iter().any(|slot| view.partition(slot) == p))
+        partition.is_some_and(|p| state.part.iter().any(|slot| view.partition(slot) == p))
     }
 
     /// Everything of a cohort, up to the marks of its logs, has been taken in.
     pub(super) fn adopted(&mut self, cohort: CohortId) {
-        if self.own == Some(cohort) {
+        if self.cohorts.own_id() == Some(cohort) {
             self.recovery.fetched();
         } else {
-            let batch = self.staging.next_batch();
-            let mut part = SlotSet::default();
-            if let Some(tie) = self.ties.get_mut(&cohort) {
-                tie.filled = Some(batch);
-                part = tie.part.clone();
-            }
-            // When the cohort is over nothing else tells that this is here.
-            if let Some(own) = self.own.and_then(|id| self.ties.get_mut(&id)) {
-                own.inherited.join(&own.part.common(&part));
-            }
+            self.cohorts.fill(cohort, self.staging.next_batch());
             self.stage_identity();
         }
-        self.marks_changed = true;
     }
 
     /// Tells when all that the next view asks of this replica is here, and which cohorts are over.
@@ -116,18 +118,20 @@ impl<S: Store, T> Replica<S, T> {
             self.effects.push(Effect::Ready(view.number));
         }
         let over: Vec<CohortId> = self
-            .ties
-            .keys()
-            .copied()
+            .cohorts
+            .iter()
+            .map(|(id, _)| id)
             .filter(|id| self.is_over(*id))
             .collect();
-        self.effects.extend(over.into_iter().map(Effect::Over));
+        for id in over {
+            self.effects.push(Effect::Over(id));
+        }
     }
 
     /// Whether everything that is to be held here is, as far as is known.
     fn is_ready(&self) -> bool {
-        let filled = |(id, tie): (&CohortId, &Tie)| !tie.holder || self.is_filled(*id);
-        self.ties.iter().all(filled)
+        let filled = |(id, state): (CohortId, &CohortState)| !state.holder || self.is_filled(id);
+        self.cohorts.iter().all(filled)
             && self
                 .logs
                 .iter()
@@ -136,25 +140,24 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether everybody has all that was written for a cohort, and nothing more can be.
     fn is_over(&self, id: CohortId) -> bool {
-        let Some(tie) = self.ties.get(&id) else {
+        let Some(state) = self.cohorts.get(id) else {
             return false;
         };
-        let Some(until) = tie.cohort.until else {
+        let Some(until) = state.cohort.until else {
             return false;
         };
+        let sharing = self.sharing();
         let started_since = |incarnation: u64| ids::view_of(incarnation) >= until;
-        let closed = tie.cohort.replicas.iter().all(|m| {
-            let newest = self.incarnation_of(*m);
+        let closed = state.cohort.replicas.iter().all(|m| {
+            let newest = sharing.incarnation(*m);
             !self.views.is_present(*m) || newest.is_some_and(started_since)
         });
-        let met = self.met(id);
-        let told = |(m, p): (_, &Peer)| p.has_told(id, met) || self.is_excused(id, m, p);
         closed
             && self.is_filled(id)
             && self.logs.iter().all(|(_, log)| log.cohort != id)
             && !self.has_early_of(id)
-            && self.peers_of(id).all(told)
-            && (self.views.dead_owner(&tie.cohort).is_none() || broken(Rule::ForgetFormerHolders))
+            && sharing.all_have_told(id)
+            && (self.views.dead_owner(&state.cohort).is_none() || broken(Rule::ForgetFormerHolders))
     }
 
     /// Drops keys that are not kept here any more, some at a time.
@@ -172,7 +175,7 @@ impl<S: Store, T> Replica<S, T> {
             if found.len() >= most {
                 break;
             }
-            let Some((from, to)) = self.leftover.0.pop_front() else {
+            let Some((from, to)) = self.leftover.ranges.pop_front() else {
                 break;
             };
             let scanned = self.store.scan(&from, &to, &mut |place, value| {
@@ -180,7 +183,7 @@ impl<S: Store, T> Replica<S, T> {
                 found.len() < most
             });
             if let Err(error) = scanned {
-                self.leftover.0.push_front((from, to));
+                self.leftover.ranges.push_front((from, to));
                 unread = Some(error);
                 break;
             }
@@ -188,9 +191,8 @@ impl<S: Store, T> Replica<S, T> {
                 && let Some((last, _)) = found.last()
             {
                 met(Bound::Dropped);
-                self.leftover.0.push_front((last.clone(), to));
+                self.leftover.ranges.push_front((last.clone(), to));
             }
-            self.marks_changed |= self.leftover.is_empty();
         }
         for (place, value) in found {
             // What is on its way to the disk may be something else by now.

@@ -246,13 +246,14 @@ impl Logs {
         }
     }
 
-    /// Takes note that everybody who shares a log has it up to a seq.
-    pub(super) fn stabilize(&mut self, id: LogId, upto: u64) {
-        if let Some(log) = self.logs.get_mut(&id)
-            && log.stable < upto
-        {
-            log.stable = upto;
-            self.moved = true;
+    /// Moves `stable` on to what `level` says that everybody has of each log.
+    pub(super) fn stabilize(&mut self, level: impl Fn(LogId, &Log) -> u64) {
+        for (id, log) in &mut self.logs {
+            let level = level(*id, log);
+            if level > log.stable {
+                log.stable = level;
+                self.moved = true;
+            }
         }
     }
 
@@ -450,11 +451,11 @@ mod tests {
         let mut logs = logs(5);
         assert_eq!(logs.stored(OWN, 5), Some(0));
         logs.expose(5);
-        logs.stabilize(OWN, 4);
+        logs.stabilize(|id, _| if id == OWN { 4 } else { 0 });
         assert!(logs.take_moved());
         assert_eq!(logs.stored(OWN, 3), None);
         logs.expose(2);
-        logs.stabilize(OWN, 1);
+        logs.stabilize(|_, _| 0);
         logs.hear_stable(OWN, 2);
         let own = logs.own().unwrap();
         assert_eq!((own.applied, own.exposed, own.stable), (5, 5, 4));

@@ -7,24 +7,28 @@
 //!
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
+//! cohorts.rs     whose logs are shared, and with whom
 //! logs.rs        how far each log is
 //! peers.rs       the members that share logs, as last heard of
+//! sharing.rs     what follows from that: who has met whom, who takes nothing more
 //! accept.rs      client writes, and when they may be shown and acknowledged
 //! apply.rs       versions and dots that are taken in, and what follows when they are durable
 //! staging.rs     what is on its way to the disk
+//! effects.rs     what is to be done about a step
 //! index.rs       which keys the dots wrote that somebody may lack
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
-//! joint.rs       what no single peer has in full
-//! early.rs       versions that came ahead of their log
+//! gather.rs      what no single peer has in full
+//! ahead.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable
-//! finish.rs      which logs are over
+//! beacons.rs     what is stable elsewhere
+//! log_end.rs     when a log is over
+//! finished.rs    which logs are over
 //! seals.rs       how far earlier logs are where a later one has begun
 //! tombstones.rs  when a delete may be forgotten
 //! publish.rs     the marks that readers see
 //! recovery.rs    from start to serving
-//! ties.rs        whose logs are shared, and with whom
 //! handover.rs    slots that come here, cohorts that end
 //! walls.rs       whose wall clock is right
 //! reads.rs       reads that the fast path could not answer
@@ -32,14 +36,18 @@
 //! ```
 
 mod accept;
+mod ahead;
 mod apply;
+mod beacons;
 mod check;
-mod early;
-mod finish;
+mod cohorts;
+mod effects;
+mod finished;
+mod gather;
 mod gossip;
 mod handover;
 mod index;
-mod joint;
+mod log_end;
 mod logs;
 mod open;
 mod peers;
@@ -48,10 +56,10 @@ mod pull;
 mod reads;
 mod recovery;
 mod seals;
+mod sharing;
 mod snapshot;
 mod staging;
 mod stream;
-mod ties;
 mod tombstones;
 mod walls;
 
@@ -65,13 +73,11 @@ use super::clock::{Clock, Timestamp};
 use super::context::Context;
 use super::ids::{Dot, LogId, MemberId};
 use super::limits::Limits;
-use super::marks::{Copied, Elsewhere};
-use super::message::{Beacon, Message};
+use super::message::Message;
 use super::op::{Answer, Consistency};
-use super::record::Finished;
-use super::slots::{Slot, SlotSet};
+use super::slots::Slot;
 use super::store::{Batch, Store, StoreError};
-use super::teeth::{Rule, broken, is_any_broken};
+use super::teeth::is_any_broken;
 use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
@@ -160,37 +166,29 @@ pub struct Replica<S, T> {
     views: Arc<Views>,
     /// `None` for a node that is not in the view yet, or no more.
     partition: Option<PartitionId>,
-    /// The cohort that it opens logs for.
-    own: Option<CohortId>,
-    ties: BTreeMap<CohortId, ties::Tie>,
-    /// The slots of all ties that are kept here.
-    kept: SlotSet,
+    cohorts: cohorts::Cohorts,
     clock: Arc<Clock>,
     store: S,
     now: Now,
 
     logs: logs::Logs,
-    finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
-    elsewhere: Arc<Elsewhere>,
+    finished: finished::FinishedLogs,
+    strangers: beacons::Strangers,
     peers: peers::Peers,
     /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
     forgotten: BTreeMap<Slot, Timestamp>,
-    /// Writes that were lost with nodes that were given up, as far as those had told of them.
-    lost: u64,
 
     index: index::Index,
     staging: staging::Staging,
 
     /// Versions that came ahead of their log, by their dots.
     early: BTreeMap<Dot, Key>,
-    joint: BTreeMap<LogId, joint::Gathered>,
+    joint: BTreeMap<LogId, gather::Gathered>,
     accept: accept::Accept<T>,
     tail: stream::Tail,
     stalled: reads::Stalled<T>,
     recovery: recovery::Recovery,
-    snapshot: Option<snapshot::Fetch>,
-    /// What came in snapshots so far.
-    copied: Copied,
+    snapshots: snapshot::Snapshots,
     leftover: handover::Leftover,
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
@@ -202,8 +200,7 @@ pub struct Replica<S, T> {
     opened: bool,
     /// A later incarnation of this node that a peer knows: the replica has to be opened again above it.
     restart_above: Option<u64>,
-    effects: Vec<Effect<T>>,
-    marks_changed: bool,
+    effects: effects::Effects<T>,
 }
 
 impl<S: Store, T> Replica<S, T> {
@@ -273,7 +270,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// As [`Self::flush`], but what is to be written goes on gathering.
     pub fn flush_early(&mut self) -> Vec<Effect<T>> {
-        std::mem::take(&mut self.effects)
+        self.effects.take()
     }
 
     fn message(&mut self, from: MemberId, incarnation: u64, message: Message) {
@@ -313,9 +310,7 @@ impl<S: Store, T> Replica<S, T> {
             }
             Message::Beacon(_) | Message::Outdated { .. } => Ok(()),
         };
-        if let Err(error) = done {
-            self.effects.push(Effect::Fault(error));
-        }
+        self.effects.report(done);
     }
 
     fn tick(&mut self) {
@@ -333,18 +328,16 @@ impl<S: Store, T> Replica<S, T> {
         self.follow();
         self.compared();
         self.try_serve();
-        if let Err(error) = self.drop_leftover() {
-            self.effects.push(Effect::Fault(error));
-        }
+        let dropped = self.drop_leftover();
+        self.effects.report(dropped);
         if self.gossip_due() {
             self.finish_logs();
             let chores = self.settle_for_less();
             self.end_cohorts();
             let chores = chores.and_then(|()| self.settle_early());
             let chores = chores.and_then(|()| self.collect_tombstones());
-            if let Err(error) = chores.and_then(|()| self.tend_index()) {
-                self.effects.push(Effect::Fault(error));
-            }
+            let chores = chores.and_then(|()| self.tend_index());
+            self.effects.report(chores);
             self.renew_promise();
             self.let_orphans_go();
             self.send_gossip(false);
@@ -369,23 +362,6 @@ impl<S: Store, T> Replica<S, T> {
         self.try_serve();
     }
 
-    fn send(&mut self, to: MemberId, message: Message) {
-        self.effects.push(Effect::Send {
-            to: vec![to],
-            message,
-        });
-    }
-
-    fn beacon(&mut self, from: MemberId, beacon: &Beacon) {
-        self.heard_clock(from, beacon.wall_ms, beacon.clock);
-        // By newer views it may be stable without a member that is given up, and that whoever goes by these still asks.
-        let ahead = beacon.version > self.views.version && !broken(Rule::StableAheadOfViews);
-        if !ahead && self.elsewhere.lacks(beacon) {
-            Arc::make_mut(&mut self.elsewhere).join(beacon, &self.views);
-            self.marks_changed = true;
-        }
-    }
-
     fn is_finished(&self, log: LogId) -> bool {
         if self.logs.contains(log) {
             return false;
@@ -402,8 +378,7 @@ impl<S: Store, T> Replica<S, T> {
         let Home::Cohort(id) = self.views.home(log) else {
             return false;
         };
-        let finished = self.finished.get(&(id, log.member));
-        !self.logs.contains(log) && finished.is_some_and(|f| f.contains(log.incarnation))
+        !self.logs.contains(log) && self.finished.contains(id, log)
     }
 
     /// Why there is no room for writes, if there is none.

@@ -3,18 +3,17 @@
 use super::super::clock::{Clock, Timestamp};
 use super::super::ids::{self, LogId, MemberId};
 use super::super::limits::Limits;
-use super::super::marks::{Copied, Elsewhere};
+use super::super::marks::Elsewhere;
 use super::super::op::{Answer, Refusal};
 use super::super::record::{self, ReplicaIdentity};
-use super::super::slots::SlotSet;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Now, Replica, accept, gossip, handover, index, logs, peers, reads, recovery,
-    staging, stream, ties, tombstones, walls,
+    Effect, Event, Now, Replica, accept, beacons, cohorts, effects, finished, gossip, handover,
+    index, logs, peers, reads, recovery, snapshot, staging, stream, tombstones, walls,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a replica must know about itself.
@@ -147,19 +146,15 @@ impl<S: Store, T> Replica<S, T> {
         clock.observe(record::load_record(&store, record::CLOCK)?.unwrap_or_default());
 
         let own = views.current(me);
-        let ties = ties::ties(&views, me, identity.as_ref());
-        let intact = own.is_some_and(|id| ties.get(&id).is_some_and(|t| t.filled.is_some()));
-        let mut kept = SlotSet::default();
-        ties.values().for_each(|tie| kept.join(&tie.part));
-        let peers: BTreeSet<MemberId> = ties.values().flat_map(|t| t.peers.clone()).collect();
+        let cohorts = cohorts::Cohorts::open(&views, me, identity.as_ref());
+        let intact = cohorts.own().is_some_and(|state| state.filled.is_some());
+        let peers = cohorts.peers();
         let is_stranger = |m: &MemberId| *m != me && !peers.contains(m);
-        let mut schedule = gossip::Schedule::default();
-        let others = views.members().into_keys();
-        schedule.set_strangers(others.filter(is_stranger).collect());
+        let strangers = views.members().into_keys().filter(is_stranger).collect();
 
         let counts = record::load_record(&store, record::COUNTS)?.unwrap_or_default();
         let Known {
-            mut elsewhere,
+            elsewhere,
             heard,
             lost,
             heads,
@@ -169,23 +164,19 @@ impl<S: Store, T> Replica<S, T> {
             proven,
         } = setup.known;
         let proven = proven || setup.trusted;
-        Arc::make_mut(&mut elsewhere).retain(&views);
         let mut replica = Self {
             limits,
             me,
             log,
             partition: own.map(|id| id.partition),
-            own,
-            ties,
-            kept: kept.clone(),
-            views,
+            leftover: handover::Leftover::of(cohorts.kept()),
+            cohorts,
             clock,
             logs: logs::Logs::new(log),
-            finished: Arc::new(record::load_finished(&store)?),
-            elsewhere,
+            finished: finished::FinishedLogs::new(record::load_finished(&store)?, lost),
+            strangers: beacons::Strangers::new(strangers, elsewhere, &views),
             peers: peers::Peers::new(peers, &heard),
             forgotten: record::load_forgotten(&store)?,
-            lost,
             index: index::Index::default(),
             staging: staging::Staging::new(batches, counts),
             early: record::load_early(&store)?,
@@ -194,18 +185,16 @@ impl<S: Store, T> Replica<S, T> {
             tail: stream::Tail::default(),
             stalled: reads::Stalled::default(),
             recovery: recovery::Recovery::new(intact, intact && setup.trusted, proven),
-            snapshot: None,
-            copied: Copied::default(),
-            leftover: handover::Leftover::of(&kept),
+            snapshots: snapshot::Snapshots::default(),
             promises: tombstones::Promises::new(promised),
-            gossip: schedule,
+            gossip: gossip::Schedule::default(),
             walls: walls::Walls::new(now),
             disk_full,
             busy,
             opened: false,
             restart_above: None,
-            effects: Vec::new(),
-            marks_changed: true,
+            effects: effects::Effects::new(),
+            views,
             store,
             now,
         };
@@ -222,28 +211,18 @@ impl<S: Store, T> Replica<S, T> {
     /// Goes on with the logs that the disk knows, and forgets those that are over or no business of this replica.
     fn load_logs(&mut self) -> Result<(), StoreError> {
         for (id, known) in record::load_logs(&self.store)? {
-            let tie = self.tie_of(id);
-            let Some(tie) = tie.filter(|t| t.knows_logs(self.me)) else {
+            let state = self.cohort_of(id);
+            let Some(state) = state.filter(|t| t.knows_logs(self.me)) else {
                 self.forget_log(id)?;
                 continue;
             };
-            let cohort = tie.cohort.id;
+            let cohort = state.cohort.id;
             self.logs.load(id, cohort, &known, self.now);
         }
-        let (ties, me) = (&self.ties, self.me);
-        let finished = Arc::make_mut(&mut self.finished);
-        let mut gone = Vec::new();
-        finished.retain(|(cohort, member), _| {
-            // Which logs are finished is told by those that are not: without these it says nothing.
-            let kept = ties.get(cohort).is_some_and(|t| t.knows_logs(me));
-            if !kept {
-                gone.push(record::finished_key(*cohort, *member));
-            }
-            kept
-        });
-        for key in gone {
-            self.staging.delete(key);
-        }
+        let (cohorts, me) = (&self.cohorts, self.me);
+        // Which logs are finished is told by those that are not: without these it says nothing.
+        let known = |id| cohorts.get(id).is_some_and(|state| state.knows_logs(me));
+        self.finished.retain(known, &mut self.staging);
         Ok(())
     }
 
@@ -267,15 +246,13 @@ impl<S: Store, T> Replica<S, T> {
         let peers = &self.peers;
         let is_stranger = |m: &MemberId| *m != self.me && !peers.contains(*m);
         let others = views.members().into_keys();
-        self.gossip
-            .set_strangers(others.filter(is_stranger).collect());
-        Arc::make_mut(&mut self.elsewhere).retain(views);
+        let strangers = others.filter(is_stranger).collect();
+        self.strangers.take_views(strangers, views);
         self.stalled.any_may_go();
         // Where logs belong that were opened under a view not known so far shows now.
         for log in self.peers.open_logs().collect::<Vec<_>>() {
             self.track(log);
         }
-        self.marks_changed = true;
         true
     }
 
@@ -284,7 +261,7 @@ impl<S: Store, T> Replica<S, T> {
     #[must_use]
     pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> Ended<T> {
         debug_assert!(self.is_stored(), "what is staged would be lost");
-        let unheard = std::mem::take(&mut self.effects).into_iter();
+        let unheard = self.effects.take().into_iter();
         let unheard = unheard.filter_map(|effect| match effect {
             Effect::Answer { ticket, answer } => Some((ticket, answer)),
             _ => None,
@@ -303,9 +280,9 @@ impl<S: Store, T> Replica<S, T> {
             // Somebody knows a later start of this node: the disk may be an old one, and tells nothing of that.
             trusted: self.recovery.serving && self.restart_above.is_none(),
             known: Known {
-                elsewhere: Arc::clone(&self.elsewhere),
+                elsewhere: self.strangers.published(),
                 heard: self.peers.serving(),
-                lost: self.lost,
+                lost: self.finished.lost(),
                 heads: self.logs.iter().map(|(id, l)| (id, l.head)).collect(),
                 batches: self.staging.next_batch() - 1,
                 disk_full: self.disk_full.take(),

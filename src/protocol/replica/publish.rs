@@ -11,11 +11,17 @@ impl<S: Store, T> Replica<S, T> {
     /// The marks, when something moved since the last call.
     pub fn changed_marks(&mut self) -> Option<Arc<Marks>> {
         let moved = [
+            self.cohorts.take_moved(),
             self.logs.take_moved(),
+            self.finished.take_moved(),
             self.peers.take_moved(),
+            self.strangers.take_moved(),
             self.staging.take_moved(),
             self.gossip.take_moved(),
-            std::mem::take(&mut self.marks_changed),
+            self.recovery.take_moved(),
+            self.snapshots.take_moved(),
+            self.leftover.take_moved(),
+            self.stalled.take_moved(),
         ];
         moved.contains(&true).then(|| Arc::new(self.marks()))
     }
@@ -35,14 +41,14 @@ impl<S: Store, T> Replica<S, T> {
             own: self.log,
             partition: self.partition,
             cohorts: self
-                .ties
-                .keys()
-                .map(|id| (*id, self.is_filled(*id)))
+                .cohorts
+                .iter()
+                .map(|(id, _)| (id, self.is_filled(id)))
                 .collect(),
             recovering: self.recovery_reason(),
             logs: self.logs.iter().map(|(id, log)| (id, mark(log))).collect(),
-            finished: Arc::clone(&self.finished),
-            elsewhere: Arc::clone(&self.elsewhere),
+            finished: self.finished.published(),
+            elsewhere: self.strangers.published(),
             peers: self
                 .peers
                 .iter()
@@ -57,7 +63,7 @@ impl<S: Store, T> Replica<S, T> {
             gauges: Gauges {
                 live_keys: self.staging.counts().live,
                 tombstones: self.staging.counts().tombstones,
-                lost: self.lost,
+                lost: self.finished.lost(),
                 unstable: self.logs.iter().map(|(_, log)| unstable(log)).sum(),
                 indexed: self.indexed(),
                 clock_off_ms: match self.clock.check(self.now) {
@@ -66,8 +72,8 @@ impl<S: Store, T> Replica<S, T> {
                 },
                 stalled_reads: self.stalled.len() as u64,
                 dropping: !self.leftover.is_empty(),
-                copied: self.copied,
-                copying: self.snapshot.as_ref().map(snapshot::Fetch::state),
+                copied: self.snapshots.copied(),
+                copying: self.snapshots.fetch().map(snapshot::Fetch::state),
             },
         }
     }

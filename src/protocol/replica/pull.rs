@@ -3,7 +3,7 @@
 //! The answer is found through the index of unstable dots: the keys of the missing dots, and for
 //! each key the sender's version of it, be it that write or a newer one. So `applied` may move past
 //! all those dots at once, and nothing is scanned or compared. What no single peer has in full is gathered from
-//! several (joint.rs).
+//! several (gather.rs).
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
@@ -59,23 +59,23 @@ impl<S: Store, T> Replica<S, T> {
     /// Asks the best holder for the next part of a log, unless that is under way.
     pub(super) fn pull(&mut self, id: LogId) {
         let now = self.now;
-        let Some((log, tie)) = self.logs.get(id).zip(self.tie_of(id)) else {
+        let Some((log, state)) = self.logs.get(id).zip(self.cohort_of(id)) else {
             return;
         };
         if !self.takes(log.cohort) || self.disk_full.is_some() || self.disk_is_behind() {
             return;
         }
         let mut avoid = None;
-        if let Some(state) = log.pull {
-            if now.mono_us.saturating_sub(state.sent_us) < PULL_TIMEOUT_US {
+        if let Some(pull) = log.pull {
+            if now.mono_us.saturating_sub(pull.sent_us) < PULL_TIMEOUT_US {
                 return;
             }
-            avoid = Some(state.from);
+            avoid = Some(pull.from);
         }
         let received = log.received;
         let has = |p: &Peer| p.applied(id) > received;
         let suppliers = || {
-            let members = tie.suppliers.iter();
+            let members = state.suppliers.iter();
             members.filter_map(|m| Some((*m, self.peers.get(*m)?)))
         };
         let alive = || suppliers().filter(|(_, p)| p.alive(now));
@@ -90,7 +90,7 @@ impl<S: Store, T> Replica<S, T> {
             .map(|(m, _)| m);
         match holder {
             Some(from) => {
-                let slots = tie.part.clone();
+                let slots = state.part.clone();
                 self.send_pull(from, id, received, slots);
             }
             None => self.gather(id),
@@ -105,7 +105,7 @@ impl<S: Store, T> Replica<S, T> {
             after,
             slots,
         };
-        self.send(from, Message::Pull(pull));
+        self.effects.send(from, Message::Pull(pull));
     }
 
     /// Goes on with logs that are still behind, now that the disk has room for more.
@@ -140,13 +140,13 @@ impl<S: Store, T> Replica<S, T> {
                 seals: Vec::new(),
             };
             if too_old {
-                self.send(from, Message::Range(range));
+                self.effects.send(from, Message::Range(range));
             }
             return Ok(());
         };
         // Who asks for what is not kept here knows other views.
-        let tie = self.ties.get(&log.cohort);
-        let supplies = tie.is_some_and(|t| t.peers.contains(&from) && slots.is_within(&t.part));
+        let state = self.cohorts.get(log.cohort);
+        let supplies = state.is_some_and(|t| t.peers.contains(&from) && slots.is_within(&t.part));
         if after >= log.applied || !supplies {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl<S: Store, T> Replica<S, T> {
                 return Ok(());
             }
         }
-        self.send(from, Message::Range(range));
+        self.effects.send(from, Message::Range(range));
         Ok(())
     }
 
@@ -240,8 +240,8 @@ impl<S: Store, T> Replica<S, T> {
             return Ok(());
         }
         // It does not have all that is kept here.
-        let tie = self.ties.get(&cohort);
-        if tie.is_some_and(|t| !t.suppliers.contains(&from)) {
+        let state = self.cohorts.get(cohort);
+        if state.is_some_and(|t| !t.suppliers.contains(&from)) {
             return self.gathered(from, range);
         }
         if range.after > received {
@@ -294,7 +294,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes a version in, if its slot is kept here; its key then, else an empty one.
     pub(super) fn keep(&mut self, version: Version) -> Result<Key, StoreError> {
         self.clock.observe(version.stamp.ts);
-        if !self.keeps(Slot::of(&version.key)) {
+        if !self.cohorts.kept().contains(Slot::of(&version.key)) {
             return Ok(Key::new());
         }
         let key = version.key.clone();

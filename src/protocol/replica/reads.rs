@@ -41,6 +41,8 @@ pub(super) struct Stalled<T> {
     any_may_go: bool,
     /// Somebody was asked for logs that are not known here, since the last tick.
     asked: bool,
+    /// How many wait has changed, since this was last asked for.
+    moved: bool,
 }
 
 impl<T> Default for Stalled<T> {
@@ -53,11 +55,17 @@ impl<T> Default for Stalled<T> {
             ends: BTreeSet::new(),
             any_may_go: false,
             asked: false,
+            moved: false,
         }
     }
 }
 
 impl<T> Stalled<T> {
+    /// Whether readers have to be told, since the last call.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
     /// How many reads wait.
     pub(super) fn len(&self) -> usize {
         self.reads.len()
@@ -76,11 +84,13 @@ impl<T> Stalled<T> {
             None => self.others.insert(id),
         };
         self.ends.insert((read.until_us, id));
+        self.moved = true;
         self.reads.insert(id, read);
     }
 
     fn take(&mut self, id: u64) -> Option<Waiting<T>> {
         let read = self.reads.remove(&id)?;
+        self.moved = true;
         match read.lacks {
             Some((log, need)) => self.lacking.remove(&(log, need, id)),
             None => self.others.remove(&id),
@@ -163,7 +173,6 @@ impl<S: Store, T> Replica<S, T> {
                     until_us,
                     lacks: lacks(Some(&refusal)),
                 });
-                self.marks_changed = true;
             }
         }
     }
@@ -276,7 +285,6 @@ impl<S: Store, T> Replica<S, T> {
                 }
             }
         }
-        self.marks_changed = true;
     }
 
     /// Looks after the reads that wait: ends those that have waited long enough, and asks for what the others lack.

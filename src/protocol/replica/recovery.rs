@@ -8,11 +8,10 @@
 use super::super::ids::{LogId, MemberId};
 use super::super::message::Gossip;
 use super::super::record::{self, ReplicaIdentity};
-use super::super::slots::SlotSet;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
 use super::super::views::CohortId;
-use super::ties::Tie;
+use super::cohorts::CohortState;
 use super::{Now, Replica, logs::Log, peers::Peer};
 use std::collections::BTreeMap;
 
@@ -44,6 +43,8 @@ pub(super) struct Recovery {
     recorded: Option<u64>,
     /// The first peer heard, with where it was, and where this replica was then.
     contact: Option<Contact>,
+    /// Readers have to be told, since this was last asked for.
+    moved: bool,
 }
 
 struct Contact {
@@ -64,6 +65,7 @@ impl Recovery {
             fetched: false,
             recorded: None,
             contact: None,
+            moved: false,
         }
     }
 
@@ -79,9 +81,49 @@ impl Recovery {
         self.asked_us = Some(now.mono_us);
     }
 
+    /// Whether readers have to be told, since the last call.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// A snapshot of the own cohort has been taken in.
     pub(super) fn fetched(&mut self) {
         self.fetch = false;
         self.fetched = true;
+        self.moved = true;
+    }
+
+    /// The disk is old or empty. `fetch` says whether there may be a peer to fetch a snapshot from.
+    fn distrust(&mut self, fetch: bool) {
+        self.fetch = fetch;
+        self.intact = false;
+        self.recorded = None;
+        self.serving = false;
+        self.trusted = false;
+        self.moved = true;
+    }
+
+    /// Nobody has a snapshot to fetch.
+    fn give_up_fetching(&mut self) {
+        self.fetch = false;
+    }
+
+    /// The disk has been compared with all who answer.
+    fn prove(&mut self) {
+        self.proven = true;
+        self.moved = true;
+    }
+
+    /// The disk will say with this batch that the replica has served.
+    fn record(&mut self, batch: u64) {
+        self.recorded = Some(batch);
+    }
+
+    /// From now on clients are served.
+    fn serve(&mut self) {
+        self.serving = true;
+        self.intact = true;
+        self.moved = true;
     }
 }
 
@@ -117,17 +159,20 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn stage_identity_as(&mut self, served: bool) {
-        let filled = self.ties.iter().filter(|(id, tie)| match self.own {
-            Some(own) if own == **id => served,
-            _ => tie.filled.is_some(),
-        });
-        let own = self.own_tie();
+        let filled = self
+            .cohorts
+            .iter()
+            .filter(|(id, state)| match self.cohorts.own_id() {
+                Some(own) if own == *id => served,
+                _ => state.filled.is_some(),
+            });
+        let own = self.cohorts.own();
         let identity = ReplicaIdentity {
             member: self.me,
             incarnation: self.log.incarnation,
             fingerprint: self.views.view.fingerprint(),
             view: self.views.view.number,
-            filled: filled.map(|(id, t)| (*id, t.part.clone())).collect(),
+            filled: filled.map(|(id, t)| (id, t.part.clone())).collect(),
             inherited: own.map(|t| (t.cohort.id, t.inherited.clone())),
             next: self.views.coming(self.me),
         };
@@ -158,12 +203,12 @@ impl<S: Store, T> Replica<S, T> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let Some(own) = self.own_tie() else {
+        let Some(own) = self.cohorts.own() else {
             return Some("it is not in the view".into());
         };
         let fetch = self
-            .snapshot
-            .as_ref()
+            .snapshots
+            .fetch()
             .filter(|f| f.cohort() == own.cohort.id);
         let others = own
             .cohort
@@ -190,10 +235,10 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether nothing on this disk can be counted on.
     pub(super) fn is_empty(&self) -> bool {
-        match self.own {
+        match self.cohorts.own_id() {
             Some(_) => !self.recovery.intact && !self.recovery.serving && !self.recovery.fetched,
             // It leaves, and hands over what it has of the cohorts before.
-            None => self.ties.values().all(|tie| tie.filled.is_none()),
+            None => !self.cohorts.iter().any(|(_, state)| state.filled.is_some()),
         }
     }
 
@@ -208,11 +253,9 @@ impl<S: Store, T> Replica<S, T> {
         self.copy_again(gossip);
         let old = self.is_older_than(gossip);
         let told = self.recovery.is_told();
-        let believed = told || self.ties.values().any(|t| t.filled.is_some());
+        let believed = told || self.cohorts.iter().any(|(_, t)| t.filled.is_some());
         if old && believed {
-            for tie in self.ties.values_mut() {
-                (tie.filled, tie.inherited) = (None, SlotSet::default());
-            }
+            self.cohorts.empty_all();
         }
         let replica = self.is_replica(from);
         let empty = !self.recovery.intact && !self.recovery.fetched && !broken(Rule::ServeEmpty);
@@ -220,12 +263,7 @@ impl<S: Store, T> Replica<S, T> {
         let alone = self.replicas().next().is_none();
         if old || (empty && !alone && !self.recovery.fetch) {
             // Who is alone in its partition can only follow those who held its slots before.
-            self.recovery.fetch = !alone;
-            self.recovery.intact = false;
-            self.recovery.recorded = None;
-            self.recovery.serving = false;
-            self.recovery.trusted = false;
-            self.marks_changed = true;
+            self.recovery.distrust(!alone);
             if told || (old && believed) {
                 // The next start must not believe this disk either.
                 self.stage_identity();
@@ -236,7 +274,7 @@ impl<S: Store, T> Replica<S, T> {
             // it promised before is lost with its disk, but a peer that counted on it had heard
             // of a later clock.
             self.keep_promise(gossip.clock);
-            if let Some(own) = self.own.filter(|_| gossip.serving && replica) {
+            if let Some(own) = self.cohorts.own_id().filter(|_| gossip.serving && replica) {
                 self.fetch_snapshot_from(from, own);
             }
         }
@@ -250,14 +288,16 @@ impl<S: Store, T> Replica<S, T> {
         let knows = gossip.open.contains(&self.log) || broken(Rule::CompareWithEarlier);
         if (contact.is_none() || gone) && knows && !self.recovery.serving {
             let own = |log: &LogId| {
-                let cohort = self.tie_of(*log).map(|t| t.cohort.id);
-                cohort == self.own || (alone && cohort.is_some_and(|id| self.claims(id)))
+                let cohort = self.cohort_of(*log).map(|t| t.cohort.id);
+                cohort == self.cohorts.own_id()
+                    || (alone && cohort.is_some_and(|id| self.cohorts.claims(id)))
             };
             // Others may call stable what it has and does not call so, in the logs of closing
             // cohorts as well.
             let claimed = |log: &LogId| {
-                let mut cohort = self.tie_of(*log).map(|t| t.cohort.id).into_iter();
-                own(log) || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
+                let mut cohort = self.cohort_of(*log).map(|t| t.cohort.id).into_iter();
+                own(log)
+                    || cohort.any(|id| self.cohorts.claims(id) && !broken(Rule::CompareOwnAlone))
             };
             let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
             let ours = self.logs.iter().map(|(id, l)| (id, l.applied));
@@ -279,7 +319,9 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether a write that is everywhere is missing here, though everything of its cohort is said to be here.
     fn lacks(&self, log: LogId, seq: u64) -> bool {
         // Of what is still to be fetched nothing is missed.
-        let claimed = self.tie_of(log).is_some_and(|t| self.claims(t.cohort.id));
+        let claimed = self
+            .cohort_of(log)
+            .is_some_and(|t| self.cohorts.claims(t.cohort.id));
         match self.logs.get(log) {
             _ if !claimed || broken(Rule::TrustOldDisk) => false,
             // What a snapshot has just brought is on its way to the disk.
@@ -292,25 +334,23 @@ impl<S: Store, T> Replica<S, T> {
     /// sign of an old disk: this replica may not have heard that its view was cancelled, and that it is to follow once
     /// more for another one. Meanwhile nobody counted on it.
     fn copy_again(&mut self, gossip: &Gossip) {
-        let is_followed = |t: &Tie| t.followed && self.own != Some(t.cohort.id);
+        let is_followed =
+            |t: &CohortState| t.followed && self.cohorts.own_id() != Some(t.cohort.id);
         // Mostly nothing is.
-        if !self.ties.values().any(is_followed) {
+        if !self.cohorts.iter().any(|(_, state)| is_followed(state)) {
             return;
         }
         let lacking = counted_on(gossip).filter(|(log, seq)| self.lacks(*log, *seq));
-        let ties = lacking.filter_map(|(log, _)| self.tie_of(log));
-        let followed = ties.filter(|t| is_followed(t));
+        let cohorts = lacking.filter_map(|(log, _)| self.cohort_of(log));
+        let followed = cohorts.filter(|t| is_followed(t));
         let again: Vec<CohortId> = followed.map(|t| t.cohort.id).collect();
         if again.is_empty() || broken(Rule::FollowersDiskIsOld) {
             return;
         }
         for id in again {
-            if let Some(tie) = self.ties.get_mut(&id) {
-                tie.filled = None;
-            }
+            self.cohorts.empty(id);
         }
         self.stage_identity();
-        self.marks_changed = true;
     }
 
     /// Whether the peers had time enough to say what they count on.
@@ -323,42 +363,34 @@ impl<S: Store, T> Replica<S, T> {
     /// so. Nobody is to copy from it then, and nobody may take it for one that has nothing. All who
     /// share the cohort are heard before, for a second at most.
     pub(super) fn is_unproven(&self, id: CohortId) -> bool {
-        let tie = self.ties.get(&id);
-        let from_disk = self.own != Some(id) && tie.is_some_and(|t| t.filled == Some(0));
+        let state = self.cohorts.get(id);
+        let from_disk =
+            self.cohorts.own_id() != Some(id) && state.is_some_and(|t| t.filled == Some(0));
         if !from_disk || self.recovery.proven || broken(Rule::SupplyUncompared) {
             return false;
         }
         let own = self.log;
         let knows = |p: &Peer| p.open.get(&own.member) == Some(&own.incarnation);
-        !self.peers_of(id).all(|(_, p)| knows(p))
+        !self.sharing().peers(id).all(|(_, p)| knows(p))
     }
 
     /// Takes note that the disk has been compared with all who answer.
     pub(super) fn compared(&mut self) {
         if !self.recovery.proven && self.has_waited() {
-            self.recovery.proven = true;
-            self.marks_changed = true;
+            self.recovery.prove();
         }
-    }
-
-    /// Whether everything of a cohort is said to be on this disk.
-    fn claims(&self, id: CohortId) -> bool {
-        if self.own == Some(id) {
-            return true;
-        }
-        self.ties.get(&id).is_some_and(|t| t.filled.is_some())
     }
 
     /// Whether something that is to be served here alone may still come from those who held it before. Only their word
     /// that they have nothing ends the wait: who is silent may have what was acknowledged.
     fn may_be_filled(&self) -> bool {
-        let Some(own) = self.own_tie() else {
+        let Some(own) = self.cohorts.own() else {
             return false;
         };
-        self.ties.values().any(|tie| {
-            let before = tie.cohort.until.is_some() && tie.part.meets(&own.part);
-            let lacking = before && tie.filled.is_none();
-            let mut suppliers = tie.suppliers.iter().map(|m| self.peers.get(*m));
+        self.cohorts.iter().any(|(_, state)| {
+            let before = state.cohort.until.is_some() && state.part.meets(&own.part);
+            let lacking = before && state.filled.is_none();
+            let mut suppliers = state.suppliers.iter().map(|m| self.peers.get(*m));
             let nothing = |p: &Peer| p.incarnation.is_some() && p.alive(self.now) && p.empty;
             lacking && !suppliers.all(|p| p.is_some_and(nothing))
         })
@@ -367,15 +399,16 @@ impl<S: Store, T> Replica<S, T> {
     /// Starts to serve when nothing speaks against it any more.
     pub(super) fn try_serve(&mut self) {
         if self.recovery.fetch && self.is_empty() && self.is_hopeless() {
-            self.recovery.fetch = false;
+            self.recovery.give_up_fetching();
         }
         let Some(own) = self
-            .own
+            .cohorts
+            .own_id()
             .filter(|_| !self.recovery.serving && !self.recovery.fetch)
         else {
             return;
         };
-        if self.snapshot.as_ref().is_some_and(|f| f.cohort() == own) {
+        if self.snapshots.fetch().is_some_and(|f| f.cohort() == own) {
             return;
         }
         let others = self.replicas().count();
@@ -409,7 +442,7 @@ impl<S: Store, T> Replica<S, T> {
                 self.pass_over_lost(own);
             }
             self.stage_identity_as(true);
-            self.recovery.recorded = Some(self.staging.next_batch());
+            self.recovery.record(self.staging.next_batch());
         }
         let recorded = self.recovery.recorded.unwrap_or_default();
         let known =
@@ -417,9 +450,7 @@ impl<S: Store, T> Replica<S, T> {
         if !known && !broken(Rule::ServeUndurable) {
             return;
         }
-        self.recovery.serving = true;
-        self.recovery.intact = true;
-        self.marks_changed = true;
+        self.recovery.serve();
         if self.opened {
             self.send_gossip(false);
         }

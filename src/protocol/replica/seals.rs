@@ -48,7 +48,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Notes, with the first write of the own log, how far the earlier ones are here.
     pub(super) fn seal_earlier_logs(&mut self) {
-        self.logs.seal_earlier(self.own);
+        self.logs.seal_earlier(self.cohorts.own_id());
     }
 
     /// The earlier logs that have to be there before a log begins.

@@ -9,7 +9,7 @@
 
 use super::super::ids::{self, Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
-use super::super::marks::Copying;
+use super::super::marks::{Copied, Copying};
 use super::super::message::{LogReport, Message, SnapshotChunk, SnapshotPull};
 use super::super::record;
 use super::super::slots::{Slot, SlotSet};
@@ -47,6 +47,40 @@ pub(super) struct Fetch {
     /// Clients are at work at the sender.
     busy: bool,
     tries: u8,
+}
+
+/// The snapshot that is on its way here, and what has come in snapshots.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    fetch: Option<Fetch>,
+    copied: Copied,
+    /// Something has come, since this was last asked for.
+    moved: bool,
+}
+
+impl Snapshots {
+    /// Whether readers have to be told, since the last call.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// The snapshot that is being fetched.
+    pub(super) fn fetch(&self) -> Option<&Fetch> {
+        self.fetch.as_ref()
+    }
+
+    /// How much has come.
+    pub(super) fn copied(&self) -> Copied {
+        self.copied
+    }
+
+    /// Counts versions that have come.
+    fn count(&mut self, versions: &[Version]) {
+        let bytes = |v: &Version| v.key.len() + v.value.as_ref().map_or(0, Bytes::len);
+        self.copied.keys += versions.len() as u64;
+        self.copied.bytes += versions.iter().map(bytes).sum::<usize>() as u64;
+        self.moved = true;
+    }
 }
 
 /// Where the sender was in a cohort's logs when it began.
@@ -115,10 +149,11 @@ impl Start {
 impl<S: Store, T> Replica<S, T> {
     /// Starts fetching a snapshot of a cohort, unless one is under way.
     pub(super) fn fetch_snapshot_from(&mut self, from: MemberId, cohort: CohortId) {
-        let own = self.own == Some(cohort);
+        let own = self.cohorts.own_id() == Some(cohort);
         // Clients wait for the own partition.
         if self
-            .snapshot
+            .snapshots
+            .fetch
             .as_ref()
             .is_some_and(|f| !own || f.cohort == cohort)
         {
@@ -126,11 +161,11 @@ impl<S: Store, T> Replica<S, T> {
         }
         // What is here up to the marks stays here, and others can have it: two who lack more of each other's logs than
         // the indexes reach would wait for each other.
-        let Some(tie) = self.ties.get(&cohort) else {
+        let Some(state) = self.cohorts.get(cohort) else {
             return;
         };
-        let slots = tie.part.common(&self.views.part(&tie.cohort, from));
-        self.snapshot = Some(Fetch {
+        let slots = state.part.common(&self.views.part(&state.cohort, from));
+        self.snapshots.fetch = Some(Fetch {
             from,
             id: self.now.mono_us,
             cohort,
@@ -147,7 +182,7 @@ impl<S: Store, T> Replica<S, T> {
 
     fn ask_chunk(&mut self) {
         let (now, busy, limits) = (self.now.mono_us, self.busy, self.limits);
-        let Some(fetch) = &mut self.snapshot else {
+        let Some(fetch) = &mut self.snapshots.fetch else {
             return;
         };
         fetch.asked_us = now;
@@ -165,13 +200,13 @@ impl<S: Store, T> Replica<S, T> {
                 },
             },
         );
-        self.send(to, Message::SnapshotPull(pull));
+        self.effects.send(to, Message::SnapshotPull(pull));
     }
 
     /// Asks for the next chunk, when it is time for it and the disk keeps up.
     fn ask_when_due(&mut self) {
         let now = self.now.mono_us;
-        let due = self.snapshot.as_ref().and_then(|fetch| fetch.due_us);
+        let due = self.snapshots.fetch.as_ref().and_then(|fetch| fetch.due_us);
         if due.is_some_and(|due| due <= now) && !self.disk_is_behind() {
             self.ask_chunk();
         }
@@ -182,7 +217,7 @@ impl<S: Store, T> Replica<S, T> {
         self.ask_when_due();
         let now = self.now;
         let behind = self.disk_is_behind();
-        let Some(fetch) = &mut self.snapshot else {
+        let Some(fetch) = &mut self.snapshots.fetch else {
             return;
         };
         if fetch.due_us.is_some() {
@@ -196,14 +231,19 @@ impl<S: Store, T> Replica<S, T> {
         if alive && fetch.tries < TRIES {
             self.ask_chunk();
         } else {
-            self.snapshot = None;
+            self.snapshots.fetch = None;
         }
     }
 
     /// A peer that was asked started again: what it sends now is not the snapshot begun.
     pub(super) fn abandon_snapshot_of(&mut self, member: MemberId) {
-        if self.snapshot.as_ref().is_some_and(|f| f.from == member) {
-            self.snapshot = None;
+        if self
+            .snapshots
+            .fetch
+            .as_ref()
+            .is_some_and(|f| f.from == member)
+        {
+            self.snapshots.fetch = None;
         }
     }
 
@@ -213,13 +253,13 @@ impl<S: Store, T> Replica<S, T> {
         from: MemberId,
         pull: &SnapshotPull,
     ) -> Result<(), StoreError> {
-        let Some(tie) = self.ties.get(&pull.cohort) else {
+        let Some(state) = self.cohorts.get(pull.cohort) else {
             return Ok(());
         };
         // Who asks for what is not kept here knows other views. And what is stable from now on must be so at the
         // asker too, so it must be known here that it shares the logs.
-        let knows = tie.peers.contains(&from);
-        if !knows || !self.is_filled(pull.cohort) || !pull.slots.is_within(&tie.part) {
+        let knows = state.peers.contains(&from);
+        if !knows || !self.is_filled(pull.cohort) || !pull.slots.is_within(&state.part) {
             return Ok(());
         }
         self.index.pinned_us = Some(self.now.mono_us);
@@ -235,8 +275,8 @@ impl<S: Store, T> Replica<S, T> {
                 .map(|(id, log)| log.report(id))
                 .collect(),
             finished: finished
-                .filter(|((cohort, _), _)| *cohort == pull.cohort)
-                .map(|((_, member), f)| (*member, f.clone()))
+                .filter(|(cohort, _, _)| *cohort == pull.cohort)
+                .map(|(_, member, f)| (member, f.clone()))
                 .collect(),
             seals: self.seals_of(pull.cohort),
             promise: self.promises.given(),
@@ -271,7 +311,7 @@ impl<S: Store, T> Replica<S, T> {
             let version = record::decode_version(record::key_of(&key), &value)?;
             chunk.versions.push(version);
         }
-        self.send(from, Message::SnapshotChunk(chunk));
+        self.effects.send(from, Message::SnapshotChunk(chunk));
         Ok(())
     }
 
@@ -281,12 +321,12 @@ impl<S: Store, T> Replica<S, T> {
         from: MemberId,
         chunk: SnapshotChunk,
     ) -> Result<(), StoreError> {
-        let Some(mut fetch) = self.snapshot.take() else {
+        let Some(mut fetch) = self.snapshots.fetch.take() else {
             return Ok(());
         };
         // What the sender takes for stable under newer views need not be at all who are asked under these.
         // It may have taken those over as it runs: then the logs that it names tell of them.
-        let sender = self.incarnation_of(from).unwrap_or(0);
+        let sender = self.sharing().incarnation(from).unwrap_or(0);
         let tracked = chunk.logs.iter().map(|r| r.log.incarnation);
         let finished = chunk.finished.iter().map(|(_, f)| f.newest());
         let newest = tracked
@@ -295,13 +335,10 @@ impl<S: Store, T> Replica<S, T> {
         let newest = newest.fold(sender, u64::max);
         let ahead = ids::view_of(newest) > self.views.view.number;
         if fetch.from != from || fetch.id != chunk.id || fetch.after != chunk.after || ahead {
-            self.snapshot = Some(fetch);
+            self.snapshots.fetch = Some(fetch);
             return Ok(());
         }
-        self.copied.keys += chunk.versions.len() as u64;
-        let bytes = |v: &Version| v.key.len() + v.value.as_ref().map_or(0, Bytes::len);
-        self.copied.bytes += chunk.versions.iter().map(bytes).sum::<usize>() as u64;
-        self.marks_changed = true;
+        self.snapshots.count(&chunk.versions);
         // A delete that is forgotten there must beat what is written here with an older stamp.
         self.keep_promise(chunk.promise);
         for (slot, upto) in chunk.forgotten {
@@ -366,12 +403,12 @@ impl<S: Store, T> Replica<S, T> {
                     false => 0,
                 };
                 fetch.due_us = Some(self.now.mono_us + pause);
-                self.snapshot = Some(fetch);
+                self.snapshots.fetch = Some(fetch);
                 self.ask_when_due();
             }
             None => {
-                let tie = self.ties.get(&fetch.cohort);
-                let whole = tie.is_some_and(|t| t.part == fetch.slots);
+                let state = self.cohorts.get(fetch.cohort);
+                let whole = state.is_some_and(|t| t.part == fetch.slots);
                 match fetch.first {
                     Some(start) if whole => self.adopt(fetch.cohort, start)?,
                     Some(start) => self.gathered_part(from, fetch.cohort, start),
@@ -407,15 +444,8 @@ impl<S: Store, T> Replica<S, T> {
                 // Of several senders another one may have told how far it was.
                 logs.retain(|report| report.log != id);
             }
-            let place = (cohort, member);
-            let finished = Arc::make_mut(&mut self.finished);
-            finished
-                .entry(place)
-                .or_default()
-                .join(&theirs, self.limits.finished);
-            let value = record::encode(&finished[&place]);
-            let key = record::finished_key(cohort, member);
-            self.staging.put(key, value);
+            let (most, staging) = (self.limits.finished, &mut self.staging);
+            self.finished.join(cohort, member, &theirs, most, staging);
         }
         for report in &logs {
             // The keys of the dots that a snapshot brings are not known here; a run must not reach across them.

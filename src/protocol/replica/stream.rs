@@ -74,10 +74,10 @@ impl Tail {
 impl<S: Store, T> Replica<S, T> {
     /// Sends what is durable here to every live peer.
     pub(super) fn pump_all(&mut self) {
-        let (Some(tie), Some(own)) = (self.own_tie(), self.logs.own()) else {
+        let (Some(state), Some(own)) = (self.cohorts.own(), self.logs.own()) else {
             return;
         };
-        let (readers, upto) = (tie.peers.clone(), own.applied);
+        let (readers, upto) = (state.peers.clone(), own.applied);
         for peer in &readers {
             self.pump(*peer, upto);
         }
@@ -97,8 +97,8 @@ impl<S: Store, T> Replica<S, T> {
             let stream = self.peers.get(*m).map(|p| p.stream);
             stream.is_some_and(|s| s.sent == s.acked && s.sent < upto)
         };
-        let tie = self.own_tie().filter(|_| self.opened);
-        let idle: Vec<_> = tie.map_or(Vec::new(), |t| {
+        let state = self.cohorts.own().filter(|_| self.opened);
+        let idle: Vec<_> = state.map_or(Vec::new(), |t| {
             t.peers.iter().copied().filter(|m| idle(m)).collect()
         });
         for peer in idle {
@@ -165,7 +165,7 @@ impl<S: Store, T> Replica<S, T> {
             }));
         }
         for message in messages {
-            self.send(to, message);
+            self.effects.send(to, message);
         }
     }
 
@@ -173,10 +173,11 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn acked(&mut self, from: MemberId, ack: Ack) {
         let now = self.now;
         let own = self.log;
-        let Some(tie) = self.tie_of(ack.log) else {
+        let Some(state) = self.cohort_of(ack.log) else {
             return;
         };
-        let counts = ack.met == self.met(tie.cohort.id) || broken(Rule::StableAcrossStarts);
+        let counts =
+            ack.met == self.sharing().met(state.cohort.id) || broken(Rule::StableAcrossStarts);
         self.peers.acknowledged(from, &ack, counts);
         if ack.log == own
             && let Some(stream) = self.peers.stream_mut(from)
@@ -203,7 +204,7 @@ impl<S: Store, T> Replica<S, T> {
             member: from,
             incarnation,
         };
-        let Some(cohort) = self.tie_of(id).map(|tie| tie.cohort.id) else {
+        let Some(cohort) = self.cohort_of(id).map(|state| state.cohort.id) else {
             return Ok(());
         };
         // A replica that will fetch a snapshot takes nothing that may be older than a collected
@@ -211,7 +212,7 @@ impl<S: Store, T> Replica<S, T> {
         if !self.takes(cohort) || self.disk_full.is_some() || self.disk_is_behind() {
             return Ok(());
         }
-        let met = self.met(cohort);
+        let met = self.sharing().met(cohort);
         self.track(id);
         let (received, applied) = (self.logs.received(id), self.logs.applied(id));
         self.logs.hear_stable(id, append.stable.min(applied));
@@ -228,7 +229,7 @@ impl<S: Store, T> Replica<S, T> {
                 gap,
                 met,
             };
-            self.send(from, Message::Ack(ack));
+            self.effects.send(from, Message::Ack(ack));
             return Ok(());
         }
         // What goes before it is pulled; then the stream comes again.
@@ -252,7 +253,7 @@ impl<S: Store, T> Replica<S, T> {
                 gap: false,
                 met,
             };
-            self.send(from, Message::Ack(ack));
+            self.effects.send(from, Message::Ack(ack));
         }
         Ok(())
     }
@@ -264,7 +265,7 @@ impl<S: Store, T> Replica<S, T> {
                 cannot_be("a log moved that is not tracked");
                 continue;
             };
-            let met = self.met(log.cohort);
+            let met = self.sharing().met(log.cohort);
             let ack = Ack {
                 log: *id,
                 applied: log.applied,
@@ -273,7 +274,7 @@ impl<S: Store, T> Replica<S, T> {
                 met,
             };
             if self.peers.contains(id.member) {
-                self.send(id.member, Message::Ack(ack));
+                self.effects.send(id.member, Message::Ack(ack));
             }
         }
     }

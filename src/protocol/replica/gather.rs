@@ -14,9 +14,9 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::Key;
 use super::super::views::CohortId;
+use super::cohorts::CohortState;
 use super::snapshot::Start;
-use super::ties::Tie;
-use super::{Replica, logs::Log, peers::Peer};
+use super::{Replica, logs::Log};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a live peer is given to settle first for what is left of a cohort, in microseconds.
@@ -54,21 +54,21 @@ impl<S: Store, T> Replica<S, T> {
             seals: Vec::new(),
             end: None,
         };
-        let state = self.joint.entry(id).or_insert_with(fresh);
-        if state.after != after {
-            *state = fresh();
+        let part = self.joint.entry(id).or_insert_with(fresh);
+        if part.after != after {
+            *part = fresh();
         }
-        let come = |m: &MemberId| state.upto.get(m).copied().unwrap_or(after);
+        let come = |m: &MemberId| part.upto.get(m).copied().unwrap_or(after);
         let mut lacking = sources.iter().filter(|(m, end)| come(m) < *end);
         // Who is away is waited for, after the others.
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         if let Some((from, _)) = lacking.clone().find(|(m, _)| alive(m)) {
             let (from, come) = (*from, come(from));
-            let tie = self.tie_of(id);
-            let slots = tie.map(|t| t.part.common(&self.views.part(&t.cohort, from)));
+            let state = self.cohort_of(id);
+            let slots = state.map(|t| t.part.common(&self.views.part(&t.cohort, from)));
             self.send_pull(from, id, come, slots.unwrap_or_default());
         } else if lacking.next().is_none() {
-            state.end = sources.iter().map(|(_, end)| *end).max();
+            part.end = sources.iter().map(|(_, end)| *end).max();
             self.pass_over(id);
         }
     }
@@ -76,41 +76,35 @@ impl<S: Store, T> Replica<S, T> {
     /// The peers from which a log is to be gathered, and how far each of them is; `None` while one peer alone may
     /// supply it, or somebody has not told yet.
     fn joint_sources(&self, id: LogId) -> Option<Vec<(MemberId, u64)>> {
-        let (log, tie) = self.logs.get(id).zip(self.tie_of(id))?;
-        if !self.is_closed(id) || !self.all_told(log.cohort) {
+        let (log, state) = self.logs.get(id).zip(self.cohort_of(id))?;
+        let sharing = self.sharing();
+        if !sharing.is_closed(id) || !sharing.all_answered(log.cohort) {
             return None;
         }
-        let peers = self.peers_of(log.cohort).map(|(m, p)| (m, p.applied(id)));
+        let peers = sharing.peers(log.cohort).map(|(m, p)| (m, p.applied(id)));
         let further: Vec<_> = peers.filter(|(_, end)| *end > log.received).collect();
-        let several = further.iter().all(|(m, _)| !tie.suppliers.contains(m));
+        let several = further.iter().all(|(m, _)| !state.suppliers.contains(m));
         several.then_some(further)
-    }
-
-    /// Whether all who share a cohort have told what they have of it, or that they have nothing.
-    fn all_told(&self, id: CohortId) -> bool {
-        let met = self.met(id);
-        let told = |p: &Peer| p.has_told(id, met) || p.has_nothing(id, met);
-        self.peers_of(id).all(|(_, p)| told(p))
     }
 
     /// Takes in what one of several peers has.
     pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
         let id = range.log;
         let received = self.logs.received(id);
-        let state = self.joint.get(&id).filter(|s| s.after == received);
-        let come = state.map(|s| s.upto.get(&from).copied().unwrap_or(received));
+        let part = self.joint.get(&id).filter(|s| s.after == received);
+        let come = part.map(|s| s.upto.get(&from).copied().unwrap_or(received));
         if come != Some(range.after) {
             return Ok(());
         }
         // The versions first: without them their dots must not count as here.
         let came = self.take_versions(range.versions)?;
         self.note_early(came);
-        if let Some(state) = self.joint.get_mut(&id) {
+        if let Some(part) = self.joint.get_mut(&id) {
             let upto = range.after + range.keys.len() as u64;
-            state.upto.insert(from, upto);
-            state.seals.extend(range.seals);
+            part.upto.insert(from, upto);
+            part.seals.extend(range.seals);
             let dots = (range.after + 1..).zip(range.keys);
-            state.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
+            part.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
         }
         self.gather(id);
         Ok(())
@@ -119,16 +113,14 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes note that a snapshot of a part of a cohort has come.
     pub(super) fn gathered_part(&mut self, from: MemberId, cohort: CohortId, start: Start) {
         if !self.takes(cohort) {
-            if let Some(tie) = self.ties.get_mut(&cohort) {
-                tie.gathered.insert(from, start);
-            }
+            self.cohorts.gather(cohort, from, start);
             return;
         }
-        for (id, state) in &mut self.joint {
+        for (id, part) in &mut self.joint {
             if self.logs.get(*id).is_some_and(|l| l.cohort == cohort) {
-                let upto = state.upto.entry(from).or_insert(state.after);
+                let upto = part.upto.entry(from).or_insert(part.after);
                 *upto = start.applied(*id).unwrap_or(u64::MAX).max(*upto);
-                state.unnamed = true;
+                part.unnamed = true;
             }
         }
     }
@@ -140,8 +132,13 @@ impl<S: Store, T> Replica<S, T> {
         };
         let dots = Dot { log: id, seq: 0 }..=Dot { log: id, seq: end };
         let mut early = self.early.range(dots);
-        let mut peers = self.tie_of(id).into_iter().flat_map(|t| &t.peers);
-        let settled = peers.all(|m| self.peers.get(*m).is_some_and(|p| self.has_settled(p, id)));
+        let sharing = self.sharing();
+        let mut peers = self.cohort_of(id).into_iter().flat_map(|t| &t.peers);
+        let settled = peers.all(|m| {
+            self.peers
+                .get(*m)
+                .is_some_and(|p| sharing.has_settled(p, id))
+        });
         if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
             return;
         }
@@ -150,14 +147,14 @@ impl<S: Store, T> Replica<S, T> {
         if received == 0 && !self.is_begun_right(id, &seals.unwrap_or_default()) {
             return;
         }
-        let Some(mut state) = self.joint.remove(&id) else {
+        let Some(mut part) = self.joint.remove(&id) else {
             return;
         };
-        for seq in state.after + 1..=end {
-            let key = state.keys.remove(&seq).unwrap_or_default();
+        for seq in part.after + 1..=end {
+            let key = part.keys.remove(&seq).unwrap_or_default();
             self.stage_dot(Dot { log: id, seq }, key);
         }
-        if state.unnamed {
+        if part.unnamed {
             self.close_run(id);
             self.logs.unindex(id, end);
         }
@@ -165,27 +162,32 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether a write is among those that others have, of a part of its log of which all that is left has come.
     pub(super) fn is_gathered(&self, dot: Dot) -> bool {
-        let state = self.joint.get(&dot.log);
-        state.is_some_and(|s| s.end >= Some(dot.seq) && s.keys.contains_key(&dot.seq))
+        let part = self.joint.get(&dot.log);
+        part.is_some_and(|s| s.end >= Some(dot.seq) && s.keys.contains_key(&dot.seq))
     }
 
     /// Whether a write that came ahead of its log is among those that nobody else has.
     pub(super) fn is_lost(&self, dot: Dot) -> bool {
-        let state = self.joint.get(&dot.log);
-        state.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
+        let part = self.joint.get(&dot.log);
+        part.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
     }
 
     /// The peers that have parts of a cohort of which some is to be kept here; `None` while one of them alone, or somebody
     /// else, may supply all of it.
-    fn joint_suppliers(&self, id: CohortId, tie: &Tie) -> Option<Vec<MemberId>> {
-        let mut replicas = tie.cohort.replicas.iter();
-        let closed = tie.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
-        if tie.filled.is_some() || !closed || !self.all_told(id) || !self.is_all_earlier_here(tie) {
+    fn joint_suppliers(&self, id: CohortId, state: &CohortState) -> Option<Vec<MemberId>> {
+        let mut replicas = state.cohort.replicas.iter();
+        let closed = state.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
+        let sharing = self.sharing();
+        if state.filled.is_some()
+            || !closed
+            || !sharing.all_answered(id)
+            || !self.is_all_earlier_here(state)
+        {
             return None;
         }
-        let filled = self.peers_of(id).filter(|(_, p)| p.filled.contains(&id));
+        let filled = sharing.peers(id).filter(|(_, p)| p.filled.contains(&id));
         let filled: Vec<MemberId> = filled.map(|(m, _)| m).collect();
-        if filled.iter().any(|m| tie.suppliers.contains(m)) {
+        if filled.iter().any(|m| state.suppliers.contains(m)) {
             return None;
         }
         // Whoever keeps none of the slots that are kept here tells all the same which logs have ended: a replica that did
@@ -195,49 +197,41 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether what a cohort took over from earlier ones is here, as it is when those are over. One that is held back
     /// waits for its slots to be held by others, which those are not before they have all that is left of them.
-    fn is_all_earlier_here(&self, tie: &Tie) -> bool {
-        let mut earlier = self.views.predecessors(&tie.cohort).peekable();
+    fn is_all_earlier_here(&self, state: &CohortState) -> bool {
+        let mut earlier = self.views.predecessors(&state.cohort).peekable();
         if earlier.peek().is_none() {
             return true;
         }
         let held_back = self.views.held_back();
         earlier.all(|c| {
-            let here = self.is_filled(c.id) || !c.slots.meets(&tie.part);
+            let here = self.is_filled(c.id) || !c.slots.meets(&state.part);
             held_back.contains(&c.id) && here
         })
     }
 
     /// The next peer to fetch a part of a cohort from.
-    pub(super) fn joint_supplier(&self, id: CohortId, tie: &Tie) -> Option<MemberId> {
-        let mut suppliers = self.joint_suppliers(id, tie)?.into_iter();
+    pub(super) fn joint_supplier(&self, id: CohortId, state: &CohortState) -> Option<MemberId> {
+        let mut suppliers = self.joint_suppliers(id, state)?.into_iter();
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
-        suppliers.find(|m| !tie.gathered.contains_key(m) && alive(m))
+        suppliers.find(|m| !state.gathered.contains_key(m) && alive(m))
     }
 
     /// Waits no longer for what nobody has: of a cohort of which all parts that are left are here, be it none.
     pub(super) fn settle_for_less(&mut self) -> Result<(), StoreError> {
         // Who only helps may lack what was there before the cohort as well.
-        let all_here = |(id, tie): &(&CohortId, &Tie)| {
-            let suppliers = self.joint_suppliers(**id, tie).filter(|_| tie.holder);
-            suppliers.is_some_and(|s| s.iter().all(|m| tie.gathered.contains_key(m)))
-                && !self.is_more_to_come(tie)
+        let all_here = |(id, state): &(CohortId, &CohortState)| {
+            let suppliers = self.joint_suppliers(*id, state).filter(|_| state.holder);
+            suppliers.is_some_and(|s| s.iter().all(|m| state.gathered.contains_key(m)))
+                && !self.is_more_to_come(state)
         };
-        let ties = self.ties.iter().filter(all_here);
-        let ready: BTreeSet<CohortId> = ties.map(|(id, _)| *id).collect();
-        let now = self.now.mono_us;
-        for (id, tie) in &mut self.ties {
-            let since = tie.all_here_us.unwrap_or(now);
-            tie.all_here_us = ready.contains(id).then_some(since);
-        }
+        let cohorts = self.cohorts.iter().filter(all_here);
+        let ready: BTreeSet<CohortId> = cohorts.map(|(id, _)| id).collect();
+        self.cohorts.all_here(&ready, self.now);
         for id in ready {
             if self.leaves_it_to_another(id) && !broken(Rule::SettleApart) {
                 continue;
             }
-            let parts = self
-                .ties
-                .get_mut(&id)
-                .map(|t| std::mem::take(&mut t.gathered));
-            let mut start = Start::joined(parts.unwrap_or_default().into_values().collect());
+            let mut start = Start::joined(self.cohorts.take_gathered(id));
             // What was everywhere once, and is in none of the parts, is lost: nobody can take back that it was stable.
             let stable = |log: &&Log| log.cohort == id && log.stable > 0;
             let logs = self.logs.iter().filter(|(_, log)| stable(log));
@@ -253,17 +247,17 @@ impl<S: Store, T> Replica<S, T> {
     /// was held long ago and is not dropped yet. Others have other such rests. If each replica took its own for what is
     /// left, they would differ for ever. Who is away is waited for: it may have settled already.
     fn leaves_it_to_another(&self, id: CohortId) -> bool {
-        let Some(tie) = self.ties.get(&id) else {
+        let Some(state) = self.cohorts.get(id) else {
             return false;
         };
-        let waited = tie.all_here_us.is_some_and(|since| {
+        let waited = state.all_here_us.is_some_and(|since| {
             let waited_us = self.now.mono_us.saturating_sub(since);
             waited_us >= SETTLE_US
         });
-        let mut peers = self.peers_of(id);
+        let mut peers = self.sharing().peers(id);
         peers.any(|(m, peer)| {
-            let holds = !tie.helpers.contains(&m) && !peer.filled.contains(&id);
-            let meets = self.views.part(&tie.cohort, m).meets(&tie.part);
+            let holds = !state.helpers.contains(&m) && !peer.filled.contains(&id);
+            let meets = self.views.part(&state.cohort, m).meets(&state.part);
             // Who is there and has not settled in this time waits for something else.
             m < self.me && holds && meets && !(waited && peer.alive(self.now))
         })
@@ -271,12 +265,12 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it, or
     /// will when it has found its disk to be good.
-    fn is_more_to_come(&self, tie: &Tie) -> bool {
-        let mut others = self.ties.iter().filter(|(id, other)| {
-            **id != tie.cohort.id && other.part.meets(&tie.part) && !self.has_all(**id)
+    fn is_more_to_come(&self, state: &CohortState) -> bool {
+        let mut others = self.cohorts.iter().filter(|(id, other)| {
+            *id != state.cohort.id && other.part.meets(&state.part) && !self.has_all(*id)
         });
         others.any(|(id, other)| {
-            let has = |m: &MemberId| self.peers.get(*m).is_some_and(|p| p.filled.contains(id));
+            let has = |m: &MemberId| self.peers.get(*m).is_some_and(|p| p.filled.contains(&id));
             let may_have = |m: &MemberId| self.peers.get(*m).is_some_and(|p| !p.empty);
             match other.cohort.until {
                 None => other.cohort.replicas.iter().any(may_have),

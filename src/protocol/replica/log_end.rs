@@ -1,15 +1,13 @@
 //! Which logs are over: closed ones that everybody who shares them has in full, and those of which nobody has anything.
 
-use super::super::ids::{self, LogId, MemberId};
+use super::super::ids::{self, LogId};
 use super::super::message::Gossip;
 use super::super::record;
 use super::super::store::Store;
 use super::super::teeth::{Rule, broken};
-use super::super::views::CohortId;
 use super::logs::Log;
 use super::peers::Peer;
 use super::{Replica, cannot_be};
-use std::sync::Arc;
 
 impl<S: Store, T> Replica<S, T> {
     /// Forgets closed logs that everybody who shares them has in full.
@@ -29,7 +27,7 @@ impl<S: Store, T> Replica<S, T> {
             .logs
             .iter()
             .filter(|(id, log)| log.is_settled(indexed) && !self.has_early(*id))
-            .filter(|(id, log)| self.is_closed(*id) && self.is_filled(log.cohort))
+            .filter(|(id, log)| self.sharing().is_closed(*id) && self.is_filled(log.cohort))
             .filter(|(id, log)| self.is_level(*id, log))
             .map(|(id, log)| (id, log.applied))
             .collect();
@@ -41,22 +39,16 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether all who share a log take nothing more of it and are as far as this replica.
     fn is_level(&self, id: LogId, log: &Log) -> bool {
-        let met = self.met(log.cohort);
-        self.peers_of(log.cohort).all(|(member, p)| {
-            let knows = self.has_settled(p, id);
+        let sharing = self.sharing();
+        let met = sharing.met(log.cohort);
+        sharing.peers(log.cohort).all(|(member, p)| {
+            let knows = sharing.has_settled(p, id);
             // What it does not name it has nothing of; but it must have told.
             let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
             let level = p.level(id);
             let level = level == log.applied || broken(Rule::FinishUntold);
-            (told && knows && level) || self.is_excused(log.cohort, member, p)
+            (told && knows && level) || sharing.is_excused(log.cohort, member, p)
         })
-    }
-
-    /// Whether a member that only helped with a cohort has lost all it had of it.
-    pub(super) fn is_excused(&self, id: CohortId, member: MemberId, peer: &Peer) -> bool {
-        let tie = self.ties.get(&id);
-        let helps = tie.is_some_and(|tie| tie.helpers.contains(&member));
-        helps && peer.has_nothing(id, self.met(id))
     }
 
     /// Declares logs finished of which nobody has anything.
@@ -69,38 +61,30 @@ impl<S: Store, T> Replica<S, T> {
     fn write_off_lost_logs(&mut self) {
         let ahead = ids::incarnation(self.views.view.number + 1, 0);
         let mut lost = Vec::new();
-        for (id, tie) in &self.ties {
-            let met = self.met(*id);
-            let mut peers = self.peers_of(*id);
-            if !self.is_filled(*id)
-                || !peers.all(|(m, p)| p.has_told(*id, met) || self.is_excused(*id, m, p))
-            {
+        let sharing = self.sharing();
+        for (id, state) in self.cohorts.iter() {
+            if !self.is_filled(id) || !sharing.all_have_told(id) {
                 continue;
             }
-            for member in &tie.cohort.replicas {
-                let newest = self.incarnation_of(*member);
+            for member in &state.cohort.replicas {
+                let newest = sharing.incarnation(*member);
                 let gone = !self.views.is_present(*member);
-                let out = tie.cohort.until.map(|until| ids::incarnation(until, 0));
+                let out = state.cohort.until.map(|until| ids::incarnation(until, 0));
                 let Some(closed) = newest.or(out.filter(|_| gone)) else {
                     continue;
                 };
                 let closed = closed.min(ahead);
                 let knows = |p: &Peer| p.open.get(member).is_some_and(|met| *met >= closed);
-                let known = self.finished.get(&(*id, *member)).map_or(0, |f| f.below);
-                if known < closed && (gone || self.peers_of(*id).all(|(_, p)| knows(p))) {
-                    lost.push((*id, *member, closed));
+                let known = self.finished.below(id, *member);
+                if known < closed && (gone || sharing.peers(id).all(|(_, p)| knows(p))) {
+                    lost.push((id, *member, closed));
                 }
             }
         }
         for (cohort, member, closed) in lost {
-            let finished = Arc::make_mut(&mut self.finished);
-            let of_member = finished.entry((cohort, member)).or_default();
-            of_member.below = closed;
-            let value = record::encode(of_member);
-            let key = record::finished_key(cohort, member);
-            self.staging.put(key, value);
+            let staging = &mut self.staging;
+            self.finished.add_below(cohort, member, closed, staging);
             self.stalled.any_may_go();
-            self.marks_changed = true;
         }
     }
 
@@ -141,17 +125,12 @@ impl<S: Store, T> Replica<S, T> {
         };
         self.joint.remove(&id);
         if !self.views.is_present(id.member) {
-            self.lost += log.head.saturating_sub(end);
+            self.finished.lose(log.head.saturating_sub(end));
         }
-        let finished = Arc::make_mut(&mut self.finished);
-        let of_member = finished.entry((log.cohort, id.member)).or_default();
-        of_member.insert(id.incarnation, end, self.limits.finished);
-        let value = record::encode(of_member);
-        let key = record::finished_key(log.cohort, id.member);
-        self.staging.put(key, value);
+        let (most, staging) = (self.limits.finished, &mut self.staging);
+        self.finished.add(log.cohort, id, end, most, staging);
         self.staging.delete(record::log_key(id));
         self.peers.forget(id);
         self.stalled.any_may_go();
-        self.marks_changed = true;
     }
 }

@@ -18,7 +18,6 @@ use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
-use super::peers::Peer;
 use std::collections::BTreeMap;
 
 impl<S: Store, T> Replica<S, T> {
@@ -94,7 +93,7 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         for (holder, (_, early)) in handed {
-            self.send(holder, Message::Early(early));
+            self.effects.send(holder, Message::Early(early));
         }
         Ok(())
     }
@@ -148,7 +147,7 @@ impl<S: Store, T> Replica<S, T> {
         let came = self.take_versions(new)?;
         self.note_early(came);
         if !kept.is_empty() {
-            self.send(from, Message::EarlyKept(kept));
+            self.effects.send(from, Message::EarlyKept(kept));
         }
         Ok(())
     }
@@ -182,8 +181,8 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether it is known here which logs of a log's cohort are over. Of a cohort that has yet to be fetched it is not:
     /// peers do not report a log that is over, so that it looks as if nobody had anything of it.
     fn knows_ends(&self, log: LogId) -> bool {
-        let tie = self.tie_of(log);
-        tie.is_some_and(|t| self.is_filled(t.cohort.id)) || broken(Rule::LogAgainUnfilled)
+        let state = self.cohort_of(log);
+        state.is_some_and(|t| self.is_filled(t.cohort.id)) || broken(Rule::LogAgainUnfilled)
     }
 
     /// Whether nobody can supply a write: its writer has started again, and every replica has said, since
@@ -191,14 +190,13 @@ impl<S: Store, T> Replica<S, T> {
     /// says so, and is not waited for.
     fn is_cut_off(&self, dot: Dot) -> bool {
         let id = dot.log;
-        let Some(tie) = self.tie_of(id) else {
+        let Some(state) = self.cohort_of(id) else {
             return false;
         };
-        let (cohort, met) = (tie.cohort.id, self.met(tie.cohort.id));
+        let sharing = self.sharing();
         let have = self.logs.received(id);
-        let told = |(m, p): (_, &Peer)| p.has_told(cohort, met) || self.is_excused(cohort, m, p);
-        let cut = self.is_closed(id) && self.known_end(id) <= have;
-        (cut && self.peers_of(cohort).all(told)) || self.is_lost(dot)
+        let cut = sharing.is_closed(id) && self.known_end(id) <= have;
+        (cut && sharing.all_have_told(state.cohort.id)) || self.is_lost(dot)
     }
 
     /// Gives a version the next dot of the own log; readers go on to see it.
