@@ -1,4 +1,5 @@
-//! How far a replica is, as one immutable snapshot: what reads are checked and contexts pruned by.
+//! Marks: how far a replica is, as one immutable snapshot. Reads are checked by it, and contexts
+//! pruned.
 //!
 //! The replica publishes a new snapshot when something moved. All marks only grow, so a reader
 //! with an old snapshot is more careful than needed, never less.
@@ -25,18 +26,22 @@ pub struct Mark {
     pub stable: u64,
     /// Writes up to this seq may be shown to any client: two replicas have them.
     pub exposed: u64,
-    /// What is known of its end.
+    /// How far the log is wherever a later one of its writer has begun, if that is known.
     pub seal: Option<Seal>,
 }
 
 /// Another member that shares logs with this replica, as last heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerMark {
+    /// Its number.
     pub member: MemberId,
     /// Whether it is a replica of the same partition.
     pub replica: bool,
+    /// Whether it was heard of lately.
     pub alive: bool,
+    /// Whether it serves reads of its partition.
     pub serving: bool,
+    /// How far it has each log, durable there.
     pub applied: BTreeMap<LogId, u64>,
 }
 
@@ -45,8 +50,8 @@ const PART: u16 = 32;
 
 /// What is known of other partitions' logs.
 ///
-/// In parts, by member: readers hold on to what was published, so what a beacon changes has to be copied first. That
-/// is one small part then, not what is known of the whole cluster.
+/// In parts, by member: readers hold on to what was published, so a part has to be copied before a
+/// beacon changes it. That is one small part then, not what is known of the whole cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     parts: BTreeMap<u16, Arc<Part>>,
@@ -57,7 +62,8 @@ pub struct Elsewhere {
 struct Part {
     /// Stable marks of logs that are tracked there.
     stable: BTreeMap<LogId, u64>,
-    /// Logs of a member for a cohort up to this incarnation are finished, but for those that are tracked.
+    /// Logs of a member for a cohort up to this incarnation are finished, but for those that are
+    /// tracked.
     over: BTreeMap<(MemberId, CohortId), u64>,
 }
 
@@ -114,7 +120,8 @@ impl Elsewhere {
         }
     }
 
-    /// The logs of a member for a cohort up to an incarnation that are known here and not tracked there any more.
+    /// The logs of a member for a cohort up to an incarnation that are known here and not tracked
+    /// there any more.
     fn ended(
         &self,
         member: MemberId,
@@ -166,17 +173,21 @@ impl Part {
 /// Numbers for people and metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
+    /// Keys with a value.
     pub live_keys: u64,
+    /// Deleted keys whose tombstones are still here.
     pub tombstones: u64,
     /// Writes that were lost with nodes that were given up, as far as those had told of them.
     pub lost: u64,
     /// Dots that some replica of the partition may still lack.
     pub unstable: u64,
-    /// Dots that the index holds: those of them that can be pulled, and those that are still to be dropped.
+    /// Dots that the index holds: those of them that can be pulled, and those that are still to be
+    /// dropped.
     pub indexed: u64,
+    /// Reads that wait for missing writes.
     pub stalled_reads: u64,
-    /// How far the wall clock is ahead of most others', or behind when negative, in milliseconds; 0 when it is near
-    /// enough to be gone by.
+    /// How far the wall clock is ahead of most others', or behind when negative, in milliseconds; 0
+    /// when it is near enough to be gone by.
     pub clock_off_ms: i64,
     /// Keys in slots that are not kept here any more are still to be dropped.
     pub dropping: bool,
@@ -198,30 +209,37 @@ pub struct Copied {
 /// A snapshot on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copying {
+    /// The peer that sends it.
     pub from: MemberId,
+    /// The cohort that it is of.
     pub cohort: CohortId,
-    /// What there is of the slots before this one is here.
+    /// Everything in the slots before this one is here.
     pub upto: Slot,
 }
 
 /// A replica's marks at one moment.
 #[derive(Debug, Clone)]
 pub struct Marks {
+    /// The views that the replica goes by.
     pub views: Arc<Views>,
     /// The log that the replica writes.
     pub own: LogId,
     /// `None` for a node that is not in the view yet, or no more.
     pub partition: Option<PartitionId>,
-    /// The cohorts whose logs are tracked, and whether everything of them is here, up to the marks of their logs.
+    /// The cohorts whose logs are tracked, and whether everything of them is here, up to the marks
+    /// of their logs.
     pub cohorts: BTreeMap<CohortId, bool>,
     /// Why reads are not served, when they are not.
     pub recovering: Option<String>,
     /// Logs that are tracked.
     pub logs: BTreeMap<LogId, Mark>,
+    /// Logs that are finished, by cohort and writer.
     pub finished: Arc<BTreeMap<(CohortId, MemberId), Finished>>,
     /// Stable marks of other partitions' logs.
     pub elsewhere: Arc<Elsewhere>,
+    /// The members that share logs with this replica.
     pub peers: Vec<PeerMark>,
+    /// Numbers for people and metrics.
     pub gauges: Gauges,
 }
 
@@ -300,8 +318,8 @@ impl Marks {
         });
     }
 
-    /// What a read in a slot with this context would need and this replica lacks. Entries of logs that have no
-    /// writes in the slot never block.
+    /// What a read in a slot with this context would need and this replica lacks. Entries of logs
+    /// that have no writes in the slot never block.
     #[must_use]
     pub fn missing(&self, slot: Slot, context: &Context) -> Vec<Missing> {
         let lacks = |(log, need): (LogId, u64)| {

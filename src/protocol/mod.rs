@@ -21,7 +21,6 @@ pub mod ids;
 mod invariants;
 pub mod keys;
 pub mod limits;
-#[allow(missing_docs)]
 pub mod marks;
 pub mod message;
 pub mod op;
@@ -30,7 +29,6 @@ pub mod placement;
 pub mod policy;
 pub mod reads;
 pub mod record;
-#[allow(missing_docs)]
 pub mod replica;
 pub mod route;
 pub mod slots;

@@ -30,8 +30,6 @@ const FORBIDDEN: &[&str] = &[
 
 /// Columns of a line with a comment, at most.
 const COMMENT_COLUMNS: usize = 100;
-/// Where comments are wider still.
-const WIDE: &[&str] = &["src/protocol/replica/", "src/protocol/marks.rs"];
 
 /// Calls `visit` with the name and text of each source file below `dir`, which is in the root of
 /// the repository.
@@ -73,9 +71,6 @@ fn a_comment_is_no_wider_than_100_columns() {
     let mut found = Vec::new();
     for dir in ["src", "simulator", "tests", "benches"] {
         sources(dir, |name, text| {
-            if WIDE.iter().any(|wide| name.starts_with(wide)) {
-                return;
-            }
             for (number, line) in text.lines().enumerate() {
                 let comment = line.trim_start().starts_with("//");
                 if comment && line.chars().count() > COMMENT_COLUMNS {

@@ -27,14 +27,15 @@ pub const DEGRADE_US: u64 = 100_000;
 /// A client is told after this long that its write is not on disk yet, in microseconds.
 pub const GIVE_UP_US: u64 = 800_000;
 
-// A client that waits for a second copy hears of the first before its attempt ends, and in any case before its time is up.
+// A client that waits for a second copy hears of the first before its attempt ends, and in any case
+// before its time is up.
 const _: () = assert!(DEGRADE_US + 2 * TICK_US < ATTEMPT_US && ATTEMPT_US < GIVE_UP_US);
 const _: () = assert!(GIVE_UP_US + 2 * TICK_US < TOTAL_US);
 
 /// Writes that were taken and are not acknowledged yet, by seq.
 pub(super) struct Accept<T> {
     waiting: VecDeque<Waiting<T>>,
-    /// What readers see of keys whose newest version is not shown yet.
+    /// The version that readers see, for each key whose newest one is hidden.
     undo: BTreeMap<Key, Undo>,
     undo_order: VecDeque<Hidden>,
     /// Orphaned writes, by seq, and their timestamps.
@@ -90,12 +91,13 @@ impl<T> Accept<T> {
         self.waiting.is_empty() && self.undo.is_empty()
     }
 
-    /// What a client with this past may be shown of a key whose newest version is hidden.
+    /// The version that a client with this past may be shown, of a key whose newest one is hidden.
     ///
-    /// A hidden write that the context names has been seen elsewhere, so it is shown. One that it
-    /// does not name, but that is not later than its clock, may have been seen as well: the entry
-    /// is dropped as soon as any replica knows that all have the write, and that can be before its
-    /// writer does. Then there is no right answer yet: the write, until which one must wait.
+    /// A hidden write that the context names was seen elsewhere, so the client is shown that write.
+    /// The client may have seen a hidden write that the context does not name, too, if that is not
+    /// later than the context's clock: contexts drop a write as soon as any replica knows that all
+    /// have it, and that can be before the writer knows. Then there is no right answer yet, and the
+    /// error is the write to wait for.
     pub(super) fn shown(&self, key: &Key, context: &Context) -> Result<Option<&Version>, Dot> {
         let Some(undo) = self.undo.get(key) else {
             return Ok(None);
@@ -121,7 +123,8 @@ impl<T> Accept<T> {
         }
     }
 
-    /// Hides a write from readers, who see what was there before until it has its second copy, or must do without.
+    /// Hides a write from readers, who see what was there before until it has its second copy, or
+    /// must do without.
     pub(super) fn hide(&mut self, version: &Version, before: Option<Version>, now: Now) {
         let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
             shown: before,
@@ -135,7 +138,8 @@ impl<T> Accept<T> {
         });
     }
 
-    /// The last of the writes that have been hidden since `late_us` or before; 0 when there is none.
+    /// The last of the writes that have been hidden since `late_us` or before; 0 when there is
+    /// none.
     fn hidden_since(&self, late_us: u64) -> u64 {
         let late = self.undo_order.iter().take_while(|h| h.since_us <= late_us);
         late.last().map_or(0, |h| h.seq)
@@ -212,8 +216,9 @@ impl<S: Store, T> Replica<S, T> {
             return self.answer(ticket, Answer::Declined(why, read.context));
         }
         let created = current.as_ref().is_none_or(|c| c.value.is_none());
-        // The same write, asked of another replica before and replicated here since, is no reason to say that there is
-        // nothing to delete.
+        // The client may have asked another replica for this write before, and that one sent it
+        // here since. Then the delete finds its own tombstone: that is no reason to say that there
+        // is nothing to delete.
         let again = current.as_ref().is_some_and(|c| c.stamp == stamp);
         // An older value, which the delete undoes, may still come: from another replica, or from
         // another node that was given up.
@@ -301,7 +306,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Everything older than this has been taken, but for orphaned writes that somebody may still lack.
+    /// Everything older than this has been taken, but for orphaned writes that somebody may still
+    /// lack.
     pub(super) fn orphans_from(&self) -> Option<Timestamp> {
         let orphans = self.accept.orphans.iter().map(|(_, ts)| *ts).min();
         orphans.filter(|_| !broken(Rule::PassOrphans))
@@ -345,13 +351,14 @@ impl<S: Store, T> Replica<S, T> {
         let Some(own) = self.logs.own().copied() else {
             return;
         };
-        // Who only follows may be turned away again: that is no second copy.
+        // A peer that only follows may be turned away again: its copy is no second copy.
         let second = self.replicas().map(|p| p.applied(self.log)).max();
         let upto = match second {
             Some(_) if broken(Rule::ShowOneCopy) => own.applied,
             Some(second) if self.replicas().any(|p| p.serving && p.alive(self.now)) => {
                 let late = self.now.mono_us.saturating_sub(DEGRADE_US);
-                // Also those for which no client waits: the replica is not idle while one is hidden.
+                // Also those for which no client waits: the replica is not idle while one is
+                // hidden.
                 second.max(self.accept.hidden_since(late))
             }
             _ => own.applied,
@@ -372,7 +379,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Answers clients whose writes a slow disk has not stored in time: what becomes of them is open.
+    /// Answers clients whose writes a slow disk has not stored in time: what becomes of them is
+    /// open.
     pub(super) fn give_up_writes(&mut self) {
         let late = self.now.mono_us.saturating_sub(GIVE_UP_US);
         let queue = self.accept.waiting.iter_mut();

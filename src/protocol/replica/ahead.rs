@@ -1,12 +1,14 @@
 //! Versions that came ahead of their log.
 //!
-//! A range or a snapshot ships what its sender has of a key, and that may be a write which the receiver's copy of
-//! the writer's log does not reach yet. Readers see it at once, and as a rule the log follows. But when the writer
-//! loses its disk before anybody has that part of its log, the log ends below the version, which would then stay
-//! here alone. So such versions are remembered, on disk, and their log does not end while they are. When nobody
-//! can supply more of it, what is left is logged again by this replica, with its stamp as it was; when that is
-//! stable, the old log may go. Who only helps, and does not hold the version's slot any more, cannot log it: it hands
-//! the version to a holder, who then has it ahead of its log, and is done with it when that one has it on its disk.
+//! A range or a snapshot ships what its sender has of a key, and that may be a write which the
+//! receiver's copy of the writer's log does not reach yet. Readers see the version at once, and as
+//! a rule the log follows. But if the writer loses its disk before any other member has that part
+//! of its log, the log ends below the version, which would then stay here alone. So the replica
+//! remembers such versions, on disk, and their log does not end meanwhile. When no peer can supply
+//! more of the log, the replica logs the version again, in its own log and with the old stamp; when
+//! that write is stable, the old log may go. A helper does not hold the version's slot any more and
+//! cannot log the version: it hands the version to a holder, and forgets it when the holder
+//! confirms that the version is durable there.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
@@ -21,51 +23,53 @@ use super::Replica;
 use std::collections::BTreeMap;
 
 impl<S: Store, T> Replica<S, T> {
-    /// Takes note of those versions, just taken in, that are ahead of their logs.
+    /// Remembers those of some versions, just taken in, that are ahead of their logs.
     pub(super) fn note_early(&mut self, came: Vec<(Dot, Key)>) {
         for (dot, key) in came {
             let received = self.logs.received(dot.log);
             if dot.seq <= received || self.is_finished(dot.log) || broken(Rule::ForgetEarly) {
                 continue;
             }
-            // Those of logs that are no business of this replica are not its to pass on.
+            // This replica does not share the log, so it has nobody to pass the version on to.
             if !self.track(dot.log) {
                 continue;
             }
             self.staging.put(record::early_key(dot, &key), Vec::new());
-            self.early.insert(dot, key);
+            self.ahead.insert(dot, key);
         }
     }
 
     /// Whether versions of a log are here ahead of it.
     pub(super) fn has_early(&self, log: LogId) -> bool {
         let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
-        self.early.range(dots).next().is_some()
+        self.ahead.range(dots).next().is_some()
     }
 
-    /// Whether versions of a log are here ahead of it that nobody else is known to have. What has been gathered from
-    /// others is no such version: two who have some of it would wait for each other before they go on with the log.
+    /// Whether this replica has versions ahead of a log that no other one is known to have. A
+    /// version that was gathered from others is none of these: two replicas with such versions
+    /// would wait for each other before they go on with the log.
     pub(super) fn has_early_alone(&self, log: LogId) -> bool {
         let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
-        let mut early = self.early.range(dots);
+        let mut early = self.ahead.range(dots);
         early.any(|(dot, _)| !self.is_gathered(*dot) || broken(Rule::WaitForGathered))
     }
 
-    /// Lets go of what the logs have caught up with, or what is stable by another name; logs again what
-    /// nobody can supply.
+    /// Forgets the versions that their logs have caught up with, and those that are stable under
+    /// another dot; logs the versions again that no peer can supply.
     pub(super) fn settle_early(&mut self) -> Result<(), StoreError> {
-        if self.early.is_empty() {
+        if self.ahead.is_empty() {
             return Ok(());
         }
         let mut handed: BTreeMap<MemberId, (usize, Vec<Early>)> = BTreeMap::new();
-        for (dot, key) in self.early.clone() {
+        for (dot, key) in self.ahead.clone() {
             let caught_up = match self.logs.get(dot.log) {
                 Some(log) => log.received >= dot.seq,
                 None => true,
             };
             let slot = Slot::of(&key);
             let place = record::slot_key(slot, &key);
-            // What is on its way to the disk is looked at when it is there.
+            // The key has a version on its way to the disk: the next round looks at that when it is
+            // durable.
             if self.staging.contains(&place) {
                 continue;
             }
@@ -107,12 +111,13 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     fn let_go(&mut self, dot: Dot) {
-        if let Some(key) = self.early.remove(&dot) {
+        if let Some(key) = self.ahead.remove(&dot) {
             self.staging.delete(record::early_key(dot, &key));
         }
     }
 
-    /// Takes versions that came to a peer ahead of their logs, and says which of them are on the disk here.
+    /// Takes versions that came to a peer ahead of their logs, and says which of them are on the
+    /// disk here.
     pub(super) fn handed_early(
         &mut self,
         from: MemberId,
@@ -126,15 +131,18 @@ impl<S: Store, T> Replica<S, T> {
             let slot = Slot::of(&version.key);
             let place = record::slot_key(slot, &version.key);
             let mine = Some(self.views.view.partition(slot)) == self.partition;
-            // It is handed over again, and then on the disk.
+            // Not this replica's slot, or not durable here yet: the helper hands the version over
+            // again.
             if !mine || self.staging.contains(&place) {
                 continue;
             }
             match self.current(&place)? {
                 Some(current) if current.stamp >= version.stamp => {
-                    // The log of that dot may end as soon as the helper has let go of it, and whoever has seen the write
-                    // may then read from any holder. So it is handed over again until all of them have this or a later
-                    // one; but when the log here reaches that far, it does not end before theirs do.
+                    // The log of that dot may end as soon as the helper forgets the version, and a
+                    // client that has seen the write may then read from any holder. So the helper
+                    // hands the version over again until all holders have this or a later one.
+                    // Where the log here reaches that far, that is not needed: the log does not end
+                    // before all holders have it.
                     let log = self.logs.get(dot.log);
                     let reached = log.is_some_and(|l| l.applied >= dot.seq);
                     if reached || self.is_everywhere(current.dot) || broken(Rule::KeepForOne) {
@@ -157,7 +165,7 @@ impl<S: Store, T> Replica<S, T> {
         for (dot, key) in kept {
             let view = &self.views.view;
             let holds = view.partition_of(from) == Some(view.partition_of_key(key));
-            if holds && self.early.get(dot) == Some(key) {
+            if holds && self.ahead.get(dot) == Some(key) {
                 self.let_go(*dot);
             }
         }
@@ -166,7 +174,7 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether versions are here ahead of logs of a cohort.
     pub(super) fn has_early_of(&self, id: CohortId) -> bool {
         let home = Home::Cohort(id);
-        self.early
+        self.ahead
             .keys()
             .any(|dot| self.views.home(dot.log) == home)
     }
@@ -178,16 +186,17 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether it is known here which logs of a log's cohort are over. Of a cohort that has yet to be fetched it is not:
-    /// peers do not report a log that is over, so that it looks as if nobody had anything of it.
+    /// Whether this replica knows which logs of a log's cohort are over. It does not before it has
+    /// fetched the cohort: peers do not report a log that is over, so the log looks as if nobody
+    /// had anything of it.
     fn knows_ends(&self, log: LogId) -> bool {
         let state = self.cohort_of(log);
         state.is_some_and(|t| self.is_filled(t.cohort.id)) || broken(Rule::LogAgainUnfilled)
     }
 
-    /// Whether nobody can supply a write: its writer has started again, and every replica has said, since
-    /// it knows that, that it has no more of the log than is here, or not this. Who only helped and has lost all it had
-    /// says so, and is not waited for.
+    /// Whether no peer can supply a write: its writer has started again, and every peer has said
+    /// since it knows of that start that it has no more of the log than this replica, or not this
+    /// write. A helper that has lost all it had says so, and is not waited for.
     fn is_cut_off(&self, dot: Dot) -> bool {
         let id = dot.log;
         let Some(state) = self.cohort_of(id) else {
@@ -201,8 +210,9 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Gives a version the next dot of the own log; readers go on to see it.
     ///
-    /// Its stamp may lie behind what this log has promised. That harms nobody: as long as the old log is not
-    /// finished, no floor passes its stamp, so no tombstone that beats it has been collected.
+    /// The stamp may lie behind what this log has promised. That harms nobody: as long as the old
+    /// log is not finished, no floor passes its stamp, so no tombstone that beats it has been
+    /// collected.
     fn log_again(&mut self, version: Version) {
         let key = version.key.clone();
         let dot = Dot {

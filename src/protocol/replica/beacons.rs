@@ -63,8 +63,8 @@ impl Strangers {
 
     /// Takes a beacon in.
     fn hear(&mut self, beacon: &Beacon, views: &Views) {
-        // By newer views a write may be stable without a member that is given up, and that whoever goes by these still
-        // asks.
+        // By newer views a write may be stable without a member that is given up, and that whoever
+        // goes by these still asks.
         let ahead = beacon.version > views.version && !broken(Rule::StableAheadOfViews);
         if !ahead && self.elsewhere.lacks(beacon) {
             Arc::make_mut(&mut self.elsewhere).join(beacon, views);

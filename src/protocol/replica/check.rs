@@ -1,4 +1,5 @@
-//! What holds of a replica after every step and every flush, whatever came before. Debug builds look, release builds do not.
+//! Invariants of a replica: they hold after every step and every flush. Debug builds check them,
+//! release builds do not.
 
 use super::super::store::Store;
 use super::super::teeth;
@@ -6,13 +7,15 @@ use super::super::views::Home;
 use super::Replica;
 use super::logs::Log;
 
-/// The checks that go through all that is on its way to the disk are made at every such moment, in microseconds.
+/// The checks that go through all that is on its way to the disk are made at every such moment, in
+/// microseconds.
 const NOW_AND_THEN_US: u64 = 16;
 
 impl<S: Store, T> Replica<S, T> {
     /// Asserts what must hold.
     ///
-    /// With a rule of the protocol broken on purpose nothing is promised: a test wants to see who else notices.
+    /// With a rule of the protocol broken on purpose nothing is promised: a test wants to see who
+    /// else notices.
     pub(super) fn check(&self) {
         if !cfg!(debug_assertions) || teeth::is_any_broken() {
             return;

@@ -1,7 +1,8 @@
 //! The cohorts whose logs this replica shares, and with whom.
 //!
-//! In quiet times there is one: the replicas of the own partition. While a view changes there are more: those of the
-//! slots that come here, and those of earlier views until everybody has what was written under them.
+//! In quiet times there is one: the replicas of the own partition. While a view changes there are
+//! more: those of the slots that come here, and those of earlier views until everybody has what was
+//! written under them.
 
 use super::super::ids::{LogId, MemberId};
 use super::super::record::ReplicaIdentity;
@@ -66,17 +67,17 @@ impl CohortState {
 
     /// Whether what a member's disk says of the logs is still true of the slots that are kept here.
     ///
-    /// The disk says how far a log is in the slots that were kept at the time. If more slots are kept now, that proves
-    /// nothing about the new ones. A replica of the cohort has kept all of its slots from the start, so what the replica
-    /// once confirmed to a peer holds on.
+    /// The disk says how far a log is in the slots that were kept at the time. If more slots are
+    /// kept now, that proves nothing about the new ones. A replica of the cohort has kept all of
+    /// its slots from the start, so what the replica once confirmed to a peer holds on.
     pub(super) fn knows_logs(&self, me: MemberId) -> bool {
         self.filled.is_some() || self.cohort.replicas.contains(&me)
     }
 }
 
-/// Whether what a member fetched of a cohort for the sake of a next view may lack something, since that view was
-/// cancelled and another one asks for the same: meanwhile nobody counted on the member. A view of which nothing can be
-/// seen any more may have been cancelled.
+/// Whether the copy of a cohort that a member fetched for a next view may lack something: that view
+/// was cancelled, and another one asks for the same copy. Meanwhile nobody counted on the member. A
+/// view that has left no trace may have been cancelled.
 fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &ReplicaIdentity) -> bool {
     let Some(next) = disk.next.filter(|_| !broken(Rule::KeepCopyForCancelled)) else {
         return false;
@@ -85,7 +86,8 @@ fn has_lapsed(views: &Views, cohort: &Cohort, me: MemberId, disk: &ReplicaIdenti
     !shared && views.coming(me) != Some(next) && !views.shows(next)
 }
 
-/// All cohorts whose logs this replica shares. Which ones these are does not change while the replica lives.
+/// All cohorts whose logs this replica shares. Which ones these are does not change while the
+/// replica lives.
 pub(super) struct Cohorts {
     /// The cohort that the replica opens logs for.
     own: Option<CohortId>,
@@ -160,7 +162,8 @@ impl Cohorts {
         self.own == Some(id) || self.get(id).is_some_and(|state| state.filled.is_some())
     }
 
-    /// Takes note that everything of another cohort than the own one is here, once a batch is durable.
+    /// Takes note that everything of another cohort than the own one is here, once a batch is
+    /// durable.
     pub(super) fn fill(&mut self, id: CohortId, batch: u64) {
         debug_assert!(self.own != Some(id), "the own cohort is filled by recovery");
         let mut part = SlotSet::default();
@@ -234,10 +237,11 @@ fn states(
     let Some(own) = views.current(me) else {
         return states;
     };
-    // A new cohort starts with what its replicas have of the ones before, be it not all that is kept of those now. Of
-    // a cohort that was its own a replica may have that alone, without what the others wrote. But of slots that it held
-    // earlier it has nothing that was written for a later cohort of others. That may be stable among those, and then no
-    // context names it.
+    // A new cohort starts with what its replicas have of the cohorts before, even if that is not
+    // all that is kept of those now. Of a cohort of its own, a replica may have only its own
+    // writes, without those of the others. Of slots that the replica held earlier, it lacks what
+    // was written for a later cohort of other members: those writes may be stable among these, and
+    // then no context names them.
     let mut here = SlotSet::default();
     for (id, state) in states.iter().filter(|(id, _)| **id != own) {
         if state.filled.is_some() || !state.cohort.replicas.contains(&me) {
@@ -259,7 +263,8 @@ fn states(
     let new = disk.is_some_and(|d| d.view < own.since);
     if let Some(state) = states.get_mut(&own) {
         state.inherited = state.part.common(&here);
-        // Later than at its first start in a cohort a replica may lack what the others have written meanwhile.
+        // At a later start in the cohort, the replica may lack what the others have written
+        // meanwhile.
         if state.inherited == state.part && (new || state.cohort.replicas.len() == 1) {
             state.filled = Some(0);
         }
@@ -295,8 +300,9 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The slots of which everything is here that a later cohort had. What an earlier one's members lack of them is
-    /// not gone for that.
+    /// The slots for which this replica has everything of some later cohort. If members of an
+    /// earlier cohort lack a version in these slots, that does not mean that the version was
+    /// deleted.
     pub(super) fn known_since(&self, id: CohortId) -> SlotSet {
         let mut slots = SlotSet::default();
         let later = self

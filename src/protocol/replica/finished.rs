@@ -1,7 +1,7 @@
 //! Which logs are finished: closed, in full at every member that shares them, and tracked no more.
 //!
-//! [`FinishedLogs`] keeps what is in memory and what is on the disk the same. Readers hold on to what was published, so a
-//! change copies the table first if one of them still has it.
+//! [`FinishedLogs`] keeps what is in memory and what is on the disk the same. Readers hold on to
+//! what was published, so a change copies the table first if one of them still has it.
 
 use super::staging::Staging;
 use crate::protocol::ids::{LogId, MemberId};
@@ -65,13 +65,15 @@ impl FinishedLogs {
         of_member.map(|(_, _, f)| f.newest()).max().unwrap_or(0)
     }
 
-    /// All logs of a member for a cohort below this incarnation are finished, but for those that are tracked.
+    /// All logs of a member for a cohort below this incarnation are finished, but for those that
+    /// are tracked.
     pub(super) fn below(&self, cohort: CohortId, member: MemberId) -> u64 {
         let finished = self.table.get(&(cohort, member));
         finished.map_or(0, |f| f.below)
     }
 
-    /// Adds a log that ends after `end` writes. Only the latest `most` of a member are remembered one by one.
+    /// Adds a log that ends after `end` writes. Only the latest `most` of a member are remembered
+    /// one by one.
     pub(super) fn add(
         &mut self,
         cohort: CohortId,

@@ -1,11 +1,12 @@
-//! What no single peer has in full: gathered from several.
+//! Gathering: what no single peer has in full is fetched from several.
 //!
-//! While cohorts are closing, members keep different slots of one. A late write is streamed to all of them, and
-//! when its writer then loses its disk, only those are left who got it, and each of them has it only if it keeps
-//! its slot. Or the disks of all who kept everything are lost. Then a replica gathers what each of them has. It does so
-//! when no peer can supply all of it: all who share the cohort have told what they have, and take no more from the
-//! writer. What none of them has is lost, and its dots are passed over. Of several replicas that could settle for that,
-//! one does, and the others copy from it.
+//! While cohorts are closing, members keep different slots of one. The writer of a late write
+//! streams it to all of them. If the writer then loses its disk, only members that got the write
+//! are left, and each of them has it only if it keeps the write's slot. Or all members that kept
+//! everything lose their disks. Then a replica gathers what each of the others has, when no peer
+//! can supply all of it: all who share the cohort have told what they have, and take no more from
+//! the writer. A write that none of them has is lost, and the replica passes over its dot. If
+//! several replicas could settle for what is left, one of them does, and the others copy from it.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::message::Range;
@@ -32,17 +33,18 @@ pub(super) struct Gathered {
     keys: BTreeMap<u64, Key>,
     /// Some came without their dots.
     unnamed: bool,
-    /// What has to be here before its first write.
+    /// The seals that its first write has to wait for.
     seals: Vec<(u64, Seal)>,
     /// All of it up to here has come.
     end: Option<u64>,
 }
 
 impl<S: Store, T> Replica<S, T> {
-    /// Asks the next of several peers for what it has of a log, or goes on with the log when all have answered.
+    /// Asks the next of several peers for what it has of a log, or goes on with the log when all
+    /// have answered.
     pub(super) fn gather(&mut self, id: LogId) {
-        let Some(sources) = self.joint_sources(id) else {
-            self.joint.remove(&id);
+        let Some(sources) = self.sources(id) else {
+            self.gathering.remove(&id);
             return;
         };
         let after = self.logs.received(id);
@@ -54,13 +56,13 @@ impl<S: Store, T> Replica<S, T> {
             seals: Vec::new(),
             end: None,
         };
-        let part = self.joint.entry(id).or_insert_with(fresh);
+        let part = self.gathering.entry(id).or_insert_with(fresh);
         if part.after != after {
             *part = fresh();
         }
         let come = |m: &MemberId| part.upto.get(m).copied().unwrap_or(after);
         let mut lacking = sources.iter().filter(|(m, end)| come(m) < *end);
-        // Who is away is waited for, after the others.
+        // A peer that is away is waited for, after the others have answered.
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         if let Some((from, _)) = lacking.clone().find(|(m, _)| alive(m)) {
             let (from, come) = (*from, come(from));
@@ -73,9 +75,9 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The peers from which a log is to be gathered, and how far each of them is; `None` while one peer alone may
-    /// supply it, or somebody has not told yet.
-    fn joint_sources(&self, id: LogId) -> Option<Vec<(MemberId, u64)>> {
+    /// The peers from which a log is to be gathered, and how far each of them is; `None` while one
+    /// peer alone may supply it, or somebody has not told yet.
+    fn sources(&self, id: LogId) -> Option<Vec<(MemberId, u64)>> {
         let (log, state) = self.logs.get(id).zip(self.cohort_of(id))?;
         let sharing = self.sharing();
         if !sharing.is_closed(id) || !sharing.all_answered(log.cohort) {
@@ -91,7 +93,7 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
         let id = range.log;
         let received = self.logs.received(id);
-        let part = self.joint.get(&id).filter(|s| s.after == received);
+        let part = self.gathering.get(&id).filter(|s| s.after == received);
         let come = part.map(|s| s.upto.get(&from).copied().unwrap_or(received));
         if come != Some(range.after) {
             return Ok(());
@@ -99,7 +101,7 @@ impl<S: Store, T> Replica<S, T> {
         // The versions first: without them their dots must not count as here.
         let came = self.take_versions(range.versions)?;
         self.note_early(came);
-        if let Some(part) = self.joint.get_mut(&id) {
+        if let Some(part) = self.gathering.get_mut(&id) {
             let upto = range.after + range.keys.len() as u64;
             part.upto.insert(from, upto);
             part.seals.extend(range.seals);
@@ -116,7 +118,7 @@ impl<S: Store, T> Replica<S, T> {
             self.cohorts.gather(cohort, from, start);
             return;
         }
-        for (id, part) in &mut self.joint {
+        for (id, part) in &mut self.gathering {
             if self.logs.get(*id).is_some_and(|l| l.cohort == cohort) {
                 let upto = part.upto.entry(from).or_insert(part.after);
                 *upto = start.applied(*id).unwrap_or(u64::MAX).max(*upto);
@@ -125,13 +127,14 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Goes on with a log of which all that is left has come, when nobody holds more that came ahead of it.
+    /// Goes on with a log of which all that is left has come, when nobody holds more that came
+    /// ahead of it.
     fn pass_over(&mut self, id: LogId) {
-        let Some(end) = self.joint.get(&id).and_then(|s| s.end) else {
+        let Some(end) = self.gathering.get(&id).and_then(|s| s.end) else {
             return;
         };
         let dots = Dot { log: id, seq: 0 }..=Dot { log: id, seq: end };
-        let mut early = self.early.range(dots);
+        let mut early = self.ahead.range(dots);
         let sharing = self.sharing();
         let mut peers = self.cohort_of(id).into_iter().flat_map(|t| &t.peers);
         let settled = peers.all(|m| {
@@ -142,12 +145,12 @@ impl<S: Store, T> Replica<S, T> {
         if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
             return;
         }
-        let seals = self.joint.get(&id).map(|s| s.seals.clone());
+        let seals = self.gathering.get(&id).map(|s| s.seals.clone());
         let received = self.logs.received(id);
         if received == 0 && !self.is_begun_right(id, &seals.unwrap_or_default()) {
             return;
         }
-        let Some(mut part) = self.joint.remove(&id) else {
+        let Some(mut part) = self.gathering.remove(&id) else {
             return;
         };
         for seq in part.after + 1..=end {
@@ -160,21 +163,22 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether a write is among those that others have, of a part of its log of which all that is left has come.
+    /// Whether a write is among those that others have, of a part of its log of which all that is
+    /// left has come.
     pub(super) fn is_gathered(&self, dot: Dot) -> bool {
-        let part = self.joint.get(&dot.log);
+        let part = self.gathering.get(&dot.log);
         part.is_some_and(|s| s.end >= Some(dot.seq) && s.keys.contains_key(&dot.seq))
     }
 
     /// Whether a write that came ahead of its log is among those that nobody else has.
     pub(super) fn is_lost(&self, dot: Dot) -> bool {
-        let part = self.joint.get(&dot.log);
+        let part = self.gathering.get(&dot.log);
         part.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
     }
 
-    /// The peers that have parts of a cohort of which some is to be kept here; `None` while one of them alone, or somebody
-    /// else, may supply all of it.
-    fn joint_suppliers(&self, id: CohortId, state: &CohortState) -> Option<Vec<MemberId>> {
+    /// The peers that have parts of a cohort of which some is to be kept here; `None` while one of
+    /// them alone, or somebody else, may supply all of it.
+    fn partial_suppliers(&self, id: CohortId, state: &CohortState) -> Option<Vec<MemberId>> {
         let mut replicas = state.cohort.replicas.iter();
         let closed = state.cohort.until.is_some() || !replicas.any(|m| self.views.is_present(*m));
         let sharing = self.sharing();
@@ -188,15 +192,17 @@ impl<S: Store, T> Replica<S, T> {
         let filled = sharing.peers(id).filter(|(_, p)| p.filled.contains(&id));
         let filled: Vec<MemberId> = filled.map(|(m, _)| m).collect();
         if filled.iter().any(|m| state.suppliers.contains(m)) {
+            // One of them has all of it: nothing has to be gathered.
             return None;
         }
-        // Whoever keeps none of the slots that are kept here tells all the same which logs have ended: a replica that did
-        // not know would seem to lack them.
+        // A peer that keeps none of the slots that are kept here is asked all the same: it tells
+        // which logs have ended. A replica that did not know would seem to lack them.
         Some(filled)
     }
 
-    /// Whether what a cohort took over from earlier ones is here, as it is when those are over. One that is held back
-    /// waits for its slots to be held by others, which those are not before they have all that is left of them.
+    /// Whether this replica has what a cohort took over from earlier ones, as it has when those are
+    /// over. A cohort that is held back is an exception: it is not over before others hold its
+    /// slots, and those do not hold them before they have all that is left of it.
     fn is_all_earlier_here(&self, state: &CohortState) -> bool {
         let mut earlier = self.views.predecessors(&state.cohort).peekable();
         if earlier.peek().is_none() {
@@ -210,17 +216,22 @@ impl<S: Store, T> Replica<S, T> {
     }
 
     /// The next peer to fetch a part of a cohort from.
-    pub(super) fn joint_supplier(&self, id: CohortId, state: &CohortState) -> Option<MemberId> {
-        let mut suppliers = self.joint_suppliers(id, state)?.into_iter();
+    pub(super) fn next_partial_supplier(
+        &self,
+        id: CohortId,
+        state: &CohortState,
+    ) -> Option<MemberId> {
+        let mut suppliers = self.partial_suppliers(id, state)?.into_iter();
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         suppliers.find(|m| !state.gathered.contains_key(m) && alive(m))
     }
 
-    /// Waits no longer for what nobody has: of a cohort of which all parts that are left are here, be it none.
+    /// Waits no longer for what nobody has: all parts of a cohort that are left are here, even if
+    /// there are none.
     pub(super) fn settle_for_less(&mut self) -> Result<(), StoreError> {
-        // Who only helps may lack what was there before the cohort as well.
+        // Only a holder settles: a helper may also lack what was there before the cohort.
         let all_here = |(id, state): &(CohortId, &CohortState)| {
-            let suppliers = self.joint_suppliers(*id, state).filter(|_| state.holder);
+            let suppliers = self.partial_suppliers(*id, state).filter(|_| state.holder);
             suppliers.is_some_and(|s| s.iter().all(|m| state.gathered.contains_key(m)))
                 && !self.is_more_to_come(state)
         };
@@ -232,7 +243,8 @@ impl<S: Store, T> Replica<S, T> {
                 continue;
             }
             let mut start = Start::joined(self.cohorts.take_gathered(id));
-            // What was everywhere once, and is in none of the parts, is lost: nobody can take back that it was stable.
+            // A stable write that is in none of the parts is lost. Its log goes on after it: nobody
+            // can take back that the write was stable.
             let stable = |log: &&Log| log.cohort == id && log.stable > 0;
             let logs = self.logs.iter().filter(|(_, log)| stable(log));
             start.reach(logs.map(|(id, log)| (id, log.stable)));
@@ -241,11 +253,14 @@ impl<S: Store, T> Replica<S, T> {
         Ok(())
     }
 
-    /// Whether another replica is to settle for less of a cohort, and this one to copy from it then.
+    /// Whether another replica is to settle for less of a cohort, and this one to copy from it
+    /// then.
     ///
-    /// What is here of the slots may be what nobody counts on: the rest of a copy that did not come to its end, or what
-    /// was held long ago and is not dropped yet. Others have other such rests. If each replica took its own for what is
-    /// left, they would differ for ever. Who is away is waited for: it may have settled already.
+    /// What this replica has of the slots may be something that nobody counts on: the beginning of
+    /// a copy that did not come to its end, or slots that were held long ago and are not dropped
+    /// yet. Other replicas have other such rests. If each replica took its own for what is left,
+    /// they would differ for ever. A replica that is away is waited for: it may have settled
+    /// already.
     fn leaves_it_to_another(&self, id: CohortId) -> bool {
         let Some(state) = self.cohorts.get(id) else {
             return false;
@@ -258,13 +273,13 @@ impl<S: Store, T> Replica<S, T> {
         peers.any(|(m, peer)| {
             let holds = !state.helpers.contains(&m) && !peer.filled.contains(&id);
             let meets = self.views.part(&state.cohort, m).meets(&state.part);
-            // Who is there and has not settled in this time waits for something else.
+            // A live peer that has not settled in this time waits for something else.
             m < self.me && holds && meets && !(waited && peer.alive(self.now))
         })
     }
 
-    /// Whether somebody who holds slots of a cohort since can supply what it has of them, newer versions among it, or
-    /// will when it has found its disk to be good.
+    /// Whether a later holder of a cohort's slots can supply what it has of them, newer versions
+    /// included, or will when it has found its disk to be good.
     fn is_more_to_come(&self, state: &CohortState) -> bool {
         let mut others = self.cohorts.iter().filter(|(id, other)| {
             *id != state.cohort.id && other.part.meets(&state.part) && !self.has_all(*id)

@@ -60,8 +60,9 @@ impl<S: Store, T> Replica<S, T> {
             incarnation,
         };
         // A log must not be opened below one that is known, or the order of incarnations would not
-        // tell any more which logs are closed. Nor is one that is finished opened again: who was
-        // itself opened again since may know of none later, when those are no business of it.
+        // tell any more which logs are closed. A finished log is not opened again either: this
+        // replica may itself have been opened again since, and then knows of no later log that it
+        // does not share.
         let finished = self.has_finished(open) && !broken(Rule::HearTheFinished);
         if !self.peers.contains(from) {
             return false;
@@ -80,10 +81,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// A peer has started again, as this replica has heard from the peer itself.
     ///
-    /// What others say of starts is not taken for that: they may have heard of one that is over. A
-    /// start that follows the loss of a disk may have a lower number, when the wall clock was set
-    /// back or both are of one second. If this replica has refilled that disk and then took the
-    /// earlier start for the newest one, what it says would count as if the lost disk were there.
+    /// Another member's word for a start does not count: that member may have heard of a start that
+    /// is over. A start that follows the loss of a disk may have a lower number, when the wall
+    /// clock was set back or both are of one second. If this replica has refilled the new disk and
+    /// then took the earlier start for the newest one, its marks would count as if the lost disk
+    /// were there.
     fn meet(&mut self, open: LogId) {
         self.peers.meet(open);
         // Under its view it may write for a cohort that is not shared here.
@@ -91,7 +93,7 @@ impl<S: Store, T> Replica<S, T> {
         self.abandon_snapshot_of(open.member);
     }
 
-    /// What a replica does that takes others' word for who has started.
+    /// Takes other members' word for who has started, as no replica may (a tooth).
     fn meet_through(&mut self, from: MemberId, gossip: &Gossip) {
         for &open in &gossip.open {
             let is_news = open.member != from
@@ -148,10 +150,10 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Tells members of the cohorts that each of them shares.
     ///
-    /// Of no others: by older views, under which a follower was not turned away yet, a member may
-    /// take itself for one of those who share a cohort. What is stable there, or over, without it
-    /// would be what it ought to have: it would take its good disk for an old one, and prune
-    /// contexts that others like it still need.
+    /// And of no others. By older views, in which a follower was not turned away yet, a member may
+    /// take itself for one that shares a cohort. That cohort goes on without the member; if it
+    /// heard what is stable there, or over, it would find that it lacks that: it would take its
+    /// good disk for an old one, and prune contexts that others like it still need.
     pub(super) fn send_gossip_to(&mut self, to: Vec<MemberId>, reply: bool) {
         let mut alike: BTreeMap<Vec<CohortId>, Vec<MemberId>> = BTreeMap::new();
         for member in to {
@@ -172,6 +174,7 @@ impl<S: Store, T> Replica<S, T> {
         cohorts.map(|(id, _)| id).collect()
     }
 
+    /// The gossip for a member that shares these cohorts.
     fn gossip_about(&self, cohorts: &[CohortId], reply: bool) -> Gossip {
         let told = |id: &CohortId| cohorts.contains(id);
         let finished = self.finished.iter().filter(|(id, _, _)| told(id));
@@ -205,9 +208,9 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// The open log of each replica, as far as is known here. A closed one that is still on its way
-    /// to the disk, or that versions came ahead of which others may lack, is named instead: it must
-    /// not end yet.
+    /// The open log of each replica, as far as this one knows. If a closed log is still on its way
+    /// to the disk, or has versions ahead of it that others may lack, that log is named instead: it
+    /// must not end yet.
     fn open_logs(&self) -> Vec<LogId> {
         let newest = self.peers.open_logs().chain([self.log]);
         let mut open: BTreeMap<MemberId, u64> =
@@ -228,9 +231,9 @@ impl<S: Store, T> Replica<S, T> {
     /// Takes a peer's gossip in, and does what follows from it.
     pub(super) fn gossiped(&mut self, from: MemberId, gossip: Gossip) {
         if !self.peers.is_latest(from, gossip.clock) {
-            // Later gossip overtook this one. What the sender has said since counts: by what it
-            // said before, a replica that serves by now would seem to be recovering still, and
-            // writes would do with one copy.
+            // Later gossip overtook this one, and that one counts: by the earlier one a replica
+            // that serves by now would seem to be recovering still, and writes would do with one
+            // copy.
             if gossip.reply {
                 self.send_gossip_to(vec![from], false);
             }
@@ -240,12 +243,15 @@ impl<S: Store, T> Replica<S, T> {
         if broken(Rule::TrustHearsay) {
             self.meet_through(from, &gossip);
         }
+        // First of all this disk is compared with what the peer counts on: all else goes by its
+        // outcome.
         self.compare(from, &gossip);
         self.track_reported(&gossip);
         let agreed = self.agreed(from, &gossip);
         let logs = &self.logs;
         let cohort = |log| logs.get(log).map(|l| l.cohort);
         self.peers.gossiped(from, &gossip, &agreed, cohort);
+        // Gossip stands in for acknowledgements that were lost.
         let acked = self.peers.get(from).map_or(0, |p| p.applied(self.log));
         if let Some(stream) = self.peers.stream_mut(from) {
             stream.acknowledged(acked, self.now.mono_us);

@@ -1,8 +1,8 @@
 //! Slots that come here and slots that have gone, and the end of cohorts.
 //!
-//! Who is to hold a slot next, or holds it since the view changed, fetches what there is of it from a member that
-//! has it (snapshot.rs) and then takes in the logs as every replica does. Who held it before helps until everybody
-//! has everything, and then drops it.
+//! A member that is to hold a slot next, or holds it since the view changed, fetches the slot's
+//! keys from a member that has them (snapshot.rs), and then takes in the logs as every replica
+//! does. The former holder helps until everybody has everything, and then drops the slot.
 
 use super::super::ids::{self, MemberId};
 use super::super::limits::{Bound, met};
@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 /// Runs of slots that are looked through at a tick.
 const LOOKED_THROUGH: usize = 1_000;
 
-/// What is on the disk and not kept here any more.
+/// The slots that may be on the disk and are not kept here any more.
 pub(super) struct Leftover {
     /// Store keys from one up to another.
     ranges: VecDeque<(Bytes, Bytes)>,
@@ -60,12 +60,12 @@ impl<S: Store, T> Replica<S, T> {
             return;
         }
         let source = self.cohorts.iter().find_map(|(id, state)| {
-            // What is here already, and what is only handed over, is not fetched.
+            // A helper fetches nothing, and what is here is not fetched again.
             if !state.holder || self.cohorts.claims(id) {
                 return None;
             }
             let source = self.supplier(id, state);
-            let source = source.or_else(|| self.joint_supplier(id, state));
+            let source = source.or_else(|| self.next_partial_supplier(id, state));
             source.map(|source| (id, source))
         });
         if let Some((cohort, source)) = source {
@@ -77,7 +77,7 @@ impl<S: Store, T> Replica<S, T> {
     fn supplier(&self, id: CohortId, state: &CohortState) -> Option<MemberId> {
         let met = self.sharing().met(id);
         let owns = |m: &&MemberId| !state.helpers.contains(m) && self.holds_now(**m, state);
-        // Who only helps may still have what was deleted since.
+        // Holders go first: a helper may still have what was deleted since.
         let left = state.suppliers.iter().filter(owns).all(|m| {
             let peer = self.peers.get(*m);
             peer.is_some_and(|p| p.has_nothing(id, met))
@@ -109,7 +109,8 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Tells when all that the next view asks of this replica is here, and which cohorts are over.
     pub(super) fn end_cohorts(&mut self) {
-        // Who came into a view without all that it is to hold says so when it has it.
+        // A replica may have come into the view in force without all that it is to hold: it says so
+        // when it has it.
         let now = Some(&self.views.view).filter(|_| !self.views.closing.is_empty());
         let asked = self.views.next.as_ref().or(now);
         if let Some(view) = asked.filter(|v| v.address(self.me).is_some())
@@ -195,7 +196,7 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         for (place, value) in found {
-            // What is on its way to the disk may be something else by now.
+            // The disk's version may be replaced by one that is on its way.
             let current = match self.staging.contains(&place) {
                 true => self.current(&place)?,
                 false => Some(record::decode_version(record::key_of(&place), &value)?),
@@ -204,7 +205,7 @@ impl<S: Store, T> Replica<S, T> {
                 self.staging.remove(place, &current);
             }
         }
-        // What has been found before is not looked through again.
+        // The pairs found before the error are dropped, and not looked through again.
         unread.map_or(Ok(()), Err)
     }
 }

@@ -1,7 +1,8 @@
 //! The index of dots that somebody may lack: for each log the keys that its writes are of, in runs.
 //!
-//! What is stable leaves it. While a replica stays away nothing is stable, so the index has a bound, beyond which its
-//! oldest part goes all the same: who lacks that fetches a snapshot.
+//! Stable dots leave the index. While a replica stays away nothing becomes stable, so the index has
+//! a bound, beyond which its oldest part goes all the same: a replica that lacks that part fetches
+//! a snapshot.
 
 use super::super::ids::LogId;
 use super::super::limits::{Bound, met};
@@ -10,11 +11,11 @@ use super::super::store::{Store, StoreError};
 use super::Replica;
 use bytes::Bytes;
 
-/// While a snapshot is fetched from here the index is not cut, or who has fetched it could not go on from there. It is
-/// fetched as long as this time has not passed since the last part, in microseconds.
+/// While a peer fetches a snapshot from here the index is not cut, or the peer could not go on from
+/// the snapshot. The fetch counts as over when no part was asked for in this time, in microseconds.
 const PINNED_US: u64 = 2_000_000;
 
-/// What is known of the index beside what is on the disk.
+/// The part of the index's state that is not on the disk.
 #[derive(Default)]
 pub(super) struct Index {
     /// Runs that were made since the last round of pruning.
@@ -44,7 +45,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Cuts the index where it has grown too long, and drops of it what is of no use.
     pub(super) fn tend_index(&mut self) -> Result<(), StoreError> {
-        // Who is alone has none.
+        // A replica that is alone has no index.
         if self.is_alone() {
             return Ok(());
         }
@@ -52,8 +53,8 @@ impl<S: Store, T> Replica<S, T> {
         self.prune_index()
     }
 
-    /// Keeps the index within its bound: the newest half of it, where it has grown beyond. Each log keeps the same
-    /// number of dots, or all that it has.
+    /// Keeps the index within its bound: the newest half of it, where it has grown beyond. Each log
+    /// keeps the same number of dots, or all that it has.
     fn cut_index(&mut self) {
         let (now, most) = (self.now.mono_us, self.limits.index_dots);
         let pinned = self.index.pinned_us;
@@ -76,8 +77,8 @@ impl<S: Store, T> Replica<S, T> {
         self.logs.cut_index(share);
     }
 
-    /// Drops runs that are of no use. The work of one round is bounded, but more is dropped than was made since the last
-    /// one, and each log has its share.
+    /// Drops runs that are of no use. The work of one round is bounded, but more is dropped than
+    /// was made since the last one, and each log has its share.
     fn prune_index(&mut self) -> Result<(), StoreError> {
         let mut left = self.limits.prune_runs + 2 * std::mem::take(&mut self.index.made);
         let logs = self.logs.iter();
@@ -85,7 +86,8 @@ impl<S: Store, T> Replica<S, T> {
             .filter(|(_, l)| l.pruned < l.prunable())
             .map(|(id, l)| (id, l.pruned, l.prunable()))
             .collect();
-        // Another one is the first in each round: where there are more logs than runs to drop, some have no share.
+        // Another one is the first in each round: where there are more logs than runs to drop, some
+        // have no share.
         let turn = self.index.turn;
         let next = due.partition_point(|(id, _, _)| *id <= turn);
         due.rotate_left(next);

@@ -1,4 +1,5 @@
-//! Which logs are over: closed ones that everybody who shares them has in full, and those of which nobody has anything.
+//! The end of logs: of closed ones that everybody who shares them has in full, and of those of
+//! which nobody has anything.
 
 use super::super::ids::{self, LogId};
 use super::super::message::Gossip;
@@ -12,12 +13,13 @@ use super::{Replica, cannot_be};
 impl<S: Store, T> Replica<S, T> {
     /// Forgets closed logs that everybody who shares them has in full.
     ///
-    /// A log is closed for a member that has met a later incarnation of its writer: it takes
-    /// nothing from the earlier one any more. When all say that it is closed and that they
-    /// are equally far, nobody can ever get more of it.
+    /// A log is closed for a member that has met a later incarnation of its writer: the member
+    /// takes nothing more from the earlier one. When all members say that the log is closed and
+    /// that they are equally far, none of them can ever get more of it.
     ///
-    /// A node that is given up shares its logs with nobody, so all would be level at once. It keeps them, and offers what is in them
-    /// when it is out: a node without logs has nothing to offer.
+    /// A node that is given up shares its logs with nobody, so all of them would be level at once.
+    /// Such a node keeps its logs, and offers what is in them when it is out of the view: without
+    /// logs it has nothing to offer.
     pub(super) fn finish_logs(&mut self) {
         if self.is_given_up() {
             return;
@@ -43,7 +45,7 @@ impl<S: Store, T> Replica<S, T> {
         let met = sharing.met(log.cohort);
         sharing.peers(log.cohort).all(|(member, p)| {
             let knows = sharing.has_settled(p, id);
-            // What it does not name it has nothing of; but it must have told.
+            // A peer that does not name the log has nothing of it; but the peer must have told.
             let told = p.has_told(log.cohort, met) || broken(Rule::FinishUntold);
             let level = p.level(id);
             let level = level == log.applied || broken(Rule::FinishUntold);
@@ -53,11 +55,12 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Declares logs finished of which nobody has anything.
     ///
-    /// A write that only its writer had is gone with that one's disk, and clients who have seen
-    /// it name a log that nobody can ever supply. When everybody who shares a cohort has told, in its present
-    /// incarnation, what it has, and takes nothing more from a writer's earlier incarnations, then
-    /// those of them that nobody named do not exist. Those that were opened under a view which is not known here are not
-    /// tracked whoever names them, so nothing is said of these.
+    /// A write that only its writer had is gone with the writer's disk, and clients that have seen
+    /// the write name a log that nobody can ever supply. When all who share a cohort have told, in
+    /// their present incarnations, what they have, and take nothing more from a writer's earlier
+    /// incarnations, then those earlier logs that nobody named do not exist. A log that was opened
+    /// under a view which this replica does not know is not tracked, whoever names it: of such logs
+    /// nothing is said.
     fn write_off_lost_logs(&mut self) {
         let ahead = ids::incarnation(self.views.view.number + 1, 0);
         let mut lost = Vec::new();
@@ -71,6 +74,7 @@ impl<S: Store, T> Replica<S, T> {
                 let gone = !self.views.is_present(*member);
                 let out = state.cohort.until.map(|until| ids::incarnation(until, 0));
                 let Some(closed) = newest.or(out.filter(|_| gone)) else {
+                    // A writer that was not heard yet, and may write.
                     continue;
                 };
                 let closed = closed.min(ahead);
@@ -88,7 +92,7 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// What a peer has finished was level everywhere, here too.
+    /// Ends the logs that a peer has finished: those were level everywhere, here too.
     pub(super) fn finish_known(&mut self, gossip: &Gossip) {
         let indexed = !self.is_alone();
         let known: Vec<(LogId, u64)> = self
@@ -101,7 +105,8 @@ impl<S: Store, T> Replica<S, T> {
                 let mut finished = gossip.finished.iter();
                 let finished = finished.find(|(c, m, _)| (*c, *m) == place);
                 let tracked = gossip.logs.iter().any(|r| r.log == *id);
-                // Of those that finished long ago the last seq is forgotten; they were level too.
+                // The last seq of a log that finished long ago is forgotten; that log was level
+                // too.
                 finished.is_some_and(|(_, _, f)| match f.last_seq(id.incarnation) {
                     Some(last) => last == log.applied,
                     None => !tracked && f.contains(id.incarnation),
@@ -110,7 +115,8 @@ impl<S: Store, T> Replica<S, T> {
             .map(|(id, log)| (id, log.applied))
             .collect();
         for (id, end) in known {
-            // The index goes first, and what is stable leaves it; nobody will report the log any more.
+            // The index goes first, and what is stable leaves it; nobody will report the log any
+            // more.
             self.logs.hear_stable(id, end);
             if self.logs.get(id).is_some_and(|log| log.is_settled(indexed)) {
                 self.finish(id, end);
@@ -118,13 +124,15 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
+    /// Ends a log after `end` writes: forgets all about it but that it has ended.
     fn finish(&mut self, id: LogId, end: u64) {
         let Some(log) = self.logs.remove(id) else {
             cannot_be("a log ends that is not tracked");
             return;
         };
-        self.joint.remove(&id);
+        self.gathering.remove(&id);
         if !self.views.is_present(id.member) {
+            // The writer is gone for good, and with it the writes that it told of and nobody has.
             self.finished.lose(log.head.saturating_sub(end));
         }
         let (most, staging) = (self.limits.finished, &mut self.staging);

@@ -5,16 +5,27 @@
 //! only after [`Event::Persisted`] said that it is on disk; peers get it meanwhile, and confirm it
 //! when it is on theirs.
 //!
+//! Owners have the state. Each is the only writer of its own, and notices itself when readers have
+//! to be told:
+//!
 //! ```text
-//! open.rs        from a disk to a replica, and from one to the next under newer views
 //! cohorts.rs     whose logs are shared, and with whom
 //! logs.rs        how far each log is
+//! finished.rs    which logs are over
 //! peers.rs       the members that share logs, as last heard of
-//! sharing.rs     what follows from that: who has met whom, who takes nothing more
-//! accept.rs      client writes, and when they may be shown and acknowledged
-//! apply.rs       versions and dots that are taken in, and what follows when they are durable
+//! beacons.rs     the other members, and what is stable there
 //! staging.rs     what is on its way to the disk
 //! effects.rs     what is to be done about a step
+//! ```
+//!
+//! Rules decide what becomes of it:
+//!
+//! ```text
+//! open.rs        from a disk to a replica, and from one to the next under newer views
+//! recovery.rs    from start to serving
+//! sharing.rs     who has met whom, who takes nothing more: asked by all rules about logs
+//! accept.rs      client writes, and when they may be shown and acknowledged
+//! apply.rs       versions and dots that are taken in, and what follows when they are durable
 //! index.rs       which keys the dots wrote that somebody may lack
 //! stream.rs      the own log to every peer, in order
 //! pull.rs        gaps: ranges of a log by its index of unstable dots
@@ -22,16 +33,13 @@
 //! ahead.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
 //! gossip.rs      who is alive, what is stable
-//! beacons.rs     what is stable elsewhere
 //! log_end.rs     when a log is over
-//! finished.rs    which logs are over
 //! seals.rs       how far earlier logs are where a later one has begun
 //! tombstones.rs  when a delete may be forgotten
-//! publish.rs     the marks that readers see
-//! recovery.rs    from start to serving
 //! handover.rs    slots that come here, cohorts that end
 //! walls.rs       whose wall clock is right
 //! reads.rs       reads that the fast path could not answer
+//! publish.rs     the marks that readers see
 //! check.rs       what holds after every step
 //! ```
 
@@ -91,28 +99,41 @@ pub const TICK_US: u64 = 20_000;
 /// Something that happened. `T` stands for whoever waits for an answer.
 #[derive(Debug)]
 pub enum Event<T> {
-    /// A client's write, stamped by the node that it talked to. `value` `None` deletes.
+    /// A client's write, stamped by the node that the client talked to.
     Write {
+        /// Whom to answer.
         ticket: T,
+        /// The key.
         key: Key,
+        /// The value; `None` deletes.
         value: Option<Bytes>,
+        /// Orders the write among those of its key.
         stamp: Stamp,
+        /// What the client has seen.
         context: Context,
         /// As in [`Op::Write`](super::op::Op::Write).
         orphan: Option<u64>,
     },
     /// A client's read that may wait for missing writes until `until_us`.
     Read {
+        /// Whom to answer.
         ticket: T,
+        /// The key.
         key: Key,
+        /// What the client has seen.
         context: Context,
+        /// Whether an older answer than the context asks for will do.
         consistency: Consistency,
+        /// When the read ends without an answer, in microseconds.
         until_us: u64,
     },
     /// A message of a member, in an incarnation.
     Message {
+        /// The sender.
         from: MemberId,
+        /// The incarnation in which it was sent.
         incarnation: u64,
+        /// What it says.
         message: Message,
     },
     /// All batches up to this number are durable.
@@ -132,16 +153,23 @@ pub enum Event<T> {
 pub enum Effect<T> {
     /// Make durable, after all earlier batches; then say `Persisted(no)`.
     Persist {
+        /// The batch's number.
         no: u64,
+        /// What it changes.
         batch: Batch,
     },
     /// Send to each of these members.
     Send {
+        /// The receivers.
         to: Vec<MemberId>,
+        /// What they are told.
         message: Message,
     },
+    /// Answer a client.
     Answer {
+        /// Whom to answer.
         ticket: T,
+        /// The answer.
         answer: Answer,
     },
     /// Reading the store failed; what was asked for was dropped.
@@ -182,8 +210,8 @@ pub struct Replica<S, T> {
     staging: staging::Staging,
 
     /// Versions that came ahead of their log, by their dots.
-    early: BTreeMap<Dot, Key>,
-    joint: BTreeMap<LogId, gather::Gathered>,
+    ahead: BTreeMap<Dot, Key>,
+    gathering: BTreeMap<LogId, gather::Gathered>,
     accept: accept::Accept<T>,
     tail: stream::Tail,
     stalled: reads::Stalled<T>,
@@ -198,7 +226,8 @@ pub struct Replica<S, T> {
 
     /// The incarnation is on disk: others may hear of it.
     opened: bool,
-    /// A later incarnation of this node that a peer knows: the replica has to be opened again above it.
+    /// A later incarnation of this node that a peer knows: the replica has to be opened again above
+    /// it.
     restart_above: Option<u64>,
     effects: effects::Effects<T>,
 }
@@ -373,7 +402,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether a log of a cohort that is not over was level everywhere, and is not tracked any more.
+    /// Whether a log of a cohort that is not over was level everywhere, and is not tracked any
+    /// more.
     fn has_finished(&self, log: LogId) -> bool {
         let Home::Cohort(id) = self.views.home(log) else {
             return false;
@@ -392,15 +422,15 @@ impl<S: Store, T> Replica<S, T> {
         self.staging.is_empty()
     }
 
-    /// Whether nothing is on its way to the disk, no client waits for a write and none is hidden: the replica can be
-    /// opened again under newer views.
+    /// Whether nothing is on its way to the disk, no client waits for a write and none is hidden:
+    /// the replica can be opened again under newer views.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.is_stored() && self.accept.is_empty()
     }
 
-    /// A later incarnation of this node that a peer knows of, if one does: the replica has to be opened again above
-    /// it.
+    /// A later incarnation of this node that a peer knows of, if one does: the replica has to be
+    /// opened again above it.
     #[inline]
     #[must_use]
     pub fn restart_above(&self) -> Option<u64> {

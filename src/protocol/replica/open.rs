@@ -16,9 +16,10 @@ use super::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a replica must know about itself.
+/// All that a replica is opened with.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    /// The member whose replica it is.
     pub me: MemberId,
     /// A replica lives under one view: when those that concern it change, it is opened again.
     pub views: Arc<Views>,
@@ -29,11 +30,13 @@ pub struct Setup {
     pub above: u64,
     /// The disk is known to be as this process left it, and served until now.
     pub trusted: bool,
+    /// What an earlier replica of this process knew.
     pub known: Known,
+    /// The bounds on bytes, counts and work.
     pub limits: Limits,
 }
 
-/// What an earlier replica of this process knew.
+/// Knowledge of an earlier replica of this process.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// The marks of other partitions.
@@ -50,11 +53,11 @@ pub struct Known {
     pub disk_full: Option<String>,
     /// Clients are at work here.
     pub busy: bool,
-    /// It had compared what the disk says with those who share it.
+    /// The earlier replica had compared what the disk says with its peers.
     pub proven: bool,
 }
 
-/// What is left of a replica that another one takes the place of.
+/// The rest of a replica that another one takes the place of.
 pub struct Ended<T> {
     /// How to open the next one.
     pub setup: Setup,
@@ -79,17 +82,32 @@ pub fn above(last: u64, wanted: u64) -> u64 {
 /// Why a replica cannot start on a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk is another node's.
     #[error("the data belongs to another node (member {found}, this is {me})")]
-    OtherNode { found: MemberId, me: MemberId },
+    OtherNode {
+        /// Whose disk it is.
+        found: MemberId,
+        /// Who asked.
+        me: MemberId,
+    },
+    /// The disk is of another cluster.
     #[error(
         "the data was written by a node that was started with another VIEW or K: start it with those, or, if nothing \
          in it is needed, empty the data directory"
     )]
     OtherView,
+    /// The disk is of a later time than the views that are known.
     #[error("the data was written under view {found}, and the newest one known is {known}")]
-    NewerView { found: u64, known: u64 },
+    NewerView {
+        /// The number of the view under which the disk was last used.
+        found: u64,
+        /// The newest number that is known.
+        known: u64,
+    },
+    /// The member is neither in the view in force nor in the next one, nor is it leaving.
     #[error("{0} is in no view")]
     NotInView(MemberId),
 }
@@ -179,8 +197,8 @@ impl<S: Store, T> Replica<S, T> {
             forgotten: record::load_forgotten(&store)?,
             index: index::Index::default(),
             staging: staging::Staging::new(batches, counts),
-            early: record::load_early(&store)?,
-            joint: BTreeMap::new(),
+            ahead: record::load_early(&store)?,
+            gathering: BTreeMap::new(),
             accept: accept::Accept::default(),
             tail: stream::Tail::default(),
             stalled: reads::Stalled::default(),
@@ -208,7 +226,8 @@ impl<S: Store, T> Replica<S, T> {
         Ok(replica)
     }
 
-    /// Goes on with the logs that the disk knows, and forgets those that are over or no business of this replica.
+    /// Goes on with the logs that the disk knows, and forgets those that are over or no business of
+    /// this replica.
     fn load_logs(&mut self) -> Result<(), StoreError> {
         for (id, known) in record::load_logs(&self.store)? {
             let state = self.cohort_of(id);
@@ -237,7 +256,8 @@ impl<S: Store, T> Replica<S, T> {
         })
     }
 
-    /// Takes newer views over, if they change nothing for this replica; false when it has to be opened again.
+    /// Takes newer views over, if they change nothing for this replica; false when it has to be
+    /// opened again.
     pub fn take_views(&mut self, views: &Arc<Views>) -> bool {
         if !self.views.is_same_for(views, self.me) {
             return false;
@@ -256,8 +276,9 @@ impl<S: Store, T> Replica<S, T> {
         true
     }
 
-    /// Ends this replica, so that another one takes its place under these views: once it [is idle](Self::is_idle), or
-    /// [has stored everything](Self::is_stored) and [has to restart](Self::restart_above).
+    /// Ends this replica, so that another one takes its place under these views: once it [is
+    /// idle](Self::is_idle), or [has stored everything](Self::is_stored) and [has to
+    /// restart](Self::restart_above).
     #[must_use]
     pub fn succeed(&mut self, views: Arc<Views>, start: u64) -> Ended<T> {
         debug_assert!(self.is_stored(), "what is staged would be lost");
@@ -277,7 +298,8 @@ impl<S: Store, T> Replica<S, T> {
                 .restart_above
                 .max(Some(self.log.incarnation))
                 .unwrap_or_default(),
-            // Somebody knows a later start of this node: the disk may be an old one, and tells nothing of that.
+            // If a peer knows a later start of this node, the disk may be an old copy, which tells
+            // nothing of that start.
             trusted: self.recovery.serving && self.restart_above.is_none(),
             known: Known {
                 elsewhere: self.strangers.published(),

@@ -1,4 +1,4 @@
-//! What the rest of the node sees of the replica: its marks, as one snapshot.
+//! The replica's marks, as one snapshot for the rest of the node.
 
 use super::super::clock::Doubt;
 use super::super::marks::{Gauges, Mark, Marks, PeerMark};

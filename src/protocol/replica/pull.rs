@@ -2,8 +2,8 @@
 //!
 //! The answer is found through the index of unstable dots: the keys of the missing dots, and for
 //! each key the sender's version of it, be it that write or a newer one. So `applied` may move past
-//! all those dots at once, and nothing is scanned or compared. What no single peer has in full is gathered from
-//! several (gather.rs).
+//! all those dots at once, and nothing is scanned or compared. What no single peer has in full is
+//! gathered from several (gather.rs).
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
@@ -79,7 +79,8 @@ impl<S: Store, T> Replica<S, T> {
             members.filter_map(|m| Some((*m, self.peers.get(*m)?)))
         };
         let alive = || suppliers().filter(|(_, p)| p.alive(now));
-        // Who is known to have it; else its writer, while it writes; and another one than last time, if there is.
+        // The peer that has most of it, and another one than last time, if there is; else the
+        // writer, while it writes.
         let writes =
             |m: MemberId, p: &Peer| m == id.member && p.incarnation == Some(id.incarnation);
         let holder = alive()
@@ -129,7 +130,8 @@ impl<S: Store, T> Replica<S, T> {
             slots,
         } = pull;
         let Some(log) = self.logs.get(id).copied() else {
-            // Over and forgotten here: who still misses it lost more than a log.
+            // The log is over and forgotten here: a replica that misses a part of it lost more than
+            // a log.
             let too_old = self.is_finished(id);
             let range = Range {
                 log: id,
@@ -144,7 +146,7 @@ impl<S: Store, T> Replica<S, T> {
             }
             return Ok(());
         };
-        // Who asks for what is not kept here knows other views.
+        // A peer that asks for slots that are not kept here knows other views.
         let state = self.cohorts.get(log.cohort);
         let supplies = state.is_some_and(|t| t.peers.contains(&from) && slots.is_within(&t.part));
         if after >= log.applied || !supplies {
@@ -239,7 +241,8 @@ impl<S: Store, T> Replica<S, T> {
             }
             return Ok(());
         }
-        // It does not have all that is kept here.
+        // The sender lacks some of the slots that are kept here: this is a part of what is
+        // gathered.
         let state = self.cohorts.get(cohort);
         if state.is_some_and(|t| !t.suppliers.contains(&from)) {
             return self.gathered(from, range);
@@ -270,8 +273,8 @@ impl<S: Store, T> Replica<S, T> {
         Ok(())
     }
 
-    /// Takes versions in that a peer shipped, whatever their logs; their dots and keys. When the store fails, those
-    /// before are taken in.
+    /// Takes versions in that a peer shipped, whatever their logs; their dots and keys. When the
+    /// store fails, those before are taken in.
     pub(super) fn take_versions(
         &mut self,
         versions: Vec<Version>,

@@ -1,8 +1,8 @@
 //! Reads that the fast path could not answer: the newest version is not shown yet, or the
 //! replica lacks what the client has seen and must get it first.
 //!
-//! A read that waits is looked at again when the first thing that it lacks may be here, not whenever something else
-//! is: many may wait, with many entries each.
+//! A read that waits is looked at again when the first thing that it lacks may be here, not
+//! whenever something else is: many may wait, with many entries each.
 
 use super::super::context::Context;
 use super::super::ids::LogId;
@@ -33,7 +33,7 @@ pub(super) struct Stalled<T> {
     next: u64,
     /// By the write that they lack.
     lacking: BTreeSet<(LogId, u64, u64)>,
-    /// Those with something else in their way.
+    /// The reads that wait for something other than a write.
     others: BTreeSet<u64>,
     /// By the time when they have waited long enough.
     ends: BTreeSet<(u64, u64)>,
@@ -99,7 +99,7 @@ impl<T> Stalled<T> {
         Some(read)
     }
 
-    /// Those that lack a write of a log up to this one.
+    /// The reads that lack a write of a log up to this seq.
     fn lacking(&self, log: LogId, upto: u64) -> impl Iterator<Item = u64> {
         let found = self.lacking.range((log, 0, 0)..=(log, upto, u64::MAX));
         found.map(|(_, _, id)| *id)
@@ -119,7 +119,7 @@ impl<T> Stalled<T> {
         logs
     }
 
-    /// Those that have waited long enough.
+    /// The reads that have waited long enough.
     fn over(&self, now_us: u64) -> impl Iterator<Item = u64> {
         let ends = self.ends.iter();
         ends.take_while(move |(until, _)| *until <= now_us && !broken(Rule::WaitForever))
@@ -287,7 +287,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Looks after the reads that wait: ends those that have waited long enough, and asks for what the others lack.
+    /// Looks after the reads that wait: ends those that have waited long enough, and asks for what
+    /// the others lack.
     pub(super) fn tend_reads(&mut self) {
         self.stalled.asked = false;
         if self.stalled.len() == 0 {

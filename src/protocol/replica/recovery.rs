@@ -27,8 +27,8 @@ pub const GIVEN_UP: &str = "it was away while it was to be removed, and was give
 pub(super) struct Recovery {
     /// This process served from the disk until now: there is nothing to compare.
     trusted: bool,
-    /// What the disk says of other cohorts than the own one has been compared, or is what this
-    /// process left there.
+    /// The disk's word on other cohorts than the own one has been compared with peers, or this
+    /// process wrote it.
     pub(super) proven: bool,
     /// When the peers could first hear of this start.
     asked_us: Option<u64>,
@@ -69,8 +69,8 @@ impl Recovery {
         }
     }
 
-    /// Whether the disk says that everything of the own cohort is on it, or will say so with a batch
-    /// that is on its way: nothing that is written meanwhile may take that back.
+    /// Whether the disk says that everything of the own cohort is on it, or will say so with a
+    /// batch that is on its way. A record that is written meanwhile must not take that back.
     fn is_told(&self) -> bool {
         let pending = self.recorded.is_some() && !broken(Rule::TakeBackServed);
         self.intact || pending
@@ -185,10 +185,11 @@ impl<S: Store, T> Replica<S, T> {
         self.views.given_up.contains(&self.me)
     }
 
-    /// Why clients are not served, if they are not. Writes are not taken either: only who knows what the partition
-    /// has promised may open a log, and on an old copy of a disk this incarnation may be one of the past.
+    /// Why clients are not served, if they are not. Writes are not taken either: a replica has to
+    /// know what the partition has promised before it opens a log, and on an old copy of a disk
+    /// this incarnation may be one of the past.
     pub(super) fn recovery_reason(&self) -> Option<String> {
-        // The others go on without it, so it may lack what they have shown to clients.
+        // The others go on without this replica, so it may lack what they have shown to clients.
         if self.is_given_up() {
             return Some(GIVEN_UP.into());
         }
@@ -237,12 +238,13 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn is_empty(&self) -> bool {
         match self.cohorts.own_id() {
             Some(_) => !self.recovery.intact && !self.recovery.serving && !self.recovery.fetched,
-            // It leaves, and hands over what it has of the cohorts before.
+            // The member leaves, and hands over what it has of the cohorts before.
             None => !self.cohorts.iter().any(|(_, state)| state.filled.is_some()),
         }
     }
 
-    /// Whether there is nobody left to fetch from: all other replicas have told that they have nothing either.
+    /// Whether there is nobody left to fetch from: all other replicas have told that they have
+    /// nothing either.
     fn is_hopeless(&self) -> bool {
         let nothing = |p: &Peer| p.incarnation.is_some() && p.alive(self.now) && p.empty;
         self.replicas().all(nothing)
@@ -255,6 +257,7 @@ impl<S: Store, T> Replica<S, T> {
         let told = self.recovery.is_told();
         let believed = told || self.cohorts.iter().any(|(_, t)| t.filled.is_some());
         if old && believed {
+            // The disk is an old copy: none of what it says about cohorts counts.
             self.cohorts.empty_all();
         }
         let replica = self.is_replica(from);
@@ -262,7 +265,8 @@ impl<S: Store, T> Replica<S, T> {
         let empty = empty && replica && !gossip.empty;
         let alone = self.replicas().next().is_none();
         if old || (empty && !alone && !self.recovery.fetch) {
-            // Who is alone in its partition can only follow those who held its slots before.
+            // A replica that is alone in its partition can only follow those that held its slots
+            // before.
             self.recovery.distrust(!alone);
             if told || (old && believed) {
                 // The next start must not believe this disk either.
@@ -270,21 +274,23 @@ impl<S: Store, T> Replica<S, T> {
             }
         }
         if self.recovery.fetch {
-            // What was deleted and collected while this replica was away must not come back. What
-            // it promised before is lost with its disk, but a peer that counted on it had heard
-            // of a later clock.
+            // A key that was deleted and collected while this replica was away must not come back.
+            // The replica's own promises are lost with its disk, but a peer that counted on one had
+            // heard of a later clock.
             self.keep_promise(gossip.clock);
             if let Some(own) = self.cohorts.own_id().filter(|_| gossip.serving && replica) {
                 self.fetch_snapshot_from(from, own);
             }
         }
+        // Of the others, only one that shares the partition is worth waiting for, if there is one.
         if !replica && !alone {
             return;
         }
         let contact = self.recovery.contact.as_ref();
         let gone = contact.is_some_and(|c| !self.peers.is_alive(c.peer, self.now));
-        // What it said before it knew of this start may have been on its way for long. By the word
-        // that an old disk does not remember to have given, it may call more stable by now.
+        // Gossip that the peer sent before it knew of this start may have been on its way for long.
+        // By a word that an old disk does not remember to have given, the peer may call more stable
+        // by now.
         let knows = gossip.open.contains(&self.log) || broken(Rule::CompareWithEarlier);
         if (contact.is_none() || gone) && knows && !self.recovery.serving {
             let own = |log: &LogId| {
@@ -292,8 +298,8 @@ impl<S: Store, T> Replica<S, T> {
                 cohort == self.cohorts.own_id()
                     || (alone && cohort.is_some_and(|id| self.cohorts.claims(id)))
             };
-            // Others may call stable what it has and does not call so, in the logs of closing
-            // cohorts as well.
+            // A third member may call stable what the peer has and does not call so, in the logs of
+            // closing cohorts as well.
             let claimed = |log: &LogId| {
                 let mut cohort = self.cohort_of(*log).map(|t| t.cohort.id).into_iter();
                 own(log)
@@ -310,29 +316,31 @@ impl<S: Store, T> Replica<S, T> {
         self.try_serve();
     }
 
-    /// Whether the peer counts on something that is not here: it knows a write to be at every
+    /// Whether the peer counts on something that is not here: the peer knows a write to be at every
     /// replica, and this one lacks it.
     fn is_older_than(&self, gossip: &Gossip) -> bool {
         counted_on(gossip).any(|(log, seq)| self.lacks(log, seq))
     }
 
-    /// Whether a write that is everywhere is missing here, though everything of its cohort is said to be here.
+    /// Whether a write that is everywhere is missing here, though everything of its cohort is said
+    /// to be here.
     fn lacks(&self, log: LogId, seq: u64) -> bool {
-        // Of what is still to be fetched nothing is missed.
+        // A cohort that is still to be fetched misses nothing.
         let claimed = self
             .cohort_of(log)
             .is_some_and(|t| self.cohorts.claims(t.cohort.id));
         match self.logs.get(log) {
             _ if !claimed || broken(Rule::TrustOldDisk) => false,
-            // What a snapshot has just brought is on its way to the disk.
+            // Not `applied`: what a snapshot has just brought is on its way to the disk.
             Some(l) => l.received < seq,
             None => seq > 0 && !self.is_finished(log),
         }
     }
 
-    /// Copies what is followed for the next view again where something is missing that the peer counts on. That is no
-    /// sign of an old disk: this replica may not have heard that its view was cancelled, and that it is to follow once
-    /// more for another one. Meanwhile nobody counted on it.
+    /// Copies a cohort that is followed for the next view again, if something of it is missing that
+    /// the peer counts on. That is no sign of an old disk: that view may have been cancelled, and
+    /// another one may ask this replica to follow once more, without its having heard of either.
+    /// Meanwhile nobody counted on it.
     fn copy_again(&mut self, gossip: &Gossip) {
         let is_followed =
             |t: &CohortState| t.followed && self.cohorts.own_id() != Some(t.cohort.id);
@@ -381,8 +389,9 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Whether something that is to be served here alone may still come from those who held it before. Only their word
-    /// that they have nothing ends the wait: who is silent may have what was acknowledged.
+    /// Whether slots that this replica is to serve alone may still come from members that held them
+    /// before. Only their word that they have nothing ends the wait: a silent member may have what
+    /// was acknowledged.
     fn may_be_filled(&self) -> bool {
         let Some(own) = self.cohorts.own() else {
             return false;
@@ -414,29 +423,34 @@ impl<S: Store, T> Replica<S, T> {
         let others = self.replicas().count();
         let waited = self.has_waited();
         let ready = if self.is_alone() || self.recovery.fetched || broken(Rule::ServeEmpty) {
+            // Nobody shares anything with this replica, or it has just been refilled.
             true
         } else if others == 0 && !self.recovery.intact {
+            // An empty disk, alone in its partition: only former holders can fill it.
             !self.may_be_filled()
         } else if self.recovery.intact {
+            // A disk that has served: it may be an old copy, until it was compared with a peer.
             self.recovery.trusted
                 || waited
                 || self.level_with_contact()
                 || broken(Rule::TrustOldDisk)
         } else {
+            // An empty disk among peers.
             let heard = || self.replicas().filter(|p| p.incarnation.is_some());
             let all = heard().count();
-            // Who has only sent something else in this incarnation may yet turn out to have data.
+            // A peer that has sent no gossip in this incarnation may yet turn out to have data.
             let told = heard().filter(|p| p.has_gossiped() || broken(Rule::ServeEmpty));
             let fresh = told.filter(|p| p.fresh || p.serving).count();
-            // Empty, and so is everybody who answered. One may serve already, having been
-            // the first to hear it from all.
+            // This disk is empty, and so are those of all peers that answered. One of them may
+            // serve already: it was the first to hear that from all.
             all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled()
         };
         if !ready {
             return;
         }
-        // First the disk, then the peers: to whom serves or has served, an empty disk must turn for data. What a
-        // snapshot brought is durable by then too: it is in this batch or in an earlier one.
+        // First the disk records it, then the peers hear it: a peer with an empty disk turns for
+        // data to a replica that serves or has served. What a snapshot brought is durable by then
+        // too, in this batch or in an earlier one.
         if !self.recovery.intact && self.recovery.recorded.is_none() {
             if !self.recovery.fetched {
                 self.pass_over_lost(own);
@@ -448,6 +462,7 @@ impl<S: Store, T> Replica<S, T> {
         let known =
             self.staging.is_durable(recorded) || (self.is_alone() && !self.lacks_stable(own));
         if !known && !broken(Rule::ServeUndurable) {
+            // The batch is on its way; the next look is when it is durable.
             return;
         }
         self.recovery.serve();
@@ -456,8 +471,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// What was everywhere once, and is not here though there is nobody to fetch it from, is lost: nobody can take back
-    /// that it was stable.
+    /// Passes over the stable writes that are not here though there is nobody to fetch them from.
+    /// They are lost, and nobody can take back that they were stable.
     fn pass_over_lost(&mut self, cohort: CohortId) {
         let lacking = |log: &Log| log.cohort == cohort && log.received < log.stable;
         let logs = self.logs.iter().filter(|(_, log)| lacking(log));

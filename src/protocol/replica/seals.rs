@@ -1,9 +1,10 @@
 //! How far a member's earlier logs are wherever a later one has begun.
 //!
-//! Each start of a node opens a log. While a replica is away none of them becomes stable, and a client that reads on would
-//! have to name each of them in its context. So with the first write of a log its writer says how far it has its
-//! earlier ones, and nobody takes that write before having those up to there. Then to name the later log says it of the
-//! earlier ones too, and contexts drop them.
+//! Each start of a node opens a log. While a replica is away none of them becomes stable, and a
+//! client that reads on would have to name each of them in its context. So with the first write of
+//! a log its writer says how far it has its earlier ones, and nobody takes that write before having
+//! those up to there. Then to name the later log says it of the earlier ones too, and contexts drop
+//! them.
 
 use super::super::context::Context;
 use super::super::ids::LogId;
@@ -19,7 +20,7 @@ pub(in super::super) fn fold(context: &mut Context, seal: impl Fn(LogId) -> Opti
         let (mut at, mut need) = (log, seq);
         while let Some(seal) = seal(at).filter(|s| s.upto >= need && s.by > at.incarnation) {
             at.incarnation = seal.by;
-            // Of those in between it is enough that they have begun.
+            // A log in between only has to have begun.
             need = 1;
             if context.get(at).is_some() {
                 return true;
@@ -63,7 +64,8 @@ impl<S: Store, T> Replica<S, T> {
         let logs = self.logs.range(earlier..id);
         logs.filter(|(_, log)| log.cohort == cohort)
             .filter_map(|(log, l)| Some((log.incarnation, l.received, l.seal?)))
-            // What is not here says nothing of this log, which has begun here.
+            // A seal that reaches beyond what is here was not heard before this log began here, so
+            // it is no condition of that.
             .filter(|(_, received, seal)| seal.by <= id.incarnation && seal.upto <= *received)
             .map(|(incarnation, _, seal)| (incarnation, seal))
             .collect()
@@ -75,7 +77,8 @@ impl<S: Store, T> Replica<S, T> {
         logs.filter_map(|(log, l)| Some((log, l.seal?))).collect()
     }
 
-    /// Whether what goes before a log's first write is here; if not it is asked for, and the log has to wait.
+    /// Whether what goes before a log's first write is here; if not it is asked for, and the log
+    /// has to wait.
     pub(super) fn is_begun_right(&mut self, id: LogId, seals: &[(u64, Seal)]) -> bool {
         let mut right = true;
         for &(incarnation, seal) in seals {

@@ -1,8 +1,9 @@
 //! What follows from whom this replica shares logs with and what those said last.
 //!
-//! The rules of stability, of the end of logs and of the end of cohorts all ask the same few questions: have both met
-//! the same starts, has everybody told what it has, can anybody still get more of a log? [`Sharing`] answers them, from
-//! the views, the cohorts and the peers, and changes none of these.
+//! The rules of stability, of the end of logs and of the end of cohorts all ask the same few
+//! questions: have both met the same starts, has everybody told what it has, can anybody still get
+//! more of a log? [`Sharing`] answers them, from the views, the cohorts and the peers, and changes
+//! none of these.
 
 use super::cohorts::Cohorts;
 use super::logs::Log;
@@ -24,7 +25,8 @@ pub(super) struct Sharing<'a> {
 }
 
 impl<'a> Sharing<'a> {
-    /// The digest of a cohort: who shares its logs, as far as is known here, and in which incarnations.
+    /// The digest of a cohort: who shares its logs, as far as is known here, and in which
+    /// incarnations.
     pub(super) fn met(self, id: CohortId) -> u64 {
         let Some(state) = self.cohorts.get(id) else {
             return 0;
@@ -58,7 +60,8 @@ impl<'a> Sharing<'a> {
         self.peers.incarnation(member)
     }
 
-    /// Whether nothing more can be written to a log: its writer has started again, or is out of the view for good.
+    /// Whether nothing more can be written to a log: its writer has started again, or is out of the
+    /// view for good.
     pub(super) fn is_closed(self, id: LogId) -> bool {
         let newest = self.incarnation(id.member);
         newest.is_some_and(|newest| id.incarnation < newest) || !self.views.is_present(id.member)
@@ -78,8 +81,8 @@ impl<'a> Sharing<'a> {
         helps && peer.has_nothing(id, self.met(id))
     }
 
-    /// Whether all who share a cohort have it, and said so knowing all starts that are known here. A helper that has
-    /// lost all it had is not waited for.
+    /// Whether all who share a cohort have it, and said so knowing all starts that are known here.
+    /// A helper that has lost all it had is not waited for.
     pub(super) fn all_have_told(self, id: CohortId) -> bool {
         let met = self.met(id);
         self.peers(id)

@@ -1,11 +1,12 @@
-//! All keys of a cohort from a peer, in the order of slots and keys: for a disk that was lost or is old, and for
-//! slots that are to be held here next.
+//! All keys of a cohort from a peer, in the order of slots and keys: for a disk that was lost or is
+//! old, and for slots that are to be held here next.
 //!
-//! The sender keeps no state: each chunk starts where the asker says. The marks in the first
-//! chunk were true before anything was read, and every key was read after that, so once all
-//! chunks are here every dot up to those marks is: as that write, as a newer one, or collected.
-//! A local version that those marks cover and that the sender does not have was deleted and
-//! collected meanwhile, so it goes; unless it is known here from a later cohort, of which the sender may have nothing.
+//! The sender keeps no state: each chunk starts where the asker says. The marks in the first chunk
+//! were true before anything was read, and every key was read after that, so once all chunks are
+//! here every dot up to those marks is: as that write, as a newer one, or collected. A local
+//! version that those marks cover and that the sender does not have was deleted and collected
+//! meanwhile, so it goes; unless it is known here from a later cohort, of which the sender may have
+//! nothing.
 
 use super::super::ids::{self, Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
@@ -22,8 +23,8 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Time between two chunks while clients are at work at either end, in microseconds: they are not to notice that data
-/// is being moved.
+/// Time between two chunks while clients are at work at either end, in microseconds: they are not
+/// to notice that data is being moved.
 const BUSY_PAUSE_US: u64 = 20_000;
 /// A chunk that did not come in this time is asked for again, in microseconds.
 const CHUNK_TIMEOUT_US: u64 = 500_000;
@@ -91,7 +92,8 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// How far the sender had a log of the cohort; `None` when it had all of it and has forgotten it.
+    /// How far the sender had a log of the cohort; `None` when it had all of it and has forgotten
+    /// it.
     pub(super) fn applied(&self, log: LogId) -> Option<u64> {
         let report = self.logs.iter().find(|r| r.log == log);
         let mut finished = self.finished.iter();
@@ -159,8 +161,8 @@ impl<S: Store, T> Replica<S, T> {
         {
             return;
         }
-        // What is here up to the marks stays here, and others can have it: two who lack more of each other's logs than
-        // the indexes reach would wait for each other.
+        // What is here up to the marks stays here, and others can have it: two who lack more of
+        // each other's logs than the indexes reach would wait for each other.
         let Some(state) = self.cohorts.get(cohort) else {
             return;
         };
@@ -212,7 +214,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Asks for the next chunk when it is time, again for one that did not come, or gives the sender up.
+    /// Asks for the next chunk when it is time, again for one that did not come, or gives the
+    /// sender up.
     pub(super) fn snapshot_tick(&mut self) {
         self.ask_when_due();
         let now = self.now;
@@ -256,8 +259,9 @@ impl<S: Store, T> Replica<S, T> {
         let Some(state) = self.cohorts.get(pull.cohort) else {
             return Ok(());
         };
-        // Who asks for what is not kept here knows other views. And what is stable from now on must be so at the
-        // asker too, so it must be known here that it shares the logs.
+        // A peer that asks for slots that are not kept here knows other views. And a write that
+        // becomes stable from now on must be at the asker too, so this replica must know that the
+        // asker shares the logs.
         let knows = state.peers.contains(&from);
         if !knows || !self.is_filled(pull.cohort) || !pull.slots.is_within(&state.part) {
             return Ok(());
@@ -324,8 +328,9 @@ impl<S: Store, T> Replica<S, T> {
         let Some(mut fetch) = self.snapshots.fetch.take() else {
             return Ok(());
         };
-        // What the sender takes for stable under newer views need not be at all who are asked under these.
-        // It may have taken those over as it runs: then the logs that it names tell of them.
+        // A write that is stable for a sender with newer views need not be at all members that are
+        // asked under these views. The sender may have taken the newer views over as it runs: then
+        // the logs that it names tell of them.
         let sender = self.sharing().incarnation(from).unwrap_or(0);
         let tracked = chunk.logs.iter().map(|r| r.log.incarnation);
         let finished = chunk.finished.iter().map(|(_, f)| f.newest());
@@ -349,7 +354,7 @@ impl<S: Store, T> Replica<S, T> {
             finished: chunk.finished,
             seals: chunk.seals,
         });
-        // What was written for other cohorts it may lack.
+        // The sender may lack what was written for other cohorts.
         let home = Home::Cohort(fetch.cohort);
         let views = Arc::clone(&self.views);
         let covers = |dot: Dot| views.home(dot.log) == home && start.covers(dot);
@@ -425,7 +430,7 @@ impl<S: Store, T> Replica<S, T> {
         let mut logs = start.logs;
         logs.retain(|report| !self.is_finished(report.log));
         for (member, theirs) in start.finished {
-            // Of those that ended long ago the sender knows no more than that it tracks them no longer.
+            // Of a log that ended long ago the sender knows only that it tracks the log no longer.
             let told = |id: LogId| logs.iter().any(|report| report.log == id);
             let is_over = |id: LogId| match theirs.last_seq(id.incarnation) {
                 Some(_) => true,
@@ -441,14 +446,15 @@ impl<S: Store, T> Replica<S, T> {
             for id in over {
                 self.forget_log(id)?;
                 self.logs.remove(id);
-                // Of several senders another one may have told how far it was.
+                // If there are several senders, another one may have told how far the log was.
                 logs.retain(|report| report.log != id);
             }
             let (most, staging) = (self.limits.finished, &mut self.staging);
             self.finished.join(cohort, member, &theirs, most, staging);
         }
         for report in &logs {
-            // The keys of the dots that a snapshot brings are not known here; a run must not reach across them.
+            // The keys of the dots that a snapshot brings are not known here; a run must not reach
+            // across them.
             if self.logs.adopt(report, cohort, self.now) {
                 self.close_run(report.log);
             }
@@ -487,7 +493,7 @@ impl Fetch {
         self.from
     }
 
-    /// What it is a snapshot of.
+    /// The cohort that the snapshot is of.
     pub(super) fn cohort(&self) -> CohortId {
         self.cohort
     }

@@ -1,9 +1,10 @@
 //! The own log, sent to every peer in order as it grows.
 //!
-//! A receiver never skips: what does not follow on what it has is answered with where it is, and
-//! the sender goes back. A write goes out at once, while it is being stored here, to a peer that has
-//! confirmed all before it; else with those that have become durable meanwhile. A peer that is further
-//! back than the memory of recent writes reaches pulls the rest (pull.rs) and is streamed to again.
+//! A receiver never skips: it answers a write that does not follow on what it has with where it is,
+//! and the sender goes back. A write goes out at once, while it is being stored here, to a peer
+//! that has confirmed all before it; else with those that have become durable meanwhile. A peer
+//! that is further back than the memory of recent writes reaches pulls the rest (pull.rs) and is
+//! streamed to again.
 
 use super::super::ids::{Dot, LogId, MemberId};
 use super::super::limits::{Bound, met};
@@ -87,8 +88,8 @@ impl<S: Store, T> Replica<S, T> {
             .trim(acked.unwrap_or(u64::MAX), self.limits.tail_bytes);
     }
 
-    /// Sends what is not durable here yet to peers with nothing on its way to them: they store it meanwhile. To the
-    /// others it goes with what follows, in fewer messages.
+    /// Sends what is not durable here yet to peers with nothing on its way to them: they store it
+    /// meanwhile. To the others it goes with what follows, in fewer messages.
     pub(super) fn pump_ahead(&mut self) {
         let Some(upto) = self.logs.own().map(|own| own.received) else {
             return;
@@ -232,7 +233,7 @@ impl<S: Store, T> Replica<S, T> {
             self.effects.send(from, Message::Ack(ack));
             return Ok(());
         }
-        // What goes before it is pulled; then the stream comes again.
+        // The earlier logs are pulled first; then the stream comes again.
         if received == 0 && !self.is_begun_right(id, &append.seals) {
             return Ok(());
         }

@@ -6,8 +6,8 @@
 //! timestamp up to which a replica has everything is its *floor*; the least floor of all replicas
 //! decides. (The page of chitchat on deleting keys argues the same way, with heartbeats.)
 //!
-//! The tombstone's own past must be stable too: who reads "not found" is told of that past only as
-//! long as the tombstone is there.
+//! The tombstone's own past must be stable too: a client that reads "not found" is told of that
+//! past only as long as the tombstone is there.
 
 use super::super::clock::Timestamp;
 use super::super::limits::{Bound, met};
@@ -20,9 +20,10 @@ use super::apply::tombstone_stamp;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// A promise goes up to what the clock was this long ago, in microseconds: a write may be that long under way from the
-/// node that stamped it. What the clock was, not so much less than it is: one that is ahead of the wall clock moves by
-/// events alone until that has caught up, and tombstones are not to wait for that.
+/// A promise goes up to the clock of this long ago, in microseconds: a write may be that long under
+/// way from the node that stamped it. The clock of then, not the clock of now less this time: a
+/// hybrid clock that is ahead of the wall clock moves by events alone until the wall clock has
+/// caught up, and tombstones are not to wait for that.
 const LAG_US: u64 = 2_000_000;
 
 /// Promises to take no write with an old timestamp.
@@ -31,7 +32,7 @@ pub(super) struct Promises {
     /// No promise goes beyond what the disk holds, so that the next incarnation keeps it.
     durable: Timestamp,
     staged: Option<Timestamp>,
-    /// What the clock was, at times in microseconds, and the first of them that is old enough.
+    /// The clock at earlier times, in microseconds, and the latest reading that is old enough.
     seen: VecDeque<(u64, Timestamp)>,
     old: Timestamp,
     cursor: Bytes,
@@ -49,7 +50,7 @@ impl Promises {
         }
     }
 
-    /// What the clock was when the time for a write to arrive began that ends now.
+    /// The clock as it was [`LAG_US`] ago.
     fn lagging(&mut self, now_us: u64, clock: Timestamp) -> Timestamp {
         self.seen.push_back((now_us, clock));
         let old = |(at, _): &mut (u64, Timestamp)| *at + LAG_US <= now_us;
@@ -64,7 +65,8 @@ impl Promises {
         self.given
     }
 
-    /// What others may be told of that: as much as the disk holds, so that the next start keeps it too.
+    /// The promise that others may be told: as much as the disk holds, so that the next start keeps
+    /// it too.
     pub(super) fn told(&self) -> Timestamp {
         self.given.min(self.durable)
     }
@@ -98,14 +100,15 @@ impl<S: Store, T> Replica<S, T> {
             }
             self.promises.given = self.promises.given.max(want.min(self.promises.durable));
         }
-        // Others may still have tombstones that an earlier start dropped here: its promise counts for this log too.
+        // Others may still have tombstones that an earlier start dropped here: its promise counts
+        // for this log too.
         let told = self.promises.told();
         self.logs.promised(self.log, self.head(), told);
     }
 
     /// Takes no write any more that is older than what others count on; this start and later ones.
     pub(super) fn keep_promise(&mut self, upto: Timestamp) {
-        // Whose stamp is refused for the promise is told this clock.
+        // A client whose stamp is refused for the promise is told this clock.
         self.clock.observe(upto);
         if upto > self.promises.given {
             self.promises.given = upto;
@@ -121,8 +124,8 @@ impl<S: Store, T> Replica<S, T> {
             return Timestamp::default();
         }
         let least = self.logs.complete();
-        // An orphaned write came after this replica had promised that nothing as old would. Until all have it, no
-        // tombstone that beats it may go.
+        // An orphaned write came after this replica had promised that nothing as old would. Until
+        // all have it, no tombstone that beats it may go.
         let orphans = self
             .orphans_from()
             .map(|ts| Timestamp(ts.0.saturating_sub(1)));
@@ -139,7 +142,8 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    /// Drops tombstones that nobody needs any more. A node that is given up does not know that, and offers its deletes when it is out.
+    /// Drops tombstones that nobody needs any more. A node that is given up cannot know which those
+    /// are, and offers its deletes when it is out.
     pub(super) fn collect_tombstones(&mut self) -> Result<(), StoreError> {
         if self.staging.counts().tombstones == 0 || self.is_given_up() {
             return Ok(());
@@ -164,7 +168,7 @@ impl<S: Store, T> Replica<S, T> {
                 due.push(key);
                 due.len() < most
             })?;
-        // Those that could not go yet are looked at again on the next round.
+        // The tombstones that could not go yet are looked at again on the next round.
         self.promises.cursor = if due.len() < most {
             Bytes::from_static(b"t")
         } else {

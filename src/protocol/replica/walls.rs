@@ -1,9 +1,9 @@
-//! Whose wall clock is right: this node's is compared with those of the other members.
+//! Wall clocks: this node's is compared with those of the other members.
 //!
-//! Gossip and beacons say what their sender's wall clock shows. One that is too far ahead of most others is not gone by:
-//! its node goes by theirs, stamps no write for clients, and says so. One that is behind does no harm, since timestamps
-//! go by the highest one seen; but with two others against it, it is no better. Of two nodes it is the one that is
-//! ahead that gives way.
+//! Gossip and beacons say what their sender's wall clock shows. A node whose wall clock is too far
+//! ahead of most others goes by the others' time, stamps no write for clients, and says so. A wall
+//! clock that is behind does no harm, since timestamps go by the highest one seen; but one that two
+//! others differ from is not gone by either. Of two nodes, the one that is ahead gives way.
 
 use super::super::clock::{MAX_OFF_MS, Now, Timestamp};
 use super::super::ids::MemberId;
@@ -11,9 +11,10 @@ use super::super::store::Store;
 use super::Replica;
 use std::collections::BTreeMap;
 
-/// What a member's clock showed counts for this long, in microseconds.
+/// A member's wall clock counts for this long after it was heard, in microseconds.
 const HEARD_US: u64 = 5_000_000;
-/// A node goes by its own clock when it has heard nobody for this long from its start on, in microseconds.
+/// A node goes by its own clock when it has heard nobody for this long from its start on, in
+/// microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
 /// The wall clocks of the others.
@@ -33,8 +34,8 @@ impl Walls {
 }
 
 impl<S: Store, T> Replica<S, T> {
-    /// Takes note of what a member says of its clocks. A timestamp far ahead is believed of a member whose wall clock is
-    /// right: then it is from an earlier time when some clock was wrong.
+    /// Takes note of what a member says of its clocks. A timestamp far ahead is believed of a
+    /// member whose wall clock is right: then it is from an earlier time when some clock was wrong.
     pub(super) fn heard_clock(&mut self, from: MemberId, wall_ms: u64, clock: Timestamp) {
         let now = self.now;
         if wall_ms > 0 {
