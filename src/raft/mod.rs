@@ -219,6 +219,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             raft: raft.clone(),
             transport: transport.clone(),
             shown: shown.clone(),
+            log: log_store.clone(),
+            eligibility: Arc::clone(&eligibility),
             dead_after: config.dead_after,
         };
         let stopped = stop.clone();

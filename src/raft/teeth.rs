@@ -21,6 +21,9 @@ pub enum RaftRule {
     CountBeforeDurable,
     /// A leader that crashed leads on in the same term.
     LeadOnAfterCrash,
+    /// A node that its last entry takes out of the voters stands for no election, though that is not
+    /// decided.
+    LeaveUndecided,
     /// Reads are answered by a leader that does not ask whether it still is one.
     ReadUnconfirmed,
     /// Reads are answered by what this node has.
@@ -42,6 +45,7 @@ impl RaftRule {
         Self::ConfirmBeforeDurable,
         Self::CountBeforeDurable,
         Self::LeadOnAfterCrash,
+        Self::LeaveUndecided,
         Self::ReadUnconfirmed,
         Self::ReadBehind,
         Self::ApplyTwice,

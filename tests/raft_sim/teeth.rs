@@ -18,6 +18,7 @@ const TEETH: &[(RaftRule, u64, u64)] = &[
     (RaftRule::ConfirmBeforeDurable, 19, 3),
     (RaftRule::CountBeforeDurable, 16, 3),
     (RaftRule::LeadOnAfterCrash, 60, 3),
+    (RaftRule::LeaveUndecided, 40_009, 1),
     (RaftRule::ReadUnconfirmed, 20, 3),
     (RaftRule::ReadBehind, 0, 3),
     (RaftRule::ApplyTwice, 0, 3),

@@ -1,15 +1,21 @@
 //! Makes the Raft group's membership follow the members that the replicated state names. Every node
 //! runs the reconciler. On the leader it makes one change at a time, and looks again after each.
+//! Where the node is about to lose its vote, it also sees to it that this gets decided
+//! ([`outgoing`](super::outgoing)).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
 
 use crate::protocol::ids::MemberId;
 use crate::raft::apply::Shown;
+use crate::raft::disk::LogStore;
 use crate::raft::machine::Machine;
+use crate::raft::membership::outgoing::Outgoing;
 use crate::raft::membership::voters::{self, MembershipStep, Picture};
+use crate::raft::rejoin::eligibility::Eligibility;
 use crate::raft::rpc::{self, RaftReply, RaftRequest};
 use crate::raft::runtime;
 use crate::raft::status;
@@ -30,6 +36,8 @@ pub struct Reconciler<M: Machine, T> {
     pub raft: Raft,
     pub transport: T,
     pub shown: Shown<M>,
+    pub log: LogStore,
+    pub eligibility: Arc<Eligibility>,
     /// A voter that this node has not heard of for this long is dead.
     pub dead_after: Duration,
 }
@@ -38,9 +46,14 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
     /// Reconciles until it is dropped.
     pub async fn run(self) {
         let mut heard = BTreeMap::new();
+        let mut outgoing = Outgoing::default();
         loop {
             let began = runtime::now();
             self.leave_if_removed().await;
+            // As for any election: who has no room could store no vote.
+            if self.eligibility.votes() && self.log.durable().room().is_ok() {
+                outgoing.look(&self.raft, &self.transport, &self.log).await;
+            }
             let picture = self.picture(&mut heard);
             if let Some(step) = self.next_step(picture).await {
                 self.change(step).await;
