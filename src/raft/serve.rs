@@ -128,7 +128,15 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             // possible candidate from being elected, so the candidate's log counts as long enough.
             rpc.last_log_id = rpc.last_log_id.max(inner.log.last());
         }
-        Some(inner.raft.vote(rpc).await)
+        let candidate = rpc.vote;
+        let answer = inner.raft.vote(rpc).await;
+        if let Ok(reply) = &answer
+            && reply.vote_granted
+            && reply.vote == candidate
+        {
+            inner.eligibility.elect(&candidate.leader_id);
+        }
+        Some(answer)
     }
 
     async fn may_elect(&self, candidate: Vote) -> bool {
@@ -147,7 +155,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
 
     async fn promised(&self) -> Option<Promised> {
         let inner = &self.inner;
-        ask_voters::promised(&inner.raft, &inner.eligibility, &inner.log).await
+        ask_voters::promised(inner.me, &inner.raft, &inner.eligibility, &inner.log).await
     }
 
     /// Gains the right to vote, if this node lacks nothing that was decided before it came back. A

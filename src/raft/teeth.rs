@@ -13,6 +13,8 @@ pub enum RaftRule {
     FollowAnyLeader,
     /// A node that came without its log elects any candidate, whatever others have.
     ElectAnybody,
+    /// A voter that goes by a candidate counts as one that elected it.
+    CountRefusals,
     /// A vote is not stored.
     ForgetVote,
     /// A follower confirms entries that are not on its disk yet.
@@ -41,6 +43,7 @@ impl RaftRule {
         Self::VoteWithoutLog,
         Self::FollowAnyLeader,
         Self::ElectAnybody,
+        Self::CountRefusals,
         Self::ForgetVote,
         Self::ConfirmBeforeDurable,
         Self::CountBeforeDurable,

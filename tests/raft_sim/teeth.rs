@@ -12,12 +12,13 @@ use std::sync::Mutex;
 /// `TEETH_SEEDS=300 TEETH=ForgetVote` looks for the numbers anew, from seed 0 on.
 const TEETH: &[(RaftRule, u64, u64)] = &[
     (RaftRule::VoteWithoutLog, 17, 3),
-    (RaftRule::FollowAnyLeader, 60, 3),
+    (RaftRule::FollowAnyLeader, 70, 3),
     (RaftRule::ElectAnybody, 16, 3),
+    (RaftRule::CountRefusals, 60, 1),
     (RaftRule::ForgetVote, 1, 3),
     (RaftRule::ConfirmBeforeDurable, 19, 3),
     (RaftRule::CountBeforeDurable, 16, 3),
-    (RaftRule::LeadOnAfterCrash, 60, 3),
+    (RaftRule::LeadOnAfterCrash, 16, 3),
     (RaftRule::LeaveUndecided, 40_009, 1),
     (RaftRule::ReadUnconfirmed, 20, 3),
     (RaftRule::ReadBehind, 0, 3),

@@ -11,6 +11,7 @@ use crate::protocol::ids::MemberId;
 use crate::raft::disk::LogStore;
 use crate::raft::rejoin::eligibility::{Eligibility, is_enough};
 use crate::raft::rpc::{self, Promised, RaftReply, RaftRequest};
+use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::transport::Transport;
 use crate::raft::types::{LeaderId, Raft, Vote, member, node_id};
 
@@ -20,22 +21,41 @@ const ASK: Duration = Duration::from_millis(500);
 
 /// This node's promise. `None` as long as the node does not vote: it may have forgotten promises.
 /// `None` too while the promise is not on its disk: a crash may take it back.
-pub async fn promised(raft: &Raft, eligibility: &Eligibility, log: &LogStore) -> Option<Promised> {
+///
+/// And `None` while it is not known whether this node elected the candidate that it goes by. The
+/// library takes over the vote of a node that refuses this one's own, and does not look at that
+/// node's log. [Whoever counts on the promise](may_elect) would take that for an election.
+pub async fn promised(
+    me: MemberId,
+    raft: &Raft,
+    eligibility: &Eligibility,
+    log: &LogStore,
+) -> Option<Promised> {
     if !eligibility.votes() {
         return None;
     }
     // From the library's own state, not from its metrics: these may lag behind a vote just granted.
-    let promised = raft.with_raft_state(|state| Promised {
-        leader: state.vote_ref().leader_id,
-        voters: state
-            .membership_state
-            .effective()
-            .membership()
-            .get_joint_config()
-            .clone(),
+    let promised = raft.with_raft_state(|state| {
+        let promised = Promised {
+            leader: state.vote_ref().leader_id,
+            voters: state
+                .membership_state
+                .effective()
+                .membership()
+                .get_joint_config()
+                .clone(),
+        };
+        (promised, state.vote_ref().is_committed())
     });
-    let promised = promised.await.ok()?;
-    (log.promised() == promised.leader).then_some(promised)
+    let (promised, leads) = promised.await.ok()?;
+    let leader = &promised.leader;
+    // In term 0 nobody stands.
+    let elected = leads
+        || leader.term == 0
+        || leader.voted_for() == Some(node_id(me))
+        || eligibility.has_elected(leader)
+        || broken(RaftRule::CountRefusals);
+    (elected && log.promised() == promised.leader).then_some(promised)
 }
 
 /// Whether the leader with this vote may be followed: asks the other voters whether they have
@@ -84,6 +104,7 @@ pub async fn may_follow<T: Transport>(
 /// each decided entry, so one of the voters that elected the candidate did. That voter stored it
 /// before it elected the candidate, since afterwards it takes nothing from earlier leaders. So the
 /// candidate's log was no shorter than one with all decided entries, as for any vote. It is not
+/// enough that a voter goes by the candidate: the voter may have [refused it](promised). Nor is it
 /// enough that a voter has promised nothing later: that voter could still store an entry of an
 /// earlier leader, which is then decided with a confirmation from this node's former life.
 ///

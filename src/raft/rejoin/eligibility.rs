@@ -44,6 +44,8 @@ pub struct Eligibility {
     votes: AtomicBool,
     /// Leaders of this rank and of later ones are followed.
     from: AtomicU64,
+    /// The rank of the candidate that this node elected last, since it was opened.
+    elected: AtomicU64,
 }
 
 impl Eligibility {
@@ -58,6 +60,7 @@ impl Eligibility {
             opened: runtime::now(),
             votes: AtomicBool::new(votes),
             from: AtomicU64::new(if votes { 0 } else { NONE }),
+            elected: AtomicU64::new(NONE),
         })
     }
 
@@ -80,6 +83,16 @@ impl Eligibility {
     /// Follows `leader` and later ones from now on: enough others have promised nothing later.
     pub fn follow_from(&self, leader: &LeaderId) {
         self.from.fetch_min(rank(leader), Ordering::AcqRel);
+    }
+
+    /// This node has elected a candidate.
+    pub fn elect(&self, candidate: &LeaderId) {
+        self.elected.store(rank(candidate), Ordering::Release);
+    }
+
+    /// Whether this node is known to have elected a candidate, and no other one since.
+    pub fn has_elected(&self, candidate: &LeaderId) -> bool {
+        self.elected.load(Ordering::Acquire) == rank(candidate)
     }
 
     /// Whether the node has abstained for long enough to gain the right, once it is level.
