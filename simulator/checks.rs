@@ -236,7 +236,9 @@ impl World {
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of
     /// its key. A member that is to hold the key only in the next view may be turned away again. A
     /// later write that came to it in the place of one that it helps with does not count: it shares
-    /// no log of that one, and drops it when it helps no more.
+    /// no log of that one, and drops it when it helps no more. Nor does the rest of a copy on a disk
+    /// that was lost: before all of the copy is there, nobody asks for it, and the next copy takes
+    /// its place.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
@@ -249,7 +251,16 @@ impl World {
             holder && c.until.is_some_and(written_by)
         });
         let counts = !self.nodes[node].out && views.is_present(member) && (holds || held);
+        let counts = counts && (!self.nodes[node].replaced || self.claims(node, slot));
         Ok(counts && self.keeps(node, &w.key) && self.holds(node, &w.key, w.stamp)?)
+    }
+
+    /// Whether a node's disk says that it has everything of a cohort with a slot.
+    fn claims(&self, node: usize, slot: Slot) -> bool {
+        let views = self.decisions.changes.views();
+        let has = |id: &CohortId| views.cohort(*id).is_some_and(|c| c.slots.contains(slot));
+        self.identity_at(node)
+            .is_some_and(|identity| identity.filled.keys().any(has))
     }
 
     /// Whether any node that counts keeps a write.

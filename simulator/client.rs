@@ -102,7 +102,10 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
     for _ in 0..1 + rng.index(3) {
         let log = LogId {
             member: MemberId(rng.index(plan.nodes) as u16),
-            incarnation: ids::incarnation(1, (START_MS / 1_000 - 1_000 + rng.below(500)) << 16),
+            incarnation: ids::incarnation(
+                1,
+                ids::start_at(START_MS - 1_000_000 + rng.below(500_000), 0),
+            ),
         };
         context.see(log, 1 + rng.below(1_000));
     }

@@ -226,7 +226,7 @@ impl World {
         }
         self.stop_node(node, 0)?;
         self.nodes[node].disk.wipe();
-        self.nodes[node].lost = true;
+        (self.nodes[node].lost, self.nodes[node].replaced) = (true, true);
         self.forget_views(node);
         self.oracle.set_applied(node, Vec::new());
         self.after(down_us, What::Restart(node));
@@ -244,6 +244,7 @@ impl World {
         self.stop_node(node, 0)?;
         self.nodes[node].disk.put_back(content);
         (self.nodes[node].lost, self.nodes[node].comparing) = (true, true);
+        self.nodes[node].replaced = true;
         self.forget_views(node);
         self.oracle.set_applied(node, applied);
         self.after(down_us, What::Restart(node));

@@ -11,7 +11,7 @@ use causeway::protocol::changes::ViewCommand;
 use causeway::protocol::clock::Clock;
 use causeway::protocol::driver::{Driver, Reopened};
 use causeway::protocol::health::Health;
-use causeway::protocol::ids::{Dot, MemberId};
+use causeway::protocol::ids::{self, Dot, MemberId};
 use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
@@ -108,6 +108,8 @@ pub struct Node {
     pub failing_until: u64,
     /// The disk was lost, or an old copy put in its place, and what was on it is not all back yet.
     pub lost: bool,
+    /// The disk was lost at some time, or an old copy put in its place.
+    pub replaced: bool,
     /// An old copy was put in the place of the disk, and the node has not found out yet.
     pub comparing: bool,
     /// The newest views that it has heard of.
@@ -159,6 +161,7 @@ impl Node {
             hung_until: 0,
             failing_until: 0,
             lost: false,
+            replaced: false,
             comparing: false,
             copy: None,
             starts: BTreeSet::new(),
@@ -236,14 +239,14 @@ impl World {
         self.flush(node)
     }
 
-    /// A number for a start of a node: the second, and 16 bits of chance.
+    /// A number for a start of a node.
     ///
-    /// Never one that it has had. Where a disk is lost and its node starts again within a second,
-    /// chance alone tells the two starts apart. The format takes that risk, 1 in 65,536; with so
-    /// many seeds it would be met.
+    /// Never one that it has had. Where a disk is lost and the wall clock set back to the very
+    /// millisecond of an earlier start, chance alone tells the two starts apart. The format takes
+    /// that risk; with so many seeds it would be met.
     pub fn start_number(&mut self, node: usize) -> u64 {
         loop {
-            let number = (self.wall_ms(node) / 1_000) << 16 | self.rng.below(1 << 16);
+            let number = ids::start_at(self.wall_ms(node), self.rng.below(1 << 16));
             if !self.nodes[node].starts.contains(&number) {
                 return number;
             }

@@ -10,6 +10,13 @@ pub struct MemberId(pub u16);
 /// Bits of an incarnation that tell the starts under one view apart.
 pub const START_BITS: u32 = 46;
 
+/// The low bits of the number of a start that are chance, in case a clock that was set back meets a
+/// disk that was lost.
+const CHANCE_BITS: u32 = 6;
+
+/// The zero of the numbers of starts, 2023-11-14, in milliseconds since 1970. They last until 2058.
+const STARTS_EPOCH_MS: u64 = 1_700_000_000_000;
+
 /// View numbers are smaller than this.
 pub const MAX_VIEW: u64 = 1 << 17;
 
@@ -23,6 +30,15 @@ pub struct LogId {
     pub member: MemberId,
     /// The number of the start in which the writer opened the log.
     pub incarnation: u64,
+}
+
+/// The number of a start at a time of the wall clock, in milliseconds since 1970: greater than those
+/// of all earlier milliseconds, so that starts are in order also where a disk was lost in between and
+/// nobody else remembers the earlier one. Of `chance` the low bits count.
+#[must_use]
+pub fn start_at(wall_ms: u64, chance: u64) -> u64 {
+    let chance = chance & ((1 << CHANCE_BITS) - 1);
+    start_of(wall_ms.saturating_sub(STARTS_EPOCH_MS) << CHANCE_BITS | chance)
 }
 
 /// The incarnation of a start under a view.
@@ -91,3 +107,19 @@ macro_rules! debug_as_display {
 }
 
 debug_as_display!(MemberId, LogId, Dot);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_in_the_order_of_their_milliseconds() {
+        let at = |ms: u64, chance| start_at(1_790_000_000_000 + ms, chance);
+        assert!(at(0, u64::MAX) < at(1, 0));
+        assert_ne!(at(0, 1), at(0, 2));
+        // Neither a clock before the zero nor one far ahead reaches the number of the view.
+        for wall_ms in [0, u64::MAX] {
+            assert_eq!(view_of(incarnation(7, start_at(wall_ms, u64::MAX))), 7);
+        }
+    }
+}

@@ -324,7 +324,7 @@ fn get_varint(bytes: &mut &[u8]) -> Result<u64, ContextError> {
 mod tests {
     use super::super::cluster::{ClusterId, PayloadKey};
     use super::super::context::tests::{any_context, log};
-    use super::super::ids::incarnation;
+    use super::super::ids::{incarnation, start_at};
     use super::*;
     use proptest::prelude::*;
 
@@ -466,10 +466,11 @@ mod tests {
     #[test]
     fn a_healthy_payload_is_short() {
         // Two logs of nodes started within a minute, a million writes each, signed.
+        const STARTED_MS: u64 = 1_790_000_000_000;
         let mut context = Context::at(Timestamp::from_ms(EPOCH_MS + 100_000_000_000), 40);
-        context.see(log(1, incarnation(40, 90_000_000 << 16)), 1_000_000);
+        context.see(log(1, incarnation(40, start_at(STARTED_MS, 0))), 1_000_000);
         context.see(
-            log(2, incarnation(40, (90_000_030 << 16) + 9_999)),
+            log(2, incarnation(40, start_at(STARTED_MS + 30_000, 9))),
             1_000_000,
         );
         assert!(Codec::new(&cluster(1), Some(b"s")).encode(&context).len() <= 64);

@@ -1,5 +1,6 @@
 //! The clocks of this process.
 
+use crate::protocol::ids::start_at;
 use crate::protocol::replica::Now;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,10 +39,7 @@ impl Clocks {
     }
 }
 
-/// A number for this start, larger than earlier ones as far as the wall clock is right: seconds,
-/// then 16 random bits, should a clock that was set back meet a disk that was lost.
+/// A number for a start at this time of the wall clock.
 pub fn new_start(wall_ms: u64) -> u64 {
-    const EPOCH_S: u64 = 1_700_000_000;
-    let seconds = (wall_ms / 1_000).saturating_sub(EPOCH_S);
-    seconds << 16 | u64::from(rand::random::<u16>())
+    start_at(wall_ms, rand::random())
 }

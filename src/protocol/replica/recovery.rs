@@ -296,14 +296,14 @@ impl<S: Store, T> Replica<S, T> {
             let own = |log: &LogId| {
                 let cohort = self.cohort_of(*log).map(|t| t.cohort.id);
                 cohort == self.cohorts.own_id()
-                    || (alone && cohort.is_some_and(|id| self.cohorts.claims(id)))
+                    || (alone && cohort.is_some_and(|id| self.claims(id)))
             };
             // A third member may call stable what the peer has and does not call so, in the logs of
             // closing cohorts as well.
             let claimed = |log: &LogId| {
                 let mut cohort = self.cohort_of(*log).map(|t| t.cohort.id).into_iter();
                 own(log)
-                    || cohort.any(|id| self.cohorts.claims(id) && !broken(Rule::CompareOwnAlone))
+                    || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
             };
             let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
             let ours = self.logs.iter().map(|(id, l)| (id, l.applied));
@@ -328,7 +328,7 @@ impl<S: Store, T> Replica<S, T> {
         // A cohort that is still to be fetched misses nothing.
         let claimed = self
             .cohort_of(log)
-            .is_some_and(|t| self.cohorts.claims(t.cohort.id));
+            .is_some_and(|t| self.claims(t.cohort.id));
         match self.logs.get(log) {
             _ if !claimed || broken(Rule::TrustOldDisk) => false,
             // Not `applied`: what a snapshot has just brought is on its way to the disk.
@@ -386,6 +386,14 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn compared(&mut self) {
         if !self.recovery.proven && self.has_waited() {
             self.recovery.prove();
+        }
+    }
+
+    /// Whether everything of a cohort is said to be on this disk. An empty one says nothing.
+    fn claims(&self, id: CohortId) -> bool {
+        match self.cohorts.own_id() == Some(id) {
+            true => !self.is_empty(),
+            false => self.cohorts.claims(id),
         }
     }
 
