@@ -41,6 +41,8 @@ rules! {
     ShowOneCopy,
     /// A write is shown and acknowledged when a peer has it on its disk, though its writer has not.
     ShowUndurable,
+    /// In the place of a hidden write another replica's is read that is not on the disk yet.
+    ShowInFlight,
     /// A write that is not exposed is read.
     ShowHidden,
     /// A replica confirms writes that are not on its disk yet.

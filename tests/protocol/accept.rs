@@ -39,6 +39,46 @@ fn a_write_waits_for_its_own_disk_while_its_peer_has_it_already() {
 }
 
 #[test]
+pub fn in_the_place_of_a_hidden_write_nothing_is_read_that_is_not_durable() {
+    for peer_first in [false, true] {
+        let mut c = Cluster::new(2, 2);
+        let (key, none) = (c.key(0, 0), Context::default());
+        c.put(1, &key, Some("0"), &none);
+        c.run_ms(200);
+        // Node 0 hears nothing of node 1's write, so that this stays hidden; and node 1's disk is
+        // slow with what node 0 writes.
+        c.mute(1, 0);
+        if peer_first {
+            c.nodes[1].disk_hangs = true;
+            c.write(0, &key, Some("2"), &none);
+            c.run_ms(5);
+            c.write(1, &key, Some("1"), &none);
+        } else {
+            c.write(1, &key, Some("1"), &none);
+            c.run_ms(5);
+            c.nodes[1].disk_hangs = true;
+            c.write(0, &key, Some("2"), &none);
+        }
+        c.run_ms(5);
+        assert_eq!(
+            c.value(1, &key, &none).as_deref(),
+            Some("0"),
+            "{peer_first}"
+        );
+        // Who has seen it gets it when it is on the disk.
+        let later = Cluster::after(c.marks(0).own, 1, c.nodes[0].clock.now());
+        let ticket = c.read(1, &key, &later, 50);
+        assert_eq!(c.answer(ticket), None);
+        c.nodes[1].disk_hangs = false;
+        c.run_ms(5);
+        let Some(Answer::Read(read)) = c.answer(ticket) else {
+            panic!("it has come");
+        };
+        assert_eq!(read.found.map(|f| f.value).as_deref(), Some(&b"2"[..]));
+    }
+}
+
+#[test]
 fn a_write_lost_before_it_was_on_its_writers_disk_comes_back_from_its_peer() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

@@ -18,6 +18,10 @@ const TEETH: &[(Rule, fn())] = &[
         ahead::an_early_version_outlives_its_writers_disk_everywhere,
     ),
     (
+        Rule::ShowInFlight,
+        accept::in_the_place_of_a_hidden_write_nothing_is_read_that_is_not_durable,
+    ),
+    (
         Rule::HearTheFinished,
         log_end::a_late_message_opens_no_log_again_that_is_finished,
     ),

@@ -9,6 +9,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::FollowWrongClock,
     Rule::BelieveStranger,
     Rule::PeerKeepsItsWord,
+    Rule::ShowInFlight,
     Rule::HearTheFinished,
     Rule::BelieveLateGossip,
     Rule::StableAcrossStarts,

@@ -13,7 +13,7 @@ use super::super::reads;
 use super::super::record;
 use super::super::route::{ATTEMPT_US, TOTAL_US};
 use super::super::slots::Slot;
-use super::super::store::Store;
+use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::views::Home;
@@ -38,6 +38,8 @@ pub(super) struct Accept<T> {
     /// The version that readers see, for each key whose newest one is hidden.
     undo: BTreeMap<Key, Undo>,
     undo_order: VecDeque<Hidden>,
+    /// The batches with versions that may be shown when those are durable, and their keys.
+    coming: VecDeque<(u64, Key)>,
     /// Orphaned writes, by seq, and their timestamps.
     orphans: VecDeque<(u64, Timestamp)>,
 }
@@ -61,7 +63,11 @@ struct Hidden {
 }
 
 struct Undo {
+    /// The newest version that is durable here and may be shown.
     shown: Option<Version>,
+    /// Others' versions that are newer than that, and the batches that they are durable with. There
+    /// may be older ones beside them, of which nothing is known here.
+    coming: VecDeque<(u64, Version)>,
     /// The writes of the key that are not shown yet, in order.
     hidden: VecDeque<Version>,
 }
@@ -80,6 +86,7 @@ impl<T> Default for Accept<T> {
             waiting: VecDeque::new(),
             undo: BTreeMap::new(),
             undo_order: VecDeque::new(),
+            coming: VecDeque::new(),
             orphans: VecDeque::new(),
         }
     }
@@ -95,9 +102,11 @@ impl<T> Accept<T> {
     ///
     /// A hidden write that the context names was seen elsewhere, so the client is shown that write.
     /// The client may have seen a hidden write that the context does not name, too, if that is not
-    /// later than the context's clock: contexts drop a write as soon as any replica knows that all
-    /// have it, and that can be before the writer knows. Then there is no right answer yet, and the
-    /// error is the write to wait for.
+    /// later than the clock of the context: contexts drop a write as soon as any replica knows that
+    /// all have it, and that can be before the writer knows. Then there is no right answer yet, and
+    /// the error is the write to wait for. So it is with a version that others may see already and
+    /// that is on its way to the disk here: if this and the other process ended now, nobody would
+    /// have it.
     pub(super) fn shown(&self, key: &Key, context: &Context) -> Result<Option<&Version>, Dot> {
         let Some(undo) = self.undo.get(key) else {
             return Ok(None);
@@ -110,16 +119,44 @@ impl<T> Accept<T> {
             .iter()
             .filter(|v| v.stamp.ts <= context.clock && best.is_none_or(|b| v.beats(b)))
             .max_by_key(|v| v.order());
-        match doubtful {
+        let later = |best: &Version| best.stamp.ts < context.clock;
+        let unstored = undo.coming.back().map(|(_, version)| version);
+        let unstored = unstored
+            .filter(|v| best.is_none_or(|b| v.beats(b)))
+            .filter(|_| best.map_or(context.clock > Timestamp::default(), later));
+        match unstored.or(doubtful) {
             Some(version) => Err(version.dot),
             None => Ok(best),
         }
     }
 
-    /// A version that may be shown came for a key whose newest one may not.
-    pub(super) fn shown_meanwhile(&mut self, version: &Version) {
-        if let Some(undo) = self.undo.get_mut(&version.key) {
-            undo.show(version);
+    /// Whether a write of a key is hidden.
+    fn hides(&self, key: &Key) -> bool {
+        self.undo.contains_key(key)
+    }
+
+    /// A version that may be shown when batch `no` is durable came for a key whose newest one may not.
+    pub(super) fn shown_meanwhile(&mut self, version: &Version, no: u64) {
+        let Some(undo) = self.undo.get_mut(&version.key) else {
+            return;
+        };
+        if broken(Rule::ShowInFlight) {
+            return undo.show(version);
+        }
+        undo.coming.push_back((no, version.clone()));
+        self.coming.push_back((no, version.key.clone()));
+    }
+
+    /// Batches up to `no` are durable, and so is what came with them.
+    pub(super) fn stored(&mut self, no: u64) {
+        while let Some((_, key)) = self.coming.pop_front_if(|(batch, _)| *batch <= no) {
+            let Some(undo) = self.undo.get_mut(&key) else {
+                // Nothing of the key is hidden any more.
+                continue;
+            };
+            while let Some((_, version)) = undo.coming.pop_front_if(|(batch, _)| *batch <= no) {
+                undo.show(&version);
+            }
         }
     }
 
@@ -128,6 +165,7 @@ impl<T> Accept<T> {
     pub(super) fn hide(&mut self, version: &Version, before: Option<Version>, now: Now) {
         let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
             shown: before,
+            coming: VecDeque::new(),
             hidden: VecDeque::new(),
         });
         undo.hidden.push_back(version.clone());
@@ -208,6 +246,10 @@ impl<S: Store, T> Replica<S, T> {
             Ok(current) => current,
             Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
         };
+        let (shown, coming) = match self.shown_before(&place, &key, current.as_ref()) {
+            Ok(shown) => shown,
+            Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
+        };
         self.clock.observe(stamp.ts);
         if orphan.is_some()
             && let Some(why) = self.declines(slot, current.as_ref(), stamp)
@@ -247,8 +289,10 @@ impl<S: Store, T> Replica<S, T> {
             deps: context.clone(),
         };
         // Without peers too: the store has the write before `Persisted` says so.
-        let shown = current.as_ref().filter(|c| !self.is_unexposed(c.dot));
-        self.accept.hide(&version, shown.cloned(), self.now);
+        self.accept.hide(&version, shown, self.now);
+        if let Some((no, version)) = coming {
+            self.accept.shown_meanwhile(&version, no);
+        }
         self.stage_dot(dot, key);
         self.stage_version(place, version.clone(), current.as_ref());
         self.tail.push(version, !self.is_alone());
@@ -261,6 +305,28 @@ impl<S: Store, T> Replica<S, T> {
             created,
             since_us: self.now.mono_us,
         });
+    }
+
+    /// What readers may see of a key that a write is about to hide: the version that is durable here,
+    /// and one that is on its way to the disk, with its batch.
+    fn shown_before(
+        &self,
+        place: &Bytes,
+        key: &Key,
+        current: Option<&Version>,
+    ) -> Result<(Option<Version>, Option<(u64, Version)>), StoreError> {
+        if self.accept.hides(key) {
+            return Ok((None, None));
+        }
+        // Of the own log all is durable that is shown.
+        let of_others = current.filter(|c| c.dot.log != self.log && !broken(Rule::ShowInFlight));
+        match (self.staging.batch_of(place), of_others) {
+            (Some(no), Some(version)) => {
+                let durable = record::load_at(&self.store, place)?;
+                Ok((durable, Some((no, version.clone()))))
+            }
+            _ => Ok((current.filter(|c| !self.is_unexposed(c.dot)).cloned(), None)),
+        }
     }
 
     fn refusal_for_write(&self, slot: Slot, stamp: Option<Stamp>) -> Option<Refusal> {

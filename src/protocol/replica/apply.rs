@@ -93,6 +93,7 @@ impl<S: Store, T> Replica<S, T> {
                 }
             }
             self.promises.durable(batch.promise);
+            self.accept.stored(batch.no);
         }
         moved
     }
@@ -101,7 +102,7 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
         let place = record::data_key(&version.key);
         let current = self.current(&place)?;
-        self.accept.shown_meanwhile(&version);
+        self.accept.shown_meanwhile(&version, self.staging.next_batch());
         self.stage_version(place, version, current.as_ref());
         Ok(())
     }

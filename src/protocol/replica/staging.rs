@@ -118,6 +118,11 @@ impl Staging {
         Some(inflight.version.as_ref())
     }
 
+    /// The batch with the newest of what is on its way to a store key.
+    pub(super) fn batch_of(&self, place: &Bytes) -> Option<u64> {
+        self.inflight.get(place).map(|i| i.batch)
+    }
+
     /// Whether anything is on its way to a store key.
     pub(super) fn contains(&self, place: &Bytes) -> bool {
         self.inflight.contains_key(place)
