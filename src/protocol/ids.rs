@@ -32,9 +32,9 @@ pub struct LogId {
     pub incarnation: u64,
 }
 
-/// The number of a start at a time of the wall clock, in milliseconds since 1970: greater than those
-/// of all earlier milliseconds, so that starts are in order also where a disk was lost in between and
-/// nobody else remembers the earlier one. Of `chance` the low bits count.
+/// The number of a start at a time of the wall clock, in milliseconds since 1970: greater than
+/// those of all earlier milliseconds, so that starts are in order also where a disk was lost in
+/// between and nobody else remembers the earlier one. Of `chance` the low bits count.
 #[must_use]
 pub fn start_at(wall_ms: u64, chance: u64) -> u64 {
     let chance = chance & ((1 << CHANCE_BITS) - 1);
