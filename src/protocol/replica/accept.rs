@@ -135,7 +135,8 @@ impl<T> Accept<T> {
         self.undo.contains_key(key)
     }
 
-    /// A version that may be shown when batch `no` is durable came for a key whose newest one may not.
+    /// A version that may be shown when batch `no` is durable came for a key whose newest one may
+    /// not.
     pub(super) fn shown_meanwhile(&mut self, version: &Version, no: u64) {
         let Some(undo) = self.undo.get_mut(&version.key) else {
             return;
@@ -307,8 +308,8 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
-    /// What readers may see of a key that a write is about to hide: the version that is durable here,
-    /// and one that is on its way to the disk, with its batch.
+    /// What readers may see of a key that a write is about to hide: the version that is durable
+    /// here, and one that is on its way to the disk, with its batch.
     fn shown_before(
         &self,
         place: &Bytes,

@@ -32,7 +32,7 @@ struct Staged {
 
 /// A batch that is on its way to the disk.
 pub(super) struct PendingBatch {
-    no: u64,
+    pub(super) no: u64,
     /// How far each log will be applied.
     pub(super) applied: Vec<(LogId, u64)>,
     places: Vec<Bytes>,
