@@ -10,7 +10,7 @@ use causeway::protocol::slots::Slot;
 use causeway::protocol::store::Batch;
 use causeway::protocol::version::{Key, Stamp, Version};
 use causeway::protocol::view::PartitionId;
-use causeway::protocol::views::{Home, Views};
+use causeway::protocol::views::{CohortId, Home, Views};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
