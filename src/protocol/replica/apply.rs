@@ -102,7 +102,8 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
         let place = record::data_key(&version.key);
         let current = self.current(&place)?;
-        self.accept.shown_meanwhile(&version, self.staging.next_batch());
+        self.accept
+            .shown_meanwhile(&version, self.staging.next_batch());
         self.stage_version(place, version, current.as_ref());
         Ok(())
     }

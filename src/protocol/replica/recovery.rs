@@ -302,8 +302,7 @@ impl<S: Store, T> Replica<S, T> {
             // closing cohorts as well.
             let claimed = |log: &LogId| {
                 let mut cohort = self.cohort_of(*log).map(|t| t.cohort.id).into_iter();
-                own(log)
-                    || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
+                own(log) || cohort.any(|id| self.claims(id) && !broken(Rule::CompareOwnAlone))
             };
             let theirs = gossip.logs.iter().map(|r| (r.log, r.applied));
             let ours = self.logs.iter().map(|(id, l)| (id, l.applied));
