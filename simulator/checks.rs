@@ -236,9 +236,9 @@ impl World {
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of
     /// its key. A member that is to hold the key only in the next view may be turned away again. A
     /// later write that came to it in the place of one that it helps with does not count: it shares
-    /// no log of that one, and drops it when it helps no more. Nor does the rest of a copy on a disk
-    /// that was lost: before all of the copy is there, nobody asks for it, and the next copy takes
-    /// its place.
+    /// no log of that one, and drops it when it helps no more. Nor does the rest of a copy on a
+    /// disk that was lost: before all of the copy is there, nobody asks for it, and the next copy
+    /// takes its place.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
