@@ -5,6 +5,7 @@
 pub mod api;
 pub mod check;
 pub mod cli;
+pub mod descriptors;
 pub mod http;
 pub mod net;
 pub mod node;

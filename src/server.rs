@@ -1,8 +1,11 @@
 //! A node from start to end: its disk and connections, its HTTP surface, its signals.
 
+use crate::descriptors::{self, TooFew};
 use crate::http;
 use crate::node::config::Config;
 use crate::node::{Node, StartError};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,9 @@ pub enum RunError {
     /// The operating system does not hand on signals.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
+    /// The process may have too few files open.
+    #[error(transparent)]
+    TooFewDescriptors(#[from] TooFew),
 }
 
 /// A node that serves.
@@ -82,6 +88,9 @@ impl Running {
 /// # Errors
 /// When it cannot start, or its storage failed.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    descriptors::raise()?;
+    // What a node stores is its clients' data and its cluster's keys: nobody else's to read.
+    umask(Mode::from_raw_mode(0o077));
     let mut term = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut int = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);

@@ -92,9 +92,14 @@ fn addresses(args: &Local) -> Result<Vec<SocketAddr>, Failure> {
 /// Settings as each node alone would read them.
 fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>, Failure> {
     let shared = |name: &str| match name {
-        "CLUSTER_SECRET" | "CLUSTER_SECRET_ALSO" | "API_TOKEN" | "MAX_VALUE_BYTES" => {
-            std::env::var(name).ok()
-        }
+        "CLUSTER_SECRET"
+        | "CLUSTER_SECRET_FILE"
+        | "CLUSTER_SECRET_ALSO"
+        | "CLUSTER_SECRET_ALSO_FILE"
+        | "API_TOKEN"
+        | "API_TOKEN_FILE"
+        | "HOSTS"
+        | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
         _ => None,
     };
     all.iter()

@@ -1,6 +1,7 @@
 //! The state that handlers work with, and the trait of a handler.
 
 use super::metrics::{Handles, Metrics};
+use super::origin;
 use super::problem::Problem;
 use super::routes::HttpRoute;
 use super::token;
@@ -40,11 +41,14 @@ impl Surface {
         })
     }
 
-    /// The problem of a guarded call that does not show the token.
+    /// The problem with the sender of a request: a web page elsewhere, a stranger, or the sender of
+    /// a guarded call that does not show the token.
     pub fn unauthorized(&self, route: HttpRoute, req: &HttpRequest) -> Option<Problem> {
-        let token = self.node.config().api_token.as_ref()?;
-        let guarded = route.is_guarded(req.method());
-        guarded.then(|| token::refusal(token, req.headers()))?
+        let config = self.node.config();
+        let token = config.api_token.as_ref();
+        let guarded = || token.filter(|_| route.is_guarded(req.method()));
+        origin::refusal(route, req, &config.hosts, token.is_none())
+            .or_else(|| token::refusal(guarded()?, req.headers()))
     }
 
     /// The node as a member, be it on its way in or out of the view.

@@ -29,6 +29,7 @@ mod metrics;
 mod openapi;
 #[cfg(test)]
 mod openapi_tests;
+mod origin;
 mod page;
 mod problem;
 mod reply;

@@ -98,20 +98,22 @@ impl HttpRoute {
         }
     }
 
+    /// Whether a call changes the cluster itself: its view, its replication, its faults.
+    pub fn is_administration(self, method: &Method) -> bool {
+        match self {
+            Self::ViewUpdate | Self::View | Self::ViewChange => !method.is_safe(),
+            Self::Fail | Self::Recover | Self::SetStrategy => true,
+            _ => false,
+        }
+    }
+
     /// Whether a call needs the API token, where one is set: whatever changes the cluster or the
     /// lists, and the operator's store.
     pub fn is_guarded(self, method: &Method) -> bool {
         match self {
-            Self::ViewUpdate | Self::View | Self::ViewChange | Self::Keys => !method.is_safe(),
-            Self::Write
-            | Self::Read
-            | Self::Delete
-            | Self::NodesForKey
-            | Self::Nodes
-            | Self::Fail
-            | Self::Recover
-            | Self::SetStrategy => true,
-            _ => false,
+            Self::Keys => !method.is_safe(),
+            Self::Write | Self::Read | Self::Delete | Self::NodesForKey | Self::Nodes => true,
+            _ => self.is_administration(method),
         }
     }
 

@@ -7,10 +7,11 @@ use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
 use super::surface::{cluster, health, keys, kvs, raft_status, view};
 use super::{openapi, page};
+use crate::descriptors;
 use crate::node::Node;
 use actix_web::dev::Server;
-use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{App, HttpRequest, HttpServer, web};
 use std::io;
 use std::net::SocketAddr;
@@ -25,8 +26,9 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that is told to end has 5 s; requests under way get this much of it.
 const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
 
-/// Serves a node's HTTP surface on `bind` with `workers` threads. The server runs when the returned
-/// future is polled; signals are the caller's business, which stops the server by its handle.
+/// Serves a node's HTTP surface on `bind` with `workers` threads, for so many connections at a time
+/// as the process can have: more wait until one ends. The server runs when the returned future is
+/// polled; signals are the caller's business, which stops the server by its handle.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -41,6 +43,7 @@ pub fn serve(
         App::new().configure(|app| configure(app, &surface))
     })
     .workers(workers)
+    .max_connections(descriptors::for_clients().div_ceil(workers.max(1)))
     .backlog(BACKLOG)
     .keep_alive(KEEP_ALIVE)
     .tcp_nodelay(true)
@@ -105,6 +108,21 @@ pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
     }));
 }
 
+/// Leaves a line in the log of each call that changes the cluster, and of each that was forbidden.
+fn record(route: HttpRoute, req: &HttpRequest, status: StatusCode) {
+    let forbidden = status == StatusCode::FORBIDDEN;
+    if forbidden || route.is_administration(req.method()) {
+        let from = req.peer_addr().map(|a| a.ip().to_string());
+        log::info!(
+            "{} {} from {}: {}",
+            req.method(),
+            req.path(),
+            from.as_deref().unwrap_or("somewhere"),
+            status.as_u16()
+        );
+    }
+}
+
 /// A path under construction.
 struct Resource<'a> {
     surface: &'a Rc<Surface>,
@@ -146,6 +164,7 @@ impl Resource<'_> {
                 surface
                     .handles
                     .observe(Some(route), req.method(), &response, began);
+                record(route, &req, response.status());
                 response
             }
         };

@@ -196,7 +196,17 @@ impl<R> Link<R> {
             self.count_dropped(1);
             return Err(SendError::NotConnected);
         }
-        encode(&self.limits, Outgoing::Message(message)).inspect_err(|_| self.count_dropped(1))
+        encode(&self.limits, Outgoing::Message(message)).inspect_err(|error| {
+            self.count_dropped(1);
+            let before = self.stats.unfit.fetch_add(1, Ordering::Relaxed);
+            // What is sent again and again must not flood the log.
+            if (before + 1).is_power_of_two() {
+                log::error!(
+                    "a message to other nodes is dropped, as {} before: it {error}",
+                    before
+                );
+            }
+        })
     }
 
     /// Queues a request. The reply resolves to the answer, or to the reason why there is none.

@@ -22,6 +22,8 @@ pub struct Stats {
     /// lost while they were queued. Those already handed to the operating system may be lost too,
     /// uncounted.
     pub dropped: AtomicU64,
+    /// One-way messages that no frame can carry; they count among the dropped too.
+    pub unfit: AtomicU64,
     /// Dialled connections that got through the hello, beyond the first of each peer.
     pub reconnects: AtomicU64,
     /// Connections that either side refused during the hello.

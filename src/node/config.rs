@@ -11,6 +11,8 @@
 //! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
 //! | `CLUSTER_SECRET_ALSO` | a second secret, while secrets are rotated; `none`: no secret | none |
 //! | `API_TOKEN` | needed to change the cluster, and for the operator's store | none |
+//! | these three with `_FILE` after the name | files that hold the secrets | none |
+//! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
@@ -18,6 +20,7 @@
 //! `PEER_PORT` is used, it has to lie at the same distance from `ip_port` on every node (with one
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
+use super::secrets::{for_a_header, not_empty, secret};
 use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
 use crate::protocol::view::{View, ViewError};
@@ -29,9 +32,10 @@ use std::path::PathBuf;
 /// From the port of `ip_port` to the one for other nodes, where `PEER_PORT` says nothing.
 const PEER_DISTANCE: i32 = 10_000;
 const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
-/// A replica's message has so much in it, and may have one version more, with its key and its past.
-const _: () =
-    assert!(Limits::ORDINARY.message_bytes() + MAX_VALUE_BYTES + (1 << 20) <= FRAME_BYTES);
+/// The longest value that nodes can send each other, in bytes: a replica's message has so much in
+/// it, and may have one version more, with its key and its past.
+const LONGEST_VALUE: usize = FRAME_BYTES - Limits::ORDINARY.message_bytes() - (1 << 20);
+const _: () = assert!(MAX_VALUE_BYTES <= LONGEST_VALUE);
 
 /// A node's settings.
 #[derive(Clone)]
@@ -55,6 +59,9 @@ pub struct Config {
     /// The token that clients show as `Authorization: Bearer` for guarded calls. Without one
     /// nothing is guarded.
     pub api_token: Option<String>,
+    /// Names by which clients may ask for the node, in lower case, beside addresses and private
+    /// names.
+    pub hosts: Vec<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
     /// The Raft group's settings: no variable changes them.
@@ -85,6 +92,15 @@ pub enum ConfigError {
         "{0} has a character that a header cannot carry: use visible ASCII characters, without spaces"
     )]
     NotForAHeader(&'static str),
+    /// A secret stands in a variable and in a file.
+    #[error("{0} and {1} are both set: set one of them")]
+    Twice(&'static str, &'static str),
+    /// A token without a secret guards nothing.
+    #[error(
+        "API_TOKEN is set and CLUSTER_SECRET is not: whoever reaches the port for other nodes could do \
+         what the token guards, so set both, or neither"
+    )]
+    TokenWithoutSecret,
     // `{:?}` keeps a value with line breaks on one line.
     /// A variable has a value that makes no sense.
     #[error("{name}={value:?}: {problem}")]
@@ -132,6 +148,13 @@ impl Config {
         }
         let peer = peer_address(address, peer_distance)
             .ok_or_else(|| no_peer_port(address, peer_distance))?;
+        let cluster_secret = secret("CLUSTER_SECRET", "CLUSTER_SECRET_FILE", &lookup)?;
+        let also_secret = secret("CLUSTER_SECRET_ALSO", "CLUSTER_SECRET_ALSO_FILE", &lookup)?;
+        let api_token = secret("API_TOKEN", "API_TOKEN_FILE", &lookup)?;
+        let api_token = for_a_header("API_TOKEN", api_token)?;
+        if api_token.is_some() && cluster_secret.is_none() {
+            return Err(ConfigError::TokenWithoutSecret);
+        }
         Ok(Self {
             address,
             view,
@@ -142,19 +165,14 @@ impl Config {
                 Some(dir) => dir.into(),
                 None => PathBuf::from("data").join(address.to_string()),
             },
-            cluster_secret: not_empty("CLUSTER_SECRET", lookup("CLUSTER_SECRET"))?,
-            also_secret: not_empty("CLUSTER_SECRET_ALSO", lookup("CLUSTER_SECRET_ALSO"))?.map(
-                |text| match text.as_str() {
-                    "none" => AlsoSecret::None,
-                    _ => AlsoSecret::Secret(text),
-                },
-            ),
-            api_token: token("API_TOKEN", lookup("API_TOKEN"))?,
-            max_value_bytes: positive(
-                "MAX_VALUE_BYTES",
-                lookup("MAX_VALUE_BYTES"),
-                MAX_VALUE_BYTES,
-            )?,
+            cluster_secret,
+            also_secret: also_secret.map(|text| match text.as_str() {
+                "none" => AlsoSecret::None,
+                _ => AlsoSecret::Secret(text),
+            }),
+            api_token,
+            hosts: hosts(lookup("HOSTS").as_deref().unwrap_or_default())?,
+            max_value_bytes: value_bytes(lookup("MAX_VALUE_BYTES"))?,
             raft: raft::RaftConfig::default(),
             peer_distance,
         })
@@ -280,20 +298,31 @@ fn positive(
     }
 }
 
-fn not_empty(name: &'static str, text: Option<String>) -> Result<Option<String>, ConfigError> {
-    match text {
-        Some(text) if text.trim().is_empty() => Err(ConfigError::Empty(name)),
-        text => Ok(text),
+fn value_bytes(text: Option<String>) -> Result<usize, ConfigError> {
+    const NAME: &str = "MAX_VALUE_BYTES";
+    let given = text.clone().unwrap_or_default();
+    match positive(NAME, text, MAX_VALUE_BYTES)? {
+        bytes if bytes > LONGEST_VALUE => {
+            let most = format!("nodes cannot send each other more than {LONGEST_VALUE} bytes");
+            Err(nonsense(NAME, &given, &most))
+        }
+        bytes => Ok(bytes),
     }
 }
 
-/// A secret that travels in a header.
-fn token(name: &'static str, text: Option<String>) -> Result<Option<String>, ConfigError> {
-    match not_empty(name, text)? {
-        Some(text) if !text.bytes().all(|b| b.is_ascii_graphic()) => {
-            Err(ConfigError::NotForAHeader(name))
+fn hosts(text: &str) -> Result<Vec<String>, ConfigError> {
+    let name = |part: &str| {
+        let part = part.trim();
+        let of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
+        if part.is_empty() || !part.bytes().all(of_a_name) {
+            let problem = format!("{part:?} is no name of a host, such as kv.example.org");
+            return Err(nonsense("HOSTS", text, &problem));
         }
-        token => Ok(token),
+        Ok(part.to_ascii_lowercase())
+    };
+    match text.trim().is_empty() {
+        true => Ok(Vec::new()),
+        false => text.split(',').map(name).collect(),
     }
 }
 
@@ -344,6 +373,7 @@ mod tests {
             ("CLUSTER_SECRET", "s"),
             ("API_TOKEN", "t-0"),
             ("MAX_VALUE_BYTES", "100"),
+            ("HOSTS", "kv.example.org, KV2.example.org"),
         ])
         .unwrap();
         assert!(!c.is_standby());
@@ -355,6 +385,7 @@ mod tests {
         assert_eq!(c.also_secret, None);
         assert_eq!(c.api_token.as_deref(), Some("t-0"));
         assert_eq!(c.max_value_bytes, 100);
+        assert_eq!(c.hosts, ["kv.example.org", "kv2.example.org"]);
         let shown = format!("{c:?}");
         assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));
     }
@@ -454,6 +485,12 @@ mod tests {
             refused(name, "");
             refused(name, "  ");
         }
+        for bad in ["kv.example.org:8080", "a,,b", "http://kv"] {
+            refused("HOSTS", bad);
+        }
+        let longest = LONGEST_VALUE.to_string();
+        assert!(refused("MAX_VALUE_BYTES", &(LONGEST_VALUE + 1).to_string()).contains(&longest));
+        assert!(refused("API_TOKEN", "t").contains("CLUSTER_SECRET"));
         for bad in ["to ken", " token", "t\nk", "t\u{f6}ken"] {
             assert!(!refused("API_TOKEN", bad).contains(bad), "it is a secret");
         }

@@ -95,7 +95,10 @@ impl Place {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         bytes.extend_from_slice(&body);
-        replace(&path, &bytes).map_err(|error| failed("writing", &path, &error))?;
+        // A start on a full disk, where nothing is new, writes nothing.
+        if !fs::read(&path).is_ok_and(|known| known == bytes) {
+            replace(&path, &bytes).map_err(|error| failed("writing", &path, &error))?;
+        }
         mark_cluster(dir, &self.views)
     }
 }
@@ -169,9 +172,11 @@ pub fn put_aside(dir: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// When the directory cannot be changed.
 pub fn finish_putting_aside(dir: &Path) -> Result<(), StoreError> {
-    match dir.join(UNFINISHED).exists() {
-        true => put_aside(dir),
-        false => Ok(()),
+    let path = dir.join(UNFINISHED);
+    match path.try_exists() {
+        Ok(true) => put_aside(dir),
+        Ok(false) => Ok(()),
+        Err(error) => Err(failed("looking for", &path, &error)),
     }
 }
 
@@ -215,9 +220,11 @@ fn aside(dir: &Path, step: &mut dyn FnMut(&str) -> std::io::Result<()>) -> std::
     step("name it")?;
     fs::rename(&moving, former(dir, next))?;
     sync(dir)?;
-    let over = |n: &u64| former(dir, *n).join(OFFERED).exists();
     let gone = dir.join(GONE);
-    for n in before.into_iter().filter(over) {
+    for n in before {
+        if !former(dir, n).join(OFFERED).try_exists()? {
+            continue;
+        }
         // Half of a directory must not be taken for a whole one.
         step("drop an old one")?;
         remove(&gone)?;
@@ -329,6 +336,17 @@ mod tests {
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(Place::load(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_place_that_is_there_already_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        place(1).save(dir.path()).unwrap();
+        // Nothing can be put beside it: the name is taken by a directory.
+        fs::create_dir(dir.path().join(NAME).with_extension("new")).unwrap();
+        place(1).save(dir.path()).unwrap();
+        assert!(place(2).save(dir.path()).is_err());
+        assert_eq!(Place::load(dir.path()), Ok(Some(place(1))));
     }
 
     /// A node that is no member saves the views that it hears of, and its data goes along with

@@ -34,6 +34,7 @@ mod readiness;
 mod replica;
 mod requests;
 mod seal;
+mod secrets;
 mod serve;
 mod start;
 mod wire;

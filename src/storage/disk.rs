@@ -96,7 +96,7 @@ impl Disk {
         // Again under the lock: another process may just have created it.
         let identity = match known.map_or_else(|| format::read(dir), |found| Ok(Some(found)))? {
             Some(format) => format.identity,
-            None if data_dir(dir).exists() => {
+            None if is_there(&data_dir(dir))? => {
                 return Err(StoreError::Corrupt {
                     what: dir.display().to_string(),
                     detail: "there is data without a FORMAT file".to_owned(),
@@ -326,6 +326,13 @@ impl Engine {
     }
 }
 
+/// Whether a file is there. A device that cannot say so must not look like an empty one: what is on
+/// it would be taken for nothing, and written over.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists()
+        .map_err(|e| from_io(&format!("looking for {}", path.display()), &e))
+}
+
 /// Checks and opens the engine, and returns the number of its last commit.
 fn open_engine(
     dir: &Path,
@@ -333,7 +340,7 @@ fn open_engine(
     cache_bytes: u64,
 ) -> Result<(Engine, u64), StoreError> {
     let (data, new) = (data_dir(dir), dir.join("NEW"));
-    if new.exists() || !data.exists() {
+    if is_there(&new)? || !is_there(&data)? {
         return Ok((create_engine(dir, &data, &new, cache_bytes)?, 0));
     }
     manifest::check(&data)?;
@@ -375,7 +382,7 @@ fn create_engine(
     File::create(new)
         .and_then(|_| sync())
         .map_err(|e| from_io(&what, &e))?;
-    if data.exists() {
+    if is_there(data)? {
         std::fs::remove_dir_all(data).map_err(|e| from_io(&what, &e))?;
     }
     let engine = guard(&what, || Engine::open(data, cache_bytes))?;

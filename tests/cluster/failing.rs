@@ -250,6 +250,7 @@ async fn the_raft_group_goes_on_when_its_leader_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_removed_while_it_was_failed_learns_it_when_it_comes_back() {
     let cluster = Cluster::new(3, 3)
+        .with_all("CLUSTER_SECRET", "of the nodes")
         .with_all("API_TOKEN", "s3cret")
         .all_up()
         .await;

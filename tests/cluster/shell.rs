@@ -119,6 +119,7 @@ async fn each_choice_is_a_command_and_says_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_asked_for_in_words_and_sent_when_it_is_given() {
     let cluster = Cluster::new(1, 1)
+        .with_all("CLUSTER_SECRET", "of the nodes")
         .with_all("API_TOKEN", "s3cret")
         .all_up()
         .await;

@@ -169,7 +169,8 @@ const OPEN: [(&str, &str); 9] = [
 
 #[actix_web::test]
 async fn the_token_guards_what_changes_the_cluster_and_the_operators_store() {
-    let node = Fixture::of(&[NODE], &[("API_TOKEN", "s3cret")]).await;
+    let secrets = [("CLUSTER_SECRET", "of the nodes"), ("API_TOKEN", "s3cret")];
+    let node = Fixture::of(&[NODE], &secrets).await;
     let send = async |(method, path): (&str, &str), token: Option<&str>| {
         let mut request = node.request(method.parse().unwrap(), path);
         if let Some(token) = token {
