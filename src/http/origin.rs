@@ -2,8 +2,8 @@
 //! what only a neighbour may ask of one that has no token.
 //!
 //! A page can send requests to any address that its visitor reaches, and by letting a name of its
-//! own point there (DNS rebinding) it can read the replies too. The `Host` header tells by which name a
-//! node was asked, `Origin` and `Sec-Fetch-Site` whose page asked.
+//! own point there (DNS rebinding) it can read the replies too. The `Host` header tells by which
+//! name a node was asked, `Origin` and `Sec-Fetch-Site` whose page asked.
 
 use super::problem::Problem;
 use super::routes::HttpRoute;

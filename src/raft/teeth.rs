@@ -23,8 +23,8 @@ pub enum RaftRule {
     CountBeforeDurable,
     /// A leader that crashed leads on in the same term.
     LeadOnAfterCrash,
-    /// A node that its last entry takes out of the voters stands for no election, though that is not
-    /// decided.
+    /// A node that its last entry takes out of the voters stands for no election, though that is
+    /// not decided.
     LeaveUndecided,
     /// Reads are answered by a leader that does not ask whether it still is one.
     ReadUnconfirmed,

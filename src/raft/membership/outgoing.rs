@@ -38,7 +38,7 @@ use crate::raft::types::{Raft, RaftMetrics, Vote, member};
 
 /// What such a node has to do with elections.
 #[derive(Default)]
-pub struct Outgoing {
+pub struct OutgoingVoter {
     waits: Option<Wait>,
     /// The latest term of which voters told that did not elect it.
     seen: u64,
@@ -64,7 +64,7 @@ struct Situation {
     voters: Vec<Vec<u64>>,
 }
 
-impl Outgoing {
+impl OutgoingVoter {
     /// Looks how things stand, and holds an election if it is time. Nothing comes of it where the
     /// node votes or was taken out for good.
     pub async fn look<T: Transport>(&mut self, raft: &Raft, transport: &T, log: &LogStore) {

@@ -13,7 +13,7 @@ use crate::protocol::ids::MemberId;
 use crate::raft::apply::Shown;
 use crate::raft::disk::LogStore;
 use crate::raft::machine::Machine;
-use crate::raft::membership::outgoing::Outgoing;
+use crate::raft::membership::outgoing::OutgoingVoter;
 use crate::raft::membership::voters::{self, MembershipStep, Picture};
 use crate::raft::rejoin::eligibility::Eligibility;
 use crate::raft::rpc::{self, RaftReply, RaftRequest};
@@ -46,7 +46,7 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
     /// Reconciles until it is dropped.
     pub async fn run(self) {
         let mut heard = BTreeMap::new();
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = OutgoingVoter::default();
         loop {
             let began = runtime::now();
             self.leave_if_removed().await;
