@@ -72,6 +72,15 @@ struct Undo {
     hidden: VecDeque<Version>,
 }
 
+/// The version of a key that readers may see when a write is about to hide it.
+#[derive(Default)]
+pub(super) struct Before {
+    /// The one that is durable here.
+    pub(super) shown: Option<Version>,
+    /// A newer one that is on its way to the disk, and its batch.
+    pub(super) coming: Option<(u64, Version)>,
+}
+
 impl Undo {
     fn show(&mut self, version: &Version) {
         if self.shown.as_ref().is_none_or(|s| version.beats(s)) {
@@ -163,9 +172,9 @@ impl<T> Accept<T> {
 
     /// Hides a write from readers, who see what was there before until it has its second copy, or
     /// must do without.
-    pub(super) fn hide(&mut self, version: &Version, before: Option<Version>, now: Now) {
+    pub(super) fn hide(&mut self, version: &Version, before: Before, now: Now) {
         let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
-            shown: before,
+            shown: before.shown,
             coming: VecDeque::new(),
             hidden: VecDeque::new(),
         });
@@ -175,6 +184,9 @@ impl<T> Accept<T> {
             key: version.key.clone(),
             since_us: now.mono_us,
         });
+        if let Some((no, version)) = before.coming {
+            self.shown_meanwhile(&version, no);
+        }
     }
 
     /// The last of the writes that have been hidden since `late_us` or before; 0 when there is
@@ -247,8 +259,8 @@ impl<S: Store, T> Replica<S, T> {
             Ok(current) => current,
             Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
         };
-        let (shown, coming) = match self.shown_before(&place, &key, current.as_ref()) {
-            Ok(shown) => shown,
+        let before = match self.shown_before(&place, &key, current.as_ref()) {
+            Ok(before) => before,
             Err(error) => return self.refuse(ticket, Refusal::Storage(error.to_string())),
         };
         self.clock.observe(stamp.ts);
@@ -290,10 +302,7 @@ impl<S: Store, T> Replica<S, T> {
             deps: context.clone(),
         };
         // Without peers too: the store has the write before `Persisted` says so.
-        self.accept.hide(&version, shown, self.now);
-        if let Some((no, version)) = coming {
-            self.accept.shown_meanwhile(&version, no);
-        }
+        self.accept.hide(&version, before, self.now);
         self.stage_dot(dot, key);
         self.stage_version(place, version.clone(), current.as_ref());
         self.tail.push(version, !self.is_alone());
@@ -308,25 +317,29 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
-    /// What readers may see of a key that a write is about to hide: the version that is durable
+    /// The versions that readers may see of a key before a write hides them: the one that is durable
     /// here, and one that is on its way to the disk, with its batch.
     fn shown_before(
         &self,
         place: &Bytes,
         key: &Key,
         current: Option<&Version>,
-    ) -> Result<(Option<Version>, Option<(u64, Version)>), StoreError> {
+    ) -> Result<Before, StoreError> {
         if self.accept.hides(key) {
-            return Ok((None, None));
+            return Ok(Before::default());
         }
         // Of the own log all is durable that is shown.
         let of_others = current.filter(|c| c.dot.log != self.log && !broken(Rule::ShowInFlight));
         match (self.staging.batch_of(place), of_others) {
             (Some(no), Some(version)) => {
-                let durable = record::load_at(&self.store, place)?;
-                Ok((durable, Some((no, version.clone()))))
+                let shown = record::load_at(&self.store, place)?;
+                let coming = Some((no, version.clone()));
+                Ok(Before { shown, coming })
             }
-            _ => Ok((current.filter(|c| !self.is_unexposed(c.dot)).cloned(), None)),
+            _ => Ok(Before {
+                shown: current.filter(|c| !self.is_unexposed(c.dot)).cloned(),
+                coming: None,
+            }),
         }
     }
 

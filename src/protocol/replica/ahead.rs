@@ -20,6 +20,7 @@ use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
+use super::accept::Before;
 use std::collections::BTreeMap;
 
 impl<S: Store, T> Replica<S, T> {
@@ -220,7 +221,11 @@ impl<S: Store, T> Replica<S, T> {
             seq: self.head() + 1,
         };
         let again = Version { dot, ..version };
-        self.accept.hide(&again, Some(again.clone()), self.now);
+        let before = Before {
+            shown: Some(again.clone()),
+            coming: None,
+        };
+        self.accept.hide(&again, before, self.now);
         self.stage_dot(dot, key.clone());
         let place = record::data_key(&key);
         self.staging.replace(place, Some(again.clone()));
