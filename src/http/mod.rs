@@ -13,6 +13,7 @@
 //! problem.rs    what they get where nothing was done
 //! body.rs       bodies of replies
 //! responses.rs  errors that several paths answer with, for the description
+//! origin.rs     the guard against pages and strangers elsewhere
 //! token.rs      the guard of what changes the cluster
 //! routes.rs     every path, once
 //! bare.rs       the framework alone, to compare with

@@ -20,6 +20,7 @@
 //! `PEER_PORT` is used, it has to lie at the same distance from `ip_port` on every node (with one
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
+pub use super::error::ConfigError;
 use super::secrets::{for_a_header, not_empty, secret};
 use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
@@ -76,42 +77,6 @@ pub enum AlsoSecret {
     Secret(String),
     /// Others may have none.
     None,
-}
-
-/// A variable that makes no sense. Its text is one line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// A variable is not set that has to be; its name, and what it is for.
-    #[error("{0} is not set: {1}")]
-    Missing(&'static str, &'static str),
-    /// A variable is set to nothing; its name.
-    #[error("{0} is empty: give it a value or do not set it")]
-    Empty(&'static str),
-    /// A secret has a character that a header cannot carry; its name. The value is not repeated.
-    #[error(
-        "{0} has a character that a header cannot carry: use visible ASCII characters, without spaces"
-    )]
-    NotForAHeader(&'static str),
-    /// A secret stands in a variable and in a file.
-    #[error("{0} and {1} are both set: set one of them")]
-    Twice(&'static str, &'static str),
-    /// A token without a secret guards nothing.
-    #[error(
-        "API_TOKEN is set and CLUSTER_SECRET is not: whoever reaches the port for other nodes could do \
-         what the token guards, so set both, or neither"
-    )]
-    TokenWithoutSecret,
-    // `{:?}` keeps a value with line breaks on one line.
-    /// A variable has a value that makes no sense.
-    #[error("{name}={value:?}: {problem}")]
-    Nonsense {
-        /// The name of the variable.
-        name: &'static str,
-        /// The value as it was found.
-        value: String,
-        /// The reason, for people.
-        problem: String,
-    },
 }
 
 impl Config {

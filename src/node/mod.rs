@@ -15,9 +15,10 @@
 //! wire          what nodes say to each other, and the connections
 //!
 //! seal.rs       what writes and reads payloads
+//! config.rs     what the environment says
+//! secrets.rs    what it says that nobody else may know
 //! error.rs      why a node cannot start
 //! identity.rs   who the node is, on its disk
-//! config.rs     what the environment says
 //! ```
 //!
 //! Each line imports from lines below it only.

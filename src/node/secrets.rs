@@ -1,6 +1,6 @@
 //! What a node is told that nobody else may know, from a variable or from a file that one names.
 
-use super::config::ConfigError;
+use super::error::ConfigError;
 use std::fs;
 
 /// A variable's text, or that of the file which the variable of the same name with `_FILE` after it
