@@ -317,8 +317,8 @@ impl<S: Store, T> Replica<S, T> {
         });
     }
 
-    /// The versions that readers may see of a key before a write hides them: the one that is durable
-    /// here, and one that is on its way to the disk, with its batch.
+    /// The versions that readers may see of a key before a write hides them: the one that is
+    /// durable here, and one that is on its way to the disk, with its batch.
     fn shown_before(
         &self,
         place: &Bytes,
