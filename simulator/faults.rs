@@ -100,6 +100,10 @@ impl World {
                 self.nodes[node].full_until = now + us;
                 self.tell_room(node);
             }
+            Fault::ScarceDisk { node, us } => {
+                self.nodes[node].scarce_until = now + us;
+                self.tell_room(node);
+            }
             _ => {}
         }
         Ok(())
@@ -116,20 +120,26 @@ impl World {
             it.slow_disk_until = 0;
             it.hung_until = 0;
             it.failing_until = 0;
-            if it.full_until > self.now {
-                it.full_until = self.now;
+            if it.lacks_room_until() > self.now {
+                (it.full_until, it.scarce_until) = (self.now, self.now);
                 self.later(node, 0, Input::Room);
             }
         }
     }
 
-    /// The replica hears that its disk is full, and when it is not any more.
+    /// The replica hears that its disk has too little room, and when it has more again.
     pub fn tell_room(&mut self, node: usize) {
-        let left = self.nodes[node].full_until.saturating_sub(self.now);
-        if left > 0 {
-            let delay = self.rng.below(5_000);
-            self.later(node, delay, Input::Room);
-            self.later(node, left + 5_000, Input::Room);
+        let it = &self.nodes[node];
+        let (full_until, scarce_until) = (it.full_until, it.scarce_until);
+        if it.lacks_room_until() <= self.now {
+            return;
+        }
+        let delay = self.rng.below(5_000);
+        self.later(node, delay, Input::Room);
+        for until in [full_until, scarce_until] {
+            if until > self.now {
+                self.later(node, until - self.now + 5_000, Input::Room);
+            }
         }
     }
 

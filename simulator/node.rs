@@ -16,6 +16,7 @@ use causeway::protocol::marks::Marks;
 use causeway::protocol::message::Message;
 use causeway::protocol::op::Answer;
 use causeway::protocol::replica::{Effect, Event, Known, Now, Setup, TICK_US};
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::views::Views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -102,6 +103,8 @@ pub struct Node {
     pub paused_until: u64,
     pub slow_disk_until: u64,
     pub full_until: u64,
+    /// Until then what is free is kept for deletes.
+    pub scarce_until: u64,
     /// Until then nothing gets on the disk.
     pub hung_until: u64,
     /// Until then a share of the reads of the disk fails.
@@ -143,6 +146,11 @@ impl Wall {
 }
 
 impl Node {
+    /// When its disk will have room for everything.
+    pub fn lacks_room_until(&self) -> u64 {
+        self.full_until.max(self.scarce_until)
+    }
+
     pub fn new(member: MemberId, disk: Disk, known: Option<Arc<Views>>) -> Self {
         Self {
             begun: known.is_some(),
@@ -158,6 +166,7 @@ impl Node {
             paused_until: 0,
             slow_disk_until: 0,
             full_until: 0,
+            scarce_until: 0,
             hung_until: 0,
             failing_until: 0,
             lost: false,
@@ -322,9 +331,13 @@ impl World {
                 self.step(node, Event::Down(member))
             }
             Input::Room => {
-                let full = self.nodes[node].full_until > self.now;
-                let reason = full.then(|| "simulated".to_owned());
-                self.step(node, Event::DiskFull(reason))
+                let (it, now, why) = (&self.nodes[node], self.now, "simulated".to_owned());
+                let room = match (it.full_until > now, it.scarce_until > now) {
+                    (true, _) => DiskRoom::None(why),
+                    (false, true) => DiskRoom::Scarce(why),
+                    (false, false) => DiskRoom::Ample,
+                };
+                self.step(node, Event::Room(room))
             }
             Input::Busy(busy) => self.step(node, Event::Busy(busy)),
             Input::Begin(op) => self.begin(op),

@@ -114,6 +114,11 @@ pub enum Fault {
         node: usize,
         us: u64,
     },
+    /// What the disk has left is kept for deletes for a while.
+    ScarceDisk {
+        node: usize,
+        us: u64,
+    },
     /// Nothing gets on the disk for a while.
     HungDisk {
         node: usize,

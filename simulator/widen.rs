@@ -21,6 +21,7 @@ impl Plan {
     /// Adds what only some runs have.
     pub(super) fn widen(&mut self, long: bool) {
         self.add_extras();
+        self.add_scarce_disks();
         self.add_first_start();
         if long {
             self.add_absences();
@@ -60,6 +61,20 @@ impl Plan {
         if draw.faults.iter().any(changes) && draw.rng.percent(30) {
             let at_us = draw.rng.below(end_us);
             draw.extra(Extra::GiveUp, at_us);
+        }
+        self.faults = draw.faults;
+    }
+
+    /// Disks that have room left for deletes alone.
+    fn add_scarce_disks(&mut self) {
+        let end_us = self.faults_us;
+        let rng = &mut Rng::new(self.seed ^ 0x7363_6172_6365_6469);
+        let mut draw = self.draw(rng);
+        for _ in 0..pick(draw.rng, &[0, 0, 1, 3]) {
+            let node = draw.rng.index(draw.nodes);
+            let us = duration(draw.rng, 3_000_000);
+            let at_us = draw.rng.below(end_us);
+            draw.push(at_us, Fault::ScarceDisk { node, us });
         }
         self.faults = draw.faults;
     }

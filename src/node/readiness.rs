@@ -68,7 +68,7 @@ impl Member {
 
     /// Whether what this node is to store finds room.
     fn has_room(&self) -> Result<(), String> {
-        if let Some(full) = self.room().full() {
+        if let Some(full) = self.room().lacks(false) {
             return Err(format!("writes are refused, the disk is full: {full}"));
         }
         let raft = self.membership().raft();

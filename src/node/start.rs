@@ -19,7 +19,7 @@ use crate::protocol::clock::Clock;
 use crate::protocol::limits::Limits;
 use crate::protocol::replica::{Known, Setup};
 use crate::protocol::store::StoreError;
-use crate::storage::{Committer, Disk};
+use crate::storage::{Committer, Disk, Reserve};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -82,7 +82,8 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
     serve::as_member(&member, driver.log_id().incarnation).await?;
     let reports = join_raft(&member, node).await?;
     let send = Arc::new(member.membership().peers().sender());
-    let core = Core::new(driver, shared, committer, send, reports);
+    let reserve = Reserve::default();
+    let core = Core::new(driver, shared, committer, send, reports, reserve);
     std::thread::Builder::new()
         .name("replica".into())
         .spawn(move || {
@@ -93,7 +94,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
             what: "starting the replica's thread".into(),
             detail: e.to_string(),
         })?;
-    watch_room(&member);
+    watch_room(&member, reserve);
     member.spawn(progress::count(Arc::clone(member.membership())));
     Ok(member)
 }
@@ -119,8 +120,7 @@ async fn join_raft(
     Ok(reports)
 }
 
-fn watch_room(member: &Member) {
+fn watch_room(member: &Member, reserve: Reserve) {
     let room = member.room().clone();
-    let dir = member.config().data_dir.clone();
-    member.spawn(room.watch(member.disk(), member.inbox().clone(), dir));
+    member.spawn(room.watch(member.disk(), member.inbox().clone(), reserve));
 }

@@ -129,10 +129,10 @@ impl<S: Store + Clone, T> Driver<S, T> {
         self.refuse_held(now);
     }
 
-    /// Refuses the writes that have waited long enough, and all of them when the disk has no room:
-    /// then it is not known when the replica will be idle.
+    /// Refuses the writes that have waited long enough, and all of them when the disk has no room
+    /// for anything: then it is not known when the replica will be idle.
     fn refuse_held(&mut self, now: Now) {
-        if let Some(reason) = self.replica.disk_full().map(str::to_owned) {
+        if let Some(reason) = self.replica.room().none().map(str::to_owned) {
             for held in std::mem::take(&mut self.held) {
                 self.refuse(held, Refusal::DiskFull(reason.clone()));
             }

@@ -30,6 +30,7 @@ pub mod policy;
 pub mod reads;
 pub mod record;
 pub mod replica;
+pub mod room;
 pub mod route;
 pub mod slots;
 mod spread;

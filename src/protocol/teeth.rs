@@ -137,6 +137,8 @@ rules! {
     DropOrphanedDelete,
     /// Tombstones go though an orphaned write that they beat is not everywhere.
     PassOrphans,
+    /// Values take the room that is kept for deletes.
+    PutsTakeLastRoom,
     /// Writes that were held while the replica went over to newer views are forgotten.
     ForgetHeldWrites,
     /// Payloads of another cluster are taken.

@@ -24,7 +24,10 @@ use super::engine_error::{from_io, guard};
 use super::format::{self, DirectoryId};
 use super::journal::{self, CommitMark, MARK_KEY, RESERVED};
 use super::manifest;
+use super::reclaim::Garbage;
 use super::record_cache::RecordCache;
+use super::reserve::Reserve;
+use crate::protocol::room::DiskRoom;
 use crate::protocol::store::{Batch, Store, StoreError};
 
 /// Memory for blocks read from disk, unless told otherwise: 32 MiB. Records have a cache of their
@@ -33,7 +36,7 @@ pub const DEFAULT_CACHE_BYTES: u64 = 32 << 20;
 
 /// Size at which the writes held in memory go to a table. With at most four of them the memory
 /// stays bounded under load, and so does what is replayed at a start.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+pub(super) const MEMTABLE_BYTES: u64 = 16 << 20;
 /// The engine's lower bound; two or three journals of 64 MiB.
 const JOURNAL_BYTES: u64 = 128 << 20;
 /// Tables kept open. The rest of the process' file descriptors is for connections.
@@ -54,6 +57,7 @@ pub struct Disk {
     records: RecordCache,
     writer: Mutex<Writer>,
     free: Mutex<Option<(Instant, u64)>>,
+    pub(super) garbage: Garbage,
     /// Held as long as the store lives.
     _lock: Lock,
 }
@@ -63,9 +67,9 @@ pub struct Held {
     _lock: Lock,
 }
 
-struct Engine {
+pub(super) struct Engine {
     database: Database,
-    data: Keyspace,
+    pub(super) data: Keyspace,
 }
 
 struct Writer {
@@ -116,6 +120,7 @@ impl Disk {
                 failed: None,
             }),
             free: Mutex::new(None),
+            garbage: Garbage::default(),
             _lock: lock,
         })
     }
@@ -147,26 +152,42 @@ impl Disk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Whether less than `min_free` bytes are left, so that writes should be refused before the
-    /// engine runs out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need
-    /// room of their own, for a while as much as the tables that they rewrite.
+    /// How much room there is beside a reserve, so that writes are refused before the engine runs
+    /// out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of their
+    /// own, for a while as much as the tables that they rewrite.
+    ///
+    /// # Errors
+    /// As [`Disk::free_bytes`].
+    pub fn room(&self, reserve: Reserve) -> Result<DiskRoom, StoreError> {
+        Ok(reserve.level(self.free_lately()?, &self.dir))
+    }
+
+    /// Whether less than `min_free` bytes are left. As cheap as [`Disk::room`].
     ///
     /// # Errors
     /// As [`Disk::free_bytes`].
     pub fn is_nearly_full(&self, min_free: u64) -> Result<bool, StoreError> {
+        Ok(self.free_lately()? < min_free)
+    }
+
+    fn free_lately(&self) -> Result<u64, StoreError> {
         let mut known = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = match *known {
-            Some((at, free)) if at.elapsed() < FREE_SPACE_EVERY => free,
+        match *known {
+            Some((at, free)) if at.elapsed() < FREE_SPACE_EVERY => Ok(free),
             _ => {
                 let free = self.free_bytes()?;
                 *known = Some((Instant::now(), free));
-                free
+                Ok(free)
             }
-        };
-        Ok(free < min_free)
+        }
     }
 
-    fn engine(&self) -> Result<Arc<Engine>, StoreError> {
+    /// Has the next question about the free space asked of the operating system.
+    pub(super) fn forget_free(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn engine(&self) -> Result<Arc<Engine>, StoreError> {
         self.engine.load_full().ok_or_else(|| self.closed())
     }
 
@@ -222,26 +243,7 @@ impl Commit for Disk {
             return Ok(());
         }
         refuse_odd_keys(batches)?;
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = &writer.failed {
-            return Err(error.clone());
-        }
-        let number = writer.committed + 1;
-        let result = self
-            .engine()
-            .and_then(|engine| engine.commit(batches, number, &self.identity))
-            .map_err(|error| self.explain(error));
-        match result {
-            Ok(()) => {
-                writer.committed = number;
-                self.records.committed(batches);
-            }
-            Err(error) => {
-                writer.failed = Some(error);
-                self.records.clear();
-            }
-        }
-        writer.failed.clone().map_or(Ok(()), Err)
+        self.store(batches)
     }
 
     /// Closes the engine and opens it again, with all checks. Reads fail meanwhile. After an `Io`
@@ -264,6 +266,35 @@ impl Commit for Disk {
             failed: None,
         };
         Ok(())
+    }
+}
+
+impl Disk {
+    /// Makes a commit, of nothing but its mark when there are no batches.
+    pub(super) fn store(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = &writer.failed {
+            return Err(error.clone());
+        }
+        let number = writer.committed + 1;
+        let result = self
+            .engine()
+            .and_then(|engine| {
+                guard("counting", || self.garbage.count(batches, &engine.data))?;
+                engine.commit(batches, number, &self.identity)
+            })
+            .map_err(|error| self.explain(error));
+        match result {
+            Ok(()) => {
+                writer.committed = number;
+                self.records.committed(batches);
+            }
+            Err(error) => {
+                writer.failed = Some(error);
+                self.records.clear();
+            }
+        }
+        writer.failed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -318,11 +349,15 @@ impl Engine {
     /// we wait before it does, and notice the failure.
     fn wait_for_flushes(&self) -> fjall::Result<()> {
         while self.data.sealed_memtable_count() >= 2 || self.data.tree.l0_run_count() >= 20 {
-            // Fails when the engine has failed in the background; otherwise does nothing.
-            self.database.persist(PersistMode::Buffer)?;
+            self.fail_if_failed()?;
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Fails when the engine has failed in the background; otherwise does nothing.
+    pub(super) fn fail_if_failed(&self) -> fjall::Result<()> {
+        self.database.persist(PersistMode::Buffer)
     }
 }
 

@@ -18,10 +18,13 @@ mod format;
 mod journal;
 mod manifest;
 mod memory;
+mod reclaim;
 mod record_cache;
+mod reserve;
 
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
 pub use disk::{DEFAULT_CACHE_BYTES, Disk, Held};
 pub use format::{Format, read as read_format, set_cluster};
 pub use memory::Memory;
+pub use reserve::Reserve;

@@ -7,6 +7,7 @@ use causeway::protocol::payload::decode_unverified;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,22 +205,11 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
     };
     assert_eq!(refused.status, 507, "{refused:?}");
     assert!(taken.len() > 5, "{taken:?}");
-    for method in ["put", "delete"] {
-        let again = match method {
-            "put" => session.put(at, &format!("key-{}", taken[0]), "small").await,
-            _ => session.delete(at, &format!("key-{}", taken[0])).await,
-        };
-        let again = again.in_time();
-        assert_eq!(again.status, 507, "{method}: {again:?}");
-        assert!(
-            again.body["error"]
-                .as_str()
-                .unwrap()
-                .contains("disk is full")
-        );
-    }
-    for i in taken {
-        let read = session.get(at, &format!("key-{i}")).await.in_time();
+    let again = session.put(at, &format!("key-{}", taken[0]), "small").await;
+    assert_full(&again.in_time());
+    for i in &taken {
+        let (i, read) = (*i, format!("key-{i}"));
+        let read = session.get(at, &read).await.in_time();
         assert!(
             read.value() == Some(value(i).as_str()),
             "{i}: {}",
@@ -227,7 +217,72 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
         );
     }
     assert_eq!(session.get(at, &format!("key-{next}")).await.value(), None);
+
+    // Without any room deletes are refused as well.
+    let mut filler = Filler::on_the_disk_of(&process, cluster.dir(0));
+    eventually("deletes are refused", PATIENCE, async || {
+        filler.leave(32 << 20);
+        let delete = session.delete(at, "nothing").await.in_time();
+        (delete.status == 507)
+            .then_some(())
+            .ok_or(format!("{delete:?}"))
+    })
+    .await;
+    assert_full(&session.delete(at, &format!("key-{}", taken[0])).await);
+    filler.remove();
+    // What is left of the reserve is for deletes, and they make room.
+    eventually("all is deleted", 3 * PATIENCE, async || {
+        let mut open = Vec::new();
+        for i in &taken {
+            let delete = session.delete(at, &format!("key-{i}")).await.in_time();
+            if !matches!(delete.status, 200 | 404) {
+                open.push(delete);
+            }
+        }
+        open.is_empty().then_some(()).ok_or(format!("{open:?}"))
+    })
+    .await;
+    eventually("values are taken again", PATIENCE, async || {
+        let put = session.put(at, "key", "small").await.in_time();
+        put.written().then_some(()).ok_or(format!("{put:?}"))
+    })
+    .await;
     process.end().await;
+}
+
+fn assert_full(reply: &Reply) {
+    assert_eq!(reply.status, 507, "{reply:?}");
+    let text = reply.body["error"].as_str().unwrap();
+    assert!(text.contains("disk is full"), "{text}");
+}
+
+/// A file that takes the room on a disk that only a process sees.
+struct Filler {
+    path: String,
+    file: std::fs::File,
+}
+
+impl Filler {
+    fn on_the_disk_of(process: &Process, dir: &Path) -> Self {
+        let pid = process.pid().as_raw_nonzero();
+        let path = format!("/proc/{pid}/root{}/filler", dir.display());
+        let file = std::fs::File::create(&path).unwrap();
+        Self { path, file }
+    }
+
+    /// Takes all but so many bytes.
+    fn leave(&mut self, bytes: u64) {
+        let piece = vec![0; 64 << 10];
+        let free = |file: &std::fs::File| {
+            let stat = rustix::fs::fstatvfs(file).unwrap();
+            stat.f_bavail * stat.f_frsize
+        };
+        while free(&self.file) > bytes && self.file.write(&piece).is_ok_and(|n| n > 0) {}
+    }
+
+    fn remove(self) {
+        std::fs::remove_file(self.path).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

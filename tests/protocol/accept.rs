@@ -5,6 +5,7 @@ use causeway::protocol::clock::Timestamp;
 use causeway::protocol::context::Context;
 use causeway::protocol::op::{Answer, Refusal};
 use causeway::protocol::replica::Event;
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::version::Stamp;
 
 #[test]
@@ -174,12 +175,42 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());
     c.put(0, &key, Some("1"), &none);
-    c.step(0, Event::DiskFull(Some("no room".into())));
+    c.step(0, Event::Room(DiskRoom::None("no room".into())));
     let ticket = c.write(0, &key, Some("2"), &none);
     let answer = c.answer(ticket).unwrap();
     assert!(matches!(answer, Answer::Refused(Refusal::DiskFull(_))));
     assert_eq!(c.value(0, &key, &none).as_deref(), Some("1"));
-    c.step(0, Event::DiskFull(None));
+    c.step(0, Event::Room(DiskRoom::Ample));
+    c.put(0, &key, Some("2"), &none);
+}
+
+#[test]
+pub fn a_scarce_disk_takes_deletes_and_what_others_send() {
+    let mut c = Cluster::new(2, 2);
+    let (key, other, none) = (c.key(0, 0), c.key(0, 1), Context::default());
+    c.put(0, &key, Some("1"), &none);
+    for node in [0, 1] {
+        c.step(node, Event::Room(DiskRoom::Scarce("little room".into())));
+    }
+    let ticket = c.write(0, &key, Some("2"), &none);
+    let answer = c.answer(ticket).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::DiskFull(_))));
+    // Values of others come before their deletes, in the same log.
+    c.step(0, Event::Room(DiskRoom::Ample));
+    c.put(0, &other, Some("1"), &none);
+    c.step(0, Event::Room(DiskRoom::Scarce("little room".into())));
+    c.put(0, &key, None, &none);
+    for node in [0, 1] {
+        assert_eq!(c.value(node, &key, &none), None, "node {node}");
+        let value = c.value(node, &other, &none);
+        assert_eq!(value.as_deref(), Some("1"), "node {node}");
+    }
+    // Without any room there is none for deletes either.
+    c.step(0, Event::Room(DiskRoom::None("no room".into())));
+    let ticket = c.write(0, &other, None, &none);
+    let answer = c.answer(ticket).unwrap();
+    assert!(matches!(answer, Answer::Refused(Refusal::DiskFull(_))));
+    c.step(0, Event::Room(DiskRoom::Ample));
     c.put(0, &key, Some("2"), &none);
 }
 

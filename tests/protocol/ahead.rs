@@ -9,6 +9,7 @@ use causeway::protocol::message::{Message, Range};
 use causeway::protocol::placement::Change;
 use causeway::protocol::record;
 use causeway::protocol::replica::Event;
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::version::{Key, Version};
 
 /// Has node 0 write what only a follower, node 2, gets, as far as it keeps the slots: node 1 has no
@@ -17,7 +18,7 @@ fn written_to_the_follower_alone(c: &mut Cluster) -> Vec<Key> {
     c.add();
     c.tell_all();
     c.run_ms(500);
-    c.step(1, Event::DiskFull(Some("full".into())));
+    c.step(1, Event::Room(DiskRoom::None("full".into())));
     let keys: Vec<Key> = (0..20).map(|n| c.key(0, n)).collect();
     for key in &keys {
         c.put(0, key, Some("1"), &Context::default());
@@ -63,7 +64,7 @@ fn a_late_write_that_only_followers_got_does_not_keep_its_log_from_ending() {
     // Then the writer loses its disk.
     c.stop(0);
     c.nodes[0].disk.wipe();
-    c.step(1, Event::DiskFull(None));
+    c.step(1, Event::Room(DiskRoom::Ample));
     c.start(0);
     c.run_ms(1_000);
     assert!(c.views_settle());
@@ -86,7 +87,7 @@ pub fn two_replicas_with_an_early_version_do_not_wait_for_each_other() {
     let version = keys.iter().rev().find_map(at_follower).unwrap();
     c.stop(0);
     c.nodes[0].disk.wipe();
-    c.step(1, Event::DiskFull(None));
+    c.step(1, Event::Room(DiskRoom::Ample));
     c.cut(0, 2);
     c.cut(1, 2);
     c.start(0);

@@ -9,6 +9,7 @@ use causeway::protocol::op::{Answer, Refusal};
 use causeway::protocol::placement::Change;
 use causeway::protocol::record;
 use causeway::protocol::replica::Event;
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::version::Key;
 use std::collections::BTreeSet;
 
@@ -120,7 +121,7 @@ fn writes_are_not_held_on_a_full_disk() {
     going_over_while_the_disk_hangs(&mut c, &key);
     let full = |a: Option<Answer>| matches!(a, Some(Answer::Refused(Refusal::DiskFull(_))));
     let held = c.write(0, &key, Some("held"), &none);
-    c.step(0, Event::DiskFull(Some("no room".into())));
+    c.step(0, Event::Room(DiskRoom::None("no room".into())));
     assert!(full(c.answer(held)));
     let late = c.write(0, &key, Some("late"), &none);
     assert!(full(c.answer(late)));

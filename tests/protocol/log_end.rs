@@ -8,6 +8,7 @@ use causeway::protocol::ids::MemberId;
 use causeway::protocol::marks::Mark;
 use causeway::protocol::placement::Change;
 use causeway::protocol::replica::Event;
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::version::Key;
 use causeway::protocol::view::PartitionId;
 
@@ -109,14 +110,14 @@ pub fn a_log_is_not_over_while_somebody_may_have_more_of_it() {
     // Node 2 alone gets the last write of a log whose writer then loses its disk. Node 0 has no
     // room for it.
     c.cut(0, 1);
-    c.step(0, Event::DiskFull(Some("full".into())));
+    c.step(0, Event::Room(DiskRoom::None("full".into())));
     c.put(1, &other, Some("2"), &none);
     c.stop(1);
     c.nodes[1].disk.wipe();
     c.heal();
     c.start(1);
     c.run_ms(2_000);
-    c.step(0, Event::DiskFull(None));
+    c.step(0, Event::Room(DiskRoom::Ample));
     c.run_ms(2_000);
     for node in 0..3 {
         let value = c.value(node, &other, &none);
@@ -188,7 +189,7 @@ fn a_member_without_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
     assert!(seen.get(log).is_some());
     c.stop(0);
     c.start(0);
-    c.step(1, Event::DiskFull(Some("full".into())));
+    c.step(1, Event::Room(DiskRoom::None("full".into())));
     c.heal();
     c.run_ms(1_500);
     // Node 2 comes and takes over some slots. Then it is to hold them all, and has to fetch them
@@ -209,7 +210,7 @@ fn a_member_without_the_logs_of_a_cohort_does_not_say_that_they_are_finished() {
         let read = c.get(0, key.unwrap(), &seen).unwrap();
         assert!(read.context.get(log).is_some(), "node 1 does not have it");
     }
-    c.step(1, Event::DiskFull(None));
+    c.step(1, Event::Room(DiskRoom::Ample));
     assert!(c.views_settle());
 }
 

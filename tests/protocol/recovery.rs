@@ -8,6 +8,7 @@ use causeway::protocol::message::Message;
 use causeway::protocol::op::{Answer, Consistency, Refusal};
 use causeway::protocol::reads::{self, Lookup};
 use causeway::protocol::replica::Event;
+use causeway::protocol::room::DiskRoom;
 use causeway::protocol::version::Key;
 
 /// Node 2 gets a write of node 0 that node 1 has lost, and does not get it on to that one. Nobody
@@ -164,7 +165,7 @@ fn a_write_that_is_logged_again_is_hidden_no_longer_than_one_of_a_client() {
     c.start(0);
     // All live, and none has room for what another one logs.
     for node in 0..3 {
-        c.step(node, Event::DiskFull(Some("no room".into())));
+        c.step(node, Event::Room(DiskRoom::None("no room".into())));
     }
     c.run_ms(5_000);
     let again = [0, 1].map(|node| c.nodes[node].replica().head());

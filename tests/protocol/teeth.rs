@@ -170,6 +170,10 @@ const TEETH: &[(Rule, fn())] = &[
         walls::a_wall_clock_that_is_far_ahead_takes_no_other_clock_along,
     ),
     (
+        Rule::PutsTakeLastRoom,
+        accept::a_scarce_disk_takes_deletes_and_what_others_send,
+    ),
+    (
         Rule::BreakPromise,
         accept::a_stamp_behind_the_promise_is_refused,
     ),

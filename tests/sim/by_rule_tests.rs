@@ -45,4 +45,5 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::ForgetFormerHolders,
     Rule::SettleApart,
     Rule::ForgetHeldWrites,
+    Rule::PutsTakeLastRoom,
 ];

@@ -124,6 +124,45 @@ fn space_is_measured() {
     let grown = disk.size_bytes().unwrap() - before;
     assert!((1 << 20..2 << 20).contains(&grown), "{grown}");
     assert!(disk.free_bytes().unwrap() > 0);
-    assert_eq!(disk.is_nearly_full(0), Ok(false));
-    assert_eq!(disk.is_nearly_full(u64::MAX), Ok(true));
+    assert_eq!(disk.room(Reserve::of(0)), Ok(DiskRoom::Ample));
+    let room = disk.room(Reserve::of(u64::MAX));
+    assert!(matches!(room, Ok(DiskRoom::None(_))), "{room:?}");
+}
+
+#[test]
+fn what_was_deleted_leaves_a_disk_with_little_room() {
+    const VALUE: usize = 1 << 20;
+    let dir = directory();
+    let disk = Disk::open(dir.path()).unwrap();
+    let commit = |value: Option<Vec<u8>>| {
+        for n in 0..24_u8 {
+            let mut batch = Batch::default();
+            match &value {
+                // Something that no compression makes smaller.
+                Some(value) => batch.put(vec![n], value.clone()),
+                None => batch.delete(vec![n]),
+            }
+            disk.commit(&[batch]).unwrap();
+        }
+    };
+    let mut seed = 1_u32;
+    let mut noise = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        seed.to_be_bytes()[0]
+    };
+    commit(Some((0..VALUE).map(|_| noise()).collect()));
+    let little = Reserve::of(u64::MAX);
+    // Nothing that was deleted is known of, and there may be something.
+    assert_eq!(disk.make_room(little), Ok(true));
+    assert_eq!(disk.make_room(little), Ok(false));
+    let full = disk.size_bytes().unwrap();
+    commit(None);
+    assert_eq!(disk.make_room(little), Ok(true));
+    // The journal has them all once more.
+    let freed = full - disk.size_bytes().unwrap();
+    assert!(freed > 23 * VALUE as u64, "{freed} of {full}");
+    // With enough room nothing is done.
+    commit(Some(vec![1]));
+    commit(None);
+    assert_eq!(disk.make_room(Reserve::of(0)), Ok(false));
 }

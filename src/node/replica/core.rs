@@ -13,17 +13,16 @@ use crate::protocol::driver::Reopened;
 use crate::protocol::ids::MemberId;
 use crate::protocol::message::Message;
 use crate::protocol::replica::{Effect, Event};
+use crate::protocol::room::DiskRoom;
 use crate::protocol::store::StoreError;
 use crate::protocol::version::Version;
 use crate::protocol::views::{CohortId, Views};
-use crate::storage::{Committer, Numbered};
+use crate::storage::{Committer, Numbered, Reserve};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Room on disk below which writes are refused, in bytes: compaction needs some while it works.
-pub const MIN_FREE_BYTES: u64 = 128 << 20;
 /// An event that is taken at once has at most this many bytes, and this many versions.
 const LIGHT_BYTES: usize = 64 * 1024;
 const LIGHT_VERSIONS: usize = 16;
@@ -67,6 +66,7 @@ pub struct Core {
     committer: Committer,
     send: Sender,
     reports: mpsc::Sender<ReplicaReport>,
+    reserve: Reserve,
     outbox: Outbox,
     /// Operations in the last batch that was submitted.
     submitted_ops: usize,
@@ -90,6 +90,7 @@ impl Core {
         committer: Committer,
         send: Sender,
         reports: mpsc::Sender<ReplicaReport>,
+        reserve: Reserve,
     ) -> Self {
         Self {
             driver,
@@ -97,6 +98,7 @@ impl Core {
             committer,
             send,
             reports,
+            reserve,
             outbox: Outbox::default(),
             submitted_ops: 0,
             settled_ops: 0,
@@ -166,7 +168,7 @@ impl Core {
             // Under load the next batch is to gather.
             Event::Persisted(_) => self.submitted_ops < BUSY_OPS,
             Event::Read { .. } => true,
-            Event::Down(_) | Event::DiskFull(_) | Event::Busy(_) | Event::Tick => false,
+            Event::Down(_) | Event::Room(_) | Event::Busy(_) | Event::Tick => false,
         };
         if !plain || !light || self.stopping || self.failed.is_some() {
             return Some(event);
@@ -181,9 +183,11 @@ impl Core {
     }
 
     fn step(&mut self, event: Event<Ticket>) {
-        match event {
+        match &event {
             Event::Persisted(_) => self.settled_ops += std::mem::take(&mut self.submitted_ops),
-            Event::DiskFull(None) if self.full.take().is_some() => self.committer.resume(),
+            Event::Room(room) if room.none().is_none() && self.full.take().is_some() => {
+                self.committer.resume();
+            }
             _ => {}
         }
         self.driver.step(self.shared.clocks.now(), event);
@@ -193,7 +197,7 @@ impl Core {
         log::error!("storing failed: {error}");
         if let StoreError::Full { .. } = error {
             self.full = Some(Instant::now());
-            self.step(Event::DiskFull(Some(error.to_string())));
+            self.step(Event::Room(DiskRoom::None(error.to_string())));
         } else {
             self.failed = Some(error);
         }
@@ -203,9 +207,14 @@ impl Core {
     /// then nobody else says when to try again.
     fn go_on_when_there_is_room(&mut self) {
         let due = self.full.is_some_and(|at| at.elapsed() >= FULL_RETRY);
-        if due && self.shared.disk.is_nearly_full(MIN_FREE_BYTES) == Ok(false) {
+        if !due {
+            return;
+        }
+        if let Ok(room) = self.shared.disk.room(self.reserve)
+            && room.none().is_none()
+        {
             log::warn!("storing again, after there was no room");
-            self.step(Event::DiskFull(None));
+            self.step(Event::Room(room));
         }
     }
 

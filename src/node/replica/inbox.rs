@@ -218,7 +218,7 @@ mod tests {
     use crate::protocol::replica::{Known, Setup};
     use crate::protocol::version::{Key, Stamp};
     use crate::protocol::view::View;
-    use crate::storage::{Committer, Disk};
+    use crate::storage::{Committer, Disk, Reserve};
     use bytes::Bytes;
     use std::path::Path;
 
@@ -245,7 +245,8 @@ mod tests {
         let shared = Arc::new(Shared::of(&driver, Arc::clone(&disk), clock, clocks));
         let committer = Committer::start(disk, stored).unwrap();
         let (reports, _) = mpsc::channel(1);
-        Core::new(driver, shared, committer, Arc::new(|_, _| {}), reports)
+        let (send, reserve) = (Arc::new(|_: &[MemberId], _| {}), Reserve::default());
+        Core::new(driver, shared, committer, send, reports, reserve)
     }
 
     fn ack() -> Event<Ticket> {

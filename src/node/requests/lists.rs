@@ -77,9 +77,9 @@ impl ListService {
         mut change: ListChange,
     ) -> Result<keys::ListOutcome, ConsensusError> {
         let raft = self.membership.raft().ok_or(ConsensusError::Stopped)?;
-        // Deletes are let through: what is kept free is for that.
-        if let (Some(reason), What::Put(_) | What::Append(_)) = (self.room.full(), &change.what) {
-            return Err(ConsensusError::Full(reason));
+        let deletes = !matches!(change.what, What::Put(_) | What::Append(_));
+        if let Some(why) = self.room.lacks(deletes) {
+            return Err(ConsensusError::Full(why));
         }
         if let (What::Append(_), Some(past)) = (&change.what, &mut change.past) {
             let key = Hashed::new(change.key.clone());

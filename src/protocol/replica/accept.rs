@@ -251,7 +251,7 @@ impl<S: Store, T> Replica<S, T> {
     ) {
         let slot = Slot::of(&key);
         let stamped = Some(stamp).filter(|_| orphan.is_none());
-        if let Some(refusal) = self.refusal_for_write(slot, stamped) {
+        if let Some(refusal) = self.refusal_for_write(slot, stamped, value.is_none()) {
             return self.refuse(ticket, refusal);
         }
         let place = record::slot_key(slot, &key);
@@ -343,9 +343,15 @@ impl<S: Store, T> Replica<S, T> {
         }
     }
 
-    fn refusal_for_write(&self, slot: Slot, stamp: Option<Stamp>) -> Option<Refusal> {
-        if let Some(reason) = &self.disk_full {
-            return Some(Refusal::DiskFull(reason.clone()));
+    fn refusal_for_write(
+        &self,
+        slot: Slot,
+        stamp: Option<Stamp>,
+        deletes: bool,
+    ) -> Option<Refusal> {
+        let deletes = deletes || broken(Rule::PutsTakeLastRoom);
+        if let Some(why) = self.room.lacks(deletes) {
+            return Some(Refusal::DiskFull(why.to_owned()));
         }
         if Some(self.views.view.partition(slot)) != self.partition {
             return Some(Refusal::NotMine);

@@ -56,7 +56,7 @@ impl Leftover {
 impl<S: Store, T> Replica<S, T> {
     /// Fetches what is to be held here and is not here yet, one cohort after the other.
     pub(super) fn follow(&mut self) {
-        if self.snapshots.fetch().is_some() || self.disk_full.is_some() || self.disk_is_behind() {
+        if self.snapshots.fetch().is_some() || !self.room.is_ample() || self.disk_is_behind() {
             return;
         }
         let source = self.cohorts.iter().find_map(|(id, state)| {

@@ -83,6 +83,7 @@ use super::ids::{Dot, LogId, MemberId};
 use super::limits::Limits;
 use super::message::Message;
 use super::op::{Answer, Consistency};
+use super::room::DiskRoom;
 use super::slots::Slot;
 use super::store::{Batch, Store, StoreError};
 use super::teeth::is_any_broken;
@@ -140,8 +141,8 @@ pub enum Event<T> {
     Persisted(u64),
     /// The connection to a member is gone.
     Down(MemberId),
-    /// There is no room for writes, and why; or there is room again.
-    DiskFull(Option<String>),
+    /// How much room the disk has from now on.
+    Room(DiskRoom),
     /// Whether clients are at work here: what can wait goes slower then.
     Busy(bool),
     /// Time has passed. Wanted every [`TICK_US`].
@@ -221,7 +222,7 @@ pub struct Replica<S, T> {
     promises: tombstones::Promises,
     gossip: gossip::Schedule,
     walls: walls::Walls,
-    disk_full: Option<String>,
+    room: DiskRoom,
     busy: bool,
 
     /// The incarnation is on disk: others may hear of it.
@@ -282,7 +283,7 @@ impl<S: Store, T> Replica<S, T> {
             } => self.message(from, incarnation, message),
             Event::Persisted(no) => self.persisted(no),
             Event::Down(member) => self.down(member),
-            Event::DiskFull(reason) => self.disk_full = reason,
+            Event::Room(room) => self.room = room,
             Event::Busy(busy) => self.busy = busy,
             Event::Tick => self.tick(),
         }
@@ -411,9 +412,9 @@ impl<S: Store, T> Replica<S, T> {
         !self.logs.contains(log) && self.finished.contains(id, log)
     }
 
-    /// Why there is no room for writes, if there is none.
-    pub(in crate::protocol) fn disk_full(&self) -> Option<&str> {
-        self.disk_full.as_deref()
+    /// How much room the disk has.
+    pub(in crate::protocol) fn room(&self) -> &DiskRoom {
+        &self.room
     }
 
     /// Whether nothing is on its way to the disk.

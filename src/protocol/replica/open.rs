@@ -6,6 +6,7 @@ use super::super::limits::Limits;
 use super::super::marks::Elsewhere;
 use super::super::op::{Answer, Refusal};
 use super::super::record::{self, ReplicaIdentity};
+use super::super::room::DiskRoom;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
@@ -49,8 +50,8 @@ pub struct Known {
     pub heads: BTreeMap<LogId, u64>,
     /// Batches that were handed out: the next one gets the number after.
     pub batches: u64,
-    /// Why there is no room for writes, if there is none.
-    pub disk_full: Option<String>,
+    /// How much room the disk has.
+    pub room: DiskRoom,
     /// Clients are at work here.
     pub busy: bool,
     /// The earlier replica had compared what the disk says with its peers.
@@ -177,7 +178,7 @@ impl<S: Store, T> Replica<S, T> {
             lost,
             heads,
             batches,
-            disk_full,
+            room,
             busy,
             proven,
         } = setup.known;
@@ -207,7 +208,7 @@ impl<S: Store, T> Replica<S, T> {
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
             walls: walls::Walls::new(now),
-            disk_full,
+            room,
             busy,
             opened: false,
             restart_above: None,
@@ -307,7 +308,7 @@ impl<S: Store, T> Replica<S, T> {
                 lost: self.finished.lost(),
                 heads: self.logs.iter().map(|(id, l)| (id, l.head)).collect(),
                 batches: self.staging.next_batch() - 1,
-                disk_full: self.disk_full.take(),
+                room: std::mem::take(&mut self.room),
                 busy: self.busy,
                 proven: self.recovery.proven && self.restart_above.is_none(),
             },

@@ -62,7 +62,7 @@ impl<S: Store, T> Replica<S, T> {
         let Some((log, state)) = self.logs.get(id).zip(self.cohort_of(id)) else {
             return;
         };
-        if !self.takes(log.cohort) || self.disk_full.is_some() || self.disk_is_behind() {
+        if !self.takes(log.cohort) || self.room.none().is_some() || self.disk_is_behind() {
             return;
         }
         let mut avoid = None;

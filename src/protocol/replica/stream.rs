@@ -210,7 +210,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         // A replica that will fetch a snapshot takes nothing that may be older than a collected
         // tombstone; one whose disk is full or behind will be sent it again.
-        if !self.takes(cohort) || self.disk_full.is_some() || self.disk_is_behind() {
+        if !self.takes(cohort) || self.room.none().is_some() || self.disk_is_behind() {
             return Ok(());
         }
         let met = self.sharing().met(cohort);
