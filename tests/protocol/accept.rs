@@ -80,6 +80,42 @@ pub fn in_the_place_of_a_hidden_write_nothing_is_read_that_is_not_durable() {
 }
 
 #[test]
+fn a_version_that_became_durable_unnoticed_is_not_hidden_from_a_client_that_has_seen_it() {
+    let mut c = Cluster::new(3, 3);
+    let (key, none) = (c.key(0, 0), Context::default());
+    c.put(1, &key, Some("0"), &none);
+    c.run_ms(200);
+    c.nodes[0].disk_hangs = true;
+    c.write(1, &key, Some("1"), &none);
+    c.run_ms(5);
+    let seen = c.get(1, &key, &none).unwrap();
+    assert_eq!(seen.found.unwrap().value, "1");
+    c.write(2, &key, Some("2"), &none);
+    c.run_ms(5);
+    c.write(0, &key, Some("3"), &none);
+    let log = c.marks(1).own;
+    while c.marks(0).logs[&log].applied < 2 {
+        assert!(c.store_batch(0));
+    }
+    // The other two are on the disk, which has not said so yet.
+    let (no, _) = c.nodes[0].disk.first_waiting().unwrap();
+    c.nodes[0].disk.sync_one();
+    // All have the first one: contexts need not name it.
+    let mut later = none.clone();
+    later.clock = seen.context.clock;
+    let ticket = c.read(0, &key, &later, 50);
+    assert_eq!(c.answer(ticket), None);
+    assert_eq!(c.value(0, &key, &none).as_deref(), Some("0"));
+    c.step(0, Event::Persisted(no));
+    c.nodes[0].disk_hangs = false;
+    c.run_ms(5);
+    let Some(Answer::Read(read)) = c.answer(ticket) else {
+        panic!("it has come");
+    };
+    assert_ne!(read.found.unwrap().value, "0");
+}
+
+#[test]
 fn a_write_lost_before_it_was_on_its_writers_disk_comes_back_from_its_peer() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

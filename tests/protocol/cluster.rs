@@ -237,18 +237,23 @@ impl Cluster {
                 self.step(to, event);
             }
             for node in 0..self.nodes.len() {
-                while !self.nodes[node].disk_hangs
-                    && self.nodes[node].disk.waiting() > 0
-                    && let Some((no, _)) = self.nodes[node].disk.first_waiting()
-                {
-                    self.nodes[node].disk.sync_one();
-                    self.step(node, Event::Persisted(no));
-                }
+                while !self.nodes[node].disk_hangs && self.store_batch(node) {}
                 if self.now_us.is_multiple_of(TICK_US) {
                     self.step(node, Event::Tick);
                 }
             }
         }
+    }
+
+    /// Makes the first batch durable that waits for the disk. False if none waits.
+    pub fn store_batch(&mut self, node: usize) -> bool {
+        let disk = &mut self.nodes[node].disk;
+        let Some((no, _)) = disk.first_waiting().filter(|_| disk.waiting() > 0) else {
+            return false;
+        };
+        disk.sync_one();
+        self.step(node, Event::Persisted(no));
+        true
     }
 
     /// Decides something about views. Nodes do not know of it before they are told.

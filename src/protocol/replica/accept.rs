@@ -2,7 +2,7 @@
 //! replica has them.
 //!
 //! With no live peer, or after [`DEGRADE_US`], a write is shown with one copy and the answer says
-//! so. Until then readers get the version before it, which is kept here.
+//! so. Until then readers get the version before it (`hidden.rs`).
 
 use super::super::clock::Timestamp;
 use super::super::context::Context;
@@ -17,9 +17,10 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Stamp, Version};
 use super::super::views::Home;
-use super::{Now, Replica, TICK_US, cannot_be};
+use super::hidden::Before;
+use super::{Replica, TICK_US};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// How long a write waits for a second copy, in microseconds.
 pub const DEGRADE_US: u64 = 100_000;
@@ -35,11 +36,6 @@ const _: () = assert!(GIVE_UP_US + 2 * TICK_US < TOTAL_US);
 /// Writes that were taken and are not acknowledged yet, by seq.
 pub(super) struct Accept<T> {
     waiting: VecDeque<Waiting<T>>,
-    /// The version that readers see, for each key whose newest one is hidden.
-    undo: BTreeMap<Key, Undo>,
-    undo_order: VecDeque<Hidden>,
-    /// The batches with versions that may be shown when those are durable, and their keys.
-    coming: VecDeque<(u64, Key)>,
     /// Orphaned writes, by seq, and their timestamps.
     orphans: VecDeque<(u64, Timestamp)>,
 }
@@ -55,179 +51,24 @@ struct Waiting<T> {
     since_us: u64,
 }
 
-/// A write that is not shown yet.
-struct Hidden {
-    seq: u64,
-    key: Key,
-    since_us: u64,
-}
-
-struct Undo {
-    /// The newest version that is durable here and may be shown.
-    shown: Option<Version>,
-    /// Others' versions that are newer than that, and the batches that they are durable with. There
-    /// may be older ones beside them, of which nothing is known here.
-    coming: VecDeque<(u64, Version)>,
-    /// The writes of the key that are not shown yet, in order.
-    hidden: VecDeque<Version>,
-}
-
-/// The version of a key that readers may see when a write is about to hide it.
-#[derive(Default)]
-pub(super) struct Before {
-    /// The one that is durable here.
-    pub(super) shown: Option<Version>,
-    /// A newer one that is on its way to the disk, and its batch.
-    pub(super) coming: Option<(u64, Version)>,
-}
-
-impl Undo {
-    fn show(&mut self, version: &Version) {
-        if self.shown.as_ref().is_none_or(|s| version.beats(s)) {
-            self.shown = Some(version.clone());
-        }
-    }
-}
-
 impl<T> Default for Accept<T> {
     fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
-            undo: BTreeMap::new(),
-            undo_order: VecDeque::new(),
-            coming: VecDeque::new(),
             orphans: VecDeque::new(),
         }
     }
 }
 
 impl<T> Accept<T> {
-    /// Whether no client waits and nothing is hidden.
+    /// Whether no client waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.undo.is_empty()
+        self.waiting.is_empty()
     }
 
-    /// The version that a client with this past may be shown, of a key whose newest one is hidden.
-    ///
-    /// A hidden write that the context names was seen elsewhere, so the client is shown that write.
-    /// The client may have seen a hidden write that the context does not name, too, if that is not
-    /// later than the clock of the context: contexts drop a write as soon as any replica knows that
-    /// all have it, and that can be before the writer knows. Then there is no right answer yet, and
-    /// the error is the write to wait for. So it is with a version that others may see already and
-    /// that is on its way to the disk here: if this and the other process ended now, nobody would
-    /// have it.
-    pub(super) fn shown(&self, key: &Key, context: &Context) -> Result<Option<&Version>, Dot> {
-        let Some(undo) = self.undo.get(key) else {
-            return Ok(None);
-        };
-        let seen = |v: &Version| context.get(v.dot.log).is_some_and(|s| s >= v.dot.seq);
-        let named = undo.hidden.iter().filter(|v| seen(v));
-        let best = undo.shown.iter().chain(named).max_by_key(|v| v.order());
-        let doubtful = undo
-            .hidden
-            .iter()
-            .filter(|v| v.stamp.ts <= context.clock && best.is_none_or(|b| v.beats(b)))
-            .max_by_key(|v| v.order());
-        let later = |best: &Version| best.stamp.ts < context.clock;
-        let unstored = undo.coming.back().map(|(_, version)| version);
-        let unstored = unstored
-            .filter(|v| best.is_none_or(|b| v.beats(b)))
-            .filter(|_| best.map_or(context.clock > Timestamp::default(), later));
-        match unstored.or(doubtful) {
-            Some(version) => Err(version.dot),
-            None => Ok(best),
-        }
-    }
-
-    /// Whether a write of a key is hidden.
-    fn hides(&self, key: &Key) -> bool {
-        self.undo.contains_key(key)
-    }
-
-    /// A version that may be shown when batch `no` is durable came for a key whose newest one may
-    /// not.
-    pub(super) fn shown_meanwhile(&mut self, version: &Version, no: u64) {
-        let Some(undo) = self.undo.get_mut(&version.key) else {
-            return;
-        };
-        if broken(Rule::ShowInFlight) {
-            return undo.show(version);
-        }
-        undo.coming.push_back((no, version.clone()));
-        self.coming.push_back((no, version.key.clone()));
-    }
-
-    /// Batches up to `no` are durable, and so is what came with them.
-    pub(super) fn stored(&mut self, no: u64) {
-        while let Some((_, key)) = self.coming.pop_front_if(|(batch, _)| *batch <= no) {
-            let Some(undo) = self.undo.get_mut(&key) else {
-                // Nothing of the key is hidden any more.
-                continue;
-            };
-            while let Some((_, version)) = undo.coming.pop_front_if(|(batch, _)| *batch <= no) {
-                undo.show(&version);
-            }
-        }
-    }
-
-    /// Hides a write from readers, who see what was there before until it has its second copy, or
-    /// must do without.
-    pub(super) fn hide(&mut self, version: &Version, before: Before, now: Now) {
-        let undo = self.undo.entry(version.key.clone()).or_insert(Undo {
-            shown: before.shown,
-            coming: VecDeque::new(),
-            hidden: VecDeque::new(),
-        });
-        undo.hidden.push_back(version.clone());
-        self.undo_order.push_back(Hidden {
-            seq: version.dot.seq,
-            key: version.key.clone(),
-            since_us: now.mono_us,
-        });
-        if let Some((no, version)) = before.coming {
-            self.shown_meanwhile(&version, no);
-        }
-    }
-
-    /// The last of the writes that have been hidden since `late_us` or before; 0 when there is
-    /// none.
-    fn hidden_since(&self, late_us: u64) -> u64 {
-        let late = self.undo_order.iter().take_while(|h| h.since_us <= late_us);
-        late.last().map_or(0, |h| h.seq)
-    }
-
-    /// Asserts what must hold, when the own log has writes up to `head`.
-    pub(super) fn check(&self, head: u64) {
-        let mut seqs = self.undo_order.iter().map(|h| h.seq);
-        assert!(seqs.clone().is_sorted(), "hidden in the order of the log");
-        assert!(
-            seqs.clone().all(|seq| seq <= head),
-            "hidden, but not logged"
-        );
-        let hidden: usize = self.undo.values().map(|undo| undo.hidden.len()).sum();
-        assert_eq!(hidden, self.undo_order.len(), "hidden once");
-        // Clients wait for nothing else, and in the same order.
-        let mut waiting = self.waiting.iter();
-        assert!(
-            waiting.all(|w| seqs.any(|seq| seq == w.seq)),
-            "waits for what is hidden"
-        );
-    }
-
-    /// Writes up to this seq are shown. One that is may still be behind one that is not.
-    fn show(&mut self, upto: u64) {
-        while let Some(Hidden { seq, key, .. }) = self.undo_order.pop_front_if(|h| h.seq <= upto) {
-            let Some(undo) = self.undo.get_mut(&key) else {
-                cannot_be("a hidden write of a key of which none is hidden");
-                continue;
-            };
-            while let Some(version) = undo.hidden.pop_front_if(|v| v.dot.seq <= seq) {
-                undo.show(&version);
-            }
-            if undo.hidden.is_empty() {
-                self.undo.remove(&key);
-            }
-        }
+    /// The writes that clients wait for, in order.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().map(|w| w.seq)
     }
 }
 
@@ -302,7 +143,7 @@ impl<S: Store, T> Replica<S, T> {
             deps: context.clone(),
         };
         // Without peers too: the store has the write before `Persisted` says so.
-        self.accept.hide(&version, before, self.now);
+        self.hidden.hide(&version, before, self.now);
         self.stage_dot(dot, key);
         self.stage_version(place, version.clone(), current.as_ref());
         self.tail.push(version, !self.is_alone());
@@ -325,7 +166,7 @@ impl<S: Store, T> Replica<S, T> {
         key: &Key,
         current: Option<&Version>,
     ) -> Result<Before, StoreError> {
-        if self.accept.hides(key) {
+        if self.hidden.hides(key) {
             return Ok(Before::default());
         }
         // Of the own log all is durable that is shown.
@@ -445,7 +286,7 @@ impl<S: Store, T> Replica<S, T> {
                 let late = self.now.mono_us.saturating_sub(DEGRADE_US);
                 // Also those for which no client waits: the replica is not idle while one is
                 // hidden.
-                second.max(self.accept.hidden_since(late))
+                second.max(self.hidden.since(late))
             }
             _ => own.applied,
         };
@@ -457,7 +298,7 @@ impl<S: Store, T> Replica<S, T> {
         };
         if upto > own.exposed {
             self.logs.expose(upto);
-            self.accept.show(upto);
+            self.hidden.show(upto);
             self.retry_stalled([self.log]);
         }
         while let Some(waiting) = self.accept.waiting.pop_front_if(|w| w.seq <= upto) {
@@ -481,7 +322,7 @@ impl<S: Store, T> Replica<S, T> {
 
     /// The writes of the own log that readers are not shown yet, by key.
     pub fn hidden(&self) -> impl Iterator<Item = &Version> {
-        self.accept.undo.values().flat_map(|undo| &undo.hidden)
+        self.hidden.iter()
     }
 
     /// The clients whose writes are not acknowledged yet: what becomes of those is open.

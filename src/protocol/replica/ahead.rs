@@ -20,7 +20,7 @@ use super::super::teeth::{Rule, broken};
 use super::super::version::{Key, Version};
 use super::super::views::{CohortId, Home};
 use super::Replica;
-use super::accept::Before;
+use super::hidden::Before;
 use std::collections::BTreeMap;
 
 impl<S: Store, T> Replica<S, T> {
@@ -225,7 +225,7 @@ impl<S: Store, T> Replica<S, T> {
             shown: Some(again.clone()),
             coming: None,
         };
-        self.accept.hide(&again, before, self.now);
+        self.hidden.hide(&again, before, self.now);
         self.stage_dot(dot, key.clone());
         let place = record::data_key(&key);
         self.staging.replace(place, Some(again.clone()));

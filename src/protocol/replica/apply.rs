@@ -93,16 +93,17 @@ impl<S: Store, T> Replica<S, T> {
                 }
             }
             self.promises.durable(batch.promise);
-            self.accept.stored(batch.no);
+            self.hidden.stored(batch.no);
         }
         moved
     }
 
-    /// Lets the undo of unexposed writes know of a version that others may see already.
+    /// Takes in a version that others may see already, which readers of a hidden write are shown
+    /// when it is durable.
     pub(super) fn stage_seen(&mut self, version: Version) -> Result<(), StoreError> {
         let place = record::data_key(&version.key);
         let current = self.current(&place)?;
-        self.accept
+        self.hidden
             .shown_meanwhile(&version, self.staging.next_batch());
         self.stage_version(place, version, current.as_ref());
         Ok(())

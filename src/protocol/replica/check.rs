@@ -25,7 +25,7 @@ impl<S: Store, T> Replica<S, T> {
         if self.now.mono_us.is_multiple_of(NOW_AND_THEN_US) {
             self.staging.check_inflight();
             self.check_peers();
-            self.accept.check(self.head());
+            self.hidden.check(self.head(), self.accept.seqs());
         }
     }
 

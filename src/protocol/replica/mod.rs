@@ -15,6 +15,7 @@
 //! peers.rs       the members that share logs, as last heard of
 //! beacons.rs     the other members, and what is stable there
 //! staging.rs     what is on its way to the disk
+//! hidden.rs      writes that are not shown yet, and what readers see instead
 //! effects.rs     what is to be done about a step
 //! ```
 //!
@@ -54,6 +55,7 @@ mod finished;
 mod gather;
 mod gossip;
 mod handover;
+mod hidden;
 mod index;
 mod log_end;
 mod logs;
@@ -214,6 +216,7 @@ pub struct Replica<S, T> {
     ahead: BTreeMap<Dot, Key>,
     gathering: BTreeMap<LogId, gather::Gathered>,
     accept: accept::Accept<T>,
+    hidden: hidden::HiddenWrites,
     tail: stream::Tail,
     stalled: reads::Stalled<T>,
     recovery: recovery::Recovery,
@@ -427,7 +430,7 @@ impl<S: Store, T> Replica<S, T> {
     /// the replica can be opened again under newer views.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.is_stored() && self.accept.is_empty()
+        self.is_stored() && self.accept.is_empty() && self.hidden.is_empty()
     }
 
     /// A later incarnation of this node that a peer knows of, if one does: the replica has to be

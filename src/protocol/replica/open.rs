@@ -12,7 +12,7 @@ use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
     Effect, Event, Now, Replica, accept, beacons, cohorts, effects, finished, gossip, handover,
-    index, logs, peers, reads, recovery, snapshot, staging, stream, tombstones, walls,
+    hidden, index, logs, peers, reads, recovery, snapshot, staging, stream, tombstones, walls,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -201,6 +201,7 @@ impl<S: Store, T> Replica<S, T> {
             ahead: record::load_early(&store)?,
             gathering: BTreeMap::new(),
             accept: accept::Accept::default(),
+            hidden: hidden::HiddenWrites::default(),
             tail: stream::Tail::default(),
             stalled: reads::Stalled::default(),
             recovery: recovery::Recovery::new(intact, intact && setup.trusted, proven),

@@ -210,11 +210,11 @@ impl<S: Store, T> Replica<S, T> {
         consistency: Consistency,
     ) -> Result<Answer, Refusal> {
         let stale = !marks.covers(Slot::of(key), context) || marks.recovering.is_some();
-        let (shown, stale) = match (self.accept.shown(key, context), consistency) {
+        let (shown, stale) = match (self.hidden.shown(key, context), consistency) {
             (Ok(shown), _) => (shown, stale),
             (Err(_), Consistency::Eventual) => {
                 let unseen = Context::default();
-                (self.accept.shown(key, &unseen).ok().flatten(), true)
+                (self.hidden.shown(key, &unseen).ok().flatten(), true)
             }
             (Err(dot), Consistency::Causal) => {
                 let have = marks.logs.get(&dot.log).map_or(0, |l| l.exposed);
