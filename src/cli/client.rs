@@ -91,7 +91,7 @@ impl Reply {
 
     /// The reply's error in words.
     pub fn error(&self) -> String {
-        if self.status == 403 {
+        if self.status == 403 && self.text("error") == Some("Unauthorized") {
             return "the node refuses the token: give the cluster's API_TOKEN with --token, or in the environment (HTTP 403)".to_owned();
         }
         // Where there are both, the error is a headline.

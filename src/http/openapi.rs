@@ -19,7 +19,7 @@ use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{self, RefOr};
-use utoipa::{Modify, OpenApi};
+use utoipa::{Modify, OpenApi, ToSchema};
 
 /// The name of the security scheme.
 const API_TOKEN: &str = "api_token";
@@ -113,6 +113,7 @@ impl Modify for Completed {
                     continue;
                 };
                 headers_without_null(operation);
+                refusal_by_origin(operation);
                 if method == Method::HEAD {
                     as_head(operation);
                 }
@@ -124,6 +125,20 @@ impl Modify for Completed {
             }
         }
     }
+}
+
+/// Every path refuses a request whose `Host` or `Origin` a stranger may have chosen.
+fn refusal_by_origin(operation: &mut Operation) {
+    let by_origin = openapi::ResponseBuilder::new()
+        .description("From a page, by a name or out of a network that may not ask for this")
+        .content(
+            "application/json",
+            openapi::Content::new(Some(openapi::Ref::from_schema_name(RefusedReply::name()))),
+        )
+        .build();
+    let responses = &mut operation.responses.responses;
+    let forbidden = responses.entry("403".to_owned());
+    forbidden.or_insert_with(|| by_origin.into());
 }
 
 /// Makes of GET's description that of HEAD, which was made by the same attribute.

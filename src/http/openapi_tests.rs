@@ -316,8 +316,9 @@ fn what_the_token_guards_names_it_and_says_what_comes_without() {
             guarded,
             "{method} {path}"
         );
-        let refused = operation["responses"].get("403").is_some();
-        assert_eq!(refused, guarded, "{method} {path}");
+        let refused = operation["responses"]["403"]["description"].as_str();
+        let names_it = refused.is_some_and(|text| text.contains("API token"));
+        assert_eq!(names_it, guarded, "{method} {path}");
     }
 }
 

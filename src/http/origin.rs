@@ -10,6 +10,7 @@ use super::routes::HttpRoute;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, HeaderName, ORIGIN};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -31,11 +32,7 @@ pub fn refusal(
         let message = format!(
             "this node is not to be asked as {host:?}: use its address, or put the name in HOSTS"
         );
-        return Some(Problem::titled(
-            StatusCode::MISDIRECTED_REQUEST,
-            "Unexpected host",
-            message,
-        ));
+        return Some(forbidden(message));
     }
     if req.method().is_safe() {
         return None;
@@ -56,7 +53,7 @@ pub fn refusal(
     None
 }
 
-fn forbidden(message: &'static str) -> Problem {
+fn forbidden(message: impl Into<Cow<'static, str>>) -> Problem {
     Problem::titled(StatusCode::FORBIDDEN, "Forbidden", message)
 }
 
@@ -138,7 +135,7 @@ mod tests {
             "kv.example.org.evil.example:8080",
             "10.0.0.21.evil.example",
         ] {
-            assert_eq!(asked(bad), Some(421), "{bad}");
+            assert_eq!(asked(bad), Some(403), "{bad}");
         }
         assert_eq!(status(HttpRoute::Kvs, TestRequest::get()), None, "HTTP/1.0");
     }

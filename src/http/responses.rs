@@ -11,7 +11,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]
 pub enum Guarded {
-    /// Without the API token
+    /// Without the API token, or from a page, by a name or out of a network that may not ask
     #[response(status = 403)]
     Unauthorized(RefusedReply),
 }

@@ -25,6 +25,27 @@ fn a_bad_environment_ends_the_node_with_one_line_and_code_2() {
 }
 
 #[test]
+fn a_node_that_may_open_too_few_files_ends_with_one_line() {
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 400; exec \"$0\"",
+            env!("CARGO_BIN_EXE_causeway"),
+        ])
+        .env("ip_port", "127.0.0.1:8080")
+        .env("RUST_LOG", "error")
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.contains("400 files") && text.contains("ulimit -n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_bad_command_line_ends_with_code_2() {
     for args in [
         &["nonsense"][..],

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The reply's status and body; an error has its two fields, and says when to try again.
-async fn told(response: Response) -> (u16, Value) {
+pub(super) async fn told(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let again = response.headers().contains_key("retry-after");
     assert_eq!(again, status == 503);

@@ -1,5 +1,6 @@
 //! The server itself: paths, methods, bytes that are no HTTP, its end.
 
+use super::operator::told;
 use super::*;
 
 #[actix_web::test]
@@ -30,6 +31,27 @@ async fn unknown_paths_and_methods_are_told_apart() {
         length.unwrap().to_string()
     );
     assert_eq!(head.text().await.unwrap(), "");
+}
+
+#[actix_web::test]
+async fn pages_of_other_sites_can_use_no_path() {
+    let node = Fixture::start().await;
+    for (method, path, name, value) in [
+        (Method::GET, "/kvs?key=k", "host", "evil.example"),
+        (Method::GET, "/", "host", "evil.example"),
+        (Method::PUT, "/kvs", "origin", "http://evil.example"),
+        (Method::POST, "/write", "sec-fetch-site", "cross-site"),
+    ] {
+        let request = node.request(method, path).header(name, value);
+        let (status, reply) = told(request.send().await.unwrap()).await;
+        assert_eq!(
+            (status, &reply["error"]),
+            (403, &json!("Forbidden")),
+            "{path}"
+        );
+    }
+    let found = node.get("/kvs?key=k").await;
+    assert_eq!(found.status(), 404, "nothing was written");
 }
 
 #[actix_web::test]
