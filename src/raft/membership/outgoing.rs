@@ -36,7 +36,7 @@ use crate::raft::teeth::{RaftRule, broken};
 use crate::raft::transport::Transport;
 use crate::raft::types::{Raft, RaftMetrics, Vote, member};
 
-/// What such a node has to do with elections.
+/// The part of such a node in elections.
 #[derive(Default)]
 pub struct OutgoingVoter {
     waits: Option<Wait>,
@@ -46,7 +46,7 @@ pub struct OutgoingVoter {
 
 /// It waits for a leader.
 struct Wait {
-    /// What it has promised: any news of a leader or a candidate begins the wait anew.
+    /// Its promise: any news of a leader or a candidate begins the wait anew.
     promised: Promise,
     until: Instant,
 }
@@ -92,7 +92,7 @@ impl OutgoingVoter {
             self.waits = Some(wait);
             return;
         }
-        // Who reaches too few of them would only hold up the leader that they may have.
+        // A node that reaches too few of them would only hold up the leader that they may have.
         let reached = |id: &u64| member(*id).is_some_and(|node| transport.alive(node));
         let reached = found.voters.iter().flatten().copied().filter(reached);
         if is_majority(&found.voters, &reached.collect()) {
@@ -113,7 +113,8 @@ impl OutgoingVoter {
         if !promise(raft, log, own).await {
             return;
         }
-        // What was promised to whom: from here on nothing is taken from an earlier leader.
+        // The promise, and the candidate that has it: from here on nothing is taken from an
+        // earlier leader.
         let Some(found) = situation(raft, me).await else {
             return;
         };
