@@ -123,13 +123,13 @@ fn node(dir: &Path, more: &[(&str, &str)]) -> io::Result<SocketAddr> {
 
 /// Runs a server on a thread of its own.
 fn run(
-    start: impl AsyncFnOnce() -> io::Result<(actix_web::dev::Server, Vec<SocketAddr>)> + Send + 'static,
+    start: impl AsyncFnOnce() -> io::Result<(actix_web::dev::Server, SocketAddr)> + Send + 'static,
 ) -> io::Result<SocketAddr> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
             let (server, bound) = start().await?;
-            let _ = tell.send(bound[0]);
+            let _ = tell.send(bound);
             server.await
         })
     });

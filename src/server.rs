@@ -58,9 +58,7 @@ pub async fn launch(config: Config, workers: usize) -> Result<Running, RunError>
         .map_err(|error| RunError::Start { data_dir, error })?;
     let server = http::serve(Arc::clone(&node), bind, workers);
     let (server, bound) = server.map_err(|e| RunError::Listen(bind, e))?;
-    for address in bound {
-        log::info!("listening on {address}");
-    }
+    log::info!("listening on {bound}");
     let handle = server.handle();
     tokio::spawn(server);
     Ok(Running {

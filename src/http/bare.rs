@@ -1,6 +1,7 @@
 //! A bare handler: the most that the framework can do on this machine, to compare with.
 
-use super::host::{BACKLOG, KEEP_ALIVE};
+use super::connection::ClientPatience;
+use super::listen::BACKLOG;
 use actix_web::dev::Server;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -11,15 +12,16 @@ use std::net::SocketAddr;
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub fn bare_server(bind: SocketAddr, workers: usize) -> io::Result<(Server, Vec<SocketAddr>)> {
+pub fn bare_server(bind: SocketAddr, workers: usize) -> io::Result<(Server, SocketAddr)> {
     let server = HttpServer::new(|| App::new().route("/bare", web::get().to(bare)))
         .workers(workers)
         .backlog(BACKLOG)
-        .keep_alive(KEEP_ALIVE)
+        .keep_alive(ClientPatience::DEFAULT.idle)
         .tcp_nodelay(true)
         .disable_signals()
         .bind(bind)?;
-    let bound = server.addrs();
+    let bound = server.addrs().first().copied();
+    let bound = bound.ok_or_else(|| io::Error::other("the address is none"))?;
     Ok((server.run(), bound))
 }
 

@@ -12,13 +12,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use arc_swap::Guard;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A connection without a request is kept this long; longer than the usual client's own limit, so
-/// that it is mostly the client that closes.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections that the kernel may hold for us before we accept them.
-pub const BACKLOG: u32 = 2048;
 
 /// State of the HTTP surface; one per worker thread.
 pub struct Surface {

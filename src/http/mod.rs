@@ -1,7 +1,9 @@
 //! The node's HTTP surface, on actix-web.
 //!
 //! ```text
-//! server.rs     every path and its handler, and the server that carries them
+//! server.rs     every path and its handler
+//! listen.rs     what listens for clients
+//! connection.rs a client's connection, and how long it may keep the node waiting
 //! openapi.rs    the surface, described to machines
 //! page.rs       the node at a glance, for people
 //! surface       the handlers, one file per surface
@@ -25,7 +27,11 @@
 
 mod bare;
 mod body;
+mod connection;
+#[cfg(test)]
+mod connection_tests;
 mod host;
+mod listen;
 mod metrics;
 mod openapi;
 #[cfg(test)]

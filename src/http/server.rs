@@ -1,6 +1,8 @@
 //! Every path and its handler, and the server that carries them.
 
-use super::host::{BACKLOG, Handle, KEEP_ALIVE, Surface};
+use super::connection::ClientPatience;
+use super::host::{Handle, Surface};
+use super::listen::{Service, listen};
 use super::metrics::Metrics;
 use super::problem::{unknown_path, wrong_method};
 use super::routes::HttpRoute;
@@ -12,19 +14,12 @@ use crate::node::Node;
 use actix_web::dev::Server;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{App, HttpRequest, HttpServer, web};
+use actix_web::{HttpRequest, web};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// The head of a request has to arrive within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection that is being closed may go on sending.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A node that is told to end has 5 s; requests under way get this much of it.
-const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
+use std::time::Instant;
 
 /// Serves a node's HTTP surface on `bind` with `workers` threads, for so many connections at a time
 /// as the process can have: more wait until one ends. The server runs when the returned future is
@@ -36,24 +31,19 @@ pub fn serve(
     node: Arc<Node>,
     bind: SocketAddr,
     workers: usize,
-) -> io::Result<(Server, Vec<SocketAddr>)> {
+) -> io::Result<(Server, SocketAddr)> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&node)));
-    let server = HttpServer::new(move || {
+    let service = Service {
+        bind,
+        workers,
+        connections: descriptors::for_clients(),
+        patience: ClientPatience::DEFAULT,
+        counts: Arc::default(),
+    };
+    listen(service, move |app| {
         let surface = Surface::new(Arc::clone(&node), Arc::clone(&metrics));
-        App::new().configure(|app| configure(app, &surface))
+        configure(app, &surface);
     })
-    .workers(workers)
-    .max_connections(descriptors::for_clients().div_ceil(workers.max(1)))
-    .backlog(BACKLOG)
-    .keep_alive(KEEP_ALIVE)
-    .tcp_nodelay(true)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-    .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
-    .disable_signals()
-    .bind(bind)?;
-    let bound = server.addrs();
-    Ok((server.run(), bound))
 }
 
 /// Registers everything in `HttpRoute::ALL`.

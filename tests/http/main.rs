@@ -84,7 +84,7 @@ impl Fixture {
         Self {
             node,
             server: handle,
-            address: bound[0],
+            address: bound,
             client: Client::new(),
             _dir: dir,
         }

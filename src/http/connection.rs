@@ -1,0 +1,215 @@
+//! A client's connection, and how long it may keep the node waiting: with the head of a request,
+//! and without one.
+//!
+//! The framework times the first head alone. So what it reads from is a stream that knows whether a
+//! request is under way: what comes meanwhile is that request's business, and what comes otherwise
+//! begins a head, which has to be there in time.
+//!
+//! One timer serves it all, and no request moves it: while requests come it fires every few
+//! seconds, looks at what the connection is at, and is set anew.
+
+use actix_http::{Extensions, Request};
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// What a client gets whose request's head did not come in time.
+const LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How long a client may keep the node waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientPatience {
+    /// From the first byte of a request's head to its last; for the first request, from the
+    /// connection's begin.
+    pub head: Duration,
+    /// From one request to the next one's first byte, and up to `head` longer.
+    pub idle: Duration,
+}
+
+impl ClientPatience {
+    /// What every node has.
+    pub const DEFAULT: Self = Self {
+        head: Duration::from_secs(5),
+        // Longer than the usual client's own limit, so that it is mostly the client that closes.
+        idle: Duration::from_secs(75),
+    };
+}
+
+/// What was seen of clients' connections, all together.
+#[derive(Debug, Default)]
+pub struct ConnectionCounts {
+    /// Connections that were closed since a head did not come in time.
+    pub late_heads: AtomicU64,
+}
+
+/// What a connection is at, as its requests tell it.
+#[derive(Debug)]
+struct Progress {
+    /// A handler is at work.
+    under_way: Cell<bool>,
+    /// When the head that is awaited began.
+    head: Cell<Option<Instant>>,
+    /// Requests so far.
+    requests: Cell<u64>,
+}
+
+/// A request that a handler is at, until this is dropped.
+#[derive(Debug)]
+pub struct UnderWay(Rc<Progress>);
+
+impl UnderWay {
+    /// To be called when the request's head is there.
+    pub fn begin(request: &Request) -> Option<Self> {
+        let progress = Rc::clone(request.conn_data::<Rc<Progress>>()?);
+        progress.under_way.set(true);
+        progress.head.set(None);
+        progress.requests.set(progress.requests.get() + 1);
+        Some(Self(progress))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(false);
+    }
+}
+
+/// A client's connection.
+pub struct Connection {
+    io: TcpStream,
+    progress: Rc<Progress>,
+    patience: ClientPatience,
+    counts: Arc<ConnectionCounts>,
+    /// Fires when the connection is to be looked at.
+    timer: Pin<Box<Sleep>>,
+    /// Requests up to the last look that found new ones, and when that was.
+    seen: (u64, Instant),
+    /// The client was waited for long enough: nothing more is read.
+    over: bool,
+}
+
+impl Connection {
+    /// A connection that has just begun.
+    pub fn new(io: TcpStream, patience: ClientPatience, counts: Arc<ConnectionCounts>) -> Self {
+        let now = Instant::now();
+        Self {
+            io,
+            progress: Rc::new(Progress {
+                under_way: Cell::new(false),
+                head: Cell::new(Some(now)),
+                requests: Cell::new(0),
+            }),
+            patience,
+            counts,
+            timer: Box::pin(tokio::time::sleep_until(now + patience.head)),
+            seen: (0, now),
+            over: false,
+        }
+    }
+
+    /// Lets the connection's requests find it.
+    pub fn introduce(&self, data: &mut Extensions) {
+        data.insert(Rc::clone(&self.progress));
+    }
+
+    /// Something was read.
+    fn has_read(&mut self) {
+        if self.progress.under_way.get() || self.progress.head.get().is_some() {
+            return;
+        }
+        let now = Instant::now();
+        self.progress.head.set(Some(now));
+        // Only after a pause it is later than that.
+        if self.timer.deadline() > now + self.patience.head {
+            self.timer.as_mut().reset(now + self.patience.head);
+        }
+    }
+
+    /// Looks at the connection when it is time to: ready when the client is to be waited for no
+    /// more.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let requests = self.progress.requests.get();
+            let pause = self.seen.0 == requests && !self.progress.under_way.get();
+            if !pause {
+                self.seen = (requests, now);
+            }
+            let next = match self.progress.head.get() {
+                Some(began) => began + self.patience.head,
+                None if pause => self.seen.1 + self.patience.idle,
+                None => now + self.patience.head,
+            };
+            if next <= now {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    /// Ends the connection of a client that keeps the node waiting.
+    fn end(&mut self) {
+        self.over = true;
+        if self.progress.head.get().is_some() {
+            self.counts.late_heads.fetch_add(1, Ordering::Relaxed);
+            // For a client that may still read it. Nothing else is on its way to it.
+            let _sent = self.io.try_write(LATE);
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        if this.over {
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                if buf.filled().len() > before {
+                    this.has_read();
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending => {
+                ready!(this.look(cx));
+                this.end();
+                // The end of the stream, as the framework sees it.
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
