@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 pub mod descriptors;
 pub mod http;
+pub mod memory;
 pub mod net;
 pub mod node;
 pub mod protocol;

@@ -99,7 +99,8 @@ fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>,
         | "API_TOKEN"
         | "API_TOKEN_FILE"
         | "HOSTS"
-        | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
+        | "MAX_VALUE_BYTES"
+        | "CLIENT_MEMORY_BYTES" => std::env::var(name).ok(),
         _ => None,
     };
     all.iter()

@@ -1,9 +1,12 @@
 //! A client's connection, and how long it may keep the node waiting: with the head of a request,
-//! and without one.
+//! without one, and by not reading replies.
 //!
 //! The framework times the first head alone. So what it reads from is a stream that knows whether a
 //! request is under way: what comes meanwhile is that request's business, and what comes otherwise
 //! begins a head, which has to be there in time.
+//!
+//! A client that does not read is noticed by writes that find no room. Until they do nothing more
+//! is read of it, so that it cannot order what it does not fetch.
 //!
 //! One timer serves it all, and no request moves it: while requests come it fires every few
 //! seconds, looks at what the connection is at, and is set anew.
@@ -33,7 +36,13 @@ pub struct ClientPatience {
     pub head: Duration,
     /// From one request to the next one's first byte, and up to `head` longer.
     pub idle: Duration,
+    /// From when a reply finds no room with the client until it has read all of it, or as much of
+    /// it as [`STEADY`].
+    pub reply: Duration,
 }
+
+/// Bytes that a client has to read of its replies each time while it lets the node wait.
+const STEADY: usize = 1 << 20;
 
 impl ClientPatience {
     /// What every node has.
@@ -41,6 +50,8 @@ impl ClientPatience {
         head: Duration::from_secs(5),
         // Longer than the usual client's own limit, so that it is mostly the client that closes.
         idle: Duration::from_secs(75),
+        // As long as a body may take.
+        reply: Duration::from_secs(20),
     };
 }
 
@@ -49,6 +60,8 @@ impl ClientPatience {
 pub struct ConnectionCounts {
     /// Connections that were closed since a head did not come in time.
     pub late_heads: AtomicU64,
+    /// Connections that were cut off since their clients did not read replies.
+    pub unread_replies: AtomicU64,
 }
 
 /// What a connection is at, as its requests tell it.
@@ -83,6 +96,16 @@ impl Drop for UnderWay {
     }
 }
 
+/// A client does not read.
+#[derive(Debug)]
+struct Blocked {
+    since: Instant,
+    /// Bytes that it has read since then.
+    taken: usize,
+    /// Something may have come from it that was not read meanwhile.
+    deaf: bool,
+}
+
 /// A client's connection.
 pub struct Connection {
     io: TcpStream,
@@ -93,6 +116,7 @@ pub struct Connection {
     timer: Pin<Box<Sleep>>,
     /// Requests up to the last look that found new ones, and when that was.
     seen: (u64, Instant),
+    blocked: Option<Blocked>,
     /// The client was waited for long enough: nothing more is read.
     over: bool,
 }
@@ -112,6 +136,7 @@ impl Connection {
             counts,
             timer: Box::pin(tokio::time::sleep_until(now + patience.head)),
             seen: (0, now),
+            blocked: None,
             over: false,
         }
     }
@@ -141,14 +166,21 @@ impl Connection {
             ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
             let requests = self.progress.requests.get();
-            let pause = self.seen.0 == requests && !self.progress.under_way.get();
+            let busy = self.progress.under_way.get() || self.blocked.is_some();
+            let pause = self.seen.0 == requests && !busy;
             if !pause {
                 self.seen = (requests, now);
             }
-            let next = match self.progress.head.get() {
-                Some(began) => began + self.patience.head,
-                None if pause => self.seen.1 + self.patience.idle,
-                None => now + self.patience.head,
+            let next = match (&mut self.blocked, self.progress.head.get()) {
+                (Some(blocked), _) => {
+                    if now >= blocked.since + self.patience.reply && blocked.taken >= STEADY {
+                        (blocked.since, blocked.taken) = (now, 0);
+                    }
+                    blocked.since + self.patience.reply
+                }
+                (None, Some(began)) => began + self.patience.head,
+                (None, None) if pause => self.seen.1 + self.patience.idle,
+                (None, None) => now + self.patience.head,
             };
             if next <= now {
                 return Poll::Ready(());
@@ -157,13 +189,35 @@ impl Connection {
         }
     }
 
-    /// Ends the connection of a client that keeps the node waiting.
-    fn end(&mut self) {
+    /// Ends the connection of a client that keeps the node waiting: as its own end would, or with
+    /// an error.
+    fn end(&mut self) -> io::Result<()> {
         self.over = true;
+        if self.blocked.is_some() {
+            self.counts.unread_replies.fetch_add(1, Ordering::Relaxed);
+            // What the kernel holds of the replies goes at once, too.
+            self.io.set_zero_linger()?;
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         if self.progress.head.get().is_some() {
             self.counts.late_heads.fetch_add(1, Ordering::Relaxed);
             // For a client that may still read it. Nothing else is on its way to it.
             let _sent = self.io.try_write(LATE);
+        }
+        Ok(())
+    }
+
+    /// The client has read everything.
+    fn unblock(&mut self, cx: &mut Context<'_>) {
+        let Some(blocked) = self.blocked.take() else {
+            return;
+        };
+        // A head that began before had no chance to be looked at.
+        if self.progress.head.get().is_some() {
+            self.progress.head.set(Some(Instant::now()));
+        }
+        if blocked.deaf {
+            cx.waker().wake_by_ref();
         }
     }
 }
@@ -179,7 +233,14 @@ impl AsyncRead for Connection {
         if this.over {
             return Poll::Ready(Ok(()));
         }
-        match Pin::new(&mut this.io).poll_read(cx, buf) {
+        let read = match &mut this.blocked {
+            None => Pin::new(&mut this.io).poll_read(cx, buf),
+            Some(blocked) => {
+                blocked.deaf = true;
+                Poll::Pending
+            }
+        };
+        match read {
             Poll::Ready(read) => {
                 if buf.filled().len() > before {
                     this.has_read();
@@ -188,9 +249,7 @@ impl AsyncRead for Connection {
             }
             Poll::Pending => {
                 ready!(this.look(cx));
-                this.end();
-                // The end of the stream, as the framework sees it.
-                Poll::Ready(Ok(()))
+                Poll::Ready(this.end())
             }
         }
     }
@@ -202,11 +261,29 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        match (&written, &mut this.blocked) {
+            (Poll::Ready(Ok(bytes)), Some(blocked)) => blocked.taken += bytes,
+            (Poll::Ready(_), _) => {}
+            (Poll::Pending, blocked) => {
+                blocked.get_or_insert_with(|| Blocked {
+                    since: Instant::now(),
+                    taken: 0,
+                    deaf: false,
+                });
+                ready!(this.look(cx));
+                return Poll::Ready(this.end().map(|()| 0));
+            }
+        }
+        written
     }
 
+    /// Called when everything is written.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        this.unblock(cx);
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

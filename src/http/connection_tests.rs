@@ -1,5 +1,6 @@
 //! Clients that keep the node waiting, as sockets: heads and replies that take too long.
 
+use super::budget::{Budget, counted};
 use super::connection::{ClientPatience, ConnectionCounts};
 use super::listen::{Service, listen};
 use actix_web::{HttpResponse, web};
@@ -9,9 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const GET: &[u8] = b"GET /small HTTP/1.1\r\nHost: n\r\n\r\n";
+const GET_LARGE: &[u8] = b"GET /large HTTP/1.1\r\nHost: n\r\n\r\n";
+/// Far more than the kernel keeps of a connection.
+const LARGE: usize = 16 << 20;
 /// Short, so that a test is.
 const HEAD: Duration = Duration::from_millis(400);
 /// Only a server that waits for ever takes longer.
@@ -20,6 +24,7 @@ const LONG: Duration = Duration::from_secs(20);
 struct Clients {
     address: SocketAddr,
     counts: Arc<ConnectionCounts>,
+    replies: Arc<Budget>,
 }
 
 impl Clients {
@@ -32,13 +37,30 @@ impl Clients {
             patience,
             counts: Arc::clone(&counts),
         };
-        let (server, address) = listen(service, configure).unwrap();
+        let replies = Arc::new(Budget::new(5 * LARGE / 2));
+        let budget = Arc::clone(&replies);
+        let (server, address) = listen(service, move |app| configure(app, &budget)).unwrap();
         actix_web::rt::spawn(server);
-        Self { address, counts }
+        Self {
+            address,
+            counts,
+            replies,
+        }
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A client whose kernel reads little ahead of it.
+    async fn connect_narrow(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    fn cut_off(&self) -> u64 {
+        self.counts.unread_replies.load(Ordering::Relaxed)
     }
 
     fn late_heads(&self) -> u64 {
@@ -46,9 +68,16 @@ impl Clients {
     }
 }
 
-fn configure(app: &mut web::ServiceConfig) {
+fn configure(app: &mut web::ServiceConfig, budget: &Arc<Budget>) {
+    let budget = Arc::clone(budget);
+    let large = move || {
+        let reply = counted(HttpResponse::Ok().body(vec![b'#'; LARGE]), &budget);
+        let reply = reply.unwrap_or_else(|| HttpResponse::ServiceUnavailable().finish());
+        async move { reply }
+    };
     app.route("/small", web::get().to(|| async { "small" }))
-        .route("/body", web::put().to(whole));
+        .route("/body", web::put().to(whole))
+        .route("/large", web::get().to(large));
 }
 
 /// Answers when the whole body is there.
@@ -62,6 +91,24 @@ fn with_heads() -> ClientPatience {
     ClientPatience {
         head: HEAD,
         ..ClientPatience::DEFAULT
+    }
+}
+
+/// Patience with replies, and all the time of the test for the rest.
+fn with_replies() -> ClientPatience {
+    ClientPatience {
+        head: HEAD,
+        reply: HEAD,
+        ..ClientPatience::DEFAULT
+    }
+}
+
+/// Waits until something holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LONG, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -171,6 +218,7 @@ async fn a_connection_without_requests_is_closed_some_day() {
     let clients = Clients::start(ClientPatience {
         head: HEAD / 4,
         idle: HEAD,
+        ..ClientPatience::DEFAULT
     });
     let mut stream = clients.connect().await;
     stream.write_all(GET).await.unwrap();
@@ -179,4 +227,85 @@ async fn a_connection_without_requests_is_closed_some_day() {
     assert_eq!(rest(&mut stream).await, "");
     assert!(began.elapsed() > HEAD / 2, "{:?}", began.elapsed());
     assert_eq!(clients.late_heads(), 0);
+}
+
+#[actix_web::test]
+async fn a_client_that_orders_and_never_reads_is_cut_off() {
+    let clients = Clients::start(with_replies());
+    let mut stream = clients.connect_narrow().await;
+    stream.write_all(&GET_LARGE.repeat(1_000)).await.unwrap();
+    until("a reply waits", || clients.replies.used() > 0).await;
+    // Also while it orders more and more.
+    let (mut from, mut to) = stream.split();
+    let orders = async { while to.write_all(GET_LARGE).await.is_ok() {} };
+    let cut = until("it is cut off", || {
+        assert!(clients.replies.used() <= LARGE, "one at a time");
+        clients.cut_off() == 1
+    });
+    tokio::join!(orders, cut);
+    until("its reply is gone", || clients.replies.used() == 0).await;
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(LONG, from.read_to_end(&mut read)).await;
+    assert!(end.is_ok() && read.len() < LARGE, "{}", read.len());
+    // Nobody else notices.
+    let mut other = clients.connect().await;
+    other.write_all(GET).await.unwrap();
+    reply(&mut other, 5).await;
+}
+
+#[actix_web::test]
+async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
+    let clients = Clients::start(with_replies());
+    let mut stream = clients.connect_narrow().await;
+    stream.write_all(GET_LARGE).await.unwrap();
+    let mut read = 0;
+    let mut part = vec![0; 1 << 20];
+    while read < LARGE {
+        tokio::time::sleep(HEAD / 8).await;
+        let more = stream.read_exact(&mut part).await;
+        read += more.expect("it is not cut off");
+    }
+    assert_eq!(clients.cut_off(), 0);
+}
+
+#[actix_web::test]
+async fn what_a_client_ordered_meanwhile_is_answered_when_it_reads_again() {
+    let clients = Clients::start(ClientPatience::DEFAULT);
+    let mut stream = clients.connect_narrow().await;
+    stream.write_all(GET_LARGE).await.unwrap();
+    until("a reply waits", || clients.replies.used() > 0).await;
+    // Time for the server to find that it cannot write.
+    tokio::time::sleep(HEAD / 2).await;
+    stream.write_all(GET_LARGE).await.unwrap();
+    stream.write_all(GET).await.unwrap();
+    stream
+        .write_all(b"GET /body HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    let all = tokio::time::timeout(LONG, stream.read_to_end(&mut read)).await;
+    all.expect("all of it comes").unwrap();
+    assert_eq!(read.iter().filter(|b| **b == b'#').count(), 2 * LARGE);
+    assert!(String::from_utf8_lossy(&read).contains("small"));
+    assert_eq!(clients.replies.used(), 0);
+}
+
+#[actix_web::test]
+async fn replies_beyond_the_budget_are_refused_at_once() {
+    let clients = Clients::start(ClientPatience::DEFAULT);
+    let mut waiting = Vec::new();
+    for held in 1..=2 {
+        let mut stream = clients.connect_narrow().await;
+        stream.write_all(GET_LARGE).await.unwrap();
+        until("a reply waits", || clients.replies.used() == held * LARGE).await;
+        waiting.push(stream);
+    }
+    let mut third = clients.connect().await;
+    let close = b"GET /large HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n";
+    third.write_all(close).await.unwrap();
+    let refused = rest(&mut third).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{}", refused.len());
+    assert_eq!(clients.replies.refused(), 1);
+    waiting.clear();
+    until("they are gone", || clients.replies.used() == 0).await;
 }

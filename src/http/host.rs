@@ -1,5 +1,7 @@
 //! The state that handlers work with, and the trait of a handler.
 
+use super::budget::counted;
+use super::clients::Clients;
 use super::metrics::{Handles, Metrics};
 use super::origin;
 use super::problem::Problem;
@@ -8,6 +10,7 @@ use super::token;
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::context::Context;
 use crate::protocol::payload::Codec;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use arc_swap::Guard;
 use std::rc::Rc;
@@ -17,6 +20,8 @@ use std::sync::Arc;
 pub struct Surface {
     /// The node that is served.
     pub node: Arc<Node>,
+    /// What all clients together hold.
+    pub clients: Arc<Clients>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// This worker's way to that.
@@ -25,10 +30,11 @@ pub struct Surface {
 
 impl Surface {
     /// The state of one worker's handlers.
-    pub fn new(node: Arc<Node>, metrics: Arc<Metrics>) -> Rc<Self> {
+    pub fn new(node: Arc<Node>, clients: Arc<Clients>, metrics: Arc<Metrics>) -> Rc<Self> {
         let handles = metrics.handles();
         Rc::new(Self {
             node,
+            clients,
             metrics,
             handles,
         })
@@ -42,6 +48,17 @@ impl Surface {
         let guarded = || token.filter(|_| route.is_guarded(req.method()));
         origin::refusal(route, req, &config.hosts, token.is_none())
             .or_else(|| token::refusal(guarded()?, req.headers()))
+    }
+
+    /// A reply that may be long, counted until its client has read it; a problem where others have
+    /// too much to read already.
+    pub fn unread(&self, reply: HttpResponse) -> Result<HttpResponse, Problem> {
+        counted(reply, &self.clients.replies).ok_or_else(|| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node holds as many replies as it may (CLIENT_MEMORY_BYTES) that clients have not read: try again, or ask another node",
+            )
+        })
     }
 
     /// The node as a member, be it on its way in or out of the view.

@@ -4,6 +4,8 @@
 //! server.rs     every path and its handler
 //! listen.rs     what listens for clients
 //! connection.rs a client's connection, and how long it may keep the node waiting
+//! clients.rs    what clients can make the node hold, and what was refused them
+//! budget.rs     bytes that are held of bodies and replies
 //! openapi.rs    the surface, described to machines
 //! page.rs       the node at a glance, for people
 //! surface       the handlers, one file per surface
@@ -27,6 +29,8 @@
 
 mod bare;
 mod body;
+mod budget;
+mod clients;
 mod connection;
 #[cfg(test)]
 mod connection_tests;

@@ -404,6 +404,11 @@ impl BodyKind {
     }
 }
 
+/// The longest body that is read, in bytes, where values of `max` bytes are taken.
+pub fn longest_body(max: usize) -> usize {
+    BodyKind::Form.limit(max)
+}
+
 fn looks_like_json(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{")
 }

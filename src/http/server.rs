@@ -1,5 +1,6 @@
 //! Every path and its handler, and the server that carries them.
 
+use super::clients::Clients;
 use super::connection::ClientPatience;
 use super::host::{Handle, Surface};
 use super::listen::{Service, listen};
@@ -32,16 +33,21 @@ pub fn serve(
     bind: SocketAddr,
     workers: usize,
 ) -> io::Result<(Server, SocketAddr)> {
+    let clients = Arc::new(Clients::new(node.config()));
     let metrics = Arc::new(Metrics::new(Arc::clone(&node)));
     let service = Service {
         bind,
         workers,
         connections: descriptors::for_clients(),
         patience: ClientPatience::DEFAULT,
-        counts: Arc::default(),
+        counts: Arc::clone(&clients.connections),
     };
     listen(service, move |app| {
-        let surface = Surface::new(Arc::clone(&node), Arc::clone(&metrics));
+        let surface = Surface::new(
+            Arc::clone(&node),
+            Arc::clone(&clients),
+            Arc::clone(&metrics),
+        );
         configure(app, &surface);
     })
 }

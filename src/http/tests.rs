@@ -1,6 +1,7 @@
 //! Tests that call the surface in process: whatever comes in, no 5xx, and no reply that the OpenAPI
 //! document does not describe; values come back as they were.
 
+use super::clients::Clients;
 use super::host::Surface;
 use super::metrics::Metrics;
 use super::openapi_tests::Described;
@@ -73,7 +74,8 @@ fn with_node(standby: bool, test: impl FnOnce(&SystemRunner, &dyn Call)) {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path(), standby);
     let node = system.block_on(Node::start(settings)).unwrap();
-    let surface = Surface::new(Arc::clone(&node), Arc::new(Metrics::new(node)));
+    let clients = Arc::new(Clients::new(node.config()));
+    let surface = Surface::new(Arc::clone(&node), clients, Arc::new(Metrics::new(node)));
     let app = system.block_on(init_service(
         App::new().configure(|app| configure(app, &surface)),
     ));

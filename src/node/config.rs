@@ -14,6 +14,7 @@
 //! | these three with `_FILE` after the name | files that hold the secrets | none |
 //! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
+//! | `CLIENT_MEMORY_BYTES` | of replies not read yet, at a time | an eighth of the memory |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
 //! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
@@ -22,6 +23,7 @@
 
 pub use super::error::ConfigError;
 use super::secrets::{for_a_header, not_empty, secret};
+use crate::memory;
 use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
 use crate::protocol::view::{View, ViewError};
@@ -65,6 +67,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
+    /// What clients may leave unread of replies, all together, in bytes.
+    pub client_memory_bytes: usize,
     /// The Raft group's settings: no variable changes them.
     pub raft: raft::RaftConfig,
     peer_distance: i32,
@@ -138,6 +142,11 @@ impl Config {
             api_token,
             hosts: hosts(lookup("HOSTS").as_deref().unwrap_or_default())?,
             max_value_bytes: value_bytes(lookup("MAX_VALUE_BYTES"))?,
+            client_memory_bytes: positive(
+                "CLIENT_MEMORY_BYTES",
+                lookup("CLIENT_MEMORY_BYTES"),
+                memory::for_clients(),
+            )?,
             raft: raft::RaftConfig::default(),
             peer_distance,
         })
@@ -338,6 +347,7 @@ mod tests {
             ("CLUSTER_SECRET", "s"),
             ("API_TOKEN", "t-0"),
             ("MAX_VALUE_BYTES", "100"),
+            ("CLIENT_MEMORY_BYTES", "1000"),
             ("HOSTS", "kv.example.org, KV2.example.org"),
         ])
         .unwrap();
@@ -349,7 +359,7 @@ mod tests {
         assert_eq!(c.cluster_secret.as_deref(), Some("s"));
         assert_eq!(c.also_secret, None);
         assert_eq!(c.api_token.as_deref(), Some("t-0"));
-        assert_eq!(c.max_value_bytes, 100);
+        assert_eq!((c.max_value_bytes, c.client_memory_bytes), (100, 1_000));
         assert_eq!(c.hosts, ["kv.example.org", "kv2.example.org"]);
         let shown = format!("{c:?}");
         assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));
@@ -424,6 +434,7 @@ mod tests {
         for bad in ["0", "abc", "", "-1", "1.5", "1\n2"] {
             refused("K", bad);
             refused("MAX_VALUE_BYTES", bad);
+            refused("CLIENT_MEMORY_BYTES", bad);
         }
         assert!(refused("VIEW", "10.0.0.1:80,10.0.0.1:80").contains("twice"));
         for bad in [

@@ -79,7 +79,7 @@ pub async fn get(
         ),
         Err(error) => (failed(&error).reply(&codec), None),
     };
-    Ok(with_past(reply, seen, past, &codec))
+    surface.unread(with_past(reply, seen, past, &codec))
 }
 
 /// Change a list.

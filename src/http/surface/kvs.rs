@@ -3,6 +3,7 @@
 
 use crate::api::kvs::{GetReply, WriteReply};
 use crate::api::problem::ErrorReply;
+use crate::http::budget::is_large;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::reply;
@@ -62,7 +63,13 @@ pub async fn get(
         .await
         .map_err(|failed| Problem::refused(failed, partition))?;
     surface.handles.entries.observe(read.context.len() as f64);
-    reply::read(read, partition, &node.codec())
+    let large = read.found.as_ref().is_some_and(|f| is_large(f.value.len()));
+    let seen = large.then(|| read.context.clone());
+    let unread = surface.unread(reply::read(read, partition, &node.codec())?);
+    unread.map_err(|full| match seen {
+        Some(seen) => full.seen(seen),
+        None => full,
+    })
 }
 
 /// Write a key.

@@ -142,7 +142,7 @@ async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, 
         partition_id: partition.0,
         timestamp: wall_ms,
     };
-    Ok(json(StatusCode::OK, &reply))
+    surface.unread(json(StatusCode::OK, &reply))
 }
 
 /// Delete a key.
