@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Clients {
     /// What was seen of connections.
     pub connections: Arc<ConnectionCounts>,
+    /// What was read of their requests' bodies.
+    pub bodies: Budget,
     /// What they have not read of replies.
     pub replies: Arc<Budget>,
 }
@@ -23,6 +25,7 @@ impl Clients {
         let bytes = config.client_memory_bytes.max(longest);
         Self {
             connections: Arc::default(),
+            bodies: Budget::new(bytes),
             replies: Arc::new(Budget::new(bytes)),
         }
     }

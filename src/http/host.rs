@@ -5,6 +5,7 @@ use super::clients::Clients;
 use super::metrics::{Handles, Metrics};
 use super::origin;
 use super::problem::Problem;
+use super::request::{self, Body, BodyKind};
 use super::routes::HttpRoute;
 use super::token;
 use crate::node::{Absence, Member, Node, Role};
@@ -48,6 +49,17 @@ impl Surface {
         let guarded = || token.filter(|_| route.is_guarded(req.method()));
         origin::refusal(route, req, &config.hosts, token.is_none())
             .or_else(|| token::refusal(guarded()?, req.headers()))
+    }
+
+    /// A request's whole body: see [`request::body`].
+    pub async fn body(
+        &self,
+        req: &HttpRequest,
+        kind: BodyKind,
+        payload: web::Payload,
+        max: usize,
+    ) -> Result<Body<'_>, Problem> {
+        request::body(req.headers(), kind, payload, max, &self.clients.bodies).await
     }
 
     /// A reply that may be long, counted until its client has read it; a problem where others have

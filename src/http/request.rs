@@ -6,6 +6,7 @@
 //! - Fields that we do not know are ignored.
 //! - The `causal_payload` is read first, so that a complaint about another field can carry it.
 
+use super::budget::{Budget, HeldBytes};
 use super::problem::Problem;
 use crate::protocol::context::Context;
 use crate::protocol::op::Consistency;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// The longest key, in bytes.
@@ -413,13 +415,30 @@ fn looks_like_json(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{")
 }
 
-/// The whole body, if it comes in time and a value of at most `max` bytes explains its length.
-pub async fn body(
+/// A body that is here, and counts until it is dropped: the fields of a request are read from it,
+/// so that is when the request is done, wherever it was done.
+pub struct Body<'a> {
+    whole: BytesMut,
+    _held: HeldBytes<'a>,
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.whole
+    }
+}
+
+/// The whole body, if it comes in time, there is room for it in `budget`, and a value of at most
+/// `max` bytes explains its length.
+pub async fn body<'a>(
     headers: &HeaderMap,
     kind: BodyKind,
     payload: web::Payload,
     max: usize,
-) -> Result<BytesMut, Problem> {
+    budget: &'a Budget,
+) -> Result<Body<'a>, Problem> {
     let limit = kind.limit(max);
     let announced = headers
         .get(CONTENT_LENGTH)
@@ -428,7 +447,7 @@ pub async fn body(
         return Err(body_too_large(limit));
     }
     // The timer costs nothing while the body is already there.
-    match tokio::time::timeout(BODY_TIMEOUT, collect(payload, limit)).await {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(payload, limit, budget)).await {
         Ok(body) => body,
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -437,8 +456,13 @@ pub async fn body(
     }
 }
 
-async fn collect(mut payload: web::Payload, limit: usize) -> Result<BytesMut, Problem> {
+async fn collect(
+    mut payload: web::Payload,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Body<'_>, Problem> {
     let mut whole = BytesMut::new();
+    let mut held = HeldBytes::nothing(budget);
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|why| {
             Problem::bad(format!("the body cannot be read ({why}): send it again"))
@@ -446,9 +470,15 @@ async fn collect(mut payload: web::Payload, limit: usize) -> Result<BytesMut, Pr
         if whole.len() + chunk.len() > limit {
             return Err(body_too_large(limit));
         }
+        if !held.add(chunk.len()) {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node holds as many bodies of requests as it may (CLIENT_MEMORY_BYTES): try again, or ask another node",
+            ));
+        }
         whole.extend_from_slice(&chunk);
     }
-    Ok(whole)
+    Ok(Body { whole, _held: held })
 }
 
 fn body_too_large(limit: usize) -> Problem {

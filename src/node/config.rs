@@ -14,7 +14,7 @@
 //! | these three with `_FILE` after the name | files that hold the secrets | none |
 //! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
-//! | `CLIENT_MEMORY_BYTES` | of replies not read yet, at a time | an eighth of the memory |
+//! | `CLIENT_MEMORY_BYTES` | of bodies, and of unread replies, at a time | 1/8 of the memory |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
 //! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
@@ -67,7 +67,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// The longest value that is taken, in bytes of JSON text.
     pub max_value_bytes: usize,
-    /// What clients may leave unread of replies, all together, in bytes.
+    /// Bytes of request bodies that are held at a time, and as many of replies that clients have
+    /// not read.
     pub client_memory_bytes: usize,
     /// The Raft group's settings: no variable changes them.
     pub raft: raft::RaftConfig,

@@ -6,7 +6,7 @@ use crate::api::problem::ErrorReply;
 use crate::http::body::{json, plain};
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, BodyKind};
+use crate::http::request::BodyKind;
 use crate::http::responses::{Guarded, ListChangeErrors, ListErrors, RemovedNode};
 use crate::node::{Freshness, Member};
 use crate::protocol::context::Context;
@@ -117,7 +117,7 @@ pub async fn post(
 ) -> Result<HttpResponse, Problem> {
     let member = surface.member()?;
     // Whatever the header says: what is not JSON is refused for that.
-    let body = request::body(req.headers(), BodyKind::Json, body, MAX_BODY).await?;
+    let body = surface.body(req, BodyKind::Json, body, MAX_BODY).await?;
     let codec = surface.codec()?;
     let seen = past(req.headers(), &member, &codec)?;
     let asked = change(req, what(&body)?, seen)?;

@@ -7,7 +7,7 @@ use crate::http::budget::is_large;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::reply;
-use crate::http::request::{self, BodyKind, Fields};
+use crate::http::request::{BodyKind, Fields};
 use crate::http::responses::{BodyErrors, RemovedNode, StoreErrors};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
@@ -96,7 +96,9 @@ pub async fn put(
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
     let kind = BodyKind::of(req.headers())?;
-    let body = request::body(req.headers(), kind, body, node.max_value_bytes()).await?;
+    let body = surface
+        .body(req, kind, body, node.max_value_bytes())
+        .await?;
     let asked = kind.fields(&body).understood(&*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
@@ -126,7 +128,7 @@ pub async fn delete(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let kind = BodyKind::of(req.headers())?;
-    let body = request::body(req.headers(), kind, body, 0).await?;
+    let body = surface.body(req, kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
     if !body.is_empty() {
         fields = fields.and(kind.fields(&body));

@@ -5,7 +5,7 @@ use crate::api::view::{Plan, ViewReply, ViewState};
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, BodyKind};
+use crate::http::request::BodyKind;
 use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChangeReplies};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
@@ -75,7 +75,7 @@ pub async fn view_update(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let kind = BodyKind::of(req.headers())?;
-    let body = request::body(req.headers(), kind, body, 0).await?;
+    let body = surface.body(req, kind, body, 0).await?;
     let update: ViewUpdate = kind.read(&body)?;
     let address = address(update.ip_port.as_deref())?;
     let asked = match update.r#type.as_deref() {
@@ -140,7 +140,7 @@ pub async fn set(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let kind = BodyKind::of(req.headers())?;
-    let body = request::body(req.headers(), kind, body, 0).await?;
+    let body = surface.body(req, kind, body, 0).await?;
     let ViewSet { k } = kind.read(&body)?;
     let k = match k {
         Some(Count::Number(k)) => replicas(Some(&k.to_string())),

@@ -12,7 +12,7 @@ use crate::api::problem::RefusedReply;
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, BodyKind, Fields};
+use crate::http::request::{BodyKind, Fields};
 use crate::http::responses::{Guarded, PlainKeyErrors, RemovedOperator};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
@@ -69,7 +69,7 @@ async fn try_write(
 ) -> Result<HttpResponse, Problem> {
     let max = surface.node.max_value_bytes();
     // Whatever the header says: what is not JSON is refused for that.
-    let body = request::body(req.headers(), BodyKind::Json, body, max).await?;
+    let body = surface.body(req, BodyKind::Json, body, max).await?;
     let fields = Fields::json(&body).without_session();
     let asked = fields.understood(&surface.node.codec())?;
     let (key, value) = (asked.key()?, asked.value(max)?);

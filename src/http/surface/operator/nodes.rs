@@ -12,7 +12,7 @@ use crate::api::view::Strategy;
 use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
-use crate::http::request::{self, BodyKind};
+use crate::http::request::BodyKind;
 use crate::http::responses::{Guarded, NodeErrors, RemovedOperator};
 use crate::http::surface::view;
 use crate::http::words::strategy;
@@ -173,7 +173,7 @@ async fn try_set_strategy(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = request::body(req.headers(), BodyKind::Json, body, 0).await?;
+    let body = surface.body(req, BodyKind::Json, body, 0).await?;
     let asked: StrategyBody = BodyKind::Json.read(&body)?;
     let k = replicas(&asked)?;
     let member = surface.member()?;
