@@ -47,6 +47,32 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The node's hybrid clock, in milliseconds since 1970.
     pub clock_ms: u64,
+    /// What clients make it hold.
+    #[serde(default)]
+    pub clients: ClientLoad,
+}
+
+/// What clients make a node hold, and what was refused them since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClientLoad {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections that may be open at a time; more wait until one ends.
+    pub most_connections: u64,
+    /// Bytes of request bodies that it holds.
+    pub body_bytes: u64,
+    /// Bytes of replies that clients have not read.
+    pub unread_bytes: u64,
+    /// How many each of these two may be: `CLIENT_MEMORY_BYTES`.
+    pub most_bytes: u64,
+    /// Requests that were refused for want of room for their bodies.
+    pub refused_bodies: u64,
+    /// Requests that were refused for want of room for their replies.
+    pub refused_replies: u64,
+    /// Connections that were cut off since their clients did not read replies.
+    pub cut_off: u64,
+    /// Connections that were closed since a request's head took too long.
+    pub late_heads: u64,
 }
 
 /// The configuration in force.

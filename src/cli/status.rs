@@ -97,6 +97,9 @@ fn show(report: &Report) -> CommandResult {
     print(headline(report))?;
     print(leader(&report.nodes))?;
     print(table(&report.nodes).trim_fmt())?;
+    for clients in report.nodes.iter().filter_map(turned_away) {
+        print(clients)?;
+    }
     let others = report.nodes.iter().filter(|n| n.node != report.asked.node);
     let others = others.filter_map(|n| n.status.as_ref());
     for offer in std::iter::once(&report.asked)
@@ -210,6 +213,8 @@ fn table(nodes: &[Answer]) -> Table {
         "TO SEND",
         "TO GET",
         "WAITING",
+        "CLIENTS",
+        "HELD",
         "DISK",
         "UP",
     ]);
@@ -229,6 +234,8 @@ fn table(nodes: &[Answer]) -> Table {
                 worst(s.peers.iter().map(|p| p.lag)),
                 worst(s.peers.iter().map(|p| p.behind)),
                 s.stalled_reads.to_string(),
+                format!("{}/{}", s.clients.connections, s.clients.most_connections),
+                mebibytes(s.clients.body_bytes + s.clients.unread_bytes),
                 mebibytes(s.storage_bytes),
                 duration(s.uptime_seconds),
             ]),
@@ -237,6 +244,38 @@ fn table(nodes: &[Answer]) -> Table {
         table.add_row(row);
     }
     table
+}
+
+/// What a node has refused its clients, if anything.
+fn turned_away(node: &Answer) -> Option<String> {
+    let clients = &node.status.as_ref()?.clients;
+    let reasons = [
+        (
+            clients.refused_bodies,
+            "requests without room for their bodies",
+        ),
+        (
+            clients.refused_replies,
+            "requests without room for their replies",
+        ),
+        (clients.cut_off, "connections that did not read replies"),
+        (
+            clients.late_heads,
+            "connections whose request did not come in time",
+        ),
+    ];
+    let some = reasons.iter().filter(|(count, _)| *count > 0);
+    let some: Vec<_> = some
+        .map(|(count, what)| format!("{what}: {count}"))
+        .collect();
+    let most = mebibytes(clients.most_bytes);
+    (!some.is_empty()).then(|| {
+        format!(
+            "{} has refused since its start, with {most} for bodies and as much for replies: {}",
+            node.node,
+            some.join(", "),
+        )
+    })
 }
 
 fn state(status: &Status) -> String {

@@ -49,7 +49,7 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// ConnectionCounts bytes; false when there is no room for them.
+    /// Counts bytes; false when there is no room for them.
     fn take(&self, bytes: usize) -> bool {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.saturating_add(bytes) <= self.limit;

@@ -58,6 +58,8 @@ impl ClientPatience {
 /// What was seen of clients' connections, all together.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
+    /// Connections that are open.
+    pub open: AtomicU64,
     /// Connections that were closed since a head did not come in time.
     pub late_heads: AtomicU64,
     /// Connections that were cut off since their clients did not read replies.
@@ -125,6 +127,7 @@ impl Connection {
     /// A connection that has just begun.
     pub fn new(io: TcpStream, patience: ClientPatience, counts: Arc<ConnectionCounts>) -> Self {
         let now = Instant::now();
+        counts.open.fetch_add(1, Ordering::Relaxed);
         Self {
             io,
             progress: Rc::new(Progress {
@@ -219,6 +222,12 @@ impl Connection {
         if blocked.deaf {
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Requests are counted where they end, through handles that each worker resolves once. Everything
 //! that the node knows itself is read from it when somebody asks.
 
+use super::clients::{Clients, FromClients};
 use super::routes::HttpRoute;
 use super::words;
 use crate::api::raft::RaftStatus;
@@ -63,8 +64,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a node.
-    pub fn new(node: Arc<Node>) -> Self {
+    /// Metrics of a node and its clients.
+    pub fn new(node: Arc<Node>, clients: Arc<Clients>) -> Self {
         let mut registry = Registry::with_prefix("causeway");
         let requests = Family::new_with_constructor((|| Histogram::new(LATENCIES)) as fn() -> _);
         registry.register_with_unit(
@@ -85,6 +86,7 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(FromNode(node)));
+        registry.register_collector(Box::new(FromClients(clients)));
         Self {
             registry,
             requests,

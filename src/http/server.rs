@@ -10,7 +10,6 @@ use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
 use super::surface::{cluster, health, keys, kvs, raft_status, view};
 use super::{openapi, page};
-use crate::descriptors;
 use crate::node::Node;
 use actix_web::dev::Server;
 use actix_web::http::header::{ALLOW, HeaderValue};
@@ -34,11 +33,11 @@ pub fn serve(
     workers: usize,
 ) -> io::Result<(Server, SocketAddr)> {
     let clients = Arc::new(Clients::new(node.config()));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&node)));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&node), Arc::clone(&clients)));
     let service = Service {
         bind,
         workers,
-        connections: descriptors::for_clients(),
+        connections: clients.most_connections,
         patience: ClientPatience::DEFAULT,
         counts: Arc::clone(&clients.connections),
     };

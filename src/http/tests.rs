@@ -75,7 +75,8 @@ fn with_node(standby: bool, test: impl FnOnce(&SystemRunner, &dyn Call)) {
     let settings = settings(dir.path(), standby);
     let node = system.block_on(Node::start(settings)).unwrap();
     let clients = Arc::new(Clients::new(node.config()));
-    let surface = Surface::new(Arc::clone(&node), clients, Arc::new(Metrics::new(node)));
+    let metrics = Metrics::new(Arc::clone(&node), Arc::clone(&clients));
+    let surface = Surface::new(node, clients, Arc::new(metrics));
     let app = system.block_on(init_service(
         App::new().configure(|app| configure(app, &surface)),
     ));

@@ -239,6 +239,9 @@ fn a_status_shows_every_member_also_the_dead() {
         "reason": null, "partition_id": 0, "keys": 17, "tombstones": 0, "lost_writes": 0, "unstable": 0,
         "stalled_reads": 0, "storage_bytes": 0, "free_bytes": 0, "uptime_seconds": 5,
         "clock_ms": 1,
+        "clients": {"connections": 3, "most_connections": 128, "body_bytes": 1048576,
+            "unread_bytes": 524288, "most_bytes": 67108864, "refused_bodies": 0,
+            "refused_replies": 0, "cut_off": 2, "late_heads": 1},
         "view": {"number": 1, "k": 2, "partitions": [{"partition_id": 0, "members": [
             {"node": name, "member": 0, "alive": true},
             {"node": dead, "member": 1, "alive": false}]}]},
@@ -270,6 +273,12 @@ fn a_status_shows_every_member_also_the_dead() {
         "{text}"
     );
     assert!(line(&dead).contains("no answer"), "{text}");
+    assert!(
+        line(name).contains("3/128") && line(name).contains("1.5 MiB"),
+        "{text}"
+    );
+    let refused = "connections that did not read replies: 2, connections whose request did not come in time: 1";
+    assert!(text.contains(refused), "{text}");
     let output = causeway(&["status", "--json", "--node", &node])
         .output()
         .unwrap();

@@ -33,6 +33,24 @@ async fn bodies_beyond_the_budget_are_refused_at_once() {
     assert!(reply.contains("retry-after: 1"), "{reply}");
     assert!(reply.contains("CLIENT_MEMORY_BYTES"), "{reply}");
     assert!(began.elapsed() < Duration::from_secs(10));
+    let status: Status = node.get("/status").await.json().await.unwrap();
+    let load = status.clients;
+    assert!(
+        load.refused_bodies > 0 && load.refused_replies == 0,
+        "{load:?}"
+    );
+    assert!(
+        load.body_bytes > 0 && load.body_bytes <= load.most_bytes,
+        "{load:?}"
+    );
+    assert!(
+        load.connections > 0 && load.connections <= load.most_connections,
+        "{load:?}"
+    );
+    let metrics = node.get("/metrics").await.text().await.unwrap();
+    let refused = r#"causeway_clients_refused_total{reason="bodies"} "#;
+    let refused = metrics.lines().find_map(|line| line.strip_prefix(refused));
+    assert!(refused.is_some_and(|count| count != "0"), "{metrics}");
     // A small one goes through beside them, and a large one when they are gone.
     let small = node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
     assert_eq!(small.status(), 201);

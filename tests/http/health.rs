@@ -182,6 +182,10 @@ async fn metrics_count_what_happened() {
         "causeway_unstable_dots 0",
         "causeway_stalled_reads 0",
         "causeway_serving 1",
+        "causeway_request_bodies_bytes 0",
+        "causeway_unread_replies_bytes 0",
+        r#"causeway_clients_refused_total{reason="cut_off"} 0"#,
+        r#"causeway_clients_refused_total{reason="late_head"} 0"#,
         &format!(
             "causeway_build_info{{version=\"{}\"}} 1",
             env!("CARGO_PKG_VERSION")
@@ -209,6 +213,9 @@ async fn metrics_count_what_happened() {
         "causeway_council_committed",
         "causeway_council_applied",
         "causeway_lists_bytes",
+        "causeway_client_connections",
+        "causeway_client_connections_most",
+        "causeway_client_memory_bytes",
     ] {
         assert!(number(name) > 0.0, "{name} in\n{text}");
     }

@@ -69,7 +69,11 @@ pub async fn status(
     _req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Ok(json(StatusCode::OK, &words::status::status(&surface.node)))
+    let status = Status {
+        clients: surface.clients.load(),
+        ..words::status::status(&surface.node)
+    };
+    Ok(json(StatusCode::OK, &status))
 }
 
 /// Metrics in the OpenMetrics text format, for Prometheus.

@@ -1,7 +1,9 @@
 //! The node at one moment, as `/status`, the page and the metrics say it.
 
 use super::name;
-use crate::api::status::{MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus};
+use crate::api::status::{
+    ClientLoad, MemberStatus, PartitionStatus, PeerStatus, Status, ViewStatus,
+};
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::marks::Marks;
@@ -10,7 +12,7 @@ use crate::protocol::marks::Marks;
 /// microseconds. Beacons come ten times a second in clusters of up to 64 nodes.
 const ELSEWHERE_DEAD_US: u64 = 2_000_000;
 
-/// The node at this moment.
+/// The node at this moment, but for its clients: the surface knows those.
 pub fn status(node: &Node) -> Status {
     let (state, reason, number) = match &*node.role() {
         Role::Member(member) => {
@@ -48,6 +50,7 @@ pub fn status(node: &Node) -> Status {
         free_bytes: 0,
         uptime_seconds: node.uptime().as_secs(),
         clock_ms: 0,
+        clients: ClientLoad::default(),
     }
 }
 
@@ -111,6 +114,7 @@ fn of_member(member: &Member) -> Status {
         free_bytes,
         uptime_seconds: member.uptime().as_secs(),
         clock_ms: member.clock_ms(),
+        clients: ClientLoad::default(),
     }
 }
 
