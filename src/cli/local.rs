@@ -5,6 +5,8 @@
 //! one ended.
 
 use super::failure::{CommandResult, Failure, note, print};
+use crate::descriptors;
+use crate::memory;
 use crate::node::config::Config;
 use crate::server::{self, RunError};
 use clap::Args;
@@ -50,6 +52,7 @@ pub async fn local(args: Local) -> CommandResult {
     });
     let addresses = addresses(&args)?;
     let configs = configs(&args, &addresses, &data)?;
+    descriptors::raise_for(args.nodes.into()).map_err(|e| Failure::not_done(e.to_string()))?;
     configs.iter().try_for_each(free)?;
     let signal_failed = |e| Failure::not_done(format!("cannot wait for signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_failed)?;
@@ -99,8 +102,12 @@ fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>,
         | "API_TOKEN"
         | "API_TOKEN_FILE"
         | "HOSTS"
-        | "MAX_VALUE_BYTES"
-        | "CLIENT_MEMORY_BYTES" => std::env::var(name).ok(),
+        | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
+        // They share the machine's memory.
+        "CLIENT_MEMORY_BYTES" => std::env::var(name).ok().or_else(|| {
+            let each = memory::for_clients() / all.len().max(1);
+            Some(each.to_string())
+        }),
         _ => None,
     };
     all.iter()

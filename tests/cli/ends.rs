@@ -2,6 +2,7 @@
 
 use super::fake::{causeway, fake_node, nobody, stderr, stdout};
 use std::net::TcpListener;
+use std::process::Command;
 
 #[test]
 fn a_bad_environment_ends_the_node_with_one_line_and_code_2() {
@@ -26,7 +27,7 @@ fn a_bad_environment_ends_the_node_with_one_line_and_code_2() {
 
 #[test]
 fn a_node_that_may_open_too_few_files_ends_with_one_line() {
-    let output = std::process::Command::new("sh")
+    let output = Command::new("sh")
         .args([
             "-c",
             "ulimit -n 400; exec \"$0\"",
@@ -43,6 +44,27 @@ fn a_node_that_may_open_too_few_files_ends_with_one_line() {
         text.contains("400 files") && text.contains("ulimit -n"),
         "{text}"
     );
+}
+
+#[test]
+fn nodes_that_a_process_cannot_have_files_for_are_refused_with_what_they_need() {
+    let limited = "ulimit -n 1024; exec \"$0\" \"$@\"";
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_causeway")])
+        .args(["local", "--nodes", "32", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("1024 files") && text.contains("2816"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!data.exists());
 }
 
 #[test]
