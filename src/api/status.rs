@@ -43,6 +43,12 @@ pub struct Status {
     pub storage_bytes: u64,
     /// Bytes that are free on that disk.
     pub free_bytes: u64,
+    /// Bytes of that disk that are kept free.
+    #[serde(default)]
+    pub reserve_bytes: u64,
+    /// What the disk has room for: `all`, `deletes`, or `nothing`; none for a node that is no member.
+    #[serde(default)]
+    pub room_for: Option<String>,
     /// Seconds since the node was started.
     pub uptime_seconds: u64,
     /// The node's hybrid clock, in milliseconds since 1970.

@@ -102,7 +102,8 @@ fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>,
         | "API_TOKEN"
         | "API_TOKEN_FILE"
         | "HOSTS"
-        | "MAX_VALUE_BYTES" => std::env::var(name).ok(),
+        | "MAX_VALUE_BYTES"
+        | "DISK_RESERVE_BYTES" => std::env::var(name).ok(),
         // They share the machine's memory.
         "CLIENT_MEMORY_BYTES" => std::env::var(name).ok().or_else(|| {
             let each = memory::for_clients() / all.len().max(1);

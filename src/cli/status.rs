@@ -216,6 +216,7 @@ fn table(nodes: &[Answer]) -> Table {
         "CLIENTS",
         "HELD",
         "DISK",
+        "FREE",
         "UP",
     ]);
     for node in nodes {
@@ -237,6 +238,7 @@ fn table(nodes: &[Answer]) -> Table {
                 format!("{}/{}", s.clients.connections, s.clients.most_connections),
                 mebibytes(s.clients.body_bytes + s.clients.unread_bytes),
                 mebibytes(s.storage_bytes),
+                free(s),
                 duration(s.uptime_seconds),
             ]),
             None => row.push("no answer".into()),
@@ -288,6 +290,15 @@ fn state(status: &Status) -> String {
 /// The most that any peer lacks; nothing when there is no peer.
 fn worst(writes: impl Iterator<Item = u64>) -> String {
     writes.max().map_or_else(|| "-".into(), |n| n.to_string())
+}
+
+/// What is free on the disk, and what for when that is not all.
+fn free(status: &Status) -> String {
+    let free = mebibytes(status.free_bytes);
+    match status.room_for.as_deref() {
+        Some(what @ ("deletes" | "nothing")) => format!("{free} (room for {what})"),
+        _ => free,
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {

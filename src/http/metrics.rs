@@ -298,6 +298,22 @@ impl Collector for FromNode {
                 status.free_bytes,
             ),
             (
+                "storage_reserve",
+                "Disk space that values leave free, and deletes half of it",
+                Some(Unit::Bytes),
+                status.reserve_bytes,
+            ),
+            (
+                "storage_room",
+                "What the disk has room for: 2 everything, 1 deletes alone, 0 nothing",
+                None,
+                match status.room_for.as_deref() {
+                    Some("nothing") => 0,
+                    Some("deletes") => 1,
+                    _ => 2,
+                },
+            ),
+            (
                 "offered_writes_left",
                 "Writes that this node had when it was given up and has not offered yet",
                 None,

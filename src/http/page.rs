@@ -53,6 +53,7 @@ fn render(status: &Status) -> String {
         ("Reads that wait", status.stalled_reads),
         ("Bytes on disk", status.storage_bytes),
         ("Bytes free", status.free_bytes),
+        ("Bytes to stay free", status.reserve_bytes),
         ("Seconds up", status.uptime_seconds),
     ];
     page.push_str("<table>\n");

@@ -15,6 +15,7 @@
 //! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //! | `CLIENT_MEMORY_BYTES` | of bodies, and of unread replies, at a time | 1/8 of the memory |
+//! | `DISK_RESERVE_BYTES` | room on the disk that values leave free; deletes leave half of it | 128 MiB |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
 //! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
@@ -28,6 +29,7 @@ use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
 use crate::protocol::view::{View, ViewError};
 use crate::raft;
+use crate::storage::Reserve;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +41,8 @@ const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 /// it, and may have one version more, with its key and its past.
 const LONGEST_VALUE: usize = FRAME_BYTES - Limits::ORDINARY.message_bytes() - (1 << 20);
 const _: () = assert!(MAX_VALUE_BYTES <= LONGEST_VALUE);
+/// The store's flushes and compactions need this much while they work, in bytes.
+const LEAST_RESERVE: u64 = 64 << 20;
 
 /// A node's settings.
 #[derive(Clone)]
@@ -70,6 +74,8 @@ pub struct Config {
     /// Bytes of request bodies that are held at a time, and as many of replies that clients have
     /// not read.
     pub client_memory_bytes: usize,
+    /// Room on the disk that is kept free.
+    pub reserve: Reserve,
     /// The Raft group's settings: no variable changes them.
     pub raft: raft::RaftConfig,
     peer_distance: i32,
@@ -148,6 +154,7 @@ impl Config {
                 lookup("CLIENT_MEMORY_BYTES"),
                 memory::for_clients(),
             )?,
+            reserve: reserve(lookup("DISK_RESERVE_BYTES"))?,
             raft: raft::RaftConfig::default(),
             peer_distance,
         })
@@ -285,6 +292,21 @@ fn value_bytes(text: Option<String>) -> Result<usize, ConfigError> {
     }
 }
 
+fn reserve(text: Option<String>) -> Result<Reserve, ConfigError> {
+    let Some(text) = text else {
+        return Ok(Reserve::default());
+    };
+    match text.trim().parse() {
+        Ok(bytes) if bytes >= LEAST_RESERVE => Ok(Reserve::of(bytes)),
+        _ => {
+            let problem = format!(
+                "it has to be a whole number of bytes, {LEAST_RESERVE} (64 MiB) or more: the store needs that much while it works"
+            );
+            Err(nonsense("DISK_RESERVE_BYTES", &text, &problem))
+        }
+    }
+}
+
 fn hosts(text: &str) -> Result<Vec<String>, ConfigError> {
     let name = |part: &str| {
         let part = part.trim();
@@ -331,6 +353,7 @@ mod tests {
         assert_eq!(c.data_dir, PathBuf::from("data/10.0.0.21:8080"));
         assert_eq!(c.cluster_secret, None);
         assert_eq!(c.max_value_bytes, 8 << 20);
+        assert_eq!(c.reserve.bytes(), 128 << 20);
         assert!(
             config(&[("ip_port", "10.0.0.21:8080"), ("VIEW", "")]).is_ok_and(|c| c.is_standby())
         );
@@ -349,6 +372,7 @@ mod tests {
             ("API_TOKEN", "t-0"),
             ("MAX_VALUE_BYTES", "100"),
             ("CLIENT_MEMORY_BYTES", "1000"),
+            ("DISK_RESERVE_BYTES", "1073741824"),
             ("HOSTS", "kv.example.org, KV2.example.org"),
         ])
         .unwrap();
@@ -361,6 +385,7 @@ mod tests {
         assert_eq!(c.also_secret, None);
         assert_eq!(c.api_token.as_deref(), Some("t-0"));
         assert_eq!((c.max_value_bytes, c.client_memory_bytes), (100, 1_000));
+        assert_eq!(c.reserve.bytes(), 1 << 30);
         assert_eq!(c.hosts, ["kv.example.org", "kv2.example.org"]);
         let shown = format!("{c:?}");
         assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));
@@ -436,6 +461,7 @@ mod tests {
             refused("K", bad);
             refused("MAX_VALUE_BYTES", bad);
             refused("CLIENT_MEMORY_BYTES", bad);
+            refused("DISK_RESERVE_BYTES", bad);
         }
         assert!(refused("VIEW", "10.0.0.1:80,10.0.0.1:80").contains("twice"));
         for bad in [
@@ -467,6 +493,7 @@ mod tests {
         }
         let longest = LONGEST_VALUE.to_string();
         assert!(refused("MAX_VALUE_BYTES", &(LONGEST_VALUE + 1).to_string()).contains(&longest));
+        assert!(refused("DISK_RESERVE_BYTES", "67108863").contains("64 MiB"));
         assert!(refused("API_TOKEN", "t").contains("CLUSTER_SECRET"));
         for bad in ["to ken", " token", "t\nk", "t\u{f6}ken"] {
             assert!(!refused("API_TOKEN", bad).contains(bad), "it is a secret");

@@ -13,6 +13,7 @@ use super::requests::lists::ListService;
 use super::requests::router::Router;
 use crate::protocol::ids::MemberId;
 use crate::protocol::marks::{Gauges, Marks};
+use crate::protocol::room::DiskRoom;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
 use crate::storage::{CommitterStats, Disk};
@@ -140,6 +141,11 @@ impl Member {
     /// The replica's disk, to be told when nobody uses it any more.
     pub(super) fn disk(&self) -> Weak<Disk> {
         Arc::downgrade(&self.shared.disk)
+    }
+
+    /// How much room the disk has beside its reserve.
+    pub fn disk_room(&self) -> DiskRoom {
+        self.room.level()
     }
 
     /// Whether the disk has room.

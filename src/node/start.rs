@@ -19,7 +19,7 @@ use crate::protocol::clock::Clock;
 use crate::protocol::limits::Limits;
 use crate::protocol::replica::{Known, Setup};
 use crate::protocol::store::StoreError;
-use crate::storage::{Committer, Disk, Reserve};
+use crate::storage::{Committer, Disk};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -82,7 +82,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
     serve::as_member(&member, driver.log_id().incarnation).await?;
     let reports = join_raft(&member, node).await?;
     let send = Arc::new(member.membership().peers().sender());
-    let reserve = Reserve::default();
+    let reserve = node.config.reserve;
     let core = Core::new(driver, shared, committer, send, reports, reserve);
     std::thread::Builder::new()
         .name("replica".into())
@@ -94,7 +94,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
             what: "starting the replica's thread".into(),
             detail: e.to_string(),
         })?;
-    watch_room(&member, reserve);
+    watch_room(&member);
     member.spawn(progress::count(Arc::clone(member.membership())));
     Ok(member)
 }
@@ -120,7 +120,7 @@ async fn join_raft(
     Ok(reports)
 }
 
-fn watch_room(member: &Member, reserve: Reserve) {
-    let room = member.room().clone();
+fn watch_room(member: &Member) {
+    let (room, reserve) = (member.room().clone(), member.config().reserve);
     member.spawn(room.watch(member.disk(), member.inbox().clone(), reserve));
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Slice};
+use rustix::fs::{StatVfs, statvfs};
 
 use super::commit::Commit;
 use super::directory::{Lock, lock, used_bytes};
@@ -147,9 +148,22 @@ impl Disk {
     /// # Errors
     /// When the operating system does not say.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|e| from_io(&format!("measuring {}", self.dir.display()), &e.into()))?;
+        let stat = self.volume()?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// All of the device's space, used or not, in bytes.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn volume_bytes(&self) -> Result<u64, StoreError> {
+        let stat = self.volume()?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
+    fn volume(&self) -> Result<StatVfs, StoreError> {
+        statvfs(&self.dir)
+            .map_err(|e| from_io(&format!("measuring {}", self.dir.display()), &e.into()))
     }
 
     /// How much room there is beside a reserve, so that writes are refused before the engine runs

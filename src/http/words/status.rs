@@ -7,6 +7,7 @@ use crate::api::status::{
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::marks::Marks;
+use crate::protocol::room::DiskRoom;
 
 /// A member of another partition that was not heard of for this long counts as dead, in
 /// microseconds. Beacons come ten times a second in clusters of up to 64 nodes.
@@ -48,6 +49,8 @@ pub fn status(node: &Node) -> Status {
         offers: node.offers().into_iter().map(Into::into).collect(),
         storage_bytes: 0,
         free_bytes: 0,
+        reserve_bytes: node.config().reserve.bytes(),
+        room_for: None,
         uptime_seconds: node.uptime().as_secs(),
         clock_ms: 0,
         clients: ClientLoad::default(),
@@ -62,6 +65,14 @@ pub fn is_alive(node: &Member, member: MemberId, marks: &Marks) -> bool {
     match marks.peers.iter().find(|p| p.member == member) {
         Some(peer) => peer.alive,
         None => node.router().is_alive(member, ELSEWHERE_DEAD_US),
+    }
+}
+
+fn room_for(room: &DiskRoom) -> &'static str {
+    match room {
+        DiskRoom::Ample => "all",
+        DiskRoom::Scarce(_) => "deletes",
+        DiskRoom::None(_) => "nothing",
     }
 }
 
@@ -112,6 +123,8 @@ fn of_member(member: &Member) -> Status {
         offers: Vec::new(),
         storage_bytes,
         free_bytes,
+        reserve_bytes: member.config().reserve.bytes(),
+        room_for: Some(room_for(&member.disk_room()).to_owned()),
         uptime_seconds: member.uptime().as_secs(),
         clock_ms: member.clock_ms(),
         clients: ClientLoad::default(),

@@ -24,12 +24,20 @@ impl Room {
         self.0.borrow().lacks(deletes).map(str::to_owned)
     }
 
+    /// How much room there is.
+    pub fn level(&self) -> DiskRoom {
+        self.0.borrow().clone()
+    }
+
     /// Tells the core how much room the disk has whenever that changes, and makes room.
     pub async fn watch(self, disk: Weak<Disk>, inbox: Inbox, reserve: Reserve) {
         tokio::join!(self.look(&disk, &inbox, reserve), self.make(&disk, reserve));
     }
 
     async fn look(&self, disk: &Weak<Disk>, inbox: &Inbox, reserve: Reserve) {
+        if let Some(disk) = disk.upgrade() {
+            warn_of_a_small_volume(&disk, reserve);
+        }
         let mut every = tokio::time::interval(CHECK);
         loop {
             every.tick().await;
@@ -78,5 +86,19 @@ impl Room {
             }
             tokio::time::sleep(MAKE_ROOM).await;
         }
+    }
+}
+
+/// Says that no deletes will help where the reserve is more than there is in all.
+fn warn_of_a_small_volume(disk: &Disk, reserve: Reserve) {
+    match disk.volume_bytes() {
+        Ok(all) if all <= reserve.bytes() => log::error!(
+            "the disk has {} MiB in all, and {} MiB are to stay free: no value will be taken here; \
+             set DISK_RESERVE_BYTES to less, or give another DATA_DIR",
+            all >> 20,
+            reserve.bytes() >> 20
+        ),
+        Ok(_) => {}
+        Err(error) => log::warn!("cannot tell how large the disk is: {error}"),
     }
 }
