@@ -76,7 +76,7 @@ pub struct Config {
     pub client_memory_bytes: usize,
     /// Room on the disk that is kept free.
     pub reserve: Reserve,
-    /// The Raft group's settings: no variable changes them.
+    /// The Raft group's settings: no variable changes them, but for the reserve.
     pub raft: raft::RaftConfig,
     peer_distance: i32,
 }
@@ -131,6 +131,7 @@ impl Config {
         if api_token.is_some() && cluster_secret.is_none() {
             return Err(ConfigError::TokenWithoutSecret);
         }
+        let reserve = reserve(lookup("DISK_RESERVE_BYTES"))?;
         Ok(Self {
             address,
             view,
@@ -154,8 +155,11 @@ impl Config {
                 lookup("CLIENT_MEMORY_BYTES"),
                 memory::for_clients(),
             )?,
-            reserve: reserve(lookup("DISK_RESERVE_BYTES"))?,
-            raft: raft::RaftConfig::default(),
+            reserve,
+            raft: raft::RaftConfig {
+                reserve: reserve.bytes(),
+                ..raft::RaftConfig::default()
+            },
             peer_distance,
         })
     }

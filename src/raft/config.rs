@@ -32,6 +32,8 @@ pub struct RaftConfig {
     /// is more. The part between the last two stays in the log, for nodes that are a little behind;
     /// those further behind are sent the snapshot.
     pub snapshot_after: u64,
+    /// Bytes of the disk that commands leave free which [fill](super::Machine::fills) it.
+    pub reserve: u64,
 }
 
 impl Default for RaftConfig {
@@ -40,6 +42,7 @@ impl Default for RaftConfig {
             patience: Duration::from_secs(5),
             dead_after: Duration::from_secs(10),
             snapshot_after: 64 << 20,
+            reserve: 128 << 20,
         }
     }
 }

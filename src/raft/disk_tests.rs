@@ -20,6 +20,8 @@ use super::{
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::{Batch, StoreError};
 
+/// Items from here on fill the disk.
+const FILLS: u64 = 1_000;
 const LONG: Duration = Duration::from_secs(20);
 
 /// Proposed items, in order.
@@ -33,6 +35,10 @@ impl Machine for Items {
 
     fn apply(&mut self, item: u64) {
         self.0.push(item);
+    }
+
+    fn fills(item: &u64) -> bool {
+        *item >= FILLS
     }
 
     fn followed(&self) {}
@@ -80,6 +86,7 @@ impl Transport for Link {
 }
 
 struct Cluster {
+    reserve: u64,
     mesh: Arc<Mutex<Mesh>>,
     dir: TempDir,
 }
@@ -94,7 +101,13 @@ impl Drop for Cluster {
 
 impl Cluster {
     async fn of(n: u16) -> Self {
+        Self::with_reserve(n, RaftConfig::default().reserve).await
+    }
+
+    /// As [`Cluster::of`], on disks of which so many bytes are to stay free.
+    async fn with_reserve(n: u16, reserve: u64) -> Self {
         let cluster = Self {
+            reserve,
             mesh: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
         };
@@ -113,6 +126,7 @@ impl Cluster {
         let mesh = Arc::clone(&self.mesh);
         let config = RaftConfig {
             patience: LONG,
+            reserve: self.reserve,
             ..RaftConfig::default()
         };
         let node = RaftNode::open(config, me, Link { me, mesh }, &self.dir.path().join(dir)).await;
@@ -390,6 +404,17 @@ async fn a_leader_whose_disk_is_full_is_replaced_and_goes_on_when_there_is_room(
     drop(release);
     until(async || items(&node) == [0, 2]).await;
     node.propose(3).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_with_little_room_decides_only_what_does_not_fill_its_disk() {
+    let cluster = Cluster::with_reserve(3, u64::MAX).await;
+    let leader = cluster.leader().await;
+    let other = cluster.node(cluster.others(leader)[0]);
+    let (filling, small) = tokio::join!(other.propose(FILLS), other.propose(1));
+    assert_eq!(filling, Err(ConsensusError::LeaderFull));
+    assert_eq!(small, Ok(()));
+    assert_eq!(other.read().await.unwrap().0, [0, 1]);
 }
 
 /// The others have an entry that it lost. Went it on in the same term, its next entry would have

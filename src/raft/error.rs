@@ -41,6 +41,10 @@ pub enum ConsensusError {
     /// Not done: this node's disk has no room for the Raft log.
     #[error("this node's disk is full: {0}")]
     Full(String),
+    /// Not done: the leader's disk has little room left, which is kept for what makes room and for
+    /// the Raft group itself.
+    #[error("the disk of the council's leader is full: little of it is left")]
+    LeaderFull,
     /// Not done: a command or an outcome cannot be encoded, or was sent by a program of another
     /// version.
     #[error("a command or an outcome has no encoding: {0}")]

@@ -30,6 +30,12 @@ pub trait Machine: Clone + Default + Serialize + DeserializeOwned + Send + Sync 
     /// outcome.
     fn apply(&mut self, command: Self::Command) -> Self::Outcome;
 
+    /// Whether a command is refused when the leader's disk has little room left: it makes the state
+    /// larger, and what goes on without it is worth more.
+    fn fills(_command: &Self::Command) -> bool {
+        false
+    }
+
     /// The part that is followed.
     fn followed(&self) -> Self::Followed;
 

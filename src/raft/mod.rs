@@ -336,7 +336,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             }
             Said::Answer(ProposalResult::Unreadable(why)) => Err(ConsensusError::Encoding(why)),
             // Cannot be: this call still holds the number. If it is, the outcome is not known.
-            Said::Answer(ProposalResult::Past) | Said::ReadIndex(_) => {
+            Said::Answer(ProposalResult::Past | ProposalResult::NoRoom) | Said::ReadIndex(_) => {
                 Err(ConsensusError::Undecided { waited: patience })
             }
         }

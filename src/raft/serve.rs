@@ -7,11 +7,12 @@ use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 
 use super::machine::Machine;
 use super::propose::ask;
+use super::propose::batch::{Proposal, Proposals};
 use super::rejoin::ask_voters;
 use super::rpc::{self, Promised, RaftReply, RaftRequest};
 use super::teeth::{RaftRule, broken};
 use super::transport::{Rpc, RpcReply, Transport};
-use super::types::{EntryId, LeaderId, Vote};
+use super::types::{EntryId, LeaderId, ProposalResult, Vote};
 use super::{RaftNode, config, runtime};
 
 type Elected = Result<VoteResponse<u64>, RaftError<u64>>;
@@ -67,7 +68,7 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
                 Err(RaftError::Fatal(error)) => failed(&error),
             },
             RaftRequest::Propose(proposals) => {
-                let decided = self.inner.leader.decide(proposals);
+                let decided = self.decide(proposals);
                 // The other node waits no longer than one attempt.
                 match runtime::timeout(ask::ATTEMPT, decided).await {
                     Ok(Ok(answers)) => RaftReply::Proposed(answers),
@@ -82,6 +83,32 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
                 None => unsafe_yet(),
             },
         }
+    }
+
+    /// Decides what other nodes propose, but for what fills a disk that has little room left.
+    async fn decide(&self, proposals: Proposals) -> Result<Vec<ProposalResult>, RaftReply> {
+        let inner = &self.inner;
+        if !inner.disk.is_scarce(inner.config.reserve) {
+            return inner.leader.decide(proposals).await;
+        }
+        if let Some(refusal) = inner.leader.refusal() {
+            return Err(RaftReply::Refused(refusal));
+        }
+        let fills = |proposal: &Proposal<'_>| {
+            let command = postcard::from_bytes::<M::Command>(proposal.command);
+            command.is_ok_and(|command| M::fills(&command))
+        };
+        let (rest, refused) = proposals.without(fills);
+        let decided = match rest.count() {
+            Some(0) => Vec::new(),
+            _ => inner.leader.decide(rest).await?,
+        };
+        let mut decided = decided.into_iter();
+        let answers = refused.into_iter().map(|refused| match refused {
+            true => Some(ProposalResult::NoRoom),
+            false => decided.next(),
+        });
+        answers.collect::<Option<_>>().ok_or(RaftReply::Unsure)
     }
 
     /// The answer to a leader: confirms entries up to `last` only once they are durable here.

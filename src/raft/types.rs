@@ -43,6 +43,8 @@ pub enum ProposalResult {
     Past,
     /// The bytes are no command, or the outcome has no encoding.
     Unreadable(String),
+    /// Not done: the leader's disk has little room left.
+    NoRoom,
 }
 
 /// The library's number of a member.

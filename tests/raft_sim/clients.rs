@@ -117,7 +117,8 @@ impl Clients {
                     | ConsensusError::Behind { .. }
                     | ConsensusError::Overloaded
                     | ConsensusError::TooLong { .. }
-                    | ConsensusError::Full(_),
+                    | ConsensusError::Full(_)
+                    | ConsensusError::LeaderFull,
                 )),
                 _,
             )) => Told::NotDone,

@@ -394,6 +394,10 @@ pub(super) fn failed(error: &ConsensusError) -> Problem {
             StatusCode::INSUFFICIENT_STORAGE,
             "nothing was done; ask another node",
         ),
+        ConsensusError::LeaderFull => (
+            StatusCode::INSUFFICIENT_STORAGE,
+            "nothing was done; delete something, or make room on that disk",
+        ),
         ConsensusError::TooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "nothing was done"),
         ConsensusError::Encoding(_) | ConsensusError::Storage(_) => {
             log::error!("{error}");

@@ -6,7 +6,7 @@
 use crate::protocol::changes;
 use crate::protocol::cluster::Cluster;
 use crate::protocol::ids::MemberId;
-use crate::protocol::keys::{self, Keys};
+use crate::protocol::keys::{self, Keys, What};
 use crate::protocol::policy::leaving_with;
 use crate::protocol::view::View;
 use crate::protocol::views::Views;
@@ -86,6 +86,13 @@ impl Machine for Decided {
             }
             (Command::View(_), None) => Outcome::TooEarly,
             (Command::Keys(change), _) => Outcome::Keys(self.keys.apply(change)),
+        }
+    }
+
+    fn fills(command: &Command) -> bool {
+        match command {
+            Command::Keys(change) => matches!(change.what, What::Put(_) | What::Append(_)),
+            Command::Begin { .. } | Command::Renew(_) | Command::View(_) => false,
         }
     }
 

@@ -50,7 +50,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// A full disk is tried again this often, if this many bytes are free: opening the store again
 /// takes some.
 const FULL_RETRY: Duration = Duration::from_secs(1);
-const FULL_ROOM: u64 = 128 << 20;
+const FULL_ROOM: u64 = 32 << 20;
 /// How long closing waits for reads that are under way.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -124,6 +124,12 @@ impl RaftDisk {
     /// that was queued is there.
     pub fn was_closed(&self) -> bool {
         self.was_closed
+    }
+
+    /// Whether less than `reserve` bytes are free. A disk that cannot say takes part all the same.
+    pub fn is_scarce(&self, reserve: u64) -> bool {
+        let disk = self.disk();
+        disk.is_ok_and(|disk| disk.is_nearly_full(reserve) == Ok(true))
     }
 
     /// How far the log is on the disk, and whether the disk is full.

@@ -162,6 +162,13 @@ impl<T: Transport> LeaderClient<'_, T> {
                 () = other_leader(&mut changes, Some(leader)) => Attempt::Unsure,
             };
             match attempt {
+                Attempt::Answered(Said::Answer(ProposalResult::NoRoom)) => {
+                    return Err(match unsure {
+                        // Another leader may have decided it.
+                        true => self.out_of_time(unsure, known),
+                        false => ConsensusError::LeaderFull,
+                    });
+                }
                 Attempt::Answered(said) => return Ok(said),
                 Attempt::Overloaded => return Err(ConsensusError::Overloaded),
                 Attempt::NotTaken => {}

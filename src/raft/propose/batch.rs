@@ -102,6 +102,22 @@ impl Proposals {
         Some(count)
     }
 
+    /// The proposals without those that are to be taken out, and for each whether it was. One that
+    /// cannot be read stays.
+    pub fn without(&self, out: impl Fn(&Proposal<'_>) -> bool) -> (Self, Vec<bool>) {
+        let (mut rest, mut kept, mut taken) = (&*self.0, Vec::new(), Vec::new());
+        while let Some((one, others)) = split(rest) {
+            let read = postcard::take_from_bytes(one);
+            let goes = read.is_ok_and(|(header, command)| out(&Proposal { header, command }));
+            if !goes {
+                kept.extend_from_slice(&rest[..rest.len() - others.len()]);
+            }
+            taken.push(goes);
+            rest = others;
+        }
+        (Self(kept.into()), taken)
+    }
+
     /// The proposals, as far as its lengths fit. An error stands for one whose header cannot be
     /// read.
     pub fn iter(&self) -> impl Iterator<Item = Result<Proposal<'_>, postcard::Error>> {
@@ -136,6 +152,17 @@ mod tests {
             number,
             below: number / 2,
         }
+    }
+
+    #[test]
+    fn some_are_taken_out_and_the_rest_keeps_its_order() {
+        let one = |number| Proposals::one(&header(number), &number).unwrap();
+        let all = Proposals::join(&[one(1), one(2), Proposals(Bytes::new()), one(3)]);
+        let (rest, taken) = all.without(|proposal| proposal.header == header(2));
+        assert_eq!(rest, Proposals::join(&[one(1), one(3)]));
+        assert_eq!(taken, [false, true, false]);
+        let (none, taken) = all.without(|_| true);
+        assert_eq!((none.count(), taken), (Some(0), vec![true; 3]));
     }
 
     proptest! {

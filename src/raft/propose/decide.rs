@@ -134,7 +134,8 @@ impl Leader {
         }
     }
 
-    fn refusal(&self) -> Option<RaftRefusal> {
+    /// Why this node decides nothing, if it does not.
+    pub fn refusal(&self) -> Option<RaftRefusal> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         if !status::leads(&metrics) {
