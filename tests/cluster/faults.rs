@@ -138,15 +138,14 @@ async fn a_client_is_never_shown_less_than_it_has_seen() {
 /// A command that runs `causeway` with its data on a disk of `size` of its own: a file system in
 /// memory, in a namespace of the process's, so that it needs no privileges and leaves nothing.
 fn on_a_small_disk(node: &Command, size: &str) -> Command {
-    small_disk_at("$DATA_DIR", node, size)
+    small_disk_at("$DATA_DIR", node, size, "exec \"$0\"")
 }
 
-/// The same with a directory of its own.
-fn small_disk_at(dir: &str, node: &Command, size: &str) -> Command {
+/// The same with a directory of its own, and with what is to be done there.
+fn small_disk_at(dir: &str, node: &Command, size: &str, run: &str) -> Command {
     let mut command = Command::new("unshare");
-    let mount = format!(
-        "mkdir -p \"{dir}\" && mount -t tmpfs -o size={size} tmpfs \"{dir}\" && exec \"$0\""
-    );
+    let mount =
+        format!("mkdir -p \"{dir}\" && mount -t tmpfs -o size={size} tmpfs \"{dir}\" && {run}");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount])
         .arg(node.get_program())
@@ -159,10 +158,15 @@ fn small_disk_at(dir: &str, node: &Command, size: &str) -> Command {
 /// Starts the first node with a small disk, if the system lets a process mount one, and waits until
 /// it serves.
 async fn start_on_a_small_disk(cluster: &Cluster, size: &str) -> Option<Process> {
-    start_with_small_disk_at(cluster, "$DATA_DIR", size).await
+    start_with_small_disk_at(cluster, "$DATA_DIR", size, "exec \"$0\"").await
 }
 
-async fn start_with_small_disk_at(cluster: &Cluster, mount: &str, size: &str) -> Option<Process> {
+async fn start_with_small_disk_at(
+    cluster: &Cluster,
+    mount: &str,
+    size: &str,
+    run: &str,
+) -> Option<Process> {
     let mut probe = on_a_small_disk(&Command::new("true"), "1m");
     let dir = tempfile::tempdir().unwrap();
     probe.env("DATA_DIR", dir.path()).stderr(Stdio::null());
@@ -171,7 +175,7 @@ async fn start_with_small_disk_at(cluster: &Cluster, mount: &str, size: &str) ->
         return None;
     }
     let at = cluster.at(0);
-    let process = Process::spawn(small_disk_at(mount, &cluster.command(0), size));
+    let process = Process::spawn(small_disk_at(mount, &cluster.command(0), size, run));
     eventually("it serves", PATIENCE, async || {
         let ready = HTTP.get(format!("http://{at}/ready")).send().await;
         let ready = ready.and_then(reqwest::Response::error_for_status);
@@ -244,6 +248,57 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
     .await;
     eventually("values are taken again", PATIENCE, async || {
         let put = session.put(at, "key", "small").await.in_time();
+        put.written().then_some(()).ok_or(format!("{put:?}"))
+    })
+    .await;
+    process.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_full_disk_starts_and_serves_reads() {
+    let cluster = Cluster::new(1, 1);
+    let at = cluster.at(0);
+    // It is started once more on the same disk.
+    let twice = "\"$0\"; exec \"$0\"";
+    let started = start_with_small_disk_at(&cluster, "$DATA_DIR", "256m", twice).await;
+    let Some(process) = started else {
+        return;
+    };
+    let mut session = Session::default();
+    for key in ["a", "b"] {
+        assert_eq!(session.put(at, key, "v").await.status, 201);
+    }
+    let mut filler = Filler::on_the_disk_of(&process, cluster.dir(0));
+    filler.leave(0);
+    let shell = process.pid().as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+    let node = children.unwrap().trim().parse().unwrap();
+    let node = rustix::process::Pid::from_raw(node).unwrap();
+    rustix::process::kill_process(node, rustix::process::Signal::KILL).unwrap();
+    eventually("it is gone", PATIENCE, async || {
+        let gone = std::fs::exists(format!("/proc/{}", node.as_raw_nonzero()));
+        gone.is_ok_and(|there| !there)
+            .then_some(())
+            .ok_or(String::new())
+    })
+    .await;
+    eventually("it serves reads", PATIENCE, async || {
+        let url = format!("http://{at}/kvs?key=a");
+        let status = HTTP.get(url).send().await.map(|r| r.status().as_u16());
+        matches!(status, Ok(200))
+            .then_some(())
+            .ok_or(format!("{status:?}"))
+    })
+    .await;
+    assert_eq!(session.get(at, "b").await.value(), Some("v"));
+    let (status, why) = text(at, "/ready").await;
+    assert!(status == 503 && why.contains("disk is full"), "{why}");
+    let (_, page) = text(at, "/metrics").await;
+    assert!(page.contains("\ncauseway_storage_room 0\n"), "{page}");
+    assert_full(&session.put(at, "a", "w").await.in_time());
+    filler.remove();
+    eventually("values are taken", PATIENCE, async || {
+        let put = session.put(at, "a", "w").await.in_time();
         put.written().then_some(()).ok_or(format!("{put:?}"))
     })
     .await;
@@ -359,7 +414,7 @@ async fn a_node_whose_raft_group_has_no_room_is_not_ready_and_says_so() {
     cluster.up(1).await;
     cluster.up(2).await;
     let dir = "$DATA_DIR/council";
-    let Some(process) = start_with_small_disk_at(&cluster, dir, "512m").await else {
+    let Some(process) = start_with_small_disk_at(&cluster, dir, "512m", "exec \"$0\"").await else {
         return;
     };
     let [at, other] = [0, 1].map(|node| cluster.at(node));
