@@ -11,6 +11,7 @@ use super::requests::orphans::Offering;
 use super::seal::PayloadSeal;
 use super::serve;
 use super::start::{Lasting, start};
+use super::suspect;
 use super::wire::links::Links;
 use super::wire::messages::OfferProgress;
 use crate::net::STRANGER;
@@ -212,6 +213,9 @@ async fn begin(node: &Lasting) -> Result<(Phase, Role), StartError> {
         Some(member) => {
             standby.stop().await;
             let place = Place { member, views };
+            if had.is_some() {
+                suspect::count_as_lost(config, &place).await?;
+            }
             let member = start(node, place).await?;
             Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
         }

@@ -4,6 +4,7 @@
 //! orders.rs     faults on demand, asked for at any node
 //! life.rs       what the node is in turn, and how it goes from one to the other
 //! start.rs      puts a member together
+//! suspect.rs    what counts as lost at the start, since storing failed
 //! serve.rs      what other nodes ask, and who answers it
 //! readiness.rs  whether a member serves, and why not
 //! member.rs     a member at work, of all that it has
@@ -38,6 +39,7 @@ mod seal;
 mod secrets;
 mod serve;
 mod start;
+mod suspect;
 mod wire;
 
 pub use error::StartError;

@@ -28,6 +28,7 @@ use super::manifest;
 use super::reclaim::Garbage;
 use super::record_cache::RecordCache;
 use super::reserve::Reserve;
+use super::suspect;
 use crate::protocol::room::DiskRoom;
 use crate::protocol::store::{Batch, Store, StoreError};
 
@@ -94,6 +95,19 @@ impl Disk {
     /// # Errors
     /// As [`Disk::open`].
     pub fn open_with_cache(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        suspect::check(dir)?;
+        Self::open_anyway(dir, cache_bytes)
+    }
+
+    /// Opens the store in `dir` although it may lack what it shows: to be read, and no more.
+    ///
+    /// # Errors
+    /// As [`Disk::open`], but for that.
+    pub fn open_suspect(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_anyway(dir, DEFAULT_CACHE_BYTES)
+    }
+
+    fn open_anyway(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let known = format::read(dir)?;
         std::fs::create_dir_all(dir)
             .map_err(|e| from_io(&format!("creating {}", dir.display()), &e))?;
@@ -167,8 +181,8 @@ impl Disk {
     }
 
     /// How much room there is beside a reserve, so that writes are refused before the engine runs
-    /// out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of their
-    /// own, for a while as much as the tables that they rewrite.
+    /// out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of
+    /// their own, for a while as much as the tables that they rewrite.
     ///
     /// # Errors
     /// As [`Disk::free_bytes`].
@@ -291,13 +305,11 @@ impl Disk {
             return Err(error.clone());
         }
         let number = writer.committed + 1;
-        let result = self
-            .engine()
-            .and_then(|engine| {
-                guard("counting", || self.garbage.count(batches, &engine.data))?;
-                engine.commit(batches, number, &self.identity)
-            })
-            .map_err(|error| self.explain(error));
+        let result = self.engine().and_then(|engine| {
+            guard("counting", || self.garbage.count(batches, &engine.data))?;
+            let stored = engine.commit(batches, number, &self.identity);
+            stored.map_err(|error| self.explain(error))
+        });
         match result {
             Ok(()) => {
                 writer.committed = number;
@@ -314,7 +326,8 @@ impl Disk {
 
 impl Disk {
     /// The engine remembers that a flush failed, and not why. Lack of space is the likely reason
-    /// when there is less than a flush and a compaction need.
+    /// when there is less than a flush and a compaction need. For any other reason the store is not
+    /// to be trusted any more.
     fn explain(&self, error: StoreError) -> StoreError {
         match (error, self.free_bytes()) {
             (StoreError::Io { what, detail }, Ok(free)) if free < 4 * MEMTABLE_BYTES => {
@@ -322,6 +335,10 @@ impl Disk {
                     what,
                     detail: format!("{free} bytes are free; {detail}"),
                 }
+            }
+            (error @ StoreError::Io { .. }, _) => {
+                suspect::mark(&self.dir, &error);
+                error
             }
             (error, _) => error,
         }

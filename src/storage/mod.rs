@@ -21,6 +21,7 @@ mod memory;
 mod reclaim;
 mod record_cache;
 mod reserve;
+mod suspect;
 
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
@@ -28,3 +29,4 @@ pub use disk::{DEFAULT_CACHE_BYTES, Disk, Held};
 pub use format::{Format, read as read_format, set_cluster};
 pub use memory::Memory;
 pub use reserve::Reserve;
+pub use suspect::{empty_suspect, suspicion};

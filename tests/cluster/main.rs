@@ -26,4 +26,5 @@ mod restarts;
 mod shell;
 mod sole_holder;
 mod strategy;
+mod suspect;
 mod view_faults;

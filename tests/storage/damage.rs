@@ -279,3 +279,29 @@ fn damage_in_a_table_or_manifest_is_never_silent() {
     }
     assert!(refused > 100, "{refused}");
 }
+
+#[test]
+fn a_store_that_failed_is_not_believed_by_a_later_start() {
+    let dir = directory();
+    let disk = Disk::open(dir.path()).unwrap();
+    disk.commit(&[batch(&[("a", Some("1"))])]).unwrap();
+    // The engine cannot write its tables any more.
+    std::fs::remove_dir_all(dir.path().join("data/keyspaces/1/tables")).unwrap();
+    let error = (0..64_u8).find_map(|n| {
+        let mut batch = Batch::default();
+        batch.put(vec![n], vec![n; 4 << 20]);
+        disk.commit(&[batch]).err()
+    });
+    assert!(matches!(error, Some(StoreError::Io { .. })), "{error:?}");
+    drop(disk);
+    for _ in 0..2 {
+        let refused = Disk::open(dir.path()).err().unwrap().to_string();
+        assert!(refused.contains("SUSPECT"), "{refused}");
+        assert!(refused.contains("a commit failed"), "{refused}");
+    }
+    drop(Disk::open_suspect(dir.path()).unwrap());
+    empty_suspect(dir.path()).unwrap();
+    assert!(dir.path().join("data.suspect").is_dir());
+    let disk = Disk::open(dir.path()).unwrap();
+    assert_eq!(disk.get(b"a"), Ok(None));
+}

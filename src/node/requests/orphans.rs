@@ -243,7 +243,8 @@ impl Orphans {
             return Ok(None);
         };
         let cluster = belongs(Some(&place.views));
-        let disk = Disk::open(dir)?;
+        // What it shows is taken where nobody has anything newer, also if it may be gone tomorrow.
+        let disk = Disk::open_suspect(dir)?;
         let (mut order, mut damaged) = (Vec::new(), None);
         // A node that left in peace has no log that is not over.
         if record::load_logs(&disk)?.is_empty() {
