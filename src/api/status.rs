@@ -46,7 +46,7 @@ pub struct Status {
     /// Bytes of that disk that are kept free.
     #[serde(default)]
     pub reserve_bytes: u64,
-    /// What the disk has room for: `all`, `deletes`, or `nothing`; none for a node that is no member.
+    /// What the disk has room for: `all`, `deletes`, or `nothing`. Only members say it.
     #[serde(default)]
     pub room_for: Option<String>,
     /// Seconds since the node was started.

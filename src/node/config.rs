@@ -15,7 +15,7 @@
 //! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //! | `CLIENT_MEMORY_BYTES` | of bodies, and of unread replies, at a time | 1/8 of the memory |
-//! | `DISK_RESERVE_BYTES` | room on the disk that values leave free; deletes leave half of it | 128 MiB |
+//! | `DISK_RESERVE_BYTES` | room on the disk that stays free, half of it for deletes | 128 MiB |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
 //! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
