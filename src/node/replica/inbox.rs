@@ -10,8 +10,11 @@
 
 use super::core::{Core, Input};
 use super::reply::Ticket;
+use crate::protocol::context::Context;
+use crate::protocol::ids::LogId;
 use crate::protocol::replica::{Event, TICK_US};
 use crate::protocol::store::StoreError;
+use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -19,6 +22,9 @@ use tokio::sync::mpsc;
 
 /// Events that may wait before senders have to.
 const QUEUE: usize = 16_384;
+/// Bytes of clients' requests that may wait in it, or one request. What other nodes send is bounded
+/// by them: a replica sends no more than its peers take in.
+const QUEUE_BYTES: usize = 64 << 20;
 /// Events stepped through before effects are carried out.
 const ROUND: usize = 1_024;
 /// Time between ticks.
@@ -31,6 +37,25 @@ struct Desk {
     core: Mutex<Option<Core>>,
     /// Inputs that were queued and are not done.
     waiting: AtomicUsize,
+    /// Bytes of clients' requests among them.
+    bytes: AtomicUsize,
+}
+
+/// Bytes that a client's request takes while it waits; nothing for all else.
+fn bytes(input: &Input) -> usize {
+    let context = |context: &Context| context.len() * size_of::<(LogId, u64)>();
+    match input {
+        Input::Event(Event::Write {
+            key,
+            value,
+            context: seen,
+            ..
+        }) => key.len() + value.as_ref().map_or(0, Bytes::len) + context(seen),
+        Input::Event(Event::Read {
+            key, context: seen, ..
+        }) => key.len() + context(seen),
+        Input::Event(_) | Input::Views(_) | Input::StorageFailed(_) | Input::Stop => 0,
+    }
 }
 
 /// The way in.
@@ -60,12 +85,23 @@ impl Inbox {
         (Self { queue, desk }, intake)
     }
 
-    /// Does an event now or queues it; false when the queue is full or the core has ended.
+    /// Does an event now or queues it; false when the queue is full, by number or by bytes, or the
+    /// core has ended.
     #[must_use]
     pub fn offer(&self, event: Event<Ticket>) -> bool {
         match self.desk.take_now(event) {
             None => true,
-            Some(event) => self.try_queue(Input::Event(event)),
+            Some(event) => {
+                let input = Input::Event(event);
+                let bytes = bytes(&input);
+                let before = self.desk.bytes.fetch_add(bytes, Ordering::Relaxed);
+                let fits = before == 0 || bytes == 0 || before + bytes <= QUEUE_BYTES;
+                let queued = fits && self.try_queue(input);
+                if !queued {
+                    self.desk.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                queued
+            }
         }
     }
 
@@ -81,6 +117,7 @@ impl Inbox {
         // The core ends only when the node does: nobody waits for what comes after.
         if let Ok(place) = self.queue.reserve().await {
             self.desk.waiting.fetch_add(1, Ordering::SeqCst);
+            self.desk.bytes.fetch_add(bytes(&input), Ordering::Relaxed);
             place.send(input);
         }
     }
@@ -191,8 +228,10 @@ impl Intake {
                     return Ok(());
                 };
                 let count = inputs.len();
+                let bytes = inputs.iter().map(bytes).sum();
                 let ended = core.round(tick, &mut inputs)?;
                 self.desk.waiting.fetch_sub(count, Ordering::SeqCst);
+                self.desk.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 if ended {
                     return Ok(());
                 }
@@ -209,8 +248,7 @@ mod tests {
     use crate::node::replica::reply;
     use crate::protocol::changes::{ViewChanges, ViewCommand};
     use crate::protocol::clock::{Clock, Timestamp};
-    use crate::protocol::context::Context;
-    use crate::protocol::ids::{LogId, MemberId};
+    use crate::protocol::ids::MemberId;
     use crate::protocol::limits::Limits;
     use crate::protocol::message::{Ack, Message};
     use crate::protocol::op::{Answer, Refusal};
@@ -219,7 +257,6 @@ mod tests {
     use crate::protocol::version::{Key, Stamp};
     use crate::protocol::view::View;
     use crate::storage::{Committer, Disk, Reserve};
-    use bytes::Bytes;
     use std::path::Path;
 
     fn view() -> View {
@@ -292,13 +329,13 @@ mod tests {
         inbox.desk.core.lock().unwrap().take();
     }
 
-    /// A write, and where its answer comes.
-    fn write() -> (Event<Ticket>, impl Future<Output = Answer>) {
+    /// A write of a value, and where its answer comes.
+    fn write(value: Bytes) -> (Event<Ticket>, impl Future<Output = Answer>) {
         let (ticket, answer) = reply::ticket();
         let event = Event::Write {
             ticket,
             key: Key::from_static(b"key"),
-            value: Some(Bytes::from_static(b"1")),
+            value: Some(value),
             stamp: Stamp {
                 ts: Timestamp(1),
                 by: MemberId(0),
@@ -311,12 +348,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn few_long_requests_fill_the_queue_as_many_short_ones_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inbox, intake) = Inbox::new();
+        let stored = inbox.clone();
+        let core = core(dir.path(), move |result| stored.stored(result));
+        let long = || write(Bytes::from(vec![b'1'; QUEUE_BYTES / 4]));
+        let (mut queued, mut answers) = (0, Vec::new());
+        loop {
+            let (event, answer) = long();
+            if !inbox.offer(event) {
+                break;
+            }
+            queued += 1;
+            answers.push(answer);
+        }
+        assert_eq!(queued, 3, "and their keys");
+        assert!(inbox.offer(ack()), "other nodes are not refused for that");
+        let running = std::thread::spawn(move || intake.run(core));
+        for answer in answers {
+            answer.await;
+        }
+        let (event, answer) = long();
+        assert!(inbox.offer(event), "there is room again");
+        answer.await;
+        inbox.input(Input::Stop).await;
+        running.join().unwrap().unwrap();
+        assert_eq!(inbox.desk.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
     async fn a_disk_that_hangs_keeps_no_client_waiting() {
         let dir = tempfile::tempdir().unwrap();
         let (inbox, intake) = Inbox::new();
         let core = core(dir.path(), |_| {});
         let running = std::thread::spawn(move || intake.run(core));
-        let (event, stored) = write();
+        let (event, stored) = write(Bytes::from_static(b"1"));
         inbox.send(event).await;
         // Newer views that have to wait for it.
         let mut changes = ViewChanges::first(view());
@@ -327,7 +394,7 @@ mod tests {
         });
         let views = Arc::new(changes.views().clone());
         inbox.input(Input::Views(views)).await;
-        let (event, held) = write();
+        let (event, held) = write(Bytes::from_static(b"1"));
         inbox.send(event).await;
         assert_eq!(held.await, Answer::Refused(Refusal::GoingOver));
         assert_eq!(stored.await, Answer::Refused(Refusal::Undecided));
