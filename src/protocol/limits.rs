@@ -51,7 +51,7 @@ pub struct Limits {
     pub waiting_writes: usize,
     /// Writes that wait for the replica to be opened again.
     pub held_writes: usize,
-    /// Reads that wait for missing writes.
+    /// Reads that wait for missing writes; one with a long context counts as several.
     pub stalled_reads: usize,
 }
 

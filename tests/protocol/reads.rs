@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use causeway::protocol::clock::Timestamp;
 use causeway::protocol::context::Context;
 use causeway::protocol::ids::{self, LogId, MemberId};
+use causeway::protocol::limits::Limits;
 use causeway::protocol::op::{Answer, Refusal};
 use causeway::protocol::record;
 
@@ -31,6 +32,38 @@ fn many_reads_of_unknown_logs_ask_the_peers_once() {
     let asked = c.asked - before;
     assert!((1..=6).contains(&asked), "asked {asked} times in 5 ticks");
     assert_eq!(c.marks(0).gauges.stalled_reads, 200);
+}
+
+#[test]
+fn reads_with_long_contexts_count_as_several_of_those_that_may_wait() {
+    let mut c = Cluster::new(2, 2);
+    let mut context = Context::default();
+    for n in 0..4_096 {
+        let incarnation = ids::incarnation(1, u64::MAX - n);
+        let member = MemberId(1);
+        context.see(
+            LogId {
+                member,
+                incarnation,
+            },
+            1,
+        );
+    }
+    assert_eq!(context.len(), 4_096);
+    let key = c.key(0, 0);
+    let most = Limits::ORDINARY.stalled_reads / 65 + 1;
+    for _ in 0..most {
+        let waits = c.read(0, &key, &context, 500);
+        assert_eq!(c.answer(waits), None);
+    }
+    let beyond = c.read(0, &key, &context, 500);
+    let refused = c.answer(beyond);
+    assert!(matches!(refused, Some(Answer::Refused(Refusal::Short(_)))));
+    // Their room is given back.
+    c.run_ms(1_000);
+    assert_eq!(c.marks(0).gauges.stalled_reads, 0);
+    let again = c.read(0, &key, &context, 500);
+    assert_eq!(c.answer(again), None);
 }
 
 #[test]

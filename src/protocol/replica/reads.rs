@@ -17,6 +17,10 @@ use super::super::version::Key;
 use super::{Event, Replica};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Entries of a context that one read may have to count as one: more take more memory, and count
+/// as more reads.
+const ENTRIES_OF_ONE: usize = 64;
+
 /// A read that waits for missing writes.
 struct Waiting<T> {
     ticket: T,
@@ -27,9 +31,18 @@ struct Waiting<T> {
     lacks: Option<(LogId, u64)>,
 }
 
+impl<T> Waiting<T> {
+    /// As how many reads it counts.
+    fn weight(&self) -> usize {
+        1 + self.context.len() / ENTRIES_OF_ONE
+    }
+}
+
 /// The reads that wait.
 pub(super) struct Stalled<T> {
     reads: BTreeMap<u64, Waiting<T>>,
+    /// What they count together.
+    weight: usize,
     next: u64,
     /// By the write that they lack.
     lacking: BTreeSet<(LogId, u64, u64)>,
@@ -49,6 +62,7 @@ impl<T> Default for Stalled<T> {
     fn default() -> Self {
         Self {
             reads: BTreeMap::new(),
+            weight: 0,
             next: 0,
             lacking: BTreeSet::new(),
             others: BTreeSet::new(),
@@ -85,12 +99,14 @@ impl<T> Stalled<T> {
         };
         self.ends.insert((read.until_us, id));
         self.moved = true;
+        self.weight += read.weight();
         self.reads.insert(id, read);
     }
 
     fn take(&mut self, id: u64) -> Option<Waiting<T>> {
         let read = self.reads.remove(&id)?;
         self.moved = true;
+        self.weight -= read.weight();
         match read.lacks {
             Some((log, need)) => self.lacking.remove(&(log, need, id)),
             None => self.others.remove(&id),
@@ -160,7 +176,7 @@ impl<S: Store, T> Replica<S, T> {
         match self.look(&marks, &key, &context, consistency) {
             Ok(answer) => self.answer(ticket, answer),
             Err(refusal) if until_us <= self.now.mono_us => self.refuse(ticket, refusal),
-            Err(refusal) if self.stalled.len() >= self.limits.stalled_reads => {
+            Err(refusal) if self.stalled.weight >= self.limits.stalled_reads => {
                 met(Bound::StalledReads);
                 self.refuse(ticket, refusal);
             }
