@@ -213,6 +213,7 @@ impl World {
             start,
             above: 0,
             trusted: false,
+            put_aside: false,
             known: Known::default(),
             limits: self.plan.limits,
         };

@@ -11,6 +11,7 @@ mod kv;
 mod local;
 mod operator;
 mod report;
+mod scrub;
 mod serve;
 mod session;
 mod status;
@@ -80,6 +81,10 @@ enum Command {
     Check(check::Check),
     /// Look into the data directory of a node that does not run: keys, versions, logs
     Inspect(inspect::Inspect),
+    /// Read all that a node which does not run has on its disk, and say whether it is as it was
+    /// written
+    #[command(after_help = CODES_HELP)]
+    Scrub(scrub::Scrub),
     /// Serve an empty handler: what the HTTP server alone can do, for bench to compare with
     #[command(hide = true)]
     BenchServer {
@@ -135,6 +140,7 @@ fn run(command: Option<Command>) -> CommandResult {
         Some(Command::Bench(args)) => bench::bench(args),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Scrub(args)) => scrub::scrub(&args),
         Some(Command::Put(args)) => client(kv::put(args)),
         Some(Command::Get(args)) => client(kv::get(args)),
         Some(Command::Delete(args)) => client(kv::delete(args)),

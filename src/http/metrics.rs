@@ -345,7 +345,9 @@ impl Collector for FromNode {
                 views(&mut encoder, member.membership().gauges())?;
                 commits(&mut encoder, member.counters())
             }
-            Role::Standby | Role::Removed { .. } | Role::Failed { .. } => Ok(()),
+            Role::Standby | Role::Removed { .. } | Role::Failed { .. } | Role::Damaged { .. } => {
+                Ok(())
+            }
         }
     }
 }

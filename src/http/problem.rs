@@ -211,6 +211,17 @@ impl Problem {
         )
     }
 
+    /// The node's data is damaged, and it begins anew.
+    pub fn damaged(node: &Node) -> Self {
+        let address = node.config().address;
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "a part of the data of {address} is damaged, and it begins anew: ask again, or ask another node"
+            ),
+        )
+    }
+
     /// The node acts as a dead one.
     pub fn failed(node: &Node) -> Self {
         let address = node.config().address;

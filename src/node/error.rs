@@ -19,6 +19,18 @@ pub enum StartError {
     /// The Raft group's log cannot be used.
     #[error("{0}")]
     Raft(#[from] raft::RaftOpenError),
+    /// Data is damaged, and no other node can have it.
+    #[error(
+        "{error}; no other node has this data: put back a copy of {dir}, or move {dir}/data and {dir}/FORMAT away to go on \
+         without what is in them",
+        dir = .directory.display()
+    )]
+    Damaged {
+        /// The directory of the damaged store.
+        directory: PathBuf,
+        /// The damage.
+        error: StoreError,
+    },
     /// Nothing can be stored where the data is to be.
     #[error("nothing can be stored in {}: {error}; give another DATA_DIR", .directory.display())]
     DataDir {
@@ -38,6 +50,19 @@ pub enum StartError {
         /// The operating system's reason.
         error: std::io::Error,
     },
+}
+
+impl StartError {
+    /// Whether data that was stored cannot be read as it was.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Open(OpenError::Store(StoreError::Corrupt { .. }))
+                | Self::Store(StoreError::Corrupt { .. })
+                | Self::Raft(raft::RaftOpenError::Store(StoreError::Corrupt { .. }))
+        )
+    }
 }
 
 /// A variable that makes no sense. Its text is one line.

@@ -2,6 +2,7 @@
 //! dead one; and how it goes from one to the other.
 
 use super::config::Config;
+use super::damage;
 use super::error::StartError;
 use super::identity::{self, Place, member_at};
 use super::member::Member;
@@ -47,6 +48,11 @@ pub enum Role {
     Removed {
         /// The number of the newest view that it knows.
         view: u64,
+    },
+    /// The member's data is damaged: it begins anew.
+    Damaged {
+        /// The newest that it knew.
+        views: Arc<Views>,
     },
     /// The node acts as a dead member, until an operator has it recover.
     Failed {
@@ -175,8 +181,25 @@ impl Drop for Node {
     }
 }
 
-/// Finds out what the node is, and begins as that.
+/// Finds out what the node is, and begins as that. Data that is damaged is put aside, if others can
+/// have it.
 async fn begin(node: &Lasting) -> Result<(Phase, Role), StartError> {
+    let dir = &node.config.data_dir;
+    loop {
+        let damage = match begin_with_what_is_here(node).await {
+            Err(error) if error.is_damage() => error,
+            begun => return begun,
+        };
+        let Some(Place { member, views }) = Place::load(dir)? else {
+            return Err(damage);
+        };
+        if !damage::put_aside_damaged(dir, &views, member).await? {
+            return Err(damage);
+        }
+    }
+}
+
+async fn begin_with_what_is_here(node: &Lasting) -> Result<(Phase, Role), StartError> {
     let config = &node.config;
     identity::finish_putting_aside(&config.data_dir)?;
     let place = Place::load(&config.data_dir)?;
@@ -268,6 +291,8 @@ enum End {
     Out,
     /// The member is to act as a dead node.
     Failed,
+    /// A store of the member failed, by damage or otherwise.
+    Broken(StoreError),
 }
 
 impl State {
@@ -278,7 +303,11 @@ impl State {
                     let offering = self.offer(None);
                     let end = tokio::select! {
                         () = stop.cancelled() => End::Stopped(member.shutdown().await),
-                        ended = member.ended() => End::Stopped(ended),
+                        ended = member.ended() => match ended {
+                            Err(error) => End::Broken(error),
+                            Ok(()) => End::Stopped(Ok(())),
+                        },
+                        error = member.damaged() => End::Broken(error),
                         () = member.membership().knowledge().left() => End::Out,
                         () = self.lasting.switch.turns(true) => End::Failed,
                     };
@@ -286,6 +315,10 @@ impl State {
                     match end {
                         End::Stopped(result) => return Ok(result?),
                         End::Failed => self.fall(member).await?,
+                        End::Broken(error) => tokio::select! {
+                            () = stop.cancelled() => return Ok(()),
+                            mended = self.mend(member, error) => mended?,
+                        },
                         End::Out => self.retire(member).await?,
                     }
                 }
@@ -370,6 +403,32 @@ impl State {
         let ear = serve::as_failed(&self.lasting.config, &views, switch).await?;
         failed(true);
         Ok(Phase::Failed(ear, former))
+    }
+
+    /// Ends a member of which a store failed. If that is damaged, and others can have the data, the
+    /// node begins anew without it.
+    async fn mend(&self, member: Arc<Member>, error: StoreError) -> Result<Phase, StartError> {
+        log::error!("{error}");
+        let (views, me) = (member.known(), member.me());
+        let role = Role::Damaged {
+            views: Arc::clone(&views),
+        };
+        self.role.store(Arc::new(role));
+        let former = member.disk();
+        if let Err(again) = member.shutdown().await
+            && again != error
+        {
+            log::error!("{again}");
+        }
+        drop(member);
+        let_go(&former).await;
+        let dir = &self.lasting.config.data_dir;
+        if !damage::put_aside_damaged(dir, &views, me).await? {
+            return Err(error.into());
+        }
+        let (phase, role) = self.begin_again().await?;
+        self.role.store(Arc::new(role));
+        Ok(phase)
     }
 
     /// Begins anew, when nobody else looks at the disk.

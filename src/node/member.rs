@@ -181,6 +181,17 @@ impl Member {
         }
     }
 
+    /// Resolves when a part of what is on the replica's disk turns out to be damaged.
+    pub(super) async fn damaged(&self) -> StoreError {
+        let mut damage = self.shared.disk.damage();
+        let found = damage.wait_for(Option::is_some).await;
+        match found.ok().and_then(|error| error.clone()) {
+            Some(error) => error,
+            // The disk lives as long as the member.
+            None => std::future::pending().await,
+        }
+    }
+
     async fn core_ended(&self) -> Result<(), StoreError> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {

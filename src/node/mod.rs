@@ -3,6 +3,7 @@
 //! ```text
 //! orders.rs     faults on demand, asked for at any node
 //! life.rs       what the node is in turn, and how it goes from one to the other
+//! damage.rs     data that cannot be read any more is put aside
 //! start.rs      puts a member together
 //! suspect.rs    what counts as lost at the start, since storing failed
 //! serve.rs      what other nodes ask, and who answers it
@@ -25,6 +26,7 @@
 //! Each line imports from lines below it only.
 
 pub mod config;
+mod damage;
 mod error;
 mod identity;
 mod life;
@@ -52,6 +54,7 @@ pub use membership::plan::{Gain, Moved, Planned};
 pub use membership::state_machine;
 pub use offline::force::{ForceError, Survivor};
 pub use offline::inspect::{InspectError, Inspection};
+pub use offline::scrub::{ScrubError, Scrubbed, scrub};
 pub use orders::{FoundNode, NotObeyed};
 pub use readiness::Absence;
 pub use requests::admission::Failed;

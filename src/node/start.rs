@@ -2,6 +2,7 @@
 //! part in the Raft group, and the tasks that follow and steer that.
 
 use super::config::Config;
+use super::damage;
 use super::error::StartError;
 use super::identity::{self, Place};
 use super::member::Member;
@@ -58,6 +59,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
         start: new_start(clocks.wall_ms()),
         above: 0,
         trusted: false,
+        put_aside: damage::is_put_aside(&config.data_dir)?,
         known: Known::default(),
         limits: Limits::default(),
     };
@@ -95,6 +97,8 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
             detail: e.to_string(),
         })?;
     watch_room(&member);
+    let stop = member.membership().stop().clone();
+    member.spawn(damage::scrub_slowly(member.disk(), stop));
     member.spawn(progress::count(Arc::clone(member.membership())));
     Ok(member)
 }

@@ -75,6 +75,8 @@ rules! {
     WriteUncompared,
     /// Data fetched of another cohort takes back that the disk is about to say that it has served.
     TakeBackServed,
+    /// A replica whose damaged data is put aside counts as one that has lost all of it.
+    ForgetPutAside,
     /// A replica serves, and says so, before its disk knows and has what a snapshot brought.
     ServeUndurable,
     /// Keys stay that the sender of a snapshot has no more.

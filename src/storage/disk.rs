@@ -18,6 +18,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Slice};
 use rustix::fs::{StatVfs, statvfs};
+use tokio::sync::watch;
 
 use super::commit::Commit;
 use super::directory::{Lock, lock, used_bytes};
@@ -60,6 +61,8 @@ pub struct Disk {
     writer: Mutex<Writer>,
     free: Mutex<Option<(Instant, u64)>>,
     pub(super) garbage: Garbage,
+    /// The first damage that was met.
+    pub(super) damage: watch::Sender<Option<StoreError>>,
     /// Held as long as the store lives.
     _lock: Lock,
 }
@@ -136,6 +139,7 @@ impl Disk {
             }),
             free: Mutex::new(None),
             garbage: Garbage::default(),
+            damage: watch::Sender::default(),
             _lock: lock,
         })
     }
@@ -232,8 +236,8 @@ impl Store for Disk {
         self.records.get(key, || {
             let engine = self.engine.load();
             let engine = engine.as_ref().ok_or_else(|| self.closed())?;
-            let value = guard("reading a key", || engine.data.get(key))?;
-            Ok(value.map(to_bytes))
+            let value = guard("reading a key", || engine.data.get(key));
+            Ok(value.map_err(|error| self.noticed(error))?.map(to_bytes))
         })
     }
 
@@ -254,7 +258,8 @@ impl Store for Disk {
         loop {
             let pair = guard("scanning", || {
                 pairs.next().map(fjall::Guard::into_inner).transpose()
-            })?;
+            });
+            let pair = pair.map_err(|error| self.noticed(error))?;
             let Some((key, value)) = pair else {
                 return Ok(());
             };
@@ -310,6 +315,7 @@ impl Disk {
             let stored = engine.commit(batches, number, &self.identity);
             stored.map_err(|error| self.explain(error))
         });
+        let result = result.map_err(|error| self.noticed(error));
         match result {
             Ok(()) => {
                 writer.committed = number;

@@ -37,7 +37,10 @@ fn check_tree(tree: &Path) -> Result<(), StoreError> {
     } else {
         Err(corrupt(
             &manifest,
-            format!("its checksum is {found:x}, {sum:x} was written"),
+            format!(
+                "its checksum is {found:x}, and {sum:x} stands in {}",
+                current.display()
+            ),
         ))
     }
 }

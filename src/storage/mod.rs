@@ -21,6 +21,7 @@ mod memory;
 mod reclaim;
 mod record_cache;
 mod reserve;
+mod scrub;
 mod suspect;
 
 pub use commit::Commit;

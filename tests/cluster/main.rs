@@ -10,6 +10,7 @@ mod views;
 
 mod backup;
 mod calm;
+mod damage;
 mod dead_partition;
 mod failing;
 mod faults;

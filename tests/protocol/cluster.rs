@@ -41,6 +41,8 @@ pub struct Node {
     /// What it last told others, whether that got through or not.
     pub gossip: Option<Gossip>,
     pub skew_ms: i64,
+    /// The disk is empty because its damaged data was put aside.
+    pub put_aside: bool,
     /// The newest views that it has heard of.
     pub views: Arc<Views>,
 }
@@ -57,6 +59,7 @@ impl Node {
             reads_fail: false,
             gossip: None,
             skew_ms: 0,
+            put_aside: false,
             views: Arc::new(views.clone()),
         }
     }
@@ -128,6 +131,7 @@ impl Cluster {
             start: now.wall_ms,
             above: 0,
             trusted: false,
+            put_aside: self.nodes[node].put_aside,
             known: Known::default(),
             limits: self.limits,
         };

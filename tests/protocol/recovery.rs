@@ -104,6 +104,38 @@ fn replicas_that_have_all_lost_their_disks_do_not_wait_for_each_other() {
 }
 
 #[test]
+pub fn replicas_whose_data_is_put_aside_do_not_agree_that_all_is_lost() {
+    let mut c = Cluster::new(2, 2);
+    let (key, none) = (c.key(0, 0), Context::default());
+    let seen = c.put(0, &key, Some("1"), &none);
+    // One of two is filled by the other.
+    c.stop(0);
+    c.nodes[0].disk.wipe();
+    c.nodes[0].put_aside = true;
+    c.start(0);
+    c.run_ms(1_000);
+    assert_eq!(c.value(0, &key, &seen).as_deref(), Some("1"));
+    // Both, or one of them and a lost disk: somebody has to say that nothing more will come.
+    for put_aside in [true, false] {
+        for node in [0, 1] {
+            c.stop(node);
+            c.nodes[node].disk.wipe();
+            c.nodes[node].put_aside = node == 0 || put_aside;
+            c.start(node);
+        }
+        c.run_ms(5_000);
+        assert!(!c.serves(0) && !c.serves(1), "{put_aside}");
+        let reason = c.marks(0).recovering.unwrap();
+        assert!(reason.contains("put aside"), "{reason}");
+    }
+    c.stop(0);
+    c.nodes[0].put_aside = false;
+    c.start(0);
+    c.run_ms(5_000);
+    assert!(c.serves(0) && c.serves(1));
+}
+
+#[test]
 fn a_lost_disk_is_filled_before_it_serves() {
     let mut c = Cluster::new(2, 2);
     let (key, none) = (c.key(0, 0), Context::default());

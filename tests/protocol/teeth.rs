@@ -58,6 +58,10 @@ const TEETH: &[(Rule, fn())] = &[
         snapshot::a_refilled_disk_serves_only_when_the_snapshot_is_durable,
     ),
     (
+        Rule::ForgetPutAside,
+        recovery::replicas_whose_data_is_put_aside_do_not_agree_that_all_is_lost,
+    ),
+    (
         Rule::TakeBackServed,
         handover::a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile,
     ),

@@ -20,6 +20,7 @@ pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::SnapshotKeepsRemoved,
     Rule::ServeUndurable,
     Rule::TakeBackServed,
+    Rule::ForgetPutAside,
     Rule::WriteUncompared,
     Rule::ForgetEarly,
     Rule::CollectBeforePast,

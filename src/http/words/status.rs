@@ -25,6 +25,11 @@ pub fn status(node: &Node) -> Status {
         }
         Role::Standby => ("standby", "it is in no view", 0),
         Role::Removed { view } => ("removed", "it is in no view", *view),
+        Role::Damaged { views } => (
+            "recovering",
+            "a part of its data is damaged: it begins anew",
+            views.view.number,
+        ),
         Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),
     };
     Status {

@@ -2,3 +2,4 @@
 
 pub mod force;
 pub mod inspect;
+pub mod scrub;

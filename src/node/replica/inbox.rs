@@ -273,6 +273,7 @@ mod tests {
             start: new_start(clocks.wall_ms()),
             above: 0,
             trusted: false,
+            put_aside: false,
             known: Known::default(),
             limits: Limits::default(),
         };

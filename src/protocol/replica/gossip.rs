@@ -185,7 +185,7 @@ impl<S: Store, T> Replica<S, T> {
             wall_ms: self.now.wall_ms,
             serving: self.recovery.serving,
             fresh: self.is_fresh(),
-            empty: self.is_empty(),
+            empty: self.has_lost_all(),
             open: self.open_logs(),
             met: cohorts
                 .iter()

@@ -31,6 +31,9 @@ pub struct Setup {
     pub above: u64,
     /// The disk is known to be as this process left it, and served until now.
     pub trusted: bool,
+    /// An empty disk is no lost one: the data that it had is put aside, because some of it cannot
+    /// be read.
+    pub put_aside: bool,
     /// What an earlier replica of this process knew.
     pub known: Known,
     /// The bounds on bytes, counts and work.
@@ -204,7 +207,12 @@ impl<S: Store, T> Replica<S, T> {
             hidden: hidden::HiddenWrites::default(),
             tail: stream::Tail::default(),
             stalled: reads::Stalled::default(),
-            recovery: recovery::Recovery::new(intact, intact && setup.trusted, proven),
+            recovery: recovery::Recovery::new(
+                intact,
+                intact && setup.trusted,
+                proven,
+                setup.put_aside,
+            ),
             snapshots: snapshot::Snapshots::default(),
             promises: tombstones::Promises::new(promised),
             gossip: gossip::Schedule::default(),
@@ -303,6 +311,7 @@ impl<S: Store, T> Replica<S, T> {
             // If a peer knows a later start of this node, the disk may be an old copy, which tells
             // nothing of that start.
             trusted: self.recovery.serving && self.restart_above.is_none(),
+            put_aside: self.recovery.put_aside,
             known: Known {
                 elsewhere: self.strangers.published(),
                 heard: self.peers.serving(),

@@ -30,6 +30,8 @@ pub(super) struct Recovery {
     /// The disk's word on other cohorts than the own one has been compared with peers, or this
     /// process wrote it.
     pub(super) proven: bool,
+    /// What the disk had is put aside, and only somebody who looks at it can say that it is lost.
+    pub(super) put_aside: bool,
     /// When the peers could first hear of this start.
     asked_us: Option<u64>,
     pub(super) serving: bool,
@@ -54,10 +56,11 @@ struct Contact {
 }
 
 impl Recovery {
-    pub(super) fn new(served: bool, trusted: bool, proven: bool) -> Self {
+    pub(super) fn new(served: bool, trusted: bool, proven: bool, put_aside: bool) -> Self {
         Self {
             trusted,
             proven,
+            put_aside: put_aside && !broken(Rule::ForgetPutAside),
             asked_us: None,
             serving: false,
             intact: served,
@@ -223,6 +226,9 @@ impl<S: Store, T> Replica<S, T> {
                 waiting_for(vec![fetch.source()])
             }),
             (None, true) => format!("it has just started and is asking its peers ({peers})"),
+            (None, false) if self.recovery.put_aside => format!(
+                "its data was damaged and is put aside, and no replica of its partition that has the data has answered yet ({peers})"
+            ),
             (None, false) => format!(
                 "its disk is empty or old, and no replica of its partition that has the data has answered yet ({peers})"
             ),
@@ -231,7 +237,13 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Whether this replica knows of nobody who has data.
     pub(super) fn is_fresh(&self) -> bool {
-        self.is_empty() && !self.recovery.fetch
+        self.has_lost_all() && !self.recovery.fetch
+    }
+
+    /// Whether others need not wait for what was on this disk. What is put aside may be all that is
+    /// left of it.
+    pub(super) fn has_lost_all(&self) -> bool {
+        self.is_empty() && !self.recovery.put_aside
     }
 
     /// Whether nothing on this disk can be counted on.
@@ -434,7 +446,7 @@ impl<S: Store, T> Replica<S, T> {
             true
         } else if others == 0 && !self.recovery.intact {
             // An empty disk, alone in its partition: only former holders can fill it.
-            !self.may_be_filled()
+            !self.may_be_filled() && !self.recovery.put_aside
         } else if self.recovery.intact {
             // A disk that has served: it may be an old copy, until it was compared with a peer.
             self.recovery.trusted
@@ -450,7 +462,8 @@ impl<S: Store, T> Replica<S, T> {
             let fresh = told.filter(|p| p.fresh || p.serving).count();
             // This disk is empty, and so are those of all peers that answered. One of them may
             // serve already: it was the first to hear that from all.
-            all > 0 && fresh == all && (all == others || waited) && !self.may_be_filled()
+            let all_lost = all > 0 && fresh == all && (all == others || waited);
+            all_lost && !self.may_be_filled() && !self.recovery.put_aside
         };
         if !ready {
             return;
