@@ -26,8 +26,8 @@ pub struct NodeArg {
 /// What a node with an API token is shown.
 #[derive(clap::Args)]
 pub struct TokenArg {
-    /// What the cluster's API_TOKEN is, where it has one: for what changes the cluster or its
-    /// lists, and the operator's store
+    /// A token of the cluster's, where it has any: its API_TOKEN, or the WRITE_TOKEN or READ_TOKEN
+    /// where that is enough
     #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
 }
@@ -92,7 +92,7 @@ impl Reply {
     /// The reply's error in words.
     pub fn error(&self) -> String {
         if self.status == 403 && self.text("error") == Some("Unauthorized") {
-            return "the node refuses the token: give the cluster's API_TOKEN with --token, or in the environment (HTTP 403)".to_owned();
+            return "the node refuses the token: give one of the cluster's that has the right with --token, or as API_TOKEN in the environment (HTTP 403)".to_owned();
         }
         // Where there are both, the error is a headline.
         let said = self.text("message").or_else(|| self.text("error"));

@@ -101,6 +101,10 @@ fn configs(args: &Local, all: &[SocketAddr], data: &Path) -> Result<Vec<Config>,
         | "CLUSTER_SECRET_ALSO_FILE"
         | "API_TOKEN"
         | "API_TOKEN_FILE"
+        | "WRITE_TOKEN"
+        | "WRITE_TOKEN_FILE"
+        | "READ_TOKEN"
+        | "READ_TOKEN_FILE"
         | "HOSTS"
         | "MAX_VALUE_BYTES"
         | "DISK_RESERVE_BYTES" => std::env::var(name).ok(),

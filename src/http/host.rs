@@ -45,10 +45,9 @@ impl Surface {
     /// a guarded call that does not show the token.
     pub fn unauthorized(&self, route: HttpRoute, req: &HttpRequest) -> Option<Problem> {
         let config = self.node.config();
-        let token = config.api_token.as_ref();
-        let guarded = || token.filter(|_| route.is_guarded(req.method()));
-        origin::refusal(route, req, &config.hosts, token.is_none())
-            .or_else(|| token::refusal(guarded()?, req.headers()))
+        let tokens = &config.tokens;
+        origin::refusal(route, req, &config.hosts, !tokens.are_there())
+            .or_else(|| token::refusal(tokens, route, req.method(), req.headers()))
     }
 
     /// A request's whole body: see [`request::body`].

@@ -34,6 +34,7 @@ mod clients;
 mod connection;
 #[cfg(test)]
 mod connection_tests;
+mod exposition;
 mod host;
 mod listen;
 mod metrics;

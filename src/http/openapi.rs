@@ -91,7 +91,7 @@ impl Modify for Completed {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let mut token = Http::new(HttpAuthScheme::Bearer);
         token.description =
-            Some("The cluster's API_TOKEN. Nodes that have none ask for none.".to_owned());
+            Some("The cluster's API_TOKEN, or its WRITE_TOKEN or READ_TOKEN where that is enough. Nodes that have none ask for none.".to_owned());
         document
             .components
             .get_or_insert_default()
@@ -113,11 +113,12 @@ impl Modify for Completed {
                     continue;
                 };
                 headers_without_null(operation);
-                refusal_by_origin(operation);
+                let right = route.right(&method);
+                forbidden(operation, right.is_some());
                 if method == Method::HEAD {
                     as_head(operation);
                 }
-                if route.is_guarded(&method) {
+                if right.is_some() {
                     let token = SecurityRequirement::new(API_TOKEN, Vec::<String>::new());
                     // The empty one: without a token, where the cluster has none.
                     operation.security = Some(vec![token, SecurityRequirement::default()]);
@@ -127,18 +128,24 @@ impl Modify for Completed {
     }
 }
 
-/// Every path refuses a request whose `Host` or `Origin` a stranger may have chosen.
-fn refusal_by_origin(operation: &mut Operation) {
-    let by_origin = openapi::ResponseBuilder::new()
-        .description("From a page, by a name or out of a network that may not ask for this")
+/// Every path refuses a request whose `Host` or `Origin` a stranger may have chosen; most may need
+/// a token.
+fn forbidden(operation: &mut Operation, token: bool) {
+    let description = match token {
+        true => {
+            "Without an API token that gives the right, or from a page, by a name or out of a network that may not ask"
+        }
+        false => "From a page, or by a name that may not ask",
+    };
+    let forbidden = openapi::ResponseBuilder::new()
+        .description(description)
         .content(
             "application/json",
             openapi::Content::new(Some(openapi::Ref::from_schema_name(RefusedReply::name()))),
         )
         .build();
     let responses = &mut operation.responses.responses;
-    let forbidden = responses.entry("403".to_owned());
-    forbidden.or_insert_with(|| by_origin.into());
+    responses.insert("403".to_owned(), forbidden.into());
 }
 
 /// Makes of GET's description that of HEAD, which was made by the same attribute.

@@ -1,6 +1,7 @@
 //! Every path that a node serves, once: registration, metrics labels, `Allow` headers and the
 //! check of the OpenAPI document all go by this list.
 
+use crate::node::tokens::Right;
 use actix_web::http::Method;
 
 /// A path.
@@ -107,13 +108,22 @@ impl HttpRoute {
         }
     }
 
-    /// Whether a call needs the API token, where one is set: whatever changes the cluster or the
-    /// lists, and the operator's store.
-    pub fn is_guarded(self, method: &Method) -> bool {
+    /// Whether a call is one of the operator's store, or changes a list.
+    pub fn is_operators(self, method: &Method) -> bool {
         match self {
             Self::Keys => !method.is_safe(),
             Self::Write | Self::Read | Self::Delete | Self::NodesForKey | Self::Nodes => true,
-            _ => self.is_administration(method),
+            _ => false,
+        }
+    }
+
+    /// The right that a call takes; `None` when everybody may make it.
+    pub fn right(self, method: &Method) -> Option<Right> {
+        match self {
+            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Page => None,
+            _ if self.is_administration(method) => Some(Right::Administer),
+            _ if method.is_safe() => Some(Right::Read),
+            _ => Some(Right::Write),
         }
     }
 

@@ -11,7 +11,9 @@
 //! | `CLUSTER_SECRET` | signs contexts, guards the connections between nodes | none |
 //! | `CLUSTER_SECRET_ALSO` | a second secret, while secrets are rotated; `none`: no secret | none |
 //! | `API_TOKEN` | needed to change the cluster, and for the operator's store | none |
-//! | these three with `_FILE` after the name | files that hold the secrets | none |
+//! | `WRITE_TOKEN` | needed to write keys and lists | none |
+//! | `READ_TOKEN` | needed to read them, and how the cluster stands | none |
+//! | these five with `_FILE` after the name | files that hold the secrets | none |
 //! | `HOSTS` | names by which clients may ask for it, beside addresses and private names | none |
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //! | `CLIENT_MEMORY_BYTES` | of bodies, and of unread replies, at a time | 1/8 of the memory |
@@ -23,7 +25,8 @@
 //! port everywhere, as in containers, that is the same `PEER_PORT` everywhere).
 
 pub use super::error::ConfigError;
-use super::secrets::{for_a_header, not_empty, secret};
+use super::secrets::{not_empty, secret};
+use super::tokens::Tokens;
 use crate::memory;
 use crate::net::FRAME_BYTES;
 use crate::protocol::limits::Limits;
@@ -63,9 +66,8 @@ pub struct Config {
     pub cluster_secret: Option<String>,
     /// Accepted of other nodes beside the secret, while secrets are rotated.
     pub also_secret: Option<AlsoSecret>,
-    /// The token that clients show as `Authorization: Bearer` for guarded calls. Without one
-    /// nothing is guarded.
-    pub api_token: Option<String>,
+    /// The tokens that clients show as `Authorization: Bearer`. Without one nothing is guarded.
+    pub tokens: Tokens,
     /// Names by which clients may ask for the node, in lower case, beside addresses and private
     /// names.
     pub hosts: Vec<String>,
@@ -126,9 +128,8 @@ impl Config {
             .ok_or_else(|| no_peer_port(address, peer_distance))?;
         let cluster_secret = secret("CLUSTER_SECRET", "CLUSTER_SECRET_FILE", &lookup)?;
         let also_secret = secret("CLUSTER_SECRET_ALSO", "CLUSTER_SECRET_ALSO_FILE", &lookup)?;
-        let api_token = secret("API_TOKEN", "API_TOKEN_FILE", &lookup)?;
-        let api_token = for_a_header("API_TOKEN", api_token)?;
-        if api_token.is_some() && cluster_secret.is_none() {
+        let tokens = Tokens::from_env(&lookup)?;
+        if tokens.are_there() && cluster_secret.is_none() {
             return Err(ConfigError::TokenWithoutSecret);
         }
         let reserve = reserve(lookup("DISK_RESERVE_BYTES"))?;
@@ -147,7 +148,7 @@ impl Config {
                 "none" => AlsoSecret::None,
                 _ => AlsoSecret::Secret(text),
             }),
-            api_token,
+            tokens,
             hosts: hosts(lookup("HOSTS").as_deref().unwrap_or_default())?,
             max_value_bytes: value_bytes(lookup("MAX_VALUE_BYTES"))?,
             client_memory_bytes: positive(
@@ -329,6 +330,7 @@ fn hosts(text: &str) -> Result<Vec<String>, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tokens::Right;
     use super::*;
 
     fn config(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -387,9 +389,9 @@ mod tests {
         assert_eq!(c.data_dir, PathBuf::from("/d"));
         assert_eq!(c.cluster_secret.as_deref(), Some("s"));
         assert_eq!(c.also_secret, None);
-        assert_eq!(c.api_token.as_deref(), Some("t-0"));
         assert_eq!((c.max_value_bytes, c.client_memory_bytes), (100, 1_000));
         assert_eq!(c.reserve.bytes(), 1 << 30);
+        assert_eq!(c.tokens.right_of(b"t-0"), Some(Right::Administer));
         assert_eq!(c.hosts, ["kv.example.org", "kv2.example.org"]);
         let shown = format!("{c:?}");
         assert!(!shown.contains("cluster_secret") && !shown.contains("t-0"));

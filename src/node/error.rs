@@ -82,6 +82,9 @@ pub enum ConfigError {
     /// A secret stands in a variable and in a file.
     #[error("{0} and {1} are both set: set one of them")]
     Twice(&'static str, &'static str),
+    /// A token for a lesser right without the one for everything; its name.
+    #[error("{0} is set and API_TOKEN is not: anybody could change the cluster, so set both")]
+    LesserToken(&'static str),
     /// A token without a secret guards nothing.
     #[error(
         "API_TOKEN is set and CLUSTER_SECRET is not: whoever reaches the port for other nodes could do \

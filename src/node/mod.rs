@@ -18,6 +18,7 @@
 //!
 //! seal.rs       what writes and reads payloads
 //! config.rs     what the environment says
+//! tokens.rs     the tokens among it, and what each entitles to
 //! secrets.rs    what it says that nobody else may know
 //! error.rs      why a node cannot start
 //! identity.rs   who the node is, on its disk
@@ -42,6 +43,7 @@ mod secrets;
 mod serve;
 mod start;
 mod suspect;
+pub mod tokens;
 mod wire;
 
 pub use error::StartError;

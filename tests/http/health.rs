@@ -150,6 +150,42 @@ async fn operators_see_whether_it_serves() {
 }
 
 #[actix_web::test]
+async fn alerts_and_the_dashboard_know_only_what_is_measured() {
+    let node = Fixture::start().await;
+    node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;
+    let metrics = node.request(Method::GET, "/metrics");
+    let metrics = metrics.header("accept", "text/plain").send().await.unwrap();
+    assert_eq!(
+        metrics.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = metrics.text().await.unwrap();
+    let types: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let measured = |name: &str| {
+        types.iter().any(|(of, kind)| {
+            let part = name.strip_prefix(of);
+            match *kind {
+                "histogram" => matches!(part, Some("_bucket" | "_count" | "_sum")),
+                _ => part == Some(""),
+            }
+        })
+    };
+    let dashboard = include_str!("../../monitoring/dashboard.json");
+    let _: Value = serde_json::from_str(dashboard).unwrap();
+    for file in [include_str!("../../monitoring/alerts.yml"), dashboard] {
+        let names = file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names: Vec<&str> = names.filter(|n| n.starts_with("causeway_")).collect();
+        assert!(names.len() > 12, "{names:?}");
+        for name in names {
+            assert!(measured(name), "{name} in\n{text}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn metrics_count_what_happened() {
     let node = Fixture::start().await;
     node.send(Method::PUT, "/kvs", FORM, "key=k&value=v").await;

@@ -209,6 +209,25 @@ async fn the_token_guards_what_changes_the_cluster_and_the_operators_store() {
     for call in OPEN {
         assert_ne!(send(call, None).await.status(), 403, "{call:?}");
     }
+    // A token for a lesser right guards that right on all surfaces.
+    let lesser = [("WRITE_TOKEN", "w"), ("READ_TOKEN", "r")];
+    let node = Fixture::of(&[NODE], &[&secrets[..], &lesser].concat()).await;
+    let admits = async |method: Method, path: &str, token: &str| {
+        let request = node.request(method, path);
+        let request = request.header("authorization", format!("Bearer {token}"));
+        request.send().await.unwrap().status() != 403
+    };
+    for (token, writes, administers) in [
+        ("r", false, false),
+        ("w", true, false),
+        ("s3cret", true, true),
+    ] {
+        assert!(admits(Method::GET, "/kvs?key=k", token).await);
+        assert_eq!(admits(Method::PUT, "/kvs", token).await, writes);
+        assert_eq!(admits(Method::PUT, "/view", token).await, administers);
+    }
+    assert_eq!(node.get("/kvs?key=k").await.status(), 403);
+    assert_ne!(node.get("/ready").await.status(), 403);
     // Without a token in the node's environment nothing is guarded.
     let open = Fixture::start().await;
     assert_eq!(open.get("/nodes").await.status(), 200);

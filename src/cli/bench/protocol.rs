@@ -130,7 +130,8 @@ impl Speaker {
     pub fn request(&mut self, kind: Kind) -> Result<Request<Full<Bytes>>, String> {
         self.choose_value();
         let mut request = self.ask(kind)?;
-        if let (Protocol::Keys, Some(token)) = (self.protocol, &self.token) {
+        let is_node = matches!(self.protocol, Protocol::Causeway | Protocol::Keys);
+        if let Some(token) = self.token.as_ref().filter(|_| is_node) {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
         Ok(request)

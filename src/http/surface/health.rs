@@ -4,18 +4,21 @@ use crate::api::health::MsgReply;
 use crate::api::problem::ErrorReply;
 use crate::api::status::Status;
 use crate::http::body::json;
+use crate::http::exposition;
 use crate::http::host::Surface;
 use crate::http::metrics::FromRaft;
 use crate::http::problem::Problem;
 use crate::http::responses::RemovedNode;
 use crate::http::words;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use std::borrow::Cow;
 
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// All is well.
 fn success() -> HttpResponse {
@@ -76,14 +79,16 @@ pub async fn status(
     Ok(json(StatusCode::OK, &status))
 }
 
-/// Metrics in the OpenMetrics text format, for Prometheus.
+/// Metrics for Prometheus: in the OpenMetrics text format, or in the older one for a client that
+/// accepts only plain text.
 #[utoipa::path(
     method(get, head), path = "/metrics", operation_id = "metrics", tag = "operations",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "All of them, in the OpenMetrics text format"))
+    responses((status = 200, description = "All of them, in the OpenMetrics text format or, if only `text/plain` is accepted, in that of Prometheus",
+        content((String = "application/openmetrics-text"), (String = "text/plain"))))
 )]
 pub async fn metrics(
     surface: &Surface,
-    _req: &HttpRequest,
+    req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let raft = match surface.member() {
@@ -97,7 +102,12 @@ pub async fn metrics(
             format!("the metrics cannot be written: {why}"),
         )
     })?;
+    let accept = req.headers().get(ACCEPT).and_then(|a| a.to_str().ok());
+    let (media, text) = match accept.is_some_and(exposition::wants_plain) {
+        true => (PROMETHEUS, exposition::plain(&text)),
+        false => (OPENMETRICS, text),
+    };
     Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, OPENMETRICS))
+        .insert_header((CONTENT_TYPE, media))
         .body(text))
 }
