@@ -289,9 +289,13 @@ impl World {
         let refilling = replicas.iter().any(|n| self.nodes[*n].lost);
         let refilling = refilling || (open && self.nodes.iter().any(|n| n.lost));
         let down = self.nodes[node].process.is_none();
+        // One that serves under an earlier view may lack what this one asks of it. The others would
+        // wait for the node then, and an old copy would wait for one of them.
+        let view = self.view().number;
         let serves = |n: &usize| {
             let process = self.nodes[*n].process.as_ref();
-            process.is_some_and(|p| p.marks.recovering.is_none())
+            let serves = |p: &Marks| p.recovering.is_none() && p.views.view.number == view;
+            process.is_some_and(|p| serves(&p.marks))
         };
         let alone = !replicas.iter().any(serves);
         if down || alone || refilling || self.nodes[node].comparing {
