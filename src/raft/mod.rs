@@ -220,6 +220,8 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             transport: transport.clone(),
             shown: shown.clone(),
             log: log_store.clone(),
+            disk: Arc::clone(&disk),
+            reserve: config.reserve,
             eligibility: Arc::clone(&eligibility),
             dead_after: config.dead_after,
         };

@@ -35,6 +35,8 @@ pub enum RaftRequest {
     MayVote,
     /// Asks a voter what it has promised.
     Promised,
+    /// Asks a voter whether it could lead, and has room for what is decided then.
+    MayLead,
 }
 
 /// The content of an [`RpcReply`].
@@ -49,6 +51,7 @@ pub enum RaftReply {
     ReadIndex(u64),
     MayVote(bool),
     Promised(Promised),
+    MayLead(bool),
     /// Nothing was done.
     Refused(RaftRefusal),
     /// The proposals may be decided, or not.

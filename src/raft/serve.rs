@@ -78,6 +78,11 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             }
             RaftRequest::ReadIndex => self.inner.leader.read_index().await,
             RaftRequest::MayVote => RaftReply::MayVote(self.inner.eligibility.votes()),
+            RaftRequest::MayLead => {
+                let inner = &self.inner;
+                let has_room = !inner.disk.is_scarce(inner.config.reserve);
+                RaftReply::MayLead(has_room && inner.eligibility.votes())
+            }
             RaftRequest::Promised => match self.promised().await {
                 Some(promised) => RaftReply::Promised(promised),
                 None => unsafe_yet(),

@@ -57,7 +57,7 @@ pub async fn ready(
         Ok(()) => Ok(success()),
         Err(why) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("this node does not serve reads: {why}"),
+            format!("this node is not ready: {why}"),
         )),
     }
 }

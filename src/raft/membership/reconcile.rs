@@ -11,7 +11,7 @@ use openraft::ChangeMembers;
 
 use crate::protocol::ids::MemberId;
 use crate::raft::apply::Shown;
-use crate::raft::disk::LogStore;
+use crate::raft::disk::{LogStore, RaftDisk};
 use crate::raft::machine::Machine;
 use crate::raft::membership::outgoing::OutgoingVoter;
 use crate::raft::membership::voters::{self, MembershipStep, Picture};
@@ -37,6 +37,9 @@ pub struct Reconciler<M: Machine, T> {
     pub transport: T,
     pub shown: Shown<M>,
     pub log: LogStore,
+    pub disk: Arc<RaftDisk>,
+    /// Room on the disk below which this node had better not lead, in bytes.
+    pub reserve: u64,
     pub eligibility: Arc<Eligibility>,
     /// A voter that this node has not heard of for this long is dead.
     pub dead_after: Duration,
@@ -49,7 +52,7 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
         let mut outgoing = OutgoingVoter::default();
         loop {
             let began = runtime::now();
-            self.leave_if_removed().await;
+            self.step_back().await;
             // As for any election: who has no room could store no vote.
             if self.eligibility.votes() && self.log.durable().room().is_ok() {
                 outgoing.look(&self.raft, &self.transport, &self.log).await;
@@ -63,21 +66,36 @@ impl<M: Machine, T: Transport> Reconciler<M, T> {
     }
 
     /// A leader that was removed sends no more heartbeats, so that the voters that are left elect
-    /// another one.
-    async fn leave_if_removed(&self) {
-        let voters: BTreeSet<MemberId> = {
+    /// another one. So does one with little room on its disk, while a voter has more: it decides
+    /// nothing that would fill the disk.
+    async fn step_back(&self) {
+        let (voters, leaving, leads): (BTreeSet<MemberId>, _, _) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow();
             let voters = metrics.membership_config.voter_ids();
-            let leaving = status::is_leaving(&metrics);
-            voters.filter_map(member).filter(|_| leaving).collect()
+            let (leaving, leads) = (status::is_leaving(&metrics), status::leads(&metrics));
+            (voters.filter_map(member).collect(), leaving, leads)
         };
         let mut ready = 0;
-        for voter in &voters {
-            ready += usize::from(self.may_vote(*voter).await);
+        if leaving {
+            for voter in &voters {
+                ready += usize::from(self.may_vote(*voter).await);
+            }
         }
-        let leave = !voters.is_empty() && ready > voters.len() / 2;
-        self.raft.runtime_config().heartbeat(!leave);
+        let leave = leaving && !voters.is_empty() && ready > voters.len() / 2;
+        let yields =
+            leads && self.disk.is_scarce(self.reserve) && self.other_may_lead(&voters).await;
+        self.raft.runtime_config().heartbeat(!leave && !yields);
+    }
+
+    async fn other_may_lead(&self, voters: &BTreeSet<MemberId>) -> bool {
+        for voter in voters.iter().filter(|voter| **voter != self.me) {
+            let reply = rpc::call(&self.transport, *voter, &RaftRequest::MayLead, ASK).await;
+            if matches!(reply, Ok(RaftReply::MayLead(true))) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The next step. Gives votes only to nodes that grant them: else no node could be elected
