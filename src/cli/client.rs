@@ -45,16 +45,21 @@ impl TokenArg {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+
+    /// The node at `name`, which is asked for at most `patience`, and shown the token.
+    pub fn connect(&self, name: &str, patience: Duration) -> Result<NodeClient, Failure> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = self.header()? {
+            headers.insert(AUTHORIZATION, token);
+        }
+        NodeClient::with(name, patience, headers)
+    }
 }
 
 impl NodeArg {
     /// The node, which is asked for at most `patience`, and shown the token.
     pub fn connect(&self, patience: Duration) -> Result<NodeClient, Failure> {
-        let mut headers = HeaderMap::new();
-        if let Some(token) = self.token.header()? {
-            headers.insert(AUTHORIZATION, token);
-        }
-        NodeClient::with(&self.node, patience, headers)
+        self.token.connect(&self.node, patience)
     }
 }
 

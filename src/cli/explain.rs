@@ -3,7 +3,7 @@
 //! The payload itself says which writes; where these are now only a node can say. So the command
 //! works without one, and says more with one.
 
-use super::client::{NodeArg, NodeClient};
+use super::client::NodeArg;
 use super::failure::{CommandResult, Failure, note, print};
 use crate::api::explain::Explained;
 use crate::protocol::context::Context;
@@ -31,7 +31,7 @@ pub async fn explain(args: Explain) -> CommandResult {
     let payload = args.payload.trim();
     let (context, signed) = decode_unverified(payload)
         .map_err(|e| Failure::usage(format!("this is no causal_payload: {e}")))?;
-    let asked = ask(&args.node.node, payload).await;
+    let asked = ask(&args.node, payload).await;
     if args.json {
         if let Err(failure) = &asked {
             note(&failure.text);
@@ -61,8 +61,8 @@ pub async fn explain(args: Explain) -> CommandResult {
 }
 
 /// The reply of `GET /kvs/explain`.
-async fn ask(node: &str, payload: &str) -> Result<Value, Failure> {
-    let node = NodeClient::new(node, PATIENCE)?;
+async fn ask(node: &NodeArg, payload: &str) -> Result<Value, Failure> {
+    let node = node.connect(PATIENCE)?;
     let request = node
         .request(Method::GET, "/kvs/explain")
         .query(&[("causal_payload", payload)]);

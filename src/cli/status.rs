@@ -3,7 +3,7 @@
 //! The given node says who is in the view; then every member is asked for itself, all at once. A
 //! node that does not answer is shown as such, beside what its peers say of it.
 
-use super::client::{NodeArg, NodeClient};
+use super::client::{NodeArg, NodeClient, TokenArg};
 use super::failure::{CommandResult, Failure, print};
 use super::view::show::offer as offer_words;
 use crate::api::raft::RaftStatus;
@@ -58,9 +58,10 @@ pub async fn status(args: StatusArgs) -> CommandResult {
         .partitions
         .iter()
         .flat_map(|p| p.members.iter().map(|m| (p.partition_id, m)));
-    let nodes =
-        join_all(members.map(|(partition_id, member)| answer(&asked, &node, partition_id, member)))
-            .await;
+    let nodes = join_all(members.map(|(partition_id, member)| {
+        answer(&args.node.token, &asked, &node, partition_id, member)
+    }))
+    .await;
     let report = Report { nodes, asked };
     if args.json {
         let text = serde_json::to_string(&report)
@@ -131,6 +132,7 @@ async fn council(node: &NodeClient) -> Option<RaftStatus> {
 }
 
 async fn answer(
+    token: &TokenArg,
     asked: &Status,
     at: &NodeClient,
     partition_id: u32,
@@ -140,7 +142,7 @@ async fn answer(
         if member.node == asked.node {
             return Ok((asked.clone(), council(at).await));
         }
-        let node = NodeClient::new(&member.node, PATIENCE)?;
+        let node = token.connect(&member.node, PATIENCE)?;
         Ok((ask(&node).await?, council(&node).await))
     };
     let (status, council, error) = match all.await {

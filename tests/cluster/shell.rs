@@ -168,6 +168,41 @@ async fn a_token_is_asked_for_in_words_and_sent_when_it_is_given() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_show_the_token_to_every_node_that_they_ask() {
+    let mut cluster = Cluster::new(3, 2)
+        .with_all("CLUSTER_SECRET", "of the nodes")
+        .with_all("API_TOKEN", "a")
+        .with_all("WRITE_TOKEN", "w")
+        .with_all("READ_TOKEN", "r");
+    for node in 0..3 {
+        cluster.up(node).await;
+    }
+    let at = cluster.at(0);
+    let asked = async |args: &str, token: &str| {
+        let args: Vec<&str> = args.split(' ').collect();
+        let mut asked = command(&at.to_string(), &args);
+        asked.env("API_TOKEN", token);
+        let output = fed(asked, "").await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    eventually("all nodes are heard", PATIENCE, async || {
+        let (code, text) = asked("status --check", "r").await;
+        (code == Some(0)).then_some(()).ok_or(text)
+    })
+    .await;
+    let load = format!(
+        "bench --keys 4 --connections 2 --seconds 1 --warmup 0 --read-share 0.5 --routing aware --json --target {at}"
+    );
+    for (token, errors) in [("r", false), ("w", true)] {
+        let (code, text) = asked(&load, token).await;
+        let without = code == Some(0) && text.contains("\"errors\":0,");
+        assert_eq!(without, errors, "{token}: {text}");
+    }
+    cluster.end().await;
+}
+
 /// The command at a terminal of its own.
 struct Terminal {
     child: Child,

@@ -1,7 +1,7 @@
 //! Which node a request goes to.
 
 use super::Bench;
-use crate::cli::client::{NodeClient, PATIENCE, resolve};
+use crate::cli::client::{PATIENCE, resolve};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::status;
 use crate::protocol::view::View;
@@ -58,7 +58,7 @@ impl Routes {
             .build()
             .map_err(|e| Failure::not_done(format!("cannot start: {e}")))?;
         let seen = runtime
-            .block_on(async { status::ask(&NodeClient::new(target, PATIENCE)?).await })?
+            .block_on(async { status::ask(&args.token.connect(target, PATIENCE)?).await })?
             .view;
         let mut members: Vec<(u16, &str)> = seen
             .partitions
