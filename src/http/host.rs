@@ -78,7 +78,7 @@ impl Surface {
             Role::Member(member) => Ok(Arc::clone(member)),
             Role::Standby => Err(Problem::standby(&self.node)),
             Role::Removed { view } => Err(Problem::removed(&self.node, *view)),
-            Role::Damaged { .. } => Err(Problem::damaged(&self.node)),
+            Role::Broken { .. } => Err(Problem::broken(&self.node)),
             Role::Failed { .. } => Err(Problem::failed(&self.node)),
         }
     }

@@ -345,7 +345,7 @@ impl Collector for FromNode {
                 views(&mut encoder, member.membership().gauges())?;
                 commits(&mut encoder, member.counters())
             }
-            Role::Standby | Role::Removed { .. } | Role::Failed { .. } | Role::Damaged { .. } => {
+            Role::Standby | Role::Removed { .. } | Role::Failed { .. } | Role::Broken { .. } => {
                 Ok(())
             }
         }

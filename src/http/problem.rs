@@ -211,13 +211,13 @@ impl Problem {
         )
     }
 
-    /// The node's data is damaged, and it begins anew.
-    pub fn damaged(node: &Node) -> Self {
+    /// A store of the node failed: it looks through its data, and begins anew if that is damaged.
+    pub fn broken(node: &Node) -> Self {
         let address = node.config().address;
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
-                "a part of the data of {address} is damaged, and it begins anew: ask again, or ask another node"
+                "storing failed at {address}, which looks through its data and begins anew if a part of that is damaged: ask again, or ask another node"
             ),
         )
     }

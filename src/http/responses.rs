@@ -7,15 +7,6 @@ use std::collections::BTreeMap;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-/// Problems of a call that needs the API token.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "a description")]
-pub enum Guarded {
-    /// Without the API token, or from a page, by a name or out of a network that may not ask
-    #[response(status = 403)]
-    Unauthorized(RefusedReply),
-}
-
 /// Problems of a call whose body is a form or JSON.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "a description")]

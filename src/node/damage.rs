@@ -10,20 +10,11 @@ use super::identity::RAFT_DIR;
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
-use crate::storage::Disk;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use crate::storage::{self, Disk};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// The name of what was put aside, in the directory of its store.
-const ASIDE: &str = "damaged";
-/// The same while it is being put aside.
-const UNFINISHED: &str = "damaged.new";
-/// The parts of a store. The format goes last: a store that lacks the rest of them is damaged.
-const PARTS: [&str; 4] = ["NEW", "data", "SUSPECT", "FORMAT"];
 
 /// Time between attempts to open a store that requests under way still hold, and how often that is
 /// tried.
@@ -42,21 +33,6 @@ struct Stored {
     dir: PathBuf,
     /// Others may have what is in it.
     shared: bool,
-}
-
-/// Whether damaged data of the replica's store lies beside it.
-///
-/// # Errors
-/// When the device cannot say.
-pub fn is_put_aside(data_dir: &Path) -> Result<bool, StoreError> {
-    let mut found = false;
-    for name in [ASIDE, UNFINISHED] {
-        let path = data_dir.join(name);
-        found |= path
-            .try_exists()
-            .map_err(|error| failed("looking for", &path, &error))?;
-    }
-    Ok(found)
 }
 
 /// Looks through both stores of a member after one of them failed, and puts aside those that are
@@ -93,13 +69,11 @@ pub async fn put_aside_damaged(
                 error,
             });
         }
-        put_aside(&dir)
-            .map_err(|error| failed("putting aside what is damaged in", &dir, &error))?;
+        let aside = storage::put_aside(&dir)?;
         log::error!(
-            "{error}: {} is put aside as {}, and the other nodes fill an empty store; remove that directory when \
-             nothing in it is missed",
-            dir.join("data").display(),
-            dir.join(ASIDE).display()
+            "{error}: what was there is put aside as {}, and the other nodes fill an empty store; remove that \
+             directory when nothing in it is missed",
+            aside.display()
         );
         any = true;
     }
@@ -125,38 +99,6 @@ async fn look_through(dir: PathBuf) -> Result<Option<StoreError>, StoreError> {
         }
     }
     Ok(None)
-}
-
-/// Puts a store aside, in the place of what was put aside before. A crash in between leaves a store
-/// that is damaged, and the next start goes on.
-fn put_aside(dir: &Path) -> io::Result<()> {
-    let (moving, aside) = (dir.join(UNFINISHED), dir.join(ASIDE));
-    if !moving.try_exists()? {
-        match fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(&moving)?,
-        }
-        sync(dir)?;
-    }
-    for part in PARTS {
-        match fs::rename(dir.join(part), moving.join(part)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => sync(dir)?,
-        }
-    }
-    fs::rename(&moving, &aside)?;
-    sync(dir)
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn failed(doing: &str, path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Io {
-        what: format!("{doing} {}", path.display()),
-        detail: error.to_string(),
-    }
 }
 
 /// Scrubs a member's disk once a day, slowly, until `stop`. Damage that it finds is on record with
@@ -190,50 +132,4 @@ fn scrub_once(disk: &Arc<Disk>, stop: &CancellationToken) -> Result<(), StoreErr
         log::info!("all {bytes} bytes of tables on the disk are as they were written");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store(dir: &Path, content: &str) {
-        fs::create_dir_all(dir.join("data")).unwrap();
-        fs::write(dir.join("data/table"), content).unwrap();
-        fs::write(dir.join("FORMAT"), content).unwrap();
-    }
-
-    fn assert_aside(dir: &Path, content: &str) {
-        for name in ["data/table", "FORMAT"] {
-            let path = dir.join(ASIDE).join(name);
-            assert_eq!(fs::read_to_string(path).unwrap(), content);
-        }
-        assert!(!dir.join("data").exists() && !dir.join("FORMAT").exists());
-        assert!(is_put_aside(dir).unwrap());
-    }
-
-    #[test]
-    fn the_last_damaged_store_is_kept_and_nothing_else_is_touched() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        fs::write(dir.join("place"), "here").unwrap();
-        assert!(!is_put_aside(dir).unwrap());
-        for content in ["one", "two"] {
-            store(dir, content);
-            put_aside(dir).unwrap();
-            assert_aside(dir, content);
-        }
-        assert_eq!(fs::read_to_string(dir.join("place")).unwrap(), "here");
-    }
-
-    #[test]
-    fn a_crash_in_between_is_gone_on_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        store(dir, "one");
-        fs::create_dir(dir.join(UNFINISHED)).unwrap();
-        fs::rename(dir.join("data"), dir.join(UNFINISHED).join("data")).unwrap();
-        assert!(is_put_aside(dir).unwrap());
-        put_aside(dir).unwrap();
-        assert_aside(dir, "one");
-    }
 }

@@ -49,8 +49,9 @@ pub enum Role {
         /// The number of the newest view that it knows.
         view: u64,
     },
-    /// The member's data is damaged: it begins anew.
-    Damaged {
+    /// A store of the member failed: it looks through its data, and begins anew if a part of that
+    /// is damaged.
+    Broken {
         /// The newest that it knew.
         views: Arc<Views>,
     },
@@ -410,7 +411,7 @@ impl State {
     async fn mend(&self, member: Arc<Member>, error: StoreError) -> Result<Phase, StartError> {
         log::error!("{error}");
         let (views, me) = (member.known(), member.me());
-        let role = Role::Damaged {
+        let role = Role::Broken {
             views: Arc::clone(&views),
         };
         self.role.store(Arc::new(role));

@@ -51,7 +51,7 @@ impl Node {
     pub fn views(&self) -> Option<Arc<Views>> {
         match &*self.role() {
             Role::Member(member) => Some(member.known()),
-            Role::Failed { views, .. } | Role::Damaged { views } => Some(Arc::clone(views)),
+            Role::Failed { views, .. } | Role::Broken { views } => Some(Arc::clone(views)),
             Role::Standby | Role::Removed { .. } => None,
         }
     }
@@ -112,9 +112,7 @@ impl Node {
                 Role::Failed { silent: false, .. } => {
                     Some(Condition::Starting("it is about to fail".to_owned()))
                 }
-                Role::Damaged { .. } => Some(Condition::Starting(
-                    "a part of its data is damaged".to_owned(),
-                )),
+                Role::Broken { .. } => Some(Condition::Starting("storing failed there".to_owned())),
                 Role::Standby | Role::Removed { .. } => None,
             };
         }

@@ -20,7 +20,7 @@ use crate::protocol::clock::Clock;
 use crate::protocol::limits::Limits;
 use crate::protocol::replica::{Known, Setup};
 use crate::protocol::store::StoreError;
-use crate::storage::{Committer, Disk};
+use crate::storage::{Committer, Disk, is_put_aside};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -59,7 +59,7 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
         start: new_start(clocks.wall_ms()),
         above: 0,
         trusted: false,
-        put_aside: damage::is_put_aside(&config.data_dir)?,
+        put_aside: is_put_aside(&config.data_dir)?,
         known: Known::default(),
         limits: Limits::default(),
     };

@@ -7,7 +7,7 @@ use super::wire::links::{belongs, call, stranger};
 use super::wire::messages::{Condition, Order, Request, Response};
 use crate::protocol::ids::MemberId;
 use crate::protocol::store::StoreError;
-use crate::storage::{empty_suspect, suspicion};
+use crate::storage::{put_aside, suspicion};
 use futures_util::future::join_all;
 use std::path::Path;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub async fn count_as_lost(config: &Config, place: &Place) -> Result<(), StoreEr
         let all: Vec<MemberId> = view.members().map(|(member, _)| member).collect();
         if serves_elsewhere(config, place, &all).await {
             counts(&why, &dir);
-            empty_suspect(&dir)?;
+            put_aside(&dir)?;
         }
     }
     Ok(())

@@ -86,7 +86,7 @@ impl Transport for Link {
 }
 
 struct Cluster {
-    reserve: u64,
+    reserve: fn(MemberId) -> u64,
     mesh: Arc<Mutex<Mesh>>,
     dir: TempDir,
 }
@@ -101,11 +101,11 @@ impl Drop for Cluster {
 
 impl Cluster {
     async fn of(n: u16) -> Self {
-        Self::with_reserve(n, RaftConfig::default().reserve).await
+        Self::with_reserve(n, |_| RaftConfig::default().reserve).await
     }
 
     /// As [`Cluster::of`], on disks of which so many bytes are to stay free.
-    async fn with_reserve(n: u16, reserve: u64) -> Self {
+    async fn with_reserve(n: u16, reserve: fn(MemberId) -> u64) -> Self {
         let cluster = Self {
             reserve,
             mesh: Arc::default(),
@@ -126,7 +126,7 @@ impl Cluster {
         let mesh = Arc::clone(&self.mesh);
         let config = RaftConfig {
             patience: LONG,
-            reserve: self.reserve,
+            reserve: (self.reserve)(me),
             ..RaftConfig::default()
         };
         let node = RaftNode::open(config, me, Link { me, mesh }, &self.dir.path().join(dir)).await;
@@ -407,8 +407,30 @@ async fn a_leader_whose_disk_is_full_is_replaced_and_goes_on_when_there_is_room(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_with_little_room_makes_way_for_a_voter_that_has_more() {
+    const CROWDED: MemberId = MemberId(2);
+    let cluster = Cluster::with_reserve(3, |member| match member {
+        CROWDED => u64::MAX,
+        _ => RaftConfig::default().reserve,
+    })
+    .await;
+    let crowded = cluster.node(CROWDED);
+    let leads = async || crowded.status().await.role == RaftRole::Leader;
+    until(async || {
+        // The others elect nobody before they have missed their leader for a while.
+        crowded.inner.raft.trigger().elect().await.unwrap();
+        let elected = tokio::time::timeout(Duration::from_millis(300), until(leads));
+        elected.await.is_ok()
+    })
+    .await;
+    until(async || cluster.leader().await != CROWDED).await;
+    let other = cluster.node(cluster.leader().await);
+    assert_eq!(other.propose(FILLS).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_with_little_room_decides_only_what_does_not_fill_its_disk() {
-    let cluster = Cluster::with_reserve(3, u64::MAX).await;
+    let cluster = Cluster::with_reserve(3, |_| u64::MAX).await;
     let leader = cluster.leader().await;
     let other = cluster.node(cluster.others(leader)[0]);
     let (filling, small) = tokio::join!(other.propose(FILLS), other.propose(1));

@@ -17,20 +17,17 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Slice};
-use rustix::fs::{StatVfs, statvfs};
 use tokio::sync::watch;
 
 use super::commit::Commit;
-use super::directory::{Lock, lock, used_bytes};
+use super::directory::{Lock, lock};
 use super::engine_error::{from_io, guard};
 use super::format::{self, DirectoryId};
 use super::journal::{self, CommitMark, MARK_KEY, RESERVED};
 use super::manifest;
 use super::reclaim::Garbage;
 use super::record_cache::RecordCache;
-use super::reserve::Reserve;
 use super::suspect;
-use crate::protocol::room::DiskRoom;
 use crate::protocol::store::{Batch, Store, StoreError};
 
 /// Memory for blocks read from disk, unless told otherwise: 32 MiB. Records have a cache of their
@@ -47,19 +44,18 @@ const OPEN_FILES: usize = 256;
 /// Values from this size are handed out without a copy; for smaller ones a copy costs less than the
 /// block of 4 KiB that it would keep in memory.
 const SHARED_VALUE_BYTES: usize = 2048;
-/// The free space is asked of the operating system at most this often.
-const FREE_SPACE_EVERY: Duration = Duration::from_millis(100);
 
 /// A store in a directory of its own.
 pub struct Disk {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     identity: DirectoryId,
     cache_bytes: u64,
     /// `None` while it is being reopened, and after that failed.
     engine: ArcSwapOption<Engine>,
     records: RecordCache,
     writer: Mutex<Writer>,
-    free: Mutex<Option<(Instant, u64)>>,
+    /// The space that was free when the operating system was last asked, and when that was.
+    pub(super) free: Mutex<Option<(Instant, u64)>>,
     pub(super) garbage: Garbage,
     /// The first damage that was met.
     pub(super) damage: watch::Sender<Option<StoreError>>,
@@ -151,72 +147,6 @@ impl Disk {
     /// `Locked` when a process has it, `Io` when it cannot be locked.
     pub fn hold(dir: &Path) -> Result<Held, StoreError> {
         Ok(Held { _lock: lock(dir)? })
-    }
-
-    /// Disk space that the store takes, in bytes.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn size_bytes(&self) -> Result<u64, StoreError> {
-        used_bytes(&self.dir).map_err(|e| from_io(&format!("measuring {}", self.dir.display()), &e))
-    }
-
-    /// Space left on the device for this process, in bytes.
-    ///
-    /// # Errors
-    /// When the operating system does not say.
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = self.volume()?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    /// All of the device's space, used or not, in bytes.
-    ///
-    /// # Errors
-    /// When the operating system does not say.
-    pub fn volume_bytes(&self) -> Result<u64, StoreError> {
-        let stat = self.volume()?;
-        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
-    }
-
-    fn volume(&self) -> Result<StatVfs, StoreError> {
-        statvfs(&self.dir)
-            .map_err(|e| from_io(&format!("measuring {}", self.dir.display()), &e.into()))
-    }
-
-    /// How much room there is beside a reserve, so that writes are refused before the engine runs
-    /// out of space. Cheap: the answer may be 100 ms old. Flushes and compactions need room of
-    /// their own, for a while as much as the tables that they rewrite.
-    ///
-    /// # Errors
-    /// As [`Disk::free_bytes`].
-    pub fn room(&self, reserve: Reserve) -> Result<DiskRoom, StoreError> {
-        Ok(reserve.level(self.free_lately()?, &self.dir))
-    }
-
-    /// Whether less than `min_free` bytes are left. As cheap as [`Disk::room`].
-    ///
-    /// # Errors
-    /// As [`Disk::free_bytes`].
-    pub fn is_nearly_full(&self, min_free: u64) -> Result<bool, StoreError> {
-        Ok(self.free_lately()? < min_free)
-    }
-
-    fn free_lately(&self) -> Result<u64, StoreError> {
-        let mut known = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known {
-            Some((at, free)) if at.elapsed() < FREE_SPACE_EVERY => Ok(free),
-            _ => {
-                let free = self.free_bytes()?;
-                *known = Some((Instant::now(), free));
-                Ok(free)
-            }
-        }
-    }
-
-    /// Has the next question about the free space asked of the operating system.
-    pub(super) fn forget_free(&self) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn engine(&self) -> Result<Arc<Engine>, StoreError> {

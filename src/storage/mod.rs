@@ -9,6 +9,7 @@
 //! [`StoreError::Corrupt`](crate::protocol::store::StoreError::Corrupt), at opening or at the read
 //! that meets it. `journal.rs` says how the two are told apart, and where the limit lies.
 
+mod aside;
 mod commit;
 mod committer;
 mod directory;
@@ -22,12 +23,14 @@ mod reclaim;
 mod record_cache;
 mod reserve;
 mod scrub;
+mod space;
 mod suspect;
 
+pub use aside::{is_put_aside, put_aside};
 pub use commit::Commit;
 pub use committer::{Committer, CommitterStats, Numbered};
 pub use disk::{DEFAULT_CACHE_BYTES, Disk, Held};
 pub use format::{Format, read as read_format, set_cluster};
 pub use memory::Memory;
 pub use reserve::Reserve;
-pub use suspect::{empty_suspect, suspicion};
+pub use suspect::suspicion;

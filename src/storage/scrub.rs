@@ -47,9 +47,21 @@ impl Disk {
     /// # Errors
     /// `Corrupt`, naming the file, when a table is not as it was written; those of the device.
     pub fn scrub(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, StoreError> {
-        // As long as the version is held its tables stay on the device.
-        let version = self.engine()?.data.tree.current_version();
-        for table in version.iter_tables() {
+        let engine = self.engine()?;
+        let tables = || engine.data.tree.current_version();
+        let ids = tables();
+        let ids = ids.iter_tables().map(|table| table.id());
+        // Those that are made meanwhile have higher numbers: they were just written.
+        let (mut from, end) = (0, ids.max().map_or(0, |newest| newest + 1));
+        // One at a time: a table that is held stays on the device.
+        let next = |from| {
+            let version = tables();
+            let left = version.iter_tables();
+            let left = left.filter(|table| (from..end).contains(&table.id()));
+            left.min_by_key(|table| table.id()).cloned()
+        };
+        while let Some(table) = next(from) {
+            from = table.id() + 1;
             match digest(&table.path, go_on)? {
                 None => return Ok(false),
                 Some(found) if found == table.checksum().into_u128() => {}

@@ -9,13 +9,10 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use super::directory::lock;
 use super::engine_error::from_io;
 use crate::protocol::store::StoreError;
 
 const FILE: &str = "SUSPECT";
-/// Where the engine's files go when others have what was in them.
-const ASIDE: &str = "data.suspect";
 
 /// Writes down why what the store in `dir` shows may not be on the disk.
 pub fn mark(dir: &Path, error: &StoreError) {
@@ -66,28 +63,4 @@ pub fn check(dir: &Path) -> Result<(), StoreError> {
             ),
         }),
     }
-}
-
-/// Makes the store in `dir` an empty one. What it showed is kept beside it, in the place of what
-/// was kept there before.
-///
-/// # Errors
-/// When the store is in use, or the directory cannot be changed.
-pub fn empty_suspect(dir: &Path) -> Result<(), StoreError> {
-    let _lock = lock(dir)?;
-    let aside = dir.join(ASIDE);
-    let empty = || -> std::io::Result<()> {
-        let data = dir.join("data");
-        // After a crash the engine's files may be aside already.
-        if data.try_exists()? {
-            match fs::remove_dir_all(&aside) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => fs::rename(&data, &aside)?,
-            }
-            File::open(dir)?.sync_all()?;
-        }
-        fs::remove_file(dir.join(FILE))?;
-        File::open(dir)?.sync_all()
-    };
-    empty().map_err(|error| from_io(&format!("emptying the store in {}", dir.display()), &error))
 }

@@ -60,7 +60,7 @@ async fn a_node_whose_disk_failed_is_filled_from_another_one() {
     cluster.up(2).await;
     cluster.serving().await;
     assert!(!council.join("SUSPECT").exists());
-    assert!(council.join("data.suspect").is_dir());
+    assert!(council.join("damaged/data").is_dir());
     eventually("lists are changed through it", PATIENCE, async || {
         let status = post(at, "list", &append("item"), &[]).await.status();
         (status == 204).then_some(()).ok_or(status.to_string())

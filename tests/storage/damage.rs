@@ -300,8 +300,8 @@ fn a_store_that_failed_is_not_believed_by_a_later_start() {
         assert!(refused.contains("a commit failed"), "{refused}");
     }
     drop(Disk::open_suspect(dir.path()).unwrap());
-    empty_suspect(dir.path()).unwrap();
-    assert!(dir.path().join("data.suspect").is_dir());
+    let aside = put_aside(dir.path()).unwrap();
+    assert!(aside.join("data").is_dir() && aside.join("SUSPECT").is_file());
     let disk = Disk::open(dir.path()).unwrap();
     assert_eq!(disk.get(b"a"), Ok(None));
 }

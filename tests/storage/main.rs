@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use causeway::protocol::room::DiskRoom;
 use causeway::protocol::store::{Batch, Pair, Store, StoreError};
-use causeway::storage::{Commit, Disk, Memory, Reserve, empty_suspect, read_format, set_cluster};
+use causeway::storage::{Commit, Disk, Memory, Reserve, put_aside, read_format, set_cluster};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -7,7 +7,7 @@ use crate::http::body::{json, plain};
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
-use crate::http::responses::{Guarded, ListChangeErrors, ListErrors, RemovedNode};
+use crate::http::responses::{ListChangeErrors, ListErrors, RemovedNode};
 use crate::node::{Freshness, Member};
 use crate::protocol::context::Context;
 use crate::protocol::keys::{
@@ -106,7 +106,6 @@ pub async fn get(
         ), description = "The list, or the body, would be too long"),
         ListErrors,
         ListChangeErrors,
-        Guarded,
         RemovedNode,
     )
 )]
@@ -140,7 +139,6 @@ pub async fn post(
         (status = 413, body = String, content_type = "text/plain", description = "The list's Causal-Payload would be too long"),
         ListErrors,
         ListChangeErrors,
-        Guarded,
         RemovedNode,
     )
 )]

@@ -6,7 +6,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
-use crate::http::responses::{BodyErrors, Guarded, NoView, RemovedNode, ViewChangeReplies};
+use crate::http::responses::{BodyErrors, NoView, RemovedNode, ViewChangeReplies};
 use crate::http::words::{self, in_words};
 use crate::node::{Asked, ChangeFailed, Changed, Member};
 use crate::raft::ConsensusError;
@@ -64,7 +64,6 @@ struct PlanQuery {
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `data_loss`) data would be lost that no live node holds, or (`dead_partition`) it needs nodes that do not answer"),
         (status = 503, body = ErrorReply, description = "The new node does not answer, there is no quorum, or this node is in no view"),
         ViewChangeReplies,
-        Guarded,
         BodyErrors,
         RemovedNode,
     )
@@ -129,7 +128,6 @@ pub async fn state(
         (status = 409, body = ErrorReply, description = "Another change is running, or (`code` is `dead_partition`) it needs nodes that do not answer"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
         ViewChangeReplies,
-        Guarded,
         BodyErrors,
         RemovedNode,
     )
@@ -200,7 +198,6 @@ pub async fn plan(
         (status = 200, body = ViewReply, description = "It is cancelled; the view before stays in force"),
         (status = 404, body = ErrorReply, description = "No change is running that could be cancelled"),
         (status = 503, body = ErrorReply, description = "There is no quorum, or this node is in no view"),
-        Guarded,
         RemovedNode,
     )
 )]

@@ -25,9 +25,9 @@ pub fn status(node: &Node) -> Status {
         }
         Role::Standby => ("standby", "it is in no view", 0),
         Role::Removed { view } => ("removed", "it is in no view", *view),
-        Role::Damaged { views } => (
+        Role::Broken { views } => (
             "recovering",
-            "a part of its data is damaged: it begins anew",
+            "storing failed: it looks through its data, and begins anew if a part of that is damaged",
             views.view.number,
         ),
         Role::Failed { views, .. } => ("failed", "POST /fail made it", views.view.number),

@@ -13,7 +13,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{BodyKind, Fields};
-use crate::http::responses::{Guarded, PlainKeyErrors, RemovedOperator};
+use crate::http::responses::{PlainKeyErrors, RemovedOperator};
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
@@ -50,7 +50,6 @@ pub struct PlainWrite {
         (status = 413, body = RefusedReply, description = "The value is too long"),
         (status = 503, body = RefusedReply, description = "Not possible now; Retry-After says when to try again"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
-        Guarded,
         RemovedOperator,
     )
 )]
@@ -100,7 +99,6 @@ async fn try_write(
     params(("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8, percent-encoded")),
     responses(
         (status = 200, body = ReadReply, description = "The value, and which node answered"),
-        Guarded,
         RemovedOperator,
         PlainKeyErrors,
     )
@@ -152,7 +150,6 @@ async fn try_read(surface: &Surface, req: &HttpRequest) -> Result<HttpResponse, 
     responses(
         (status = 200, body = DoneReply, description = "Deleted"),
         (status = 507, body = RefusedReply, description = "The disk is full"),
-        Guarded,
         RemovedOperator,
         PlainKeyErrors,
     )

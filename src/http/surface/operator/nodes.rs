@@ -13,7 +13,7 @@ use crate::http::body::json;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
-use crate::http::responses::{Guarded, NodeErrors, RemovedOperator};
+use crate::http::responses::{NodeErrors, RemovedOperator};
 use crate::http::surface::view;
 use crate::http::words::strategy;
 use crate::node::{Asked, Condition, FoundNode, NotObeyed, Order};
@@ -43,7 +43,6 @@ pub struct StrategyBody {
     responses(
         (status = 200, body = NodesReply, description = "The nodes, dead ones included"),
         (status = 503, body = RefusedReply, description = "This node is in no view"),
-        Guarded,
         RemovedOperator,
     )
 )]
@@ -72,7 +71,6 @@ pub async fn all(
         (status = 200, body = HoldersReply, description = "These nodes"),
         (status = 400, body = RefusedReply, description = "The key is too long, or no UTF-8"),
         (status = 503, body = RefusedReply, description = "This node has failed, or is in no view"),
-        Guarded,
         RemovedOperator,
     )
 )]
@@ -113,7 +111,6 @@ pub async fn for_key(
     responses(
         (status = 200, body = FaultReply, description = "It has failed"),
         (status = 503, body = RefusedReply, description = "It does not answer: it is dead already"),
-        Guarded,
         NodeErrors,
         RemovedOperator,
     )
@@ -133,7 +130,6 @@ pub async fn fail(
     responses(
         (status = 200, body = FaultReply, description = "It is back"),
         (status = 503, body = RefusedReply, description = "It does not answer: its process has to be started"),
-        Guarded,
         NodeErrors,
         RemovedOperator,
     )
@@ -156,7 +152,6 @@ pub async fn recover(
         (status = 400, body = RefusedReply, description = "The request makes no sense"),
         (status = 409, body = RefusedReply, description = "Another change is running"),
         (status = 503, body = RefusedReply, description = "There is no quorum, or this node has failed or is in no view"),
-        Guarded,
         RemovedOperator,
     )
 )]
