@@ -21,6 +21,8 @@ if ((${#scenarios[@]} == 0)); then
   done
 fi
 
+export SECONDS_OF_SOAK=${SECONDS_OF_SOAK:-100} # each of its faults once, instead of half an hour
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
@@ -29,7 +31,7 @@ for scenario in "${scenarios[@]}"; do
   start=$SECONDS
   status=0
   # The limit is far above what a scenario takes; a hang must not take the whole run with it.
-  timeout -k 60 "${SCENARIO_LIMIT_S:-300}" bash "./${scenario##*/}" "${options[@]}" </dev/null >"$log" 2>&1 || status=$?
+  timeout -k 60 "${SCENARIO_LIMIT_S:-600}" bash "./${scenario##*/}" "${options[@]}" </dev/null >"$log" 2>&1 || status=$?
   grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$log" || true
   if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
