@@ -79,6 +79,12 @@ pub struct ClientLoad {
     pub cut_off: u64,
     /// Connections that were closed since a request's head took too long.
     pub late_heads: u64,
+    /// Connections whose clients are answered and go on sending.
+    #[serde(default)]
+    pub lingering: u64,
+    /// Connections that were closed while such a client went on.
+    #[serde(default)]
+    pub unread_bodies: u64,
 }
 
 /// The configuration in force.

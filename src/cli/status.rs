@@ -267,6 +267,10 @@ fn turned_away(node: &Answer) -> Option<String> {
             clients.late_heads,
             "connections whose request did not come in time",
         ),
+        (
+            clients.unread_bodies,
+            "connections that sent too much after their reply",
+        ),
     ];
     let some = reasons.iter().filter(|(count, _)| *count > 0);
     let some: Vec<_> = some

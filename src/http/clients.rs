@@ -55,6 +55,8 @@ impl Clients {
             refused_replies: self.replies.refused(),
             cut_off: read(&self.connections.unread_replies),
             late_heads: read(&self.connections.late_heads),
+            lingering: read(&self.connections.lingering),
+            unread_bodies: read(&self.connections.unread_bodies),
         }
     }
 }
@@ -79,6 +81,12 @@ impl Collector for FromClients {
                 "Connections of clients that may be open; more wait until one ends",
                 None,
                 load.most_connections,
+            ),
+            (
+                "client_connections_lingering",
+                "Connections of clients that are answered and go on sending",
+                None,
+                load.lingering,
             ),
             (
                 "request_bodies",
@@ -110,9 +118,10 @@ impl Collector for FromClients {
             ("replies", load.refused_replies),
             ("cut_off", load.cut_off),
             ("late_head", load.late_heads),
+            ("unread_body", load.unread_bodies),
         ];
         let kind = ConstCounter::new(0u64).metric_type();
-        let help = "Requests and connections that were refused: no room for bodies or replies, replies not read in time, heads too late";
+        let help = "Requests and connections that were refused: no room for bodies or replies, replies not read in time, heads too late, bodies that went on for too long after the reply";
         let mut family = encoder.encode_descriptor("clients_refused", help, None, kind)?;
         for (reason, count) in reasons {
             let labels = [("reason", reason)];

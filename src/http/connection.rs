@@ -1,5 +1,5 @@
 //! A client's connection, and how long it may keep the node waiting: with the head of a request,
-//! without one, and by not reading replies.
+//! without one, by not reading replies, and by sending on when it was answered ([`linger`]).
 //!
 //! The framework times the first head alone. So what it reads from is a stream that knows whether a
 //! request is under way: what comes meanwhile is that request's business, and what comes otherwise
@@ -10,10 +10,15 @@
 //!
 //! One timer serves it all, and no request moves it: while requests come it fires every few
 //! seconds, looks at what the connection is at, and is set anew.
+//!
+//! [`linger`]: super::linger
 
-use actix_http::{Extensions, Request};
+use super::linger::Linger;
+use actix_http::{Extensions, Payload, Request};
+use actix_web::HttpRequest;
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,10 +44,17 @@ pub struct ClientPatience {
     /// From when a reply finds no room with the client until it has read all of it, or as much of
     /// it as [`STEADY`].
     pub reply: Duration,
+    /// How long a client that is answered may go on sending.
+    pub linger: Duration,
+    /// The longest pause that it may make meanwhile.
+    pub linger_pause: Duration,
 }
 
 /// Bytes that a client has to read of its replies each time while it lets the node wait.
 const STEADY: usize = 1 << 20;
+
+/// Bytes that are read at a time only to be dropped.
+const DROP_AT_ONCE: usize = 16 * 1024;
 
 impl ClientPatience {
     /// What every node has.
@@ -52,6 +64,8 @@ impl ClientPatience {
         idle: Duration::from_secs(75),
         // As long as a body may take.
         reply: Duration::from_secs(20),
+        linger: Duration::from_secs(30),
+        linger_pause: Duration::from_secs(5),
     };
 }
 
@@ -64,6 +78,10 @@ pub struct ConnectionCounts {
     pub late_heads: AtomicU64,
     /// Connections that were cut off since their clients did not read replies.
     pub unread_replies: AtomicU64,
+    /// Connections whose clients are answered and go on sending.
+    pub lingering: AtomicU64,
+    /// Of such connections, those that were closed while their clients went on.
+    pub unread_bodies: AtomicU64,
 }
 
 /// What a connection is at, as its requests tell it.
@@ -71,6 +89,8 @@ pub struct ConnectionCounts {
 struct Progress {
     /// A handler is at work.
     under_way: Cell<bool>,
+    /// The body of the last request is not all here, as far as is known.
+    unread: Cell<bool>,
     /// When the head that is awaited began.
     head: Cell<Option<Instant>>,
     /// Requests so far.
@@ -83,9 +103,11 @@ pub struct UnderWay(Rc<Progress>);
 
 impl UnderWay {
     /// To be called when the request's head is there.
-    pub fn begin(request: &Request) -> Option<Self> {
+    pub fn begin(request: &mut Request) -> Option<Self> {
+        let has_body = !matches!(request.payload(), Payload::None);
         let progress = Rc::clone(request.conn_data::<Rc<Progress>>()?);
         progress.under_way.set(true);
+        progress.unread.set(has_body);
         progress.head.set(None);
         progress.requests.set(progress.requests.get() + 1);
         Some(Self(progress))
@@ -95,6 +117,13 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way.set(false);
+    }
+}
+
+/// Says that the request's whole body is here: its client will read the reply.
+pub fn body_is_here(request: &HttpRequest) {
+    if let Some(progress) = request.conn_data::<Rc<Progress>>() {
+        progress.unread.set(false);
     }
 }
 
@@ -119,19 +148,28 @@ pub struct Connection {
     /// Requests up to the last look that found new ones, and when that was.
     seen: (u64, Instant),
     blocked: Option<Blocked>,
+    /// How many connections may linger.
+    lingerers: usize,
+    linger: Option<Linger>,
     /// The client was waited for long enough: nothing more is read.
     over: bool,
 }
 
 impl Connection {
-    /// A connection that has just begun.
-    pub fn new(io: TcpStream, patience: ClientPatience, counts: Arc<ConnectionCounts>) -> Self {
+    /// A connection that has just begun, and may linger beside `lingerers` - 1 others.
+    pub fn new(
+        io: TcpStream,
+        patience: ClientPatience,
+        counts: Arc<ConnectionCounts>,
+        lingerers: usize,
+    ) -> Self {
         let now = Instant::now();
         counts.open.fetch_add(1, Ordering::Relaxed);
         Self {
             io,
             progress: Rc::new(Progress {
                 under_way: Cell::new(false),
+                unread: Cell::new(false),
                 head: Cell::new(Some(now)),
                 requests: Cell::new(0),
             }),
@@ -140,6 +178,8 @@ impl Connection {
             timer: Box::pin(tokio::time::sleep_until(now + patience.head)),
             seen: (0, now),
             blocked: None,
+            lingerers,
+            linger: None,
             over: false,
         }
     }
@@ -149,8 +189,40 @@ impl Connection {
         data.insert(Rc::clone(&self.progress));
     }
 
-    /// Something was read.
-    fn has_read(&mut self) {
+    /// Whether the last request was answered and its client may send on.
+    fn is_answered_early(&self) -> bool {
+        self.progress.unread.get() && !self.progress.under_way.get()
+    }
+
+    /// Lingers, where there is a place: false where there is none.
+    fn begin_to_linger(&mut self) -> bool {
+        let request = self.progress.requests.get();
+        if self.linger.as_ref().is_some_and(|l| l.request == request) {
+            return true;
+        }
+        self.linger = Linger::begin(&self.counts, self.lingerers, &self.patience, request);
+        if let Some(linger) = &self.linger {
+            let deadline = linger.deadline(&self.patience);
+            if self.timer.deadline() > deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+        }
+        self.linger.is_some()
+    }
+
+    /// Something was read. The framework drops by itself what comes in chunks after the reply, and
+    /// what comes behind them is the next request's.
+    fn has_read(&mut self, bytes: usize) {
+        if self.is_answered_early() {
+            self.over |= !self.begin_to_linger();
+            if let Some(linger) = &mut self.linger
+                && !linger.drops(bytes)
+            {
+                linger.give_up();
+                self.over = true;
+            }
+            return;
+        }
         if self.progress.under_way.get() || self.progress.head.get().is_some() {
             return;
         }
@@ -174,6 +246,8 @@ impl Connection {
             if !pause {
                 self.seen = (requests, now);
             }
+            let lingers = self.linger.as_ref().filter(|_| self.is_answered_early());
+            let lingers = lingers.map(|linger| linger.deadline(&self.patience));
             let next = match (&mut self.blocked, self.progress.head.get()) {
                 (Some(blocked), _) => {
                     if now >= blocked.since + self.patience.reply && blocked.taken >= STEADY {
@@ -181,6 +255,7 @@ impl Connection {
                     }
                     blocked.since + self.patience.reply
                 }
+                (None, _) if lingers.is_some() => lingers.unwrap_or(now),
                 (None, Some(began)) => began + self.patience.head,
                 (None, None) if pause => self.seen.1 + self.patience.idle,
                 (None, None) => now + self.patience.head,
@@ -201,6 +276,12 @@ impl Connection {
             // What the kernel holds of the replies goes at once, too.
             self.io.set_zero_linger()?;
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Some(linger) = self.linger.as_ref().filter(|_| self.is_answered_early()) {
+            if !linger.is_paused(&self.patience) {
+                linger.give_up();
+            }
+            return Ok(());
         }
         if self.progress.head.get().is_some() {
             self.counts.late_heads.fetch_add(1, Ordering::Relaxed);
@@ -242,6 +323,9 @@ impl AsyncRead for Connection {
         if this.over {
             return Poll::Ready(Ok(()));
         }
+        if this.linger.is_some() && !this.is_answered_early() {
+            this.linger = None;
+        }
         let read = match &mut this.blocked {
             None => Pin::new(&mut this.io).poll_read(cx, buf),
             Some(blocked) => {
@@ -252,7 +336,7 @@ impl AsyncRead for Connection {
         match read {
             Poll::Ready(read) => {
                 if buf.filled().len() > before {
-                    this.has_read();
+                    this.has_read(buf.filled().len() - before);
                 }
                 Poll::Ready(read)
             }
@@ -295,7 +379,23 @@ impl AsyncWrite for Connection {
         Pin::new(&mut this.io).poll_flush(cx)
     }
 
+    /// Called when everything is written that will be; again until it is ready.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.over || !this.is_answered_early() || !this.begin_to_linger() {
+            return Pin::new(&mut this.io).poll_shutdown(cx);
+        }
+        if let Some(linger) = this.linger.as_mut().filter(|l| !l.half_closed) {
+            linger.half_closed = true;
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        let mut dropped = [MaybeUninit::uninit(); DROP_AT_ONCE];
+        loop {
+            let mut buf = ReadBuf::uninit(&mut dropped);
+            ready!(Pin::new(&mut *this).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

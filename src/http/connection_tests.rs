@@ -1,7 +1,9 @@
-//! Clients that keep the node waiting, as sockets: heads and replies that take too long.
+//! Clients that keep the node waiting, as sockets: heads and replies that take too long, and bodies
+//! that go on after the reply.
 
 use super::budget::{Budget, counted};
 use super::connection::{ClientPatience, ConnectionCounts};
+use super::linger::{MOST_DROPPED, places};
 use super::listen::{Service, listen};
 use actix_web::{HttpResponse, web};
 use futures_util::StreamExt;
@@ -63,6 +65,14 @@ impl Clients {
         self.counts.unread_replies.load(Ordering::Relaxed)
     }
 
+    fn lingering(&self) -> u64 {
+        self.counts.lingering.load(Ordering::Relaxed)
+    }
+
+    fn unread_bodies(&self) -> u64 {
+        self.counts.unread_bodies.load(Ordering::Relaxed)
+    }
+
     fn late_heads(&self) -> u64 {
         self.counts.late_heads.load(Ordering::Relaxed)
     }
@@ -75,7 +85,8 @@ fn configure(app: &mut web::ServiceConfig, budget: &Arc<Budget>) {
         let reply = reply.unwrap_or_else(|| HttpResponse::ServiceUnavailable().finish());
         async move { reply }
     };
-    app.route("/small", web::get().to(|| async { "small" }))
+    app.route("/refused", web::put().to(HttpResponse::PayloadTooLarge))
+        .route("/small", web::get().to(|| async { "small" }))
         .route("/body", web::put().to(whole))
         .route("/large", web::get().to(large));
 }
@@ -308,4 +319,148 @@ async fn replies_beyond_the_budget_are_refused_at_once() {
     assert_eq!(clients.replies.refused(), 1);
     waiting.clear();
     until("they are gone", || clients.replies.used() == 0).await;
+}
+
+/// The head of a request that is refused before its body comes: of an announced length, or in
+/// chunks.
+fn refused_head(length: Option<usize>) -> Vec<u8> {
+    let framing = match length {
+        Some(length) => format!("Content-Length: {length}"),
+        None => "Transfer-Encoding: chunked".to_owned(),
+    };
+    format!("PUT /refused HTTP/1.1\r\nHost: n\r\n{framing}\r\n\r\n").into_bytes()
+}
+
+/// Parts of a body that is refused, each `PART` bytes long.
+const PARTS: usize = 48;
+const PART: usize = 256 << 10;
+
+/// A client that reads nothing before it has sent everything: 12 MiB, with pauses.
+async fn sends_first(stream: &mut TcpStream, chunked: bool, pause: Duration) {
+    let head = refused_head((!chunked).then_some(PARTS * PART));
+    stream.write_all(&head).await.unwrap();
+    let part = match chunked {
+        true => [format!("{PART:x}\r\n").as_bytes(), &[b'x'; PART], b"\r\n"].concat(),
+        false => vec![b'x'; PART],
+    };
+    for _ in 0..PARTS {
+        stream.write_all(&part).await.expect("it takes everything");
+        tokio::time::sleep(pause).await;
+    }
+    if chunked {
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_sends_everything_first_sees_why_it_was_refused() {
+    // Each slow one takes three times as long as a head may.
+    for pause in [Duration::ZERO, 3 * HEAD / PARTS as u32] {
+        let clients = Clients::start(with_heads());
+        let mut stream = clients.connect().await;
+        sends_first(&mut stream, false, pause).await;
+        let refusal = rest(&mut stream).await;
+        assert!(refusal.starts_with("HTTP/1.1 413"), "{refusal}");
+        assert!(refusal.contains("connection: close"), "{refusal}");
+        drop(stream);
+        until("its place is free", || clients.lingering() == 0).await;
+        assert_eq!((clients.late_heads(), clients.unread_bodies()), (0, 0));
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_sends_chunks_sees_why_it_was_refused_and_may_go_on() {
+    let clients = Clients::start(with_heads());
+    let mut stream = clients.connect().await;
+    sends_first(&mut stream, true, 3 * HEAD / PARTS as u32).await;
+    stream.write_all(GET).await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"small") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+    }
+    let text = String::from_utf8(read).unwrap();
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 2, "{text}");
+    until("its place is free", || clients.lingering() == 0).await;
+    assert_eq!((clients.late_heads(), clients.unread_bodies()), (0, 0));
+}
+
+#[actix_web::test]
+async fn a_client_that_never_ends_sending_is_not_waited_for_without_end() {
+    for length in [Some(1 << 40), None] {
+        // By time, with a byte now and then; and by a pause.
+        for (whole, pause, drip) in [(HEAD, LONG, true), (LONG, HEAD, false)] {
+            let clients = Clients::start(ClientPatience {
+                linger: whole,
+                linger_pause: pause,
+                ..ClientPatience::DEFAULT
+            });
+            let mut stream = clients.connect().await;
+            stream.write_all(&refused_head(length)).await.unwrap();
+            let began = Instant::now();
+            // The first byte after the reply.
+            let mut refusal = Vec::new();
+            stream.read_buf(&mut refusal).await.unwrap();
+            assert!(refusal.starts_with(b"HTTP/1.1 413"));
+            let chunk: &[u8] = if length.is_some() {
+                b"x"
+            } else {
+                b"1\r\nx\r\n"
+            };
+            stream.write_all(chunk).await.unwrap();
+            until("it lingers", || clients.lingering() == 1).await;
+            let dripping = async {
+                while drip && stream.write_all(chunk).await.is_ok() {
+                    tokio::time::sleep(HEAD / 16).await;
+                }
+            };
+            let over = until("its place is free", || clients.lingering() == 0);
+            tokio::join!(dripping, over);
+            assert!(began.elapsed() >= HEAD, "{:?}", began.elapsed());
+            assert_eq!(clients.unread_bodies(), u64::from(drip));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_sends_at_speed_is_cut_off_by_its_bytes() {
+    for length in [Some(1 << 40), None] {
+        let clients = Clients::start(ClientPatience::DEFAULT);
+        let mut stream = clients.connect().await;
+        stream.write_all(&refused_head(length)).await.unwrap();
+        let part = [format!("{PART:x}\r\n").as_bytes(), &[b'x'; PART], b"\r\n"].concat();
+        let mut sent = 0;
+        while stream.write_all(&part).await.is_ok() {
+            sent += part.len();
+            assert!(sent < 4 * MOST_DROPPED, "it goes on");
+        }
+        assert!(sent + part.len() >= MOST_DROPPED, "{sent}");
+        assert_eq!(clients.unread_bodies(), 1);
+    }
+}
+
+#[actix_web::test]
+async fn only_some_connections_may_linger() {
+    // Of 64 connections.
+    let places = places(64);
+    let clients = Clients::start(ClientPatience::DEFAULT);
+    let mut waiting = Vec::new();
+    for held in 1..=places {
+        let mut stream = clients.connect().await;
+        stream.write_all(&refused_head(Some(9))).await.unwrap();
+        until("it lingers", || clients.lingering() == held as u64).await;
+        waiting.push(stream);
+    }
+    let mut another = clients.connect().await;
+    another.write_all(&refused_head(Some(9))).await.unwrap();
+    assert!(rest(&mut another).await.starts_with("HTTP/1.1 413"));
+    until("it is given up", || clients.unread_bodies() == 1).await;
+    // The others are waited for until they have sent everything.
+    for stream in &mut waiting {
+        stream.write_all(b"123456789").await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert!(rest(stream).await.starts_with("HTTP/1.1 413"));
+    }
+    until("all places are free", || clients.lingering() == 0).await;
+    assert_eq!(clients.unread_bodies(), 1);
 }

@@ -2,6 +2,7 @@
 
 use super::budget::counted;
 use super::clients::Clients;
+use super::connection::body_is_here;
 use super::metrics::{Handles, Metrics};
 use super::origin;
 use super::problem::Problem;
@@ -58,7 +59,9 @@ impl Surface {
         payload: web::Payload,
         max: usize,
     ) -> Result<Body<'_>, Problem> {
-        request::body(req.headers(), kind, payload, max, &self.clients.bodies).await
+        let body = request::body(req.headers(), kind, payload, max, &self.clients.bodies).await?;
+        body_is_here(req);
+        Ok(body)
     }
 
     /// A reply that may be long, counted until its client has read it; a problem where others have

@@ -1,6 +1,7 @@
 //! The server under the surface: it listens, and takes so many connections as it may.
 
 use super::connection::{ClientPatience, Connection, ConnectionCounts, UnderWay};
+use super::linger;
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_service::{Service as _, ServiceFactoryExt as _, apply_fn_factory, map_config};
 use actix_web::dev::{AppConfig, Server, fn_service};
@@ -11,8 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How long a connection that is being closed may go on sending.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that is told to end has 5 s; requests under way get this much of it.
 const SHUTDOWN_TIMEOUT_SECONDS: u64 = 3;
 /// Connections that the kernel may hold for us before we accept them.
@@ -58,8 +57,8 @@ pub fn listen(
     let ending = builder.graceful_shutdown_signal();
     let server = builder.listen("clients", listener, move || {
         let app = map_config(App::new().configure(&configure), |()| AppConfig::default());
-        let timed = apply_fn_factory(app, |request: Request, app| {
-            let under_way = UnderWay::begin(&request);
+        let timed = apply_fn_factory(app, |mut request: Request, app| {
+            let under_way = UnderWay::begin(&mut request);
             let answered = app.call(request);
             async move {
                 let response = answered.await;
@@ -73,19 +72,20 @@ pub fn listen(
                 let ending = ending.clone();
                 async move { ending.notified().await }
             })
-            // Both are the connection's own business.
+            // All three are the connection's own business.
             .client_request_timeout(Duration::ZERO)
             .keep_alive(KeepAlive::Os)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .client_disconnect_timeout(Duration::ZERO)
             .local_addr(bound)
             .on_connect_ext(|connection: &Connection, data| connection.introduce(data))
             .h1(timed);
+        let lingerers = linger::places(service.connections);
         let (patience, counts) = (service.patience, Arc::clone(&service.counts));
         fn_service(move |io: TcpStream| {
             let peer = io.peer_addr().ok();
             // A connection that has ended already says so when it is read.
             let _set = io.set_nodelay(true);
-            let connection = Connection::new(io, patience, Arc::clone(&counts));
+            let connection = Connection::new(io, patience, Arc::clone(&counts), lingerers);
             async move { Ok((connection, peer)) }
         })
         .and_then(http)

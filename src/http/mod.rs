@@ -4,6 +4,7 @@
 //! server.rs     every path and its handler
 //! listen.rs     what listens for clients
 //! connection.rs a client's connection, and how long it may keep the node waiting
+//! linger.rs     clients that are answered while they send
 //! clients.rs    what clients can make the node hold, and what was refused them
 //! budget.rs     bytes that are held of bodies and replies
 //! openapi.rs    the surface, described to machines
@@ -36,6 +37,7 @@ mod connection;
 mod connection_tests;
 mod exposition;
 mod host;
+mod linger;
 mod listen;
 mod metrics;
 mod openapi;
