@@ -15,6 +15,7 @@
 //! metrics.rs    what is counted
 //! request.rs    what clients send
 //! reply.rs      what they get from `/kvs`
+//! etags.rs      the conditions that `/keys` takes
 //! problem.rs    what they get where nothing was done
 //! body.rs       bodies of replies
 //! responses.rs  errors that several paths answer with, for the description
@@ -35,6 +36,7 @@ mod clients;
 mod connection;
 #[cfg(test)]
 mod connection_tests;
+mod etags;
 mod exposition;
 mod host;
 mod linger;

@@ -5,6 +5,7 @@ mod clients;
 mod common;
 mod health;
 mod kvs;
+mod lists;
 mod operator;
 mod payload;
 mod server;
@@ -63,6 +64,15 @@ impl Fixture {
                 began.elapsed() < Duration::from_secs(20),
                 "it does not serve"
             );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until lists can be changed.
+    async fn has_leader(&self) {
+        let began = Instant::now();
+        while self.get("/keys/none").await.status() == 503 {
+            assert!(began.elapsed() < Duration::from_secs(20), "no leader");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

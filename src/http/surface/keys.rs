@@ -4,6 +4,7 @@
 
 use crate::api::problem::ErrorReply;
 use crate::http::body::{json, plain};
+use crate::http::etags::EntityTags;
 use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
@@ -26,6 +27,8 @@ use utoipa::ToSchema;
 
 /// The longest body, in bytes: what one entry of the Raft log takes.
 const MAX_BODY: usize = 1 << 20;
+/// An `If-Match` names another list than the one that is there.
+const CHANGED: &str = "the list has changed: read it again, its ETag says which change it was";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The client's context of `/kvs`: a `causal_payload`.
 const CAUSAL_PAYLOAD: HeaderName = HeaderName::from_static("causal-payload");
@@ -46,7 +49,8 @@ pub enum KeysBody {
     params(
         ("key" = String, Path, min_length = 1, max_length = 1024, description = "UTF-8"),
         ("consistency" = Option<String>, Query, description = "linearizable (the default): everything decided before counts; local: what this node has"),
-        ("If-None-Match" = Option<String>, Header, description = "304 when the list still has this ETag"),
+        ("If-Match" = Option<String>, Header, description = "412 unless the list has one of these ETags"),
+        ("If-None-Match" = Option<String>, Header, description = "304 when the list still has one of these ETags"),
         ("Causal-Payload" = Option<String>, Header, description = "The client's causal_payload; the reply's includes it"),
     ),
     responses(
@@ -57,6 +61,7 @@ pub enum KeysBody {
             )),
         (status = 304, description = "The list still has that ETag"),
         (status = 404, body = String, content_type = "text/plain", description = "No such key"),
+        (status = 412, body = String, content_type = "text/plain", description = "The list has none of the ETags of If-Match"),
         ListErrors,
         RemovedNode,
     )
@@ -70,9 +75,10 @@ pub async fn get(
     let codec = surface.codec()?;
     let seen = past(req.headers(), &member, &codec)?;
     let (key, freshness) = (key(req)?, freshness(req.query_string())?);
+    let only_if = ReadCondition::of(req.headers())?;
     let local = freshness == Freshness::Local;
     let (reply, past) = match member.lists().get(key, freshness).await {
-        Ok((Some(list), past)) => (found(req.headers(), &list, local), past),
+        Ok((Some(list), past)) => (found(&only_if, &list, local), past),
         Ok((None, past)) => (
             mark(plain(StatusCode::NOT_FOUND, "no such key"), local),
             past,
@@ -207,7 +213,7 @@ async fn changed(member: &Member, change: ListChange, codec: &Codec) -> HttpResp
 
 /// The client's past in `/kvs`, from its headers.
 fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Problem> {
-    let Some(text) = headers.get(CAUSAL_PAYLOAD) else {
+    let Some(text) = only(headers, &CAUSAL_PAYLOAD)? else {
         return Ok(None);
     };
     let text = text
@@ -244,10 +250,7 @@ fn with_past(
 }
 
 fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<ListChange, Problem> {
-    let once = req
-        .headers()
-        .get(IDEMPOTENCY_KEY)
-        .map(HeaderValue::as_bytes);
+    let once = only(req.headers(), &IDEMPOTENCY_KEY)?.map(HeaderValue::as_bytes);
     if once.is_some_and(|once| once.is_empty() || once.len() > MAX_ONCE_BYTES) {
         return Err(bad(format!(
             "an Idempotency-Key has 1 to {MAX_ONCE_BYTES} bytes"
@@ -267,29 +270,47 @@ fn change(req: &HttpRequest, what: What, seen: Option<Context>) -> Result<ListCh
 
 /// The condition of a change, from its headers.
 fn condition(headers: &HeaderMap) -> Result<ListCondition, Problem> {
-    let text = |value: &HeaderValue| value.to_str().map(str::trim).unwrap_or_default().to_owned();
-    let if_match = headers.get(IF_MATCH).map(text);
-    let if_none = headers.get(IF_NONE_MATCH).map(text);
-    match (if_match.as_deref(), if_none.as_deref()) {
+    match (tags(headers, &IF_MATCH)?, tags(headers, &IF_NONE_MATCH)?) {
         (None, None) => Ok(ListCondition::Always),
-        (None, Some("*")) => Ok(ListCondition::Absent),
-        (None, Some(_)) => Err(bad(
+        (None, Some(EntityTags::Any)) => Ok(ListCondition::Absent),
+        (None, Some(EntityTags::These(_))) => Err(bad(
             "If-None-Match takes only * for a change: the key must not be there",
         )),
-        (Some("*"), None) => Ok(ListCondition::Present),
-        // A tag of another make matches nothing.
-        (Some(tags), None) => Ok(ListCondition::Revision(
-            tags.split(',')
-                .filter_map(|tag| revision(tag.trim()))
-                .collect(),
-        )),
+        // A tag of another make, or a weak one, matches nothing.
+        (Some(tags), None) => Ok(match tags.strong() {
+            None => ListCondition::Present,
+            Some(revisions) => ListCondition::Revision(revisions),
+        }),
         (Some(_), Some(_)) => Err(bad("send If-Match or If-None-Match, not both")),
     }
 }
 
-/// The revision that an ETag names, if it is one of ours.
-fn revision(tag: &str) -> Option<u64> {
-    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+/// The conditions of a read. They count only where there is a list, as RFC 9110 has it.
+struct ReadCondition {
+    matches: Option<EntityTags>,
+    none_matches: Option<EntityTags>,
+}
+
+impl ReadCondition {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self {
+            matches: tags(headers, &IF_MATCH)?,
+            none_matches: tags(headers, &IF_NONE_MATCH)?,
+        })
+    }
+}
+
+fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTags>, Problem> {
+    EntityTags::of(headers, name).map_err(bad)
+}
+
+/// The only line of a header field; `None` where there is none.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut lines = headers.get_all(name);
+    match (lines.next(), lines.next()) {
+        (only, None) => Ok(only),
+        (_, Some(_)) => Err(bad(format!("{name} is given twice: send it once"))),
+    }
 }
 
 fn etag(response: &mut HttpResponse, revision: u64) {
@@ -298,19 +319,17 @@ fn etag(response: &mut HttpResponse, revision: u64) {
     }
 }
 
-fn found(headers: &HeaderMap, list: &List, local: bool) -> HttpResponse {
-    let seen = headers
-        .get(IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok());
-    let same = |tag: &str| tag == "*" || revision(tag) == Some(list.revision);
-    let unchanged = seen.is_some_and(|tags| tags.split(',').any(|tag| same(tag.trim())));
-    let mut response = match unchanged {
-        true => HttpResponse::NotModified().finish(),
-        false => {
-            let items = list.items.iter();
-            let items: Vec<_> = items.map(|item| String::from_utf8_lossy(item)).collect();
-            json(StatusCode::OK, &items)
-        }
+fn found(only_if: &ReadCondition, list: &List, local: bool) -> HttpResponse {
+    let differs = |tags: &EntityTags| !tags.has_strong(list.revision);
+    let is_known = |tags: &EntityTags| tags.has_weak(list.revision);
+    let mut response = if only_if.matches.as_ref().is_some_and(differs) {
+        plain(StatusCode::PRECONDITION_FAILED, CHANGED)
+    } else if only_if.none_matches.as_ref().is_some_and(is_known) {
+        HttpResponse::NotModified().finish()
+    } else {
+        let items = list.items.iter();
+        let items: Vec<_> = items.map(|item| String::from_utf8_lossy(item)).collect();
+        json(StatusCode::OK, &items)
     };
     etag(&mut response, list.revision);
     mark(response, local)
@@ -336,7 +355,7 @@ fn done(outcome: Result<ListOutcome, ConsensusError>, codec: &Codec) -> HttpResp
         Ok(ListOutcome::NoSuchKey) => plain(StatusCode::NOT_FOUND, "no such key"),
         Ok(ListOutcome::ConditionFailed { revision }) => {
             let is = match revision {
-                Some(_) => "the list has changed: read it again, its ETag says which change it was",
+                Some(_) => CHANGED,
                 None => "there is no such key",
             };
             let mut response = plain(
