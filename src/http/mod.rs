@@ -14,6 +14,7 @@
 //! host.rs       what handlers work with
 //! metrics.rs    what is counted
 //! request.rs    what clients send
+//! key.rs        which keys there are, on all surfaces
 //! reply.rs      what they get from `/kvs`
 //! etags.rs      the conditions that `/keys` takes
 //! problem.rs    what they get where nothing was done
@@ -39,6 +40,7 @@ mod connection_tests;
 mod etags;
 mod exposition;
 mod host;
+mod key;
 mod linger;
 mod listen;
 mod metrics;

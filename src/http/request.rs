@@ -7,6 +7,7 @@
 //! - The `causal_payload` is read first, so that a complaint about another field can carry it.
 
 use super::budget::{Budget, HeldBytes};
+use super::key::{self, form_text};
 use super::problem::Problem;
 use crate::protocol::context::Context;
 use crate::protocol::op::Consistency;
@@ -24,8 +25,6 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::time::Duration;
 
-/// The longest key, in bytes.
-pub const MAX_KEY: usize = 1024;
 /// A body has to arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room in a body for field names and the like.
@@ -65,7 +64,7 @@ impl<'a> Fields<'a> {
         for pair in text.split(|b| *b == b'&').filter(|p| !p.is_empty()) {
             let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
-            match decode(name) {
+            match form_text(name) {
                 Ok(name) => fields.add(&name, value),
                 Err(why) => fields.complain(Problem::bad(format!("a parameter's name {why}"))),
             }
@@ -75,7 +74,7 @@ impl<'a> Fields<'a> {
 
     fn add(&mut self, name: &str, value: &'a [u8]) {
         let decoded =
-            decode(value).map_err(|why| Problem::bad(format!("the parameter `{name}` {why}")));
+            form_text(value).map_err(|why| Problem::bad(format!("the parameter `{name}` {why}")));
         if name == "causal_payload" {
             self.payload = match self.payload {
                 None => Some(decoded),
@@ -184,22 +183,14 @@ impl<'a> Fields<'a> {
 impl ParsedFields<'_> {
     /// The key, if it is one.
     pub fn key(&self) -> Result<Key, Problem> {
-        let problem = match &self.fields.key {
-            Some(key) if (1..=MAX_KEY).contains(&key.len()) => {
-                return Ok(Bytes::copy_from_slice(key.as_bytes()));
-            }
-            Some(key) if key.is_empty() => {
-                Problem::bad("the key is empty: send a `key` of 1 to 1024 bytes")
-            }
-            Some(key) => Problem::bad(format!(
-                "the key has {} bytes, at most {MAX_KEY} are possible: send a shorter `key`",
-                key.len()
-            )),
-            None => Problem::bad(
-                "the `key` is missing: GET takes it in the query, PUT in the body, DELETE in either",
+        let key = match &self.fields.key {
+            Some(text) => key::key(text.as_bytes()),
+            None => Err(
+                "the `key` is missing: GET takes it in the query, PUT in the body, DELETE in either"
+                    .to_owned(),
             ),
         };
-        Err(problem.seen(self.context.clone()))
+        key.map_err(|why| Problem::bad(why).seen(self.context.clone()))
     }
 
     /// The value as JSON text, at most `max` bytes long. The quotes around a string do not count,
@@ -291,35 +282,6 @@ fn not_an_object(why: &str) -> Problem {
 
 fn twice(name: &str) -> Problem {
     Problem::bad(format!("`{name}` is given twice: send it once"))
-}
-
-/// Undoes form encoding. An error continues the sentence "the parameter ...".
-fn decode(part: &[u8]) -> Result<Cow<'_, str>, &'static str> {
-    const NOT_UTF8: &str = "is not UTF-8: percent-encode its UTF-8 bytes";
-    if !part.iter().any(|b| matches!(b, b'%' | b'+')) {
-        return std::str::from_utf8(part)
-            .map(Cow::Borrowed)
-            .map_err(|_| NOT_UTF8);
-    }
-    // The decoder lets a wrong escape pass as it is; a client that made one means something else.
-    let mut escapes = part.iter().enumerate().filter(|(_, b)| **b == b'%');
-    let whole = |at: usize| {
-        part.get(at + 1..at + 3)
-            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !escapes.all(|(at, _)| whole(at)) {
-        return Err(
-            "has a % that two hexadecimal digits do not follow: send %25 for a percent sign",
-        );
-    }
-    let spaced: Vec<u8> = part
-        .iter()
-        .map(|b| if *b == b'+' { b' ' } else { *b })
-        .collect();
-    let decoded: Vec<u8> = percent_encoding::percent_decode(&spaced).collect();
-    String::from_utf8(decoded)
-        .map(Cow::Owned)
-        .map_err(|_| NOT_UTF8)
 }
 
 fn too_large(what: &str) -> Problem {

@@ -99,6 +99,12 @@ impl HttpRoute {
         }
     }
 
+    /// The path as the router matches it. A key takes all that is left of it, nothing and slashes
+    /// too: what is no key is refused as one.
+    pub fn pattern(self) -> String {
+        self.path().replace("{key}", "{key:.*}")
+    }
+
     /// Whether a call changes the cluster itself: its view, its replication, its faults.
     pub fn is_administration(self, method: &Method) -> bool {
         match self {

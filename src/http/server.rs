@@ -57,7 +57,7 @@ pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
         let on = Resource {
             surface,
             route,
-            inner: web::resource(route.path()),
+            inner: web::resource(route.pattern()),
         };
         let resource = match route {
             HttpRoute::Kvs => on.get(kvs::get).put(kvs::put).delete(kvs::delete),

@@ -6,6 +6,7 @@ mod common;
 mod health;
 mod kvs;
 mod lists;
+mod names;
 mod operator;
 mod payload;
 mod server;

@@ -6,16 +6,18 @@ use crate::api::problem::ErrorReply;
 use crate::http::body::{json, plain};
 use crate::http::etags::EntityTags;
 use crate::http::host::Surface;
+use crate::http::key;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
 use crate::http::responses::{ListChangeErrors, ListErrors, RemovedNode};
 use crate::node::{Freshness, Member};
 use crate::protocol::context::Context;
 use crate::protocol::keys::{
-    List, ListChange, ListCondition, ListOutcome, ListPast, MAX_KEY_BYTES, MAX_LIST_BYTES,
-    MAX_ONCE_BYTES, MAX_PAST, MAX_TOTAL_BYTES, What,
+    List, ListChange, ListCondition, ListOutcome, ListPast, MAX_LIST_BYTES, MAX_ONCE_BYTES,
+    MAX_PAST, MAX_TOTAL_BYTES, What,
 };
 use crate::protocol::payload::Codec;
+use crate::protocol::version::Key;
 use crate::raft::ConsensusError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -161,18 +163,8 @@ pub async fn delete(
 }
 
 /// The key in the path.
-fn key(req: &HttpRequest) -> Result<Bytes, Problem> {
-    let raw = req.path().strip_prefix("/keys/").unwrap_or_default();
-    let key: Vec<u8> = percent_encoding::percent_decode_str(raw).collect();
-    let why = match key.len() {
-        0 => "the key is empty: GET, POST or DELETE /keys/{key}".to_owned(),
-        n if n > MAX_KEY_BYTES => {
-            format!("the key has {n} bytes, at most {MAX_KEY_BYTES} are possible")
-        }
-        _ if std::str::from_utf8(&key).is_err() => "the key is not UTF-8".to_owned(),
-        _ => return Ok(Bytes::from(key)),
-    };
-    Err(bad(why))
+fn key(req: &HttpRequest) -> Result<Key, Problem> {
+    key::in_path(req).map_err(bad)
 }
 
 fn freshness(query: &str) -> Result<Freshness, Problem> {

@@ -4,8 +4,8 @@
 pub mod keys;
 pub mod nodes;
 
+use crate::http::key;
 use crate::http::problem::Problem;
-use crate::http::request::MAX_KEY;
 use crate::protocol::version::Key;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse};
@@ -25,16 +25,7 @@ fn invalid(message: impl Into<Cow<'static, str>>) -> Problem {
 
 /// The key that a path ends with.
 fn key_in_path(req: &HttpRequest) -> Result<Key, Problem> {
-    let key: Vec<u8> = percent_encoding::percent_decode_str(last_part(req)).collect();
-    match key.len() {
-        n if n > MAX_KEY => Err(invalid(format!(
-            "the key has {n} bytes, at most {MAX_KEY} are possible"
-        ))),
-        _ if std::str::from_utf8(&key).is_err() => Err(invalid(
-            "the key is not UTF-8: percent-encode its UTF-8 bytes",
-        )),
-        _ => Ok(Key::from(key)),
-    }
+    key::in_path(req).map_err(invalid)
 }
 
 /// The part of the path behind its first part, as it came.
