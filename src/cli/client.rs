@@ -1,9 +1,12 @@
 //! A node as a command sees it: requests with bounded waits, and failures in words.
 
 use super::failure::{Code, Failure};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,10 +83,53 @@ pub struct HttpAnswer {
 /// A node's answer, in JSON.
 pub struct Reply {
     pub status: u16,
+    /// Its fields, but a stored value: that has its own digits, and may be deeper or larger than
+    /// what is read here.
     pub body: Value,
+    /// As it came.
+    pub raw: String,
+    value: Option<Box<RawValue>>,
 }
 
 impl Reply {
+    /// Reads a reply; `None` where it is no JSON.
+    pub fn of(status: u16, text: String) -> Option<Self> {
+        let mut value = None;
+        let body = match serde_json::from_str::<HashMap<String, &RawValue>>(&text) {
+            Ok(fields) => {
+                let mut body = serde_json::Map::new();
+                for (name, raw) in fields {
+                    if name == "value" {
+                        value = Some(raw.to_owned());
+                    } else {
+                        body.insert(name, serde_json::from_str(raw.get()).ok()?);
+                    }
+                }
+                Value::Object(body)
+            }
+            Err(_) => serde_json::from_str(&text).ok()?,
+        };
+        Some(Self {
+            status,
+            body,
+            raw: text,
+            value,
+        })
+    }
+
+    /// The stored value that it has, for people: a string's text, anything else to the letter.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn value(&self) -> Result<String, Failure> {
+        let Some(raw) = &self.value else {
+            return Err(Failure::not_done("the node's reply has no value"));
+        };
+        // A string that is no text, of half a surrogate pair, is shown as JSON as well.
+        let text = serde_json::from_str::<String>(raw.get());
+        Ok(text.unwrap_or_else(|_| raw.get().to_owned()))
+    }
+
     pub fn ok(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -159,13 +205,12 @@ impl NodeClient {
     /// Sends a request; any answer in JSON is a reply, errors included.
     pub async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
         let HttpAnswer { status, text, .. } = self.exchange(request).await?;
-        match serde_json::from_str(&text) {
-            Ok(body) => Ok(Reply { status, body }),
-            Err(_) => Err(Failure::not_done(format!(
+        Reply::of(status, text).ok_or_else(|| {
+            Failure::not_done(format!(
                 "{} answered HTTP {status} with something other than JSON: is that a Causeway node?",
                 self.name
-            ))),
-        }
+            ))
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -201,6 +246,21 @@ fn cause(error: &reqwest::Error) -> String {
             None if error.is_timeout() => return "no answer in time".into(),
             None => return at.to_string(),
         }
+    }
+}
+
+/// What a path has for a key, or for a node's name. Steps in paths are taken before anything is
+/// sent, and a part that is empty is none.
+///
+/// # Errors
+/// When no path can have it.
+pub fn in_path(name: &str) -> Result<String, Failure> {
+    match name {
+        "" => Err(Failure::usage(
+            "an empty name is none: give 1 to 1024 bytes",
+        )),
+        "." | ".." => Err(Failure::usage(format!("no URL can name {name}"))),
+        _ => Ok(utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! How a command ends: what it prints, and exit codes that a script can go by.
 
+use super::terminal::shown;
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -47,8 +48,17 @@ impl Failure {
     }
 }
 
-/// Prints a line to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Prints a line to stdout: on a terminal with its control characters escaped, elsewhere as it is.
+/// A reader that has seen enough (`| head`) is no failure.
 pub fn print(line: impl fmt::Display) -> CommandResult {
+    match std::io::stdout().is_terminal() {
+        true => print_as_it_is(shown(&line.to_string())),
+        false => print_as_it_is(line),
+    }
+}
+
+/// Prints a line to stdout that may have colours in it: what it says of a node was escaped before.
+pub fn print_as_it_is(line: impl fmt::Display) -> CommandResult {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
@@ -58,8 +68,9 @@ pub fn print(line: impl fmt::Display) -> CommandResult {
     }
 }
 
-/// Prints a line to stderr, where there is one.
+/// Prints a line to stderr, where there is one, with its control characters escaped: what failed is
+/// often said in a node's words.
 pub fn note(line: impl fmt::Display) {
     // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(std::io::stderr(), "causeway: {line}");
+    let _ = writeln!(std::io::stderr(), "causeway: {}", shown(&line.to_string()));
 }

@@ -6,7 +6,8 @@ use crate::protocol::version::Version;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use std::path::PathBuf;
 
 /// Characters of a value that are shown in a table.
@@ -46,7 +47,8 @@ pub fn inspect(args: &Inspect) -> CommandResult {
         })
         .map_err(Failure::not_done)?;
     if args.json {
-        return print(as_json(&found, &keys));
+        let text = serde_json::to_string(&whole(&found, &keys));
+        return print(text.map_err(Failure::not_done)?);
     }
     print(facts(&found))?;
     print(logs(&found).trim_fmt())?;
@@ -140,45 +142,82 @@ fn preview(bytes: &[u8]) -> String {
     )
 }
 
-fn as_json(found: &Inspection, keys: &[Version]) -> Value {
+/// What is there, as JSON.
+#[derive(Serialize)]
+struct WholeInspection {
+    member: u16,
+    node: String,
+    view: u64,
+    partition_id: Option<u32>,
+    incarnation: Option<u64>,
+    live_keys: u64,
+    tombstones: u64,
+    ahead_of_log: usize,
+    logs: Vec<WholeLog>,
+    keys: Vec<WholeKey>,
+}
+
+#[derive(Serialize)]
+struct WholeLog {
+    log: String,
+    member: u16,
+    incarnation: u64,
+    applied: u64,
+    stable: u64,
+}
+
+#[derive(Serialize)]
+struct WholeKey {
+    key: String,
+    deleted: bool,
+    /// To the letter; a string where it is no JSON.
+    value: Option<Box<RawValue>>,
+    timestamp_ms: u64,
+    stamped_by: u16,
+    dot: String,
+    wall_ms: u64,
+    past: Vec<String>,
+}
+
+fn whole(found: &Inspection, keys: &[Version]) -> WholeInspection {
     let view = &found.views.view;
-    let logs = found.logs.iter().map(|(log, record)| {
-        json!({
-            "log": log.to_string(),
-            "member": log.member.0,
-            "incarnation": log.incarnation,
-            "applied": record.applied,
-            "stable": record.stable,
-        })
+    let logs = found.logs.iter().map(|(log, record)| WholeLog {
+        log: log.to_string(),
+        member: log.member.0,
+        incarnation: log.incarnation,
+        applied: record.applied,
+        stable: record.stable,
     });
-    let keys = keys.iter().map(|version| {
-        let value = version.value.as_ref().map(|value| {
+    let keys = keys.iter().map(|version| WholeKey {
+        key: String::from_utf8_lossy(&version.key).into_owned(),
+        deleted: version.value.is_none(),
+        value: version.value.as_ref().and_then(|value| {
             let text = String::from_utf8_lossy(value);
-            serde_json::from_str::<Value>(&text).unwrap_or_else(|_| Value::String(text.into()))
-        });
-        json!({
-            "key": String::from_utf8_lossy(&version.key),
-            "deleted": version.value.is_none(),
-            "value": value,
-            "timestamp_ms": version.stamp.ts.ms(),
-            "stamped_by": version.stamp.by.0,
-            "dot": version.dot.to_string(),
-            "wall_ms": version.wall_ms,
-            "past": version.deps.iter().map(|(log, seq)| format!("{log}#{seq}")).collect::<Vec<_>>(),
-        })
+            let json = RawValue::from_string(text.to_string());
+            json.or_else(|_| to_raw_value(&text)).ok()
+        }),
+        timestamp_ms: version.stamp.ts.ms(),
+        stamped_by: version.stamp.by.0,
+        dot: version.dot.to_string(),
+        wall_ms: version.wall_ms,
+        past: version
+            .deps
+            .iter()
+            .map(|(log, seq)| format!("{log}#{seq}"))
+            .collect(),
     });
-    json!({
-        "member": found.member.0,
-        "node": address(found),
-        "view": view.number,
-        "partition_id": view.partition_of(found.member).map(|p| p.0),
-        "incarnation": found.identity.as_ref().map(|identity| identity.incarnation),
-        "live_keys": found.counts.live,
-        "tombstones": found.counts.tombstones,
-        "ahead_of_log": found.early,
-        "logs": logs.collect::<Vec<_>>(),
-        "keys": keys.collect::<Vec<_>>(),
-    })
+    WholeInspection {
+        member: found.member.0,
+        node: address(found),
+        view: view.number,
+        partition_id: view.partition_of(found.member).map(|p| p.0),
+        incarnation: found.identity.as_ref().map(|identity| identity.incarnation),
+        live_keys: found.counts.live,
+        tombstones: found.counts.tombstones,
+        ahead_of_log: found.early,
+        logs: logs.collect(),
+        keys: keys.collect(),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! `keys`: the linearizable lists. A change carries an idempotency key of its own, so that it can
 //! be sent again when no answer came, and counts once.
 
-use super::client::{HttpAnswer, NodeArg, NodeClient, PATIENCE, Reply};
+use super::client::{HttpAnswer, NodeArg, NodeClient, PATIENCE, Reply, in_path};
 use super::failure::{CODES_HELP, Code, CommandResult, Failure, print};
 use super::session::SessionArgs;
 use clap::{Args, Subcommand, ValueEnum};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -202,11 +201,8 @@ async fn in_session(
     make: impl Fn(&NodeClient, &str) -> RequestBuilder,
 ) -> Result<HttpAnswer, Failure> {
     let node = common.node.connect(PATIENCE)?;
-    if matches!(key, "." | "..") {
-        return Err(Failure::usage(format!("no URL can name the key {key}")));
-    }
+    let path = format!("/keys/{}", in_path(key)?);
     let mut seen = common.session.open()?;
-    let path = format!("/keys/{}", utf8_percent_encode(key, NON_ALPHANUMERIC));
     let mut attempt = 1;
     let answer = loop {
         let mut request = make(&node, &path);
@@ -240,18 +236,16 @@ async fn in_session(
 
 /// Whether nothing was done because the cluster has not made the payload.
 fn is_foreign(answer: &HttpAnswer) -> bool {
-    let body = serde_json::from_str(&answer.text);
-    let status = answer.status;
-    body.is_ok_and(|body| Reply { status, body }.is_foreign())
+    let reply = Reply::of(answer.status, answer.text.clone());
+    reply.is_some_and(|reply| reply.is_foreign())
 }
 
 /// The problem in the node's words: plain text, or JSON from a node that is no member or refuses
 /// the token.
 fn said(answer: &HttpAnswer) -> String {
-    let status = answer.status;
-    match serde_json::from_str(&answer.text) {
-        Ok(body @ Value::Object(_)) => Reply { status, body }.error(),
-        _ => format!("{} (HTTP {status})", answer.text.trim_end()),
+    match Reply::of(answer.status, answer.text.clone()) {
+        Some(reply) if reply.body.is_object() => reply.error(),
+        _ => format!("{} (HTTP {})", answer.text.trim_end(), answer.status),
     }
 }
 

@@ -5,7 +5,9 @@ use super::failure::{Code, CommandResult, Failure, note, print};
 use super::session::SessionArgs;
 use clap::{Args, ValueEnum};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 #[derive(Args)]
 pub struct Common {
@@ -56,16 +58,29 @@ pub enum ConsistencyArg {
     Eventual,
 }
 
+/// The body of a write.
+#[derive(Serialize)]
+struct PutBody<'a> {
+    key: &'a str,
+    value: &'a RawValue,
+    causal_payload: &'a str,
+}
+
 pub async fn put(args: Put) -> CommandResult {
-    let value: Value = if args.json_value {
-        serde_json::from_str(&args.value)
+    // To the letter: the node keeps its digits, too.
+    let value = if args.json_value {
+        RawValue::from_string(args.value)
             .map_err(|e| Failure::usage(format!("the value is no JSON: {e}")))?
     } else {
-        Value::String(args.value)
+        to_raw_value(&args.value).map_err(Failure::not_done)?
     };
     let common = &args.common;
     let reply = in_session(common, &args.key, |node, payload| {
-        let body = json!({"key": args.key, "value": value, "causal_payload": payload});
+        let body = PutBody {
+            key: &args.key,
+            value: &value,
+            causal_payload: payload,
+        };
         node.request(Method::PUT, "/kvs").json(&body)
     })
     .await?;
@@ -98,13 +113,9 @@ pub async fn get(args: Get) -> CommandResult {
     })
     .await?;
     if args.common.json {
-        return print(&reply.body);
+        return print(reply.raw.trim_end());
     }
-    match reply.body.get("value") {
-        Some(Value::String(text)) => print(text)?,
-        Some(other) => print(other)?,
-        None => return Err(Failure::not_done("the node's reply has no value")),
-    }
+    print(reply.value()?)?;
     if reply.body.get("stale") == Some(&Value::Bool(true)) {
         note("this may be older than what the session has seen");
     }
@@ -136,7 +147,7 @@ async fn in_session(
         return Ok(reply);
     }
     if common.json {
-        print(&reply.body)?;
+        print(reply.raw.trim_end())?;
     }
     if reply.status == 404 {
         return Err(Failure::new(Code::NotFound, format!("no such key: {key}")));
@@ -146,7 +157,7 @@ async fn in_session(
 
 fn tell_write(common: &Common, reply: &Reply, done: &str) -> CommandResult {
     if common.json {
-        return print(&reply.body);
+        return print(reply.raw.trim_end());
     }
     if common.print_payload {
         return print(reply.text("causal_payload").unwrap_or_default());

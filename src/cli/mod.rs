@@ -15,6 +15,7 @@ mod scrub;
 mod serve;
 mod session;
 mod status;
+mod terminal;
 mod view;
 mod wire;
 
@@ -45,6 +46,10 @@ enum Command {
     #[command(after_help = CODES_HELP)]
     Put(kv::Put),
     /// Read a key
+    ///
+    /// A string is printed as its text, any other value to the letter, as JSON. On a terminal
+    /// control characters are escaped (as \u001b), line ends and tabs excepted; into a pipe or a
+    /// file everything goes as it is.
     #[command(after_help = CODES_HELP)]
     Get(kv::Get),
     /// Delete a key

@@ -5,6 +5,7 @@ mod fake;
 
 mod ends;
 mod keys;
+mod letter;
 mod load;
 mod session;
 mod view;

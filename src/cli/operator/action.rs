@@ -1,10 +1,9 @@
 //! The operator's actions: requests to a node, and its answers in words.
 
-use crate::cli::client::{NodeArg, NodeClient, Reply};
+use crate::cli::client::{NodeArg, NodeClient, Reply, in_path};
 use crate::cli::failure::{Code, Failure};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -73,20 +72,17 @@ impl Client {
                 let request = self.0.request(Method::POST, "/write").json(&body);
                 message(&self.ask(request).await?)
             }
-            Action::Read { key } => {
-                let reply = self.ask(self.of_key(Method::GET, "read", key)).await?;
-                let value = match reply.body.get("value") {
-                    Some(Value::String(text)) => text.clone(),
-                    Some(value) => value.to_string(),
-                    None => return Err(Failure::not_done("the node's reply has no value")),
-                };
-                Ok(value)
-            }
-            Action::Delete { key } => {
-                message(&self.ask(self.of_key(Method::DELETE, "delete", key)).await?)
-            }
+            Action::Read { key } => self
+                .ask(self.of_key(Method::GET, "read", key)?)
+                .await?
+                .value(),
+            Action::Delete { key } => message(
+                &self
+                    .ask(self.of_key(Method::DELETE, "delete", key)?)
+                    .await?,
+            ),
             Action::Where { key } => {
-                let request = self.of_key(Method::GET, "nodes_for_key", key);
+                let request = self.of_key(Method::GET, "nodes_for_key", key)?;
                 let nodes = items(&self.ask(request).await?)?;
                 let lines = nodes.iter().map(|node| {
                     let text = |field: &str| node.get(field).cloned().unwrap_or_default();
@@ -121,7 +117,7 @@ impl Client {
     }
 
     async fn order(&self, what: &str, id: &str) -> Result<String, Failure> {
-        message(&self.ask(self.of_key(Method::POST, what, id)).await?)
+        message(&self.ask(self.of_key(Method::POST, what, id)?).await?)
     }
 
     /// Lets all nodes come back that can.
@@ -184,9 +180,9 @@ impl Client {
         }
     }
 
-    fn of_key(&self, method: Method, what: &str, key: &str) -> RequestBuilder {
-        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
-        self.0.request(method, &format!("/{what}/{key}"))
+    fn of_key(&self, method: Method, what: &str, key: &str) -> Result<RequestBuilder, Failure> {
+        let path = format!("/{what}/{}", in_path(key)?);
+        Ok(self.0.request(method, &path))
     }
 
     /// A reply that says that something was done.

@@ -1,10 +1,11 @@
 //! Questions to whoever sits at the terminal, or to the script that writes lines into a pipe.
 
-use crate::cli::failure::{Failure, print};
+use crate::cli::failure::{Failure, print, print_as_it_is};
+use crate::cli::terminal::shown;
 use console::style;
 use dialoguer::theme::ColorfulTheme;
 use dialoguer::{BasicHistory, FuzzySelect, Input};
-use std::io::{BufRead, IsTerminal, stderr, stdin};
+use std::io::{BufRead, IsTerminal, stderr, stdin, stdout};
 
 /// Where answers come from.
 pub enum Asker {
@@ -125,12 +126,16 @@ fn line(question: &str) -> Answer<String> {
 
 /// Shows that something did not go well.
 pub fn wrong(text: &str) -> Result<(), Failure> {
-    print(format_args!("{} {text}", style("error:").red().bold()))
+    let error = style("error:").red().bold();
+    print_as_it_is(format_args!("{error} {}", shown(text)))
 }
 
 /// Shows what came of a choice.
 pub fn good(text: &str) -> Result<(), Failure> {
-    print(style(text).green())
+    match stdout().is_terminal() {
+        true => print_as_it_is(style(shown(text)).green()),
+        false => print_as_it_is(text),
+    }
 }
 
 fn broken(error: dialoguer::Error) -> Failure {

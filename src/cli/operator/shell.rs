@@ -2,8 +2,9 @@
 
 use super::action::{Action, Client};
 use super::asker::{Asker, good, wrong};
-use crate::cli::client::NodeArg;
+use crate::cli::client::{NodeArg, in_path};
 use crate::cli::failure::{Code, CommandResult, Failure, print};
+use crate::cli::terminal::shown;
 use clap::Args;
 
 /// The longest key, in bytes.
@@ -135,6 +136,7 @@ async fn node(asker: &mut Asker, client: &Client, alive: bool) -> Result<Option<
     let items: Vec<String> = nodes
         .iter()
         .map(|node| format!("{}  {} ({})", node.id, node.node, node.state))
+        .map(|line| shown(&line).into_owned())
         .collect();
     let chosen = asker.choose("Node", &items)?;
     Ok(chosen
@@ -148,7 +150,7 @@ fn key(text: &str) -> Result<(), String> {
         n if n > MAX_KEY => Err(format!(
             "the key has {n} bytes: at most {MAX_KEY} are possible"
         )),
-        _ => Ok(()),
+        _ => in_path(text).map(drop).map_err(|failure| failure.text),
     }
 }
 

@@ -80,7 +80,7 @@ async fn one(
     let (mut right, mut refused) = (0, 0);
     for (i, reply) in replies.iter().enumerate() {
         match reply.status {
-            200 => right += usize::from(reply.text("value") == Some(&format!("value-{i}"))),
+            200 => right += usize::from(reply.value().is_ok_and(|v| v == format!("value-{i}"))),
             503 => refused += usize::from(reply.text("message").is_some()),
             _ => {}
         }
@@ -160,7 +160,7 @@ pub async fn come_back(workspace: &Workspace) -> Result<Vec<Comeback>, Failure> 
         for key in &own {
             let reply = read(&one, key).await?;
             let itself = reply.text("message").is_some_and(|m| m.contains("node 0 "));
-            right += usize::from(itself && reply.text("value") == Some("while it was away"));
+            right += usize::from(itself && reply.value().is_ok_and(|v| v == "while it was away"));
         }
         comebacks.push(Comeback {
             kind,

@@ -4,6 +4,7 @@ use super::{Ask, PATIENCE, Wish, done, understood};
 use crate::api::view::{ChangeState, Ending, Phase, Unheld, ViewState, in_words};
 use crate::cli::client::{NodeClient, Reply};
 use crate::cli::failure::{CommandResult, Failure, note, print};
+use crate::cli::terminal::shown;
 use dialoguer::Input;
 use dialoguer::theme::ColorfulTheme;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -230,8 +231,8 @@ impl Progress {
                     // All slots are where they belong.
                     Phase::Closing => bar.set_position(bar.length().unwrap_or_default()),
                 }
-                bar.set_prefix(change.text.clone());
-                bar.set_message(moved(change));
+                bar.set_prefix(shown(&change.text).into_owned());
+                bar.set_message(shown(&moved(change)).into_owned());
             }
             Self::Lines { last, at } => {
                 let line = line(change);
