@@ -7,8 +7,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that a node keeps for itself: 256 tables that the engine keeps open and as many
-/// while it compacts, 128 connections in their hello, 64 of strangers, 128 with members, and 64 for
-/// journals, the Raft group's store and the runtime.
+/// while it compacts, 128 connections in their hello, 64 of strangers, 128 with members and in
+/// hellos from their addresses, and 64 for journals, the Raft group's store and the runtime.
 const OWN: u64 = 896;
 /// Connections of clients without which a node is of no use.
 const LEAST_CLIENTS: u64 = 64;

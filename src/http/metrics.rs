@@ -4,6 +4,7 @@
 //! that the node knows itself is read from it when somebody asks.
 
 use super::clients::{Clients, FromClients};
+use super::peer_port::FromPeerPort;
 use super::routes::HttpRoute;
 use super::words;
 use crate::api::raft::RaftStatus;
@@ -85,6 +86,7 @@ impl Metrics {
             "The release that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
+        registry.register_collector(Box::new(FromPeerPort(Arc::clone(&node))));
         registry.register_collector(Box::new(FromNode(node)));
         registry.register_collector(Box::new(FromClients(clients)));
         Self {

@@ -13,6 +13,7 @@
 //! words         what a node knows, put into data and sentences
 //! host.rs       what handlers work with
 //! metrics.rs    what is counted
+//! peer_port.rs  what is counted at the port for other nodes
 //! request.rs    what clients send
 //! key.rs        which keys there are, on all surfaces
 //! reply.rs      what they get from `/kvs`
@@ -49,6 +50,7 @@ mod openapi;
 mod openapi_tests;
 mod origin;
 mod page;
+mod peer_port;
 mod problem;
 mod reply;
 mod request;

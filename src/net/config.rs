@@ -65,13 +65,20 @@ pub struct NetLimits {
     pub work: Duration,
     /// Bytes of answers that may wait on one accepted connection before it is no longer read.
     pub answer_bytes: usize,
-    /// Accepted connections that may be in their hello at the same time; more are closed at once.
+    /// Accepted connections from addresses of no member that may be in their hello at the same
+    /// time; for one more the oldest is closed, of the address that has the most.
     pub hellos: usize,
+    /// Those from one address, a member's too, which has these places beside the others; for one
+    /// more the oldest is closed.
+    pub hellos_per_address: usize,
     /// Accepted connections that may be open at the same time with a stranger at either end; more
     /// are closed at once.
     pub strangers: usize,
     /// Time for a TCP connection to come about.
     pub connect: Duration,
+    /// Time for the first message of the hello on an accepted connection: its dialler has nothing
+    /// to wait for.
+    pub first_bytes: Duration,
     /// Time for the whole hello.
     pub hello: Duration,
     /// Time for an accepted connection with a stranger at either end, from the hello on. No call to
@@ -105,8 +112,10 @@ impl Default for NetLimits {
             work: Duration::from_secs(15),
             answer_bytes: 8 << 20,
             hellos: 128,
+            hellos_per_address: 16,
             strangers: 64,
             connect: Duration::from_millis(500),
+            first_bytes: Duration::from_secs(1),
             hello: Duration::from_secs(2),
             stranger: Duration::from_secs(30),
             heartbeat: Duration::from_millis(250),
@@ -125,7 +134,6 @@ impl NetLimits {
         self.frame_bytes = self.frame_bytes.min(1 << 30);
         self.heartbeat = self.heartbeat.max(Duration::from_millis(1));
         self.in_flight = self.in_flight.max(1);
-        self.hellos = self.hellos.min(Semaphore::MAX_PERMITS);
         self.strangers = self.strangers.min(Semaphore::MAX_PERMITS);
         self
     }

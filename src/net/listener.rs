@@ -3,11 +3,13 @@
 //!
 //! Strangers all have the same number, and to a stranger the members of different clusters may have
 //! the same one. So connections with a stranger at either end do not replace each other; they are
-//! bounded in number and time instead.
+//! bounded in number and time instead. Connections in their hello have places of the [`Doorman`]'s.
 
 use super::{
     Handler, Payload, PeerId,
+    config::NetConfig,
     conn::NetShared,
+    doorman::{Doorman, HelloPlace},
     frame::Kinds,
     hello::{self, HelloError},
     inbound::{self, Disconnect},
@@ -22,7 +24,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -36,6 +38,10 @@ pub struct Reception<M, Q, R, H> {
     pub handler: H,
     /// Says whether a member's connections are accepted.
     pub is_member: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
+    /// Says whether some member has this address.
+    pub is_members_address: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// Places for connections in their hello.
+    pub doorman: Arc<Doorman>,
     /// Called for every member that has connected.
     pub came: Box<dyn Fn(MemberId) + Send + Sync>,
     /// One place for each member's connection.
@@ -62,19 +68,15 @@ where
 {
     /// Accepts until it is stopped.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let hellos = Arc::new(Semaphore::new(self.shared.config.limits.hellos));
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, addr)) => {
-                    // Too many hellos at once: closing is cheaper than waiting for each to time
-                    // out.
-                    let Ok(permit) = Arc::clone(&hellos).try_acquire_owned() else {
-                        continue;
-                    };
+                    let from = addr.ip().to_canonical();
+                    let place = self.doorman.admit(from, (self.is_members_address)(from));
                     let this = Arc::clone(&self);
                     self.tasks.spawn(async move {
                         let kill = this.kill.clone();
-                        kill.run_until_cancelled(this.receive(stream, addr, permit))
+                        kill.run_until_cancelled(this.receive(stream, addr, place))
                             .await;
                     });
                 }
@@ -87,17 +89,22 @@ where
         }
     }
 
-    async fn receive(&self, mut stream: TcpStream, addr: SocketAddr, permit: OwnedSemaphorePermit) {
-        let config = &self.shared.config;
-        let (me, limit) = (&config.identity, config.limits.hello);
+    async fn receive(&self, mut stream: TcpStream, addr: SocketAddr, place: HelloPlace) {
+        let NetConfig {
+            identity, limits, ..
+        } = &self.shared.config;
         let hello = async {
             stream.set_nodelay(true)?;
-            hello::answer(&mut stream, me, &self.is_member, limit).await
+            let (first, whole) = (limits.first_bytes, limits.hello);
+            hello::answer(&mut stream, identity, &self.is_member, first, whole).await
         };
-        let Some(greeted) = self.stop.run_until_cancelled(hello).await else {
-            return;
+        let greeted = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return,
+            () = place.lost() => return self.crowded_out(addr),
+            greeted = hello => greeted,
         };
-        drop(permit);
+        drop(place);
         let from = match greeted {
             Ok(greeted) => PeerId {
                 member: greeted.member,
@@ -137,11 +144,7 @@ where
     /// that such a connection may last.
     async fn serve_strange(&self, stream: TcpStream, addr: SocketAddr, from: PeerId) {
         let Ok(_place) = self.strangers.try_acquire() else {
-            let line = "too many connections with strangers";
-            if self.remembered(addr, Some(line)) {
-                log::warn!("no connection from {addr}: {line}");
-            }
-            return;
+            return self.not_let_in(addr, "too many connections with strangers");
         };
         self.remembered(addr, None);
         let serve = inbound::serve(stream, from, &self.handler, &self.shared, &self.stop);
@@ -168,12 +171,23 @@ where
 
     /// Counts and logs a hello that failed.
     fn not_greeted(&self, addr: SocketAddr, error: &HelloError) {
+        let stats = &self.shared.stats;
         if let HelloError::Refused(_) | HelloError::Refusing(_) = error {
-            Stats::add(&self.shared.stats.refused, 1);
+            Stats::add(&stats.refused, 1);
         }
-        let line = error.to_string();
-        if self.remembered(addr, Some(&line)) {
-            log::warn!("no connection from {addr}: {line}");
+        Stats::add(stats.hellos.closed_by(error), 1);
+        self.not_let_in(addr, &error.to_string());
+    }
+
+    /// Counts and logs a hello whose place has gone to a newer connection.
+    fn crowded_out(&self, addr: SocketAddr) {
+        Stats::add(&self.shared.stats.hellos.crowded, 1);
+        self.not_let_in(addr, "it said nothing for longer than others that waited");
+    }
+
+    fn not_let_in(&self, addr: SocketAddr, why: &str) {
+        if self.remembered(addr, Some(why)) {
+            log::warn!("no connection from {addr}: {why}");
         }
     }
 

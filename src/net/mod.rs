@@ -16,9 +16,9 @@
 //! with an error that says whether the peer may have got it.
 //!
 //! What is bounded: the bytes and frames waiting for each peer, the requests waiting for answers,
-//! the requests in work for each peer, the connections with strangers, frames, and every wait. A
-//! handler that is slow to take messages is not read from, so that its sender's queue fills up and
-//! drops.
+//! the requests in work for each peer, the connections in their hello and with strangers, frames,
+//! and every wait. A handler that is slow to take messages is not read from, so that its sender's
+//! queue fills up and drops.
 //!
 //! The payload types are the caller's: `M` for messages, `Q` for requests, `R` for responses. Large
 //! values in them should be of a type that serde takes as bytes (such as `bytes::Bytes`), not as a
@@ -27,6 +27,7 @@
 mod call;
 mod config;
 mod conn;
+mod doorman;
 mod error;
 mod frame;
 mod hello;
@@ -46,12 +47,13 @@ pub use hello::{
     dial,
 };
 pub use link::PendingReply;
-pub use stats::{LinkStatus, Stats};
+pub use stats::{ClosedHellos, LinkStatus, Stats};
 
 use crate::protocol::ids::MemberId;
 use arc_swap::ArcSwap;
 use conn::NetShared;
 use dashmap::DashMap;
+use doorman::Doorman;
 use link::Link;
 use listener::{Lanes, Reception};
 use serde::{Serialize, de::DeserializeOwned};
@@ -124,6 +126,7 @@ struct Inner<R> {
     /// Locked while `links` is changed.
     changing: Mutex<()>,
     lanes: Arc<Lanes>,
+    doorman: Arc<Doorman>,
     stop: CancellationToken,
     kill: CancellationToken,
     tasks: TaskTracker,
@@ -150,6 +153,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         handler: H,
     ) -> Self {
         config.limits = config.limits.checked();
+        let doorman = Doorman::new(&config.limits);
         let inner = Arc::new(Inner {
             shared: Arc::new(NetShared {
                 config,
@@ -159,6 +163,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
             links: ArcSwap::default(),
             changing: Mutex::new(()),
             lanes: Arc::default(),
+            doorman,
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -166,6 +171,7 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
         // Weak, so that the accepting task does not keep the network alive.
         let known = Arc::downgrade(&inner);
         let dialled = Arc::downgrade(&inner);
+        let located = Arc::downgrade(&inner);
         let reception = Arc::new(Reception {
             shared: Arc::clone(&inner.shared),
             handler,
@@ -174,6 +180,14 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
                     .upgrade()
                     .is_some_and(|inner| inner.links.load().contains_key(&member))
             }),
+            is_members_address: Box::new(move |address| {
+                located.upgrade().is_some_and(|inner| {
+                    let links = inner.links.load();
+                    let mut addresses = links.values().map(|link| link.addr.ip().to_canonical());
+                    addresses.any(|known| known == address)
+                })
+            }),
+            doorman: Arc::clone(&inner.doorman),
             came: Box::new(move |member| {
                 if let Some(inner) = dialled.upgrade()
                     && let Some(link) = inner.links.load().get(&member)
@@ -291,6 +305,11 @@ impl<M: Payload, Q: Payload, R: Payload> Net<M, Q, R> {
     /// Totals over all connections.
     pub fn stats(&self) -> &Stats {
         &self.inner.shared.stats
+    }
+
+    /// Accepted connections that are in their hello now.
+    pub fn hellos(&self) -> usize {
+        self.inner.doorman.count()
     }
 
     /// How every peer stands now, in the order of their numbers.

@@ -1,6 +1,6 @@
 //! Counters of the network, readable at any time for metrics.
 
-use super::hello::HelloRefusal;
+use super::hello::{HelloError, HelloRefusal};
 use crate::protocol::ids::MemberId;
 use std::{
     net::SocketAddr,
@@ -31,6 +31,35 @@ pub struct Stats {
     /// Accepted connections that ended because their bytes were no valid frames, or none that they
     /// may carry.
     pub bad_frames: AtomicU64,
+    /// Accepted connections whose hello came to nothing.
+    pub hellos: ClosedHellos,
+}
+
+/// Accepted connections that were closed in their hello, by the reason.
+#[derive(Debug, Default)]
+pub struct ClosedHellos {
+    /// One end refused the other.
+    pub refused: AtomicU64,
+    /// They were too slow.
+    pub late: AtomicU64,
+    /// Their place went to a newer connection.
+    pub crowded: AtomicU64,
+    /// Their first bytes were no hello.
+    pub foreign: AtomicU64,
+    /// The connection ended or broke.
+    pub broken: AtomicU64,
+}
+
+impl ClosedHellos {
+    /// The counter for hellos that end so.
+    pub(super) fn closed_by(&self, error: &HelloError) -> &AtomicU64 {
+        match error {
+            HelloError::Refused(_) | HelloError::Refusing(_) => &self.refused,
+            HelloError::TimedOut => &self.late,
+            HelloError::Foreign => &self.foreign,
+            HelloError::Io(_) => &self.broken,
+        }
+    }
 }
 
 impl Stats {

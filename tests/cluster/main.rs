@@ -25,6 +25,7 @@ mod removed;
 mod report;
 mod restarts;
 mod shell;
+mod siege;
 mod sole_holder;
 mod strategy;
 mod suspect;

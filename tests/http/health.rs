@@ -37,6 +37,8 @@ async fn a_node_that_recovers_says_so_and_serves_nothing_but_eventual_reads() {
         r#"causeway_peer_behind_dots{peer="127.0.0.1:8081"} 0"#,
         r#"causeway_peer_alive{peer="127.0.0.1:8081"} 0"#,
         "causeway_serving 0",
+        "causeway_peer_hellos 0",
+        r#"causeway_peer_hellos_closed_total{reason="crowded"} 0"#,
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
     }

@@ -185,7 +185,7 @@ async fn misbehaves(with: impl AsyncFnOnce(&mut TcpStream)) -> CallError {
     let (me, request) = (stranger(), echo("x"));
     let (outcome, ()) = tokio::join!(ask(&me, addr, None, &request), async {
         let (mut stream, _) = soon(listener.accept()).await.unwrap();
-        answer(&mut stream, &identity(2), |_| false, SOON)
+        answer(&mut stream, &identity(2), |_| false, SOON, SOON)
             .await
             .unwrap();
         let mut request = [0; 8];

@@ -97,6 +97,7 @@ pub fn stranger() -> NodeIdentity {
 pub fn patient() -> NetLimits {
     NetLimits {
         connect: SOON,
+        first_bytes: SOON,
         hello: SOON,
         silence: SOON,
         stall: SOON,

@@ -121,7 +121,7 @@ async fn a_peer_that_falls_silent_after_the_hello_is_given_up_in_bounded_time_an
     let mut a = Node::start(identity(1), limits).await;
     a.net.add_peer(MemberId(2), hole.local_addr().unwrap());
     let (mut stream, _) = soon(hole.accept()).await.unwrap();
-    answer(&mut stream, &identity(2), |_| true, SOON)
+    answer(&mut stream, &identity(2), |_| true, SOON, SOON)
         .await
         .unwrap();
     a.up(MemberId(2), 1).await;
@@ -161,7 +161,7 @@ async fn a_peer_that_sends_signs_of_life_but_reads_nothing_is_given_up_after_the
     let mut a = Node::start(identity(1), limits.clone()).await;
     a.net.add_peer(MemberId(2), hole.local_addr().unwrap());
     let (mut stream, _) = soon(hole.accept()).await.unwrap();
-    answer(&mut stream, &identity(2), |_| true, SOON)
+    answer(&mut stream, &identity(2), |_| true, SOON, SOON)
         .await
         .unwrap();
     let alive = tokio::spawn(async move {

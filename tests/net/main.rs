@@ -3,6 +3,7 @@
 mod call;
 mod changes;
 mod common;
+mod doors;
 mod faults;
 mod refusals;
 mod strangers;

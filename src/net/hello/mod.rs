@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! dialer    hello
-//! listener  verdict, hello, proof     (nothing follows a verdict other than "go on")
+//! listener  verdict, hello            (nothing follows a verdict other than "go on")
 //! dialer    verdict, proof
-//! listener  verdict
+//! listener  verdict, proof
+//! dialer    verdict
 //! ```
 //!
 //! A proof is HMAC-SHA256 under the secret over the sender's role and both hellos, and each hello
@@ -13,6 +14,15 @@
 //! role does not pass for the other's. A node with a secret says so in its hello, and proves it. A
 //! secret on one side only is refused. While secrets are rotated a node accepts of others a second
 //! secret, or none, beside its own ([`Accepted`]); its own proof is always under its own secret.
+//!
+//! The dialler proves first, and the listener only to a dialler that has proven: a proof is a MAC
+//! over known text, by which secrets can be guessed elsewhere, as fast as a computer can. Whoever
+//! connects to a node gets none. But a dialler gives its proof to whoever listens at the address
+//! that it dials. What that leaves: an attacker who has the address of a member, or has taken over
+//! the network to it, gets a proof to guess by, and so does one who can have a node dial an address
+//! of the attacker's choice (an operator's token does that, by adding it). So a secret has to be
+//! one that cannot be guessed; short ones are stretched (`node::config`), which makes each guess
+//! dear and no more.
 //!
 //! A hello names the sender's cluster, once that is born ([`Belongs`]). Nodes of
 //! two clusters do not talk, strangers or not, unless one cluster goes on from the other.
@@ -74,29 +84,21 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         read_verdict(stream).await?;
         let theirs_raw = read_array::<HELLO, S>(stream).await?;
         let theirs = Hello::from_bytes(&theirs_raw).ok_or(HelloError::Foreign)?;
-        let proof = match theirs.secured {
-            true => Some(read_array::<PROOF, S>(stream).await?),
-            false => None,
-        };
         let right_member = match expected.is_none_or(|member| member == theirs.member) {
             true => Ok(()),
             false => Err(HelloRefusal::WrongMember),
         };
-        let checked = check(me, &theirs).and_then(|version| {
-            right_member?;
-            prove(me, &theirs, proof, ProofRole::Listener, &mine, &theirs_raw)?;
-            Ok(version)
-        });
+        let checked = check(me, &theirs).and_then(|version| right_member.map(|()| version));
         let version = settle(stream, checked).await?;
-        let mut last = [0; VERDICT + PROOF];
-        let mut used = VERDICT;
-        if let Some(secret) = &me.secret {
-            let proof = secret.mac(ProofRole::Dialer, &mine, &theirs_raw).finalize();
-            last[VERDICT..].copy_from_slice(&proof.into_bytes());
-            used += PROOF;
-        }
-        stream.write_all(&last[..used]).await?;
+        tell_proof(stream, me, ProofRole::Dialer, &mine, &theirs_raw).await?;
         read_verdict(stream).await?;
+        // Who proves nothing is proven nothing to.
+        if theirs.secured && me.secret.is_some() {
+            let proof = read_array::<PROOF, S>(stream).await?;
+            let proven = prove(me, proof, ProofRole::Listener, &mine, &theirs_raw);
+            settle(stream, proven).await?;
+        }
+        stream.write_all(&verdict_bytes(None)).await?;
         Ok(greeted(&theirs, version))
     };
     tokio::time::timeout(limit, hello)
@@ -104,8 +106,9 @@ pub async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
         .unwrap_or(Err(HelloError::TimedOut))
 }
 
-/// Does the hello as the side that was dialled, within `limit`. Accepts strangers and the members
-/// that `is_member` names. If this node is a stranger itself it accepts any node.
+/// Does the hello as the side that was dialled, within `limit`; the other side's first message has
+/// to come within `first`. Accepts strangers and the members that `is_member` names. If this node
+/// is a stranger itself it accepts any node.
 ///
 /// # Errors
 /// As [`dial`].
@@ -113,10 +116,13 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     me: &NodeIdentity,
     is_member: impl FnOnce(MemberId) -> bool,
+    first: Duration,
     limit: Duration,
 ) -> Result<Greeted, HelloError> {
     let hello = async {
-        let theirs_raw = read_array::<HELLO, S>(stream).await?;
+        let theirs_raw = tokio::time::timeout(first, read_array::<HELLO, S>(stream))
+            .await
+            .map_err(|_| HelloError::TimedOut)??;
         // A peer that speaks another protocol gets no answer: it would not understand one.
         let theirs = Hello::from_bytes(&theirs_raw).ok_or(HelloError::Foreign)?;
         let checked = check(me, &theirs).and_then(|version| {
@@ -127,24 +133,21 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         });
         let version = settle(stream, checked).await?;
         let mine = Hello::of(me).to_bytes();
-        let mut reply = Vec::with_capacity(VERDICT + HELLO + PROOF);
-        reply.extend_from_slice(&verdict_bytes(None));
-        reply.extend_from_slice(&mine);
-        if let Some(secret) = &me.secret {
-            let proof = secret
-                .mac(ProofRole::Listener, &theirs_raw, &mine)
-                .finalize();
-            reply.extend_from_slice(&proof.into_bytes());
-        }
+        let mut reply = [0; VERDICT + HELLO];
+        reply[..VERDICT].copy_from_slice(&verdict_bytes(None));
+        reply[VERDICT..].copy_from_slice(&mine);
         stream.write_all(&reply).await?;
         read_verdict(stream).await?;
-        let proof = match theirs.secured {
-            true => Some(read_array::<PROOF, S>(stream).await?),
-            false => None,
-        };
-        let proven = prove(me, &theirs, proof, ProofRole::Dialer, &theirs_raw, &mine);
-        settle(stream, proven).await?;
-        stream.write_all(&verdict_bytes(None)).await?;
+        if theirs.secured {
+            let proof = read_array::<PROOF, S>(stream).await?;
+            let proven = prove(me, proof, ProofRole::Dialer, &theirs_raw, &mine);
+            settle(stream, proven).await?;
+            tell_proof(stream, me, ProofRole::Listener, &theirs_raw, &mine).await?;
+        } else {
+            // `check` has decided that none is needed.
+            stream.write_all(&verdict_bytes(None)).await?;
+        }
+        read_verdict(stream).await?;
         Ok(greeted(&theirs, version))
     };
     tokio::time::timeout(limit, hello)
@@ -186,20 +189,33 @@ fn check(me: &NodeIdentity, theirs: &Hello) -> Result<u16, HelloRefusal> {
     Ok(version)
 }
 
-/// Checks the other side's proof, in constant time. Passes without a secret on that side: `check`
-/// has decided whether that is accepted.
+/// Sends "go on", and in the same write this node's proof, if it has a secret.
+async fn tell_proof<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    me: &NodeIdentity,
+    role: ProofRole,
+    dialer: &[u8; HELLO],
+    listener: &[u8; HELLO],
+) -> io::Result<()> {
+    let mut bytes = [0; VERDICT + PROOF];
+    bytes[..VERDICT].copy_from_slice(&verdict_bytes(None));
+    let mut used = VERDICT;
+    if let Some(secret) = &me.secret {
+        let proof = secret.mac(role, dialer, listener).finalize();
+        bytes[VERDICT..].copy_from_slice(&proof.into_bytes());
+        used += PROOF;
+    }
+    stream.write_all(&bytes[..used]).await
+}
+
+/// Checks the other side's proof, in constant time.
 fn prove(
     me: &NodeIdentity,
-    theirs: &Hello,
-    proof: Option<[u8; PROOF]>,
+    proof: [u8; PROOF],
     role: ProofRole,
     dialer: &[u8; HELLO],
     listener: &[u8; HELLO],
 ) -> Result<(), HelloRefusal> {
-    if !theirs.secured {
-        return Ok(());
-    }
-    let proof = proof.ok_or(HelloRefusal::SecretMissing)?;
     let proves = |secret: &Secret| {
         let mac = secret.mac(role, dialer, listener);
         mac.verify_slice(&proof).is_ok()

@@ -36,7 +36,7 @@ async fn meet_as(
     let (mut a, mut b) = duplex(4096);
     tokio::join!(
         dial(&mut a, dialer, expected, LIMIT),
-        answer(&mut b, listener, |member| member.0 <= 2, LIMIT),
+        answer(&mut b, listener, |member| member.0 <= 2, LIMIT, LIMIT),
     )
 }
 
@@ -93,7 +93,7 @@ async fn every_refusal_reaches_the_other_side() {
     );
 
     let wrong = identity(2, Some("y"));
-    assert_refused(meet(&me(), &wrong).await, false, HelloRefusal::BadSecret);
+    assert_refused(meet(&me(), &wrong).await, true, HelloRefusal::BadSecret);
 
     let unknown = identity(3, Some("x"));
     assert_refused(meet(&unknown, &them()).await, true, HelloRefusal::NotMember);
@@ -137,7 +137,7 @@ async fn nodes_talk_at_each_step_of_a_rotation() {
     // Neither does a third one pass, nor none where none is taken.
     let both = rotating(2, two, Some(one));
     let met = meet(&identity(1, Some("three")), &both).await;
-    assert_refused(met, false, HelloRefusal::BadSecret);
+    assert_refused(met, true, HelloRefusal::BadSecret);
     assert_refused(
         meet(&identity(1, None), &both).await,
         true,
@@ -257,18 +257,8 @@ async fn strangers_without_the_secret_are_refused() {
     }
     for (dialer, listener) in pairs(Some("y"), Some("x")) {
         let met = meet_as(&dialer, &listener, None).await;
-        assert_refused(met, false, HelloRefusal::BadSecret);
+        assert_refused(met, true, HelloRefusal::BadSecret);
     }
-}
-
-#[tokio::test]
-async fn a_stranger_cannot_prove_with_the_listeners_proof() {
-    let mine = Hello::of(&stranger(Some("x"))).to_bytes();
-    let outcome = dial_with(mine, |_, proof| proof).await;
-    assert!(matches!(
-        outcome,
-        Err(HelloError::Refusing(HelloRefusal::BadSecret))
-    ));
 }
 
 #[tokio::test]
@@ -292,53 +282,58 @@ async fn strangers_need_a_common_version_too() {
     assert_refused(meet(&old, &identity(2, None)).await, true, reason);
 }
 
-/// Plays the dialer by hand up to its proof; gives both hellos and the listener's proof.
-async fn dial_by_hand(stream: &mut DuplexStream, mine: &[u8; HELLO]) -> ([u8; HELLO], [u8; PROOF]) {
+/// Plays the dialer by hand up to its proof; gives the listener's hello.
+async fn dial_by_hand(stream: &mut DuplexStream, mine: &[u8; HELLO]) -> [u8; HELLO] {
     stream.write_all(mine).await.unwrap();
     read_verdict(stream).await.unwrap();
-    let theirs = read_array::<HELLO, _>(stream).await.unwrap();
-    let proof = read_array::<PROOF, _>(stream).await.unwrap();
-    (theirs, proof)
+    read_array::<HELLO, _>(stream).await.unwrap()
 }
 
-/// Lets `forge` make the dialer's proof from both hellos and the listener's proof.
-async fn dial_with(
-    mine: [u8; HELLO],
-    forge: impl FnOnce([u8; HELLO], [u8; PROOF]) -> [u8; PROOF],
-) -> Outcome {
+/// Lets `forge` make the dialer's proof from the listener's hello. The listener proves itself
+/// to a dialer that it takes, and to no other.
+async fn dial_with(mine: [u8; HELLO], forge: impl FnOnce([u8; HELLO]) -> [u8; PROOF]) -> Outcome {
     let (mut a, mut b) = duplex(4096);
     let listener = identity(2, Some("x"));
     let (told, outcome) = tokio::join!(
         async {
-            let (theirs, proof) = dial_by_hand(&mut a, &mine).await;
+            let theirs = dial_by_hand(&mut a, &mine).await;
             a.write_all(&verdict_bytes(None)).await.unwrap();
-            a.write_all(&forge(theirs, proof)).await.unwrap();
-            read_verdict(&mut a).await
+            a.write_all(&forge(theirs)).await.unwrap();
+            let told = read_verdict(&mut a).await;
+            match told {
+                Ok(()) => {
+                    read_array::<PROOF, _>(&mut a).await.unwrap();
+                    a.write_all(&verdict_bytes(None)).await.unwrap();
+                }
+                Err(_) => assert_eq!(a.read(&mut [0; 1]).await.unwrap(), 0),
+            }
+            told
         },
-        answer(&mut b, &listener, |_| true, LIMIT),
+        answer(&mut b, &listener, |_| true, LIMIT, LIMIT),
     );
     assert_eq!(told.is_ok(), outcome.is_ok());
     outcome
 }
 
 #[tokio::test]
-async fn forged_reflected_and_replayed_proofs_are_refused() {
+async fn forged_and_replayed_proofs_are_refused() {
     let me = identity(1, Some("x"));
     let secret = me.secret.clone().unwrap();
     let mine = Hello::of(&me).to_bytes();
     let refused =
         |outcome: &Outcome| matches!(outcome, Err(HelloError::Refusing(HelloRefusal::BadSecret)));
+    let proof = |role, theirs: &[u8; HELLO]| -> [u8; PROOF] {
+        let mac = secret.mac(role, &mine, theirs);
+        mac.finalize().into_bytes().into()
+    };
 
-    assert!(refused(&dial_with(mine, |_, _| [0; PROOF]).await));
-    // The listener's own proof sent back.
-    assert!(refused(&dial_with(mine, |_, proof| proof).await));
+    assert!(refused(&dial_with(mine, |_| [0; PROOF]).await));
+    // What would be right for the other role.
+    let outcome = dial_with(mine, |theirs| proof(ProofRole::Listener, &theirs));
+    assert!(refused(&outcome.await));
     // A right proof with one bit changed.
-    let outcome = dial_with(mine, |theirs, _| {
-        let mut proof: [u8; PROOF] = secret
-            .mac(ProofRole::Dialer, &mine, &theirs)
-            .finalize()
-            .into_bytes()
-            .into();
+    let outcome = dial_with(mine, |theirs| {
+        let mut proof = proof(ProofRole::Dialer, &theirs);
         proof[31] ^= 1;
         proof
     });
@@ -346,16 +341,57 @@ async fn forged_reflected_and_replayed_proofs_are_refused() {
 
     // A right proof is taken, but not a second time, with the same hello on a new connection.
     let mut recorded = [0; PROOF];
-    let outcome = dial_with(mine, |theirs, _| {
-        recorded = secret
-            .mac(ProofRole::Dialer, &mine, &theirs)
-            .finalize()
-            .into_bytes()
-            .into();
+    let outcome = dial_with(mine, |theirs| {
+        recorded = proof(ProofRole::Dialer, &theirs);
         recorded
     });
     assert!(outcome.await.is_ok());
-    assert!(refused(&dial_with(mine, |_, _| recorded).await));
+    assert!(refused(&dial_with(mine, |_| recorded).await));
+}
+
+#[tokio::test]
+async fn a_listener_shows_no_proof_to_a_dialer_that_has_shown_none() {
+    let listener = identity(2, Some("x"));
+    for mine in [identity(1, Some("guess")), stranger(Some("guess"))] {
+        let (mut a, mut b) = duplex(4096);
+        let dialer = async {
+            dial_by_hand(&mut a, &Hello::of(&mine).to_bytes()).await;
+            // Says nothing more, and gets nothing more before it is given up.
+            let mut more = Vec::new();
+            a.read_to_end(&mut more).await.unwrap();
+            assert!(more.is_empty(), "{more:?}");
+        };
+        let limit = Duration::from_millis(50);
+        let listener = async {
+            let outcome = answer(&mut b, &listener, |_| true, limit, limit).await;
+            drop(b);
+            outcome
+        };
+        let ((), outcome) = tokio::join!(dialer, listener);
+        assert!(matches!(outcome, Err(HelloError::TimedOut)));
+    }
+}
+
+#[tokio::test]
+async fn who_is_taken_without_a_secret_while_it_is_rotated_in_gets_no_proof() {
+    let listener = rotating(2, Some("new"), Some(None));
+    let (mut a, mut b) = duplex(4096);
+    let dialer = async {
+        dial_by_hand(&mut a, &Hello::of(&identity(1, None)).to_bytes()).await;
+        a.write_all(&verdict_bytes(None)).await.unwrap();
+        read_verdict(&mut a).await.unwrap();
+        a.write_all(&verdict_bytes(None)).await.unwrap();
+        let mut more = Vec::new();
+        a.read_to_end(&mut more).await.unwrap();
+        assert!(more.is_empty(), "{more:?}");
+    };
+    let listener = async {
+        let outcome = answer(&mut b, &listener, |_| true, LIMIT, LIMIT).await;
+        drop(b);
+        outcome
+    };
+    let ((), outcome) = tokio::join!(dialer, listener);
+    assert!(outcome.is_ok());
 }
 
 #[tokio::test]
@@ -366,7 +402,7 @@ async fn a_changed_hello_spoils_the_proof() {
     let honest = Hello::of(&me);
     let mut changed = honest.clone();
     changed.incarnation += 1;
-    let outcome = dial_with(changed.to_bytes(), |theirs, _| {
+    let outcome = dial_with(changed.to_bytes(), |theirs| {
         let mac = secret.mac(ProofRole::Dialer, &honest.to_bytes(), &theirs);
         mac.finalize().into_bytes().into()
     });
@@ -379,18 +415,25 @@ async fn a_changed_hello_spoils_the_proof() {
 #[tokio::test]
 async fn a_listener_without_the_secret_cannot_pass_for_a_member() {
     let me = identity(1, Some("x"));
-    let (mut a, mut b) = duplex(4096);
-    let (outcome, _) = tokio::join!(dial(&mut a, &me, Some(MemberId(2)), LIMIT), async {
-        let _ = read_array::<HELLO, _>(&mut b).await.unwrap();
-        b.write_all(&verdict_bytes(None)).await.unwrap();
-        let fake = Hello::of(&identity(2, Some("guess"))).to_bytes();
-        b.write_all(&fake).await.unwrap();
-        b.write_all(&[5; PROOF]).await.unwrap();
-    });
-    assert!(matches!(
-        outcome,
-        Err(HelloError::Refusing(HelloRefusal::BadSecret))
-    ));
+    // A proof that it makes up, and the dialer's own sent back.
+    for reflect in [false, true] {
+        let (mut a, mut b) = duplex(4096);
+        let (outcome, told) = tokio::join!(dial(&mut a, &me, Some(MemberId(2)), LIMIT), async {
+            let _ = read_array::<HELLO, _>(&mut b).await.unwrap();
+            b.write_all(&verdict_bytes(None)).await.unwrap();
+            let fake = Hello::of(&identity(2, Some("guess"))).to_bytes();
+            b.write_all(&fake).await.unwrap();
+            read_verdict(&mut b).await.unwrap();
+            let proof = read_array::<PROOF, _>(&mut b).await.unwrap();
+            b.write_all(&verdict_bytes(None)).await.unwrap();
+            let forged = if reflect { proof } else { [5; PROOF] };
+            b.write_all(&forged).await.unwrap();
+            read_verdict(&mut b).await
+        });
+        let reason = HelloRefusal::BadSecret;
+        assert!(matches!(outcome, Err(HelloError::Refusing(r)) if r == reason));
+        assert!(matches!(told, Err(HelloError::Refused(r)) if r == reason));
+    }
 }
 
 #[tokio::test]
@@ -398,13 +441,16 @@ async fn foreign_bytes_and_silence_end_the_hello() {
     let me = identity(2, None);
     let (mut a, mut b) = duplex(4096);
     a.write_all(&[b'G'; HELLO]).await.unwrap();
-    let outcome = answer(&mut b, &me, |_| true, LIMIT).await;
+    let outcome = answer(&mut b, &me, |_| true, LIMIT, LIMIT).await;
     assert!(matches!(outcome, Err(HelloError::Foreign)));
 
     let (_silent, mut b) = duplex(4096);
-    let outcome = answer(&mut b, &me, |_| true, Duration::from_millis(20)).await;
-    assert!(matches!(outcome, Err(HelloError::TimedOut)));
-    let outcome = dial(&mut b, &me, Some(MemberId(1)), Duration::from_millis(20)).await;
+    let short = Duration::from_millis(20);
+    for (first, whole) in [(LIMIT, short), (short, LIMIT)] {
+        let outcome = answer(&mut b, &me, |_| true, first, whole).await;
+        assert!(matches!(outcome, Err(HelloError::TimedOut)));
+    }
+    let outcome = dial(&mut b, &me, Some(MemberId(1)), short).await;
     assert!(matches!(outcome, Err(HelloError::TimedOut)));
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 pub type Links = Net<Envelope, Request, Response>;
 
 /// Versions of the wire format that this program speaks.
-const WIRE_VERSIONS: (u16, u16) = (7, 7);
+const WIRE_VERSIONS: (u16, u16) = (8, 8);
 
 /// The identity of a node as long as it is no member.
 pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::NodeIdentity {

@@ -42,6 +42,11 @@ impl Peers {
         let _ = self.links.set(links);
     }
 
+    /// The connections, once the node listens.
+    pub fn links(&self) -> Option<&Links> {
+        self.links.get()
+    }
+
     /// Hellos name this cluster from now on.
     pub fn belong_to(&self, cluster: &Cluster) {
         self.cluster.set(cluster);
