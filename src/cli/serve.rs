@@ -31,10 +31,14 @@ pub fn runtime_threads() -> usize {
 
 /// Runs a node until it is told to end.
 pub async fn node(config: Config) -> CommandResult {
-    if config.cluster_secret.is_none() {
-        log::warn!(
+    match &config.cluster_secret {
+        None => log::warn!(
             "CLUSTER_SECRET is not set: whoever reaches this node can forge contexts and speak as a node"
-        );
+        ),
+        Some(secret) if secret.is_weak() => log::warn!(
+            "CLUSTER_SECRET has fewer than 8 characters: it can be guessed; take 32 random ones, as of `openssl rand -hex 16`"
+        ),
+        Some(_) => {}
     }
     crate::server::run(config).await.map_err(Failure::not_done)
 }

@@ -2,6 +2,7 @@
 //! node has heard of the cluster's birth.
 
 use crate::node::config::{AlsoSecret, Config};
+use crate::node::secrets::ClusterSecret;
 use crate::protocol::cluster::Cluster;
 use crate::protocol::payload::Codec;
 use arc_swap::{ArcSwap, Guard};
@@ -16,14 +17,15 @@ impl PayloadSeal {
         Arc::new(Self(ArcSwap::from_pointee(Codec::unborn())))
     }
 
-    /// Goes by this cluster from now on.
+    /// Goes by this cluster from now on. A secret need not be stretched here: the key has more in
+    /// it that only nodes know, so that no payload lets a secret be guessed.
     pub fn learn(&self, cluster: &Cluster, config: &Config) {
-        let secret = config.cluster_secret.as_deref().map(str::as_bytes);
+        let secret = config.cluster_secret.as_ref().map(ClusterSecret::bytes);
         let codec = Codec::new(cluster, secret);
         let codec = match &config.also_secret {
             None => codec,
             Some(AlsoSecret::None) => codec.taking(cluster, None),
-            Some(AlsoSecret::Secret(also)) => codec.taking(cluster, Some(also.as_bytes())),
+            Some(AlsoSecret::Secret(also)) => codec.taking(cluster, Some(also.bytes())),
         };
         self.0.store(Arc::new(codec));
     }

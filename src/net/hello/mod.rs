@@ -21,7 +21,7 @@
 //! that it dials. What that leaves: an attacker who has the address of a member, or has taken over
 //! the network to it, gets a proof to guess by, and so does one who can have a node dial an address
 //! of the attacker's choice (an operator's token does that, by adding it). So a secret has to be
-//! one that cannot be guessed; short ones are stretched (`node::config`), which makes each guess
+//! one that cannot be guessed; short ones are stretched (`node::secrets`), which makes each guess
 //! dear and no more.
 //!
 //! A hello names the sender's cluster, once that is born ([`Belongs`]). Nodes of

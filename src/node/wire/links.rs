@@ -20,9 +20,9 @@ const WIRE_VERSIONS: (u16, u16) = (8, 8);
 /// The identity of a node as long as it is no member.
 pub fn stranger(config: &Config, cluster: &net::Belongs) -> net::NodeIdentity {
     let secret = config.cluster_secret.as_ref();
-    let secret = secret.map(|s| net::Secret::new(s.as_bytes()));
+    let secret = secret.map(|secret| secret.key().clone());
     let also = config.also_secret.as_ref().map(|also| match also {
-        AlsoSecret::Secret(s) => net::Accepted::Secret(net::Secret::new(s.as_bytes())),
+        AlsoSecret::Secret(secret) => net::Accepted::Secret(secret.key().clone()),
         AlsoSecret::None => net::Accepted::None,
     });
     net::NodeIdentity {
