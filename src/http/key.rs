@@ -4,12 +4,12 @@
 //! `.` and `..` are none: in a path they are steps, which clients take before they send anything.
 
 use crate::protocol::keys::MAX_KEY_BYTES;
-use crate::protocol::version::Key;
+use crate::protocol::version::{Key, LONGEST_KEY};
 use actix_web::HttpRequest;
 use std::borrow::Cow;
 
 /// The longest key, in bytes.
-pub const MAX_KEY: usize = 1024;
+pub const MAX_KEY: usize = LONGEST_KEY;
 // Lists have keys of the same kind.
 const _: () = assert!(MAX_KEY == MAX_KEY_BYTES);
 

@@ -42,7 +42,7 @@ const PEER_DISTANCE: i32 = 10_000;
 const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 /// The longest value that nodes can send each other, in bytes: a replica's message has so much in
 /// it, and may have one version more, with its key and its past.
-const LONGEST_VALUE: usize = FRAME_BYTES - Limits::ORDINARY.message_bytes() - (1 << 20);
+pub const LONGEST_VALUE: usize = FRAME_BYTES - Limits::ORDINARY.message_bytes() - (1 << 20);
 const _: () = assert!(MAX_VALUE_BYTES <= LONGEST_VALUE);
 /// The store's flushes and compactions need this much while they work, in bytes.
 const LEAST_RESERVE: u64 = 64 << 20;

@@ -5,6 +5,7 @@
 //! stay strictly increasing at any rate. The wall clock is an argument: nothing here reads one.
 
 use super::limits::{Bound, met};
+use super::sound::{Unsound, checked_when_read, ensure};
 use super::teeth::{Rule, broken};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -48,9 +49,18 @@ pub enum Doubt {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[serde(remote = "Self")]
 pub struct Timestamp(pub u64);
 
+checked_when_read!(Timestamp);
+
 impl Timestamp {
+    /// One of the last timestamps, of the year 6429 and later, would leave no clock any room to go
+    /// on from it.
+    fn check(self) -> Result<(), Unsound> {
+        ensure(self.0 >> 63 == 0, "a timestamp that no clock reaches")
+    }
+
     /// The first timestamp of a millisecond.
     #[must_use]
     pub const fn from_ms(ms: u64) -> Self {

@@ -4,11 +4,13 @@
 //! A context is sparse: it names a log only while some replica may still lack a write of it.
 
 use super::clock::Timestamp;
-use super::ids::LogId;
+use super::ids::{LogId, MAX_VIEW};
+use super::sound::{Unsound, checked_when_read, ensure, ensure_seq};
 use serde::{Deserialize, Serialize};
 
 /// The causal past of a session: per log the highest seq seen, and the highest timestamp seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Context {
     /// The highest hybrid logical timestamp seen.
     pub clock: Timestamp,
@@ -19,7 +21,18 @@ pub struct Context {
     entries: Vec<(LogId, u64)>,
 }
 
+checked_when_read!(Context);
+
 impl Context {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure(self.view < MAX_VIEW, "a context of no view")?;
+        let ascends = self.entries.is_sorted_by(|one, next| one.0 < next.0);
+        ensure(ascends, "a context with logs out of order")?;
+        self.entries
+            .iter()
+            .try_for_each(|(_, seq)| ensure_seq(*seq))
+    }
+
     /// A context that names no log.
     #[must_use]
     pub const fn at(clock: Timestamp, view: u64) -> Self {

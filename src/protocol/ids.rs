@@ -1,5 +1,6 @@
 //! Names: members, logs and dots.
 
+use super::sound::{Unsound, checked_when_read, ensure_incarnation, ensure_seq};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub const MAX_VIEW: u64 = 1 << 17;
 /// Incarnations of a member grow with every start and are never reused. The upper bits are the
 /// number of the view under which the log was opened: it says which slots the log's writes are in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(remote = "Self")]
 pub struct LogId {
     /// The writer.
     pub member: MemberId,
@@ -59,7 +61,19 @@ pub fn start_of(incarnation: u64) -> u64 {
     incarnation & ((1 << START_BITS) - 1)
 }
 
+checked_when_read!(LogId, Dot);
+
+impl Dot {
+    fn check(self) -> Result<(), Unsound> {
+        ensure_seq(self.seq)
+    }
+}
+
 impl LogId {
+    fn check(self) -> Result<(), Unsound> {
+        ensure_incarnation(self.incarnation)
+    }
+
     /// The number of the view under which the log was opened.
     #[must_use]
     pub fn view(self) -> u64 {
@@ -69,6 +83,7 @@ impl LogId {
 
 /// Names one write for ever: the `seq`-th write (from 1) of a log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(remote = "Self")]
 pub struct Dot {
     /// The log of the write.
     pub log: LogId,

@@ -1,66 +1,72 @@
-//! Invariants of decided views: they hold whatever was decided. Debug builds assert it after each
-//! decision.
+//! Invariants of views: they hold whatever was decided. Views that come from another node or from
+//! the disk are refused without them, and debug builds assert them after each decision.
 
 use super::changes::RunningChange;
-use super::ids::MemberId;
+use super::ids::{MAX_VIEW, MemberId};
 use super::placement::Change;
 use super::slots::SLOTS;
+use super::sound::{Unsound, ensure};
 use super::view::View;
 use super::views::Views;
 use std::collections::BTreeSet;
 
 impl View {
-    fn check(&self) {
-        assert_eq!(self.slots.len(), usize::from(SLOTS), "every slot is placed");
-        let placed: BTreeSet<_> = self.slots.iter().collect();
-        assert!(placed.iter().all(|p| self.partitions.contains_key(p)));
+    pub(super) fn check(&self) -> Result<(), Unsound> {
+        let numbered = (1..MAX_VIEW).contains(&self.number);
+        ensure(numbered, "a view with an impossible number")?;
+        ensure(self.k > 0, "a view without replicas")?;
+        let placed = self.slots.len() == usize::from(SLOTS);
+        ensure(placed, "a view in which not every slot is placed")?;
+        let owners: BTreeSet<_> = self.slots.iter().collect();
+        let known = owners.iter().all(|p| self.partitions.contains_key(p));
+        ensure(known, "a view with slots of no partition")?;
         for (id, partition) in &self.partitions {
-            assert!(!partition.replicas.is_empty(), "{id:?} has replicas");
-            assert!(
-                partition.since <= self.number,
-                "{id:?} is not of a later view"
-            );
-            assert!(id.0 < self.next_partition, "{id:?} has been given out");
-            for member in &partition.replicas {
-                assert_eq!(self.partition_of(*member), Some(*id), "{member}");
-            }
+            ensure(!partition.replicas.is_empty(), "a partition of nobody")?;
+            let begun = partition.since <= self.number;
+            ensure(begun, "a partition of a later view")?;
+            ensure(id.0 < self.next_partition, "a partition never given out")?;
+            let mut replicas = partition.replicas.iter();
+            let inside = replicas.all(|m| self.partition_of(*m) == Some(*id));
+            ensure(inside, "a replica that is no member of its partition")?;
         }
-        let replicas = self.partitions.values().map(|p| p.replicas.len());
-        assert_eq!(
-            replicas.sum::<usize>(),
-            self.members.len(),
-            "each is in one"
-        );
-        assert!(self.members.keys().all(|m| self.has_existed(*m)));
+        let partitions = self.partitions.values();
+        let replicas: BTreeSet<_> = partitions.clone().flat_map(|p| &p.replicas).collect();
+        let places: usize = partitions.map(|p| p.replicas.len()).sum();
+        let once = places == self.members.len() && replicas.len() == places;
+        ensure(once, "a member that is not in just one place")?;
+        let existed = self.members.keys().all(|m| self.has_existed(*m));
+        ensure(existed, "a member number never given out")?;
         let addresses: BTreeSet<_> = self.members.values().map(|m| m.address).collect();
-        assert_eq!(addresses.len(), self.members.len(), "each has its address");
+        let apart = addresses.len() == self.members.len();
+        ensure(apart, "two members with one address")
     }
 }
 
 impl Views {
-    fn check(&self) {
-        self.view.check();
+    pub(super) fn check(&self) -> Result<(), Unsound> {
+        // The views in it have been checked where they were read, and are checked by whoever
+        // decides.
         if let Some(next) = &self.next {
-            next.check();
-            assert_ne!(
-                next.number, self.view.number,
-                "the next view is another one"
-            );
+            let other = next.number != self.view.number;
+            ensure(other, "a next view with the number of the present one")?;
+            let same = next.fingerprint() == self.view.fingerprint();
+            ensure(same, "a next view of another cluster")?;
         }
         let ids: BTreeSet<_> = self.closing.iter().map(|c| c.id).collect();
-        assert_eq!(ids.len(), self.closing.len(), "cohorts close once");
+        let once = ids.len() == self.closing.len();
+        ensure(once, "a cohort that closes twice")?;
         for cohort in &self.closing {
             let until = cohort.until.unwrap_or_default();
             let over = cohort.id.since < until && until <= self.view.number;
-            assert!(over, "{} is closed", cohort.id);
-            assert_ne!(self.view.since(cohort.id.partition), Some(cohort.id.since));
+            ensure(over, "a closing cohort that is not closed")?;
+            let open = self.view.since(cohort.id.partition) == Some(cohort.id.since);
+            ensure(!open, "a closing cohort that is open")?;
         }
         let named = |member: &MemberId| self.view.address(*member).is_some();
-        assert!(self.given_up.iter().all(named), "given up, and in the view");
-        assert!(
-            !self.leaving.keys().any(named),
-            "leaving, and out of the view"
-        );
+        let given_up = self.given_up.iter().all(named);
+        ensure(given_up, "a member given up that is not in the view")?;
+        let leaving = !self.leaving.keys().any(named);
+        ensure(leaving, "a member leaving that is in the view")
     }
 }
 
@@ -72,7 +78,9 @@ pub(super) fn check(
     behind: &BTreeSet<MemberId>,
     newest: u64,
 ) {
-    views.check();
+    let sound = views.view.check();
+    let sound = sound.and_then(|()| views.next.as_ref().map_or(Ok(()), View::check));
+    assert_eq!(sound.and_then(|()| views.check()), Ok(()));
     assert_eq!(
         running.map(|r| r.number),
         views.next.as_ref().map(|v| v.number),

@@ -7,6 +7,7 @@
 use super::context::Context;
 use super::hashed::Hashed;
 use super::ids::LogId;
+use super::sound::{Unsound, checked_when_read, ensure};
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ pub const REMEMBERED: usize = 100_000;
 
 /// Something to be done to one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct ListChange {
     /// UTF-8, from 1 byte to [`MAX_KEY_BYTES`].
     pub key: Bytes,
@@ -46,6 +48,20 @@ pub struct ListChange {
     pub once: Option<Bytes>,
     /// The writer's past in the causal store, if it says so.
     pub past: Option<ListPast>,
+}
+
+checked_when_read!(ListChange);
+
+impl ListChange {
+    fn check(&self) -> Result<(), Unsound> {
+        let fits = (1..=MAX_KEY_BYTES).contains(&self.key.len());
+        ensure(fits, "a key that is empty or too long")?;
+        let once = self.once.as_ref().map_or(0, Bytes::len);
+        ensure(
+            once <= MAX_ONCE_BYTES,
+            "an idempotency key that is too long",
+        )
+    }
 }
 
 /// The causal past of a writer in `/kvs`. Readers of the list inherit it, so that they see no less

@@ -4,12 +4,14 @@ use super::clock::Timestamp;
 use super::ids::{Dot, LogId, MemberId};
 use super::record::{Finished, Seal};
 use super::slots::{Slot, SlotSet};
-use super::version::{Key, Version};
+use super::sound::{Unsound, checked_when_read, ensure, ensure_incarnation, ensure_seq};
+use super::version::{Key, LONGEST_KEY, Version, ensure_key};
 use super::views::CohortId;
 use serde::{Deserialize, Serialize};
 
 /// A one-way message between members. It may be lost; nothing depends on a single one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub enum Message {
     /// From the writer of an open log to those that share it.
     Append(Append),
@@ -39,6 +41,65 @@ pub enum Message {
     },
 }
 
+checked_when_read!(Message);
+
+/// Bytes of the longest key in the store.
+const LONGEST_STORE_KEY: usize = 3 + LONGEST_KEY;
+
+impl Message {
+    /// Beside what holds of its parts, which were looked at where each was read. Few steps for each
+    /// version, since every write of the cluster passes here.
+    fn check(&self) -> Result<(), Unsound> {
+        match self {
+            Self::Append(append) => append.check(),
+            Self::Ack(ack) => {
+                ensure_seq(ack.applied)?;
+                ensure_seq(ack.received)
+            }
+            Self::Gossip(gossip) => {
+                ensure_seq(gossip.head)?;
+                ensure_reports(&gossip.logs)
+            }
+            Self::Beacon(beacon) => {
+                let mut stable = beacon.stable.iter();
+                stable.try_for_each(|(_, seq)| ensure_seq(*seq))?;
+                let mut over = beacon.over.iter();
+                over.try_for_each(|(_, _, incarnation)| ensure_incarnation(*incarnation))
+            }
+            Self::Pull(pull) => ensure_seq(pull.after),
+            Self::Range(range) => range.check(),
+            Self::SnapshotPull(pull) => ensure_place(&pull.after),
+            Self::SnapshotChunk(chunk) => {
+                ensure_place(&chunk.after)?;
+                chunk.upto.as_ref().map_or(Ok(()), ensure_place)?;
+                ensure_reports(&chunk.logs)
+            }
+            Self::Early(_) => Ok(()),
+            Self::EarlyKept(kept) => kept.iter().try_for_each(|(_, key)| ensure_key(key)),
+            Self::Outdated { known } => ensure_incarnation(*known),
+        }
+    }
+}
+
+fn ensure_reports(reports: &[LogReport]) -> Result<(), Unsound> {
+    reports.iter().try_for_each(|report| {
+        ensure_seq(report.applied)?;
+        ensure_seq(report.stable)
+    })
+}
+
+/// The seals by which a log begins name incarnations, and not logs.
+fn ensure_begun(seals: &[(u64, Seal)]) -> Result<(), Unsound> {
+    let mut seals = seals.iter();
+    seals.try_for_each(|(incarnation, _)| ensure_incarnation(*incarnation))
+}
+
+/// A place in the order of store keys.
+fn ensure_place(key: &Key) -> Result<(), Unsound> {
+    let fits = key.len() <= LONGEST_STORE_KEY;
+    ensure(fits, "a place behind a key that is too long")
+}
+
 /// A run of the sender's open log, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append {
@@ -51,6 +112,18 @@ pub struct Append {
     /// With the first write: the earlier logs of the writer, by incarnation, that have to be there
     /// before it.
     pub seals: Vec<(u64, Seal)>,
+}
+
+impl Append {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure(self.first > 0, "a write before the first of its log")?;
+        ensure_seq(self.first)?;
+        ensure_seq(self.stable)?;
+        ensure_begun(&self.seals)?;
+        let mut seqs = (self.first..).zip(&self.versions);
+        let in_order = seqs.all(|(seq, version)| version.dot.seq == seq);
+        ensure(in_order, "a run of a log that is out of order")
+    }
 }
 
 /// How far the receiver of a stream is.
@@ -160,6 +233,15 @@ pub struct Range {
     pub too_old: bool,
     /// As in [`Append`], when it begins with the first write.
     pub seals: Vec<(u64, Seal)>,
+}
+
+impl Range {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_seq(self.after)?;
+        ensure_begun(&self.seals)?;
+        let fit = self.keys.iter().all(|key| key.len() <= LONGEST_KEY);
+        ensure(fit, "a key that is too long")
+    }
 }
 
 /// A version that came ahead of a log.

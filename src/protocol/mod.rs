@@ -33,6 +33,7 @@ pub mod replica;
 pub mod room;
 pub mod route;
 pub mod slots;
+pub mod sound;
 mod spread;
 pub mod store;
 pub mod teeth;

@@ -3,7 +3,8 @@
 use super::clock::Timestamp;
 use super::context::Context;
 use super::ids::{LogId, MemberId};
-use super::version::{Key, Stamp};
+use super::sound::{Unsound, checked_when_read};
+use super::version::{Key, Stamp, ensure_key};
 use super::view::PartitionId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub enum Consistency {
 
 /// An operation on one key, as a node hands it to a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub enum Op {
     /// A read.
     Get {
@@ -42,7 +44,13 @@ pub enum Op {
     },
 }
 
+checked_when_read!(Op);
+
 impl Op {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_key(self.key())
+    }
+
     /// The key that the operation is about.
     #[must_use]
     pub fn key(&self) -> &Key {

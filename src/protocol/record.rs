@@ -22,6 +22,7 @@ use super::context::Context;
 use super::ids::{Dot, LogId, MemberId};
 use super::limits::{Bound, met};
 use super::slots::{Slot, SlotSet};
+use super::sound::{Unsound, checked_when_read, ensure, ensure_incarnation, ensure_seq};
 use super::store::{Store, StoreError};
 use super::version::{Key, Stamp, Version};
 use super::view::PartitionId;
@@ -78,6 +79,7 @@ pub struct LogRecord {
 
 /// The known end of a closed log: how far it is wherever a later log of its member has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Seal {
     /// The incarnation of the later log: a replica with a write of that log ...
     pub by: u64,
@@ -87,6 +89,7 @@ pub struct Seal {
 
 /// Logs of one member that every replica had in full and that are no longer tracked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Finished {
     /// All incarnations below this one, but for those that are still tracked.
     pub below: u64,
@@ -94,7 +97,26 @@ pub struct Finished {
     pub recent: Vec<(u64, u64)>,
 }
 
+checked_when_read!(Seal, Finished);
+
+impl Seal {
+    fn check(self) -> Result<(), Unsound> {
+        ensure_incarnation(self.by)?;
+        ensure_seq(self.upto)
+    }
+}
+
 impl Finished {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_incarnation(self.below)?;
+        let ascends = self.recent.is_sorted_by(|one, next| one.0 < next.0);
+        ensure(ascends, "finished logs out of order")?;
+        self.recent.iter().try_for_each(|(incarnation, last)| {
+            ensure_incarnation(*incarnation)?;
+            ensure_seq(*last)
+        })
+    }
+
     /// Whether an incarnation is known to be finished. A log that is still tracked is not asked
     /// about.
     #[must_use]

@@ -1,5 +1,6 @@
 //! Slots, the arcs of the hash ring, and sets of them.
 
+use super::sound::{Unsound, checked_when_read, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -13,9 +14,16 @@ const WORDS: usize = SLOTS as usize / 64;
 
 /// An arc of the hash ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Slot(pub u16);
 
+checked_when_read!(Slot);
+
 impl Slot {
+    fn check(self) -> Result<(), Unsound> {
+        ensure(self.0 < SLOTS, "a slot that does not exist")
+    }
+
     /// The slot of a key: the first bits of its SHA-256.
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
@@ -206,8 +214,13 @@ impl Serialize for SlotSet {
 impl<'de> Deserialize<'de> for SlotSet {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let runs = Vec::<(u16, u16)>::deserialize(deserializer)?;
-        if runs.iter().any(|(_, end)| *end > SLOTS) {
-            return Err(serde::de::Error::custom("a slot that does not exist"));
+        // In order, and so no more of them than there are slots: they are walked one by one.
+        let mut before = 0;
+        for (first, end) in &runs {
+            let in_order = before <= *first && first < end && *end <= SLOTS;
+            ensure(in_order, "slots that do not exist, or twice or backwards")
+                .map_err(serde::de::Error::custom)?;
+            before = *end;
         }
         let slots = runs.into_iter().flat_map(|(first, end)| first..end);
         Ok(slots.map(Slot).collect())

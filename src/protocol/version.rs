@@ -3,6 +3,7 @@
 use super::clock::Timestamp;
 use super::context::Context;
 use super::ids::{Dot, MemberId};
+use super::sound::{Unsound, checked_when_read, ensure};
 use super::teeth::{Rule, broken};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,18 @@ const DEP_BYTES: usize = 24;
 
 /// A key: 1 byte to 1 KiB of UTF-8.
 pub type Key = Bytes;
+
+/// The longest key, in bytes.
+pub const LONGEST_KEY: usize = 1024;
+
+/// A key that can be stored.
+///
+/// # Errors
+/// When it is empty or too long.
+pub fn ensure_key(key: &Key) -> Result<(), Unsound> {
+    let fits = (1..=LONGEST_KEY).contains(&key.len());
+    ensure(fits, "a key that is empty or too long")
+}
 
 /// When a write was stamped and where: decides which of two versions of a key wins.
 ///
@@ -33,6 +46,7 @@ pub struct Stamp {
 
 /// One write of a key: a value, or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Version {
     /// The key that was written.
     pub key: Key,
@@ -48,7 +62,13 @@ pub struct Version {
     pub deps: Context,
 }
 
+checked_when_read!(Version);
+
 impl Version {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_key(&self.key)
+    }
+
     /// The place in the total order of versions: causal order first, because timestamps grow
     /// along causality, then the wall clock, then the node.
     #[must_use]

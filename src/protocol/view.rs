@@ -2,6 +2,7 @@
 
 use super::ids::MemberId;
 use super::slots::{SLOTS, Slot, SlotSet};
+use super::sound::checked_when_read;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,6 +56,7 @@ pub(super) struct Partition {
 
 /// The numbered configuration of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct View {
     /// From 1; below [`super::ids::MAX_VIEW`].
     pub number: u64,
@@ -71,6 +73,8 @@ pub struct View {
     /// Fingerprint of the first view: tells clusters apart.
     pub(super) cluster: [u8; 32],
 }
+
+checked_when_read!(View);
 
 impl View {
     /// The first view: partition `i` holds `addresses[i*k .. (i+1)*k]`, slots go to partitions in

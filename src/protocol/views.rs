@@ -14,6 +14,7 @@
 use super::cluster::Cluster;
 use super::ids::{LogId, MemberId};
 use super::slots::{Slot, SlotSet};
+use super::sound::checked_when_read;
 use super::teeth::{Rule, broken};
 use super::view::{PartitionId, View};
 use core::net::SocketAddr;
@@ -72,6 +73,7 @@ pub enum Home {
 
 /// Everything that is decided about views at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Views {
     /// Grows whenever anything in here changes.
     pub version: u64,
@@ -90,6 +92,8 @@ pub struct Views {
     /// ones.
     pub leaving: BTreeMap<MemberId, SocketAddr>,
 }
+
+checked_when_read!(Views);
 
 impl Views {
     /// Those of a cluster that is not born yet.

@@ -80,6 +80,8 @@ pub struct Cluster {
     /// Closing cohorts of which somebody said that they are over.
     pub over: BTreeSet<CohortId>,
     pub nodes: Vec<Node>,
+    /// What nodes have sent, if that is to be kept.
+    pub sent: Option<Vec<Message>>,
     cut: BTreeSet<(usize, usize)>,
     wire: VecDeque<(usize, usize, u64, Message)>,
     answers: BTreeMap<Ticket, Answer>,
@@ -107,6 +109,7 @@ impl Cluster {
             nodes: (0..n).map(|_| Node::new(changes.views())).collect(),
             changes,
             over: BTreeSet::new(),
+            sent: None,
             cut: BTreeSet::new(),
             wire: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -197,9 +200,12 @@ impl Cluster {
                         self.asked += usize::from(gossip.reply);
                         self.nodes[node].gossip = Some(gossip.clone());
                     }
+                    self.sent.iter_mut().for_each(|s| s.push(message.clone()));
                     for member in to {
                         let to = usize::from(member.0);
-                        if !self.cut.contains(&(node, to)) {
+                        // A node that is being added may not run yet.
+                        let runs = to < self.nodes.len();
+                        if runs && !self.cut.contains(&(node, to)) {
                             self.wire
                                 .push_back((node, to, incarnation, message.clone()));
                         }

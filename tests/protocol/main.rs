@@ -11,6 +11,7 @@ mod given_up;
 mod gossip;
 mod handover;
 mod index;
+mod lies;
 mod log_end;
 mod orphans;
 mod publish;

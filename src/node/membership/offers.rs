@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// An offer of another node's that was not heard of for this long goes on elsewhere, or not at all.
 const HEARD: Duration = Duration::from_secs(15);
+/// Offers of so many other nodes are remembered at a time.
+const MOST_HEARD: usize = 1024;
 
 /// The offers that a node knows of.
 #[derive(Debug, Default)]
@@ -57,8 +59,11 @@ impl Offers {
 
     /// Another node offers.
     pub fn heard(&self, state: &OfferProgress) {
-        let heard = (Instant::now(), state.clone());
-        self.known().heard.insert(state.node.clone(), heard);
+        let mut known = self.known();
+        if known.heard.len() < MOST_HEARD || known.heard.contains_key(&state.node) {
+            let heard = (Instant::now(), state.clone());
+            known.heard.insert(state.node.clone(), heard);
+        }
     }
 
     /// Those of this node that are not over.

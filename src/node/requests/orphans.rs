@@ -169,6 +169,7 @@ impl Offerer {
                 writes: orphans.batch(at)?,
                 state: state.clone(),
             };
+            let batch = offer.writes.len();
             let members = self.members();
             let to = members.get(turn % members.len().max(1));
             let asked = ask(&self.config, &orphans.cluster, to.copied(), offer);
@@ -179,11 +180,15 @@ impl Offerer {
             match asked {
                 Asked::Took(offered) => {
                     foreign.clear();
-                    done = offered.count();
-                    state.add(&offered);
-                    self.offers.under_way(&state);
-                    context = offered.context;
-                    at += usize::try_from(done).unwrap_or(usize::MAX);
+                    let count = usize::try_from(offered.count()).unwrap_or(usize::MAX);
+                    // What was not offered cannot have been taken: it would be left out.
+                    if count <= batch {
+                        done = count;
+                        state.add(&offered);
+                        self.offers.under_way(&state);
+                        context = offered.context;
+                        at += done;
+                    }
                 }
                 Asked::Foreign => {
                     foreign.extend(to);

@@ -351,6 +351,7 @@ impl Router {
             context,
             stall_us,
         } = forward;
+        let stall_us = stall_us.min(TOTAL_US);
         if let Op::Write {
             stamp: Stamp { ts, .. },
             ..

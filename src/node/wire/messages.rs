@@ -6,7 +6,9 @@ use crate::protocol::context::Context;
 use crate::protocol::ids::{LogId, MemberId};
 use crate::protocol::message::Message;
 use crate::protocol::op::{Answer, Op};
-use crate::protocol::version::{Key, Stamp};
+use crate::protocol::slots::SLOTS;
+use crate::protocol::sound::{Unsound, checked_when_read, ensure, ensure_incarnation};
+use crate::protocol::version::{Key, Stamp, ensure_key};
 use crate::protocol::views::{CohortId, Views};
 use crate::raft::{GroupPast, Rpc, RpcReply};
 use bytes::Bytes;
@@ -14,13 +16,33 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// What a node counts of its own is no more than this, so that the counts of all can be added up.
+const MOST: u64 = 1 << 47;
+/// The longest text that a node says of an offer, in bytes.
+const LONGEST_TEXT: usize = 16 * 1024;
+
+checked_when_read!(Envelope, Orphan, Offered, OfferProgress, Progress, Count);
+
+/// Numbers that can be added to those of other nodes.
+fn ensure_counts(counts: &[u64]) -> Result<(), Unsound> {
+    let fit = counts.iter().all(|count| *count <= MOST);
+    ensure(fit, "a number that is too large to count anything")
+}
+
 /// A one-way message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Envelope {
     /// The incarnation of the sender's open log.
     pub incarnation: u64,
     /// The replica's message.
     pub message: Message,
+}
+
+impl Envelope {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_incarnation(self.incarnation)
+    }
 }
 
 /// Something that one node asks of another.
@@ -118,6 +140,7 @@ pub struct Offer {
 
 /// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Orphan {
     /// The key.
     pub key: Key,
@@ -133,6 +156,7 @@ pub struct Orphan {
 
 /// The outcome of the first writes of an [`Offer`]: of as many as the numbers add up to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Offered {
     /// The context after this offer.
     pub context: Context,
@@ -144,7 +168,17 @@ pub struct Offered {
     pub deleted: u64,
 }
 
+impl Orphan {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_key(&self.key)
+    }
+}
+
 impl Offered {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_counts(&[self.taken, self.newer, self.deleted])
+    }
+
     /// Writes that are done with.
     pub fn count(&self) -> u64 {
         self.taken + self.newer + self.deleted
@@ -153,6 +187,7 @@ impl Offered {
 
 /// How far an offer is of what a node had when it was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct OfferProgress {
     /// The node that offers, `ip:port`.
     pub node: String,
@@ -176,6 +211,16 @@ pub struct OfferProgress {
 }
 
 impl OfferProgress {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_counts(&[self.writes, self.taken, self.there, self.declined])?;
+        let texts = [Some(&self.node), Some(&self.directory)];
+        let texts = texts
+            .into_iter()
+            .chain([self.failed.as_ref(), self.ended.as_ref()]);
+        let fit = texts.flatten().all(|text| text.len() <= LONGEST_TEXT);
+        ensure(fit, "an offer that says too much of itself")
+    }
+
     /// The state of an offer that begins, of the node at `node`.
     pub fn of(node: SocketAddr, dir: &Path, writes: usize) -> Self {
         Self {
@@ -231,6 +276,7 @@ pub enum Condition {
 
 /// How far a member is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Progress {
     /// The version of the views that its replica goes by.
     pub version: u64,
@@ -257,6 +303,13 @@ pub struct Progress {
 }
 
 impl Progress {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_counts(&[self.keys, self.bytes, self.lacking, self.live_keys])?;
+        let slots = usize::from(SLOTS);
+        let fit = self.missing <= slots && self.holds <= slots;
+        ensure(fit, "more slots than there are")
+    }
+
     /// How many keys the member has.
     pub fn count(&self) -> Count {
         Count {
@@ -269,6 +322,7 @@ impl Progress {
 
 /// Keys of a member, when it last said so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Count {
     /// Live keys.
     pub live_keys: u64,
@@ -277,3 +331,15 @@ pub struct Count {
     /// The cohort whose data it has in full and serves.
     pub serves: Option<CohortId>,
 }
+
+impl Count {
+    fn check(&self) -> Result<(), Unsound> {
+        ensure_counts(&[self.live_keys])?;
+        let fit = self.slots <= usize::from(SLOTS);
+        ensure(fit, "more slots than there are")
+    }
+}
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod tests;

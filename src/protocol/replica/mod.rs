@@ -81,7 +81,7 @@ pub(super) use seals::fold;
 pub use super::clock::Now;
 use super::clock::{Clock, Timestamp};
 use super::context::Context;
-use super::ids::{Dot, LogId, MemberId};
+use super::ids::{Dot, LogId, MemberId, view_of};
 use super::limits::Limits;
 use super::message::Message;
 use super::op::{Answer, Consistency};
@@ -314,7 +314,10 @@ impl<S: Store, T> Replica<S, T> {
             return self.beacon(from, &beacon);
         }
         if let Message::Outdated { known } = message {
-            if known > self.log.incarnation {
+            // Above one of a view that is not known here there is nothing that could be opened: the
+            // view comes first.
+            let highest = view_of(known.saturating_add(open::MOST_ABOVE));
+            if known > self.log.incarnation && highest <= self.views.view.number {
                 self.restart_above = self.restart_above.max(Some(known));
             }
             return;

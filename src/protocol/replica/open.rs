@@ -71,6 +71,10 @@ pub struct Ended<T> {
     pub answers: Vec<(T, Answer)>,
 }
 
+/// How far above the last one that is known an incarnation may be, where the number that ought to
+/// be is not above it.
+pub(super) const MOST_ABOVE: u64 = 1 << 16;
+
 /// An incarnation above the last one that is known, from a number that ought to be but may not.
 ///
 /// Not simply the next one: a disk that was lost may have held that one, used but never heard of.
@@ -79,7 +83,7 @@ pub fn above(last: u64, wanted: u64) -> u64 {
     if wanted > last {
         wanted
     } else {
-        last + 1 + (wanted & 0xffff)
+        last + 1 + (wanted & (MOST_ABOVE - 1))
     }
 }
 

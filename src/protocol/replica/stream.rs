@@ -208,6 +208,10 @@ impl<S: Store, T> Replica<S, T> {
         let Some(cohort) = self.cohort_of(id).map(|state| state.cohort.id) else {
             return Ok(());
         };
+        // Nobody writes in another's log. The first stands for all: this is for every write.
+        if append.versions.first().is_some_and(|v| v.dot.log != id) {
+            return Ok(());
+        }
         // A replica that will fetch a snapshot takes nothing that may be older than a collected
         // tombstone; one whose disk is full or behind will be sent it again.
         if !self.takes(cohort) || self.room.none().is_some() || self.disk_is_behind() {
