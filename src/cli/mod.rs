@@ -110,7 +110,11 @@ pub fn main() -> ExitCode {
         Some(Command::Report(_)) => "error",
         Some(_) => "warn",
     };
-    let mut filter = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter = match cli.command {
+        None => serve::log_filter(),
+        Some(_) => std::env::var("RUST_LOG").ok(),
+    };
+    let mut filter = filter.unwrap_or_else(|| level.to_owned());
     if !filter.contains("openraft") {
         filter.push_str(",openraft=off,tracing=off");
     }

@@ -3,17 +3,30 @@
 
 use super::failure::{Code, CommandResult, Failure, print};
 use crate::node::config::{Config, ConfigError};
+use crate::node::with_file;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// A health check that takes longer has its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The settings in this process's environment.
-pub fn environment() -> Result<Config, Failure> {
+/// A variable of this process's environment.
+fn variable(name: &str) -> Option<String> {
     // A value that is not UTF-8 must be refused, not taken for unset.
-    let lookup = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
-    Config::from_env(lookup).map_err(|why| match why {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// What a node is to log, as its environment says or the file of its settings.
+pub fn log_filter() -> Option<String> {
+    // A file that makes no sense is told of where the settings are read.
+    with_file(variable)
+        .ok()
+        .and_then(|lookup| lookup("RUST_LOG"))
+}
+
+/// The settings in this process's environment, and in the file that it names.
+pub fn environment() -> Result<Config, Failure> {
+    with_file(variable).and_then(Config::from_env).map_err(|why| match why {
         // Without any setting the user may not have meant to run a node.
         ConfigError::Missing(..) => Failure::usage(format!(
             "{why}; `causeway local` runs a whole cluster to try, `causeway help` lists the commands"

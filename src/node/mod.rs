@@ -17,6 +17,7 @@
 //! wire          what nodes say to each other, and the connections
 //!
 //! seal.rs       what writes and reads payloads
+//! env_file.rs   what a file says beside the environment
 //! config.rs     what the environment says
 //! tokens.rs     the tokens among it, and what each entitles to
 //! secrets.rs    what it says that nobody else may know
@@ -28,6 +29,7 @@
 
 pub mod config;
 mod damage;
+mod env_file;
 mod error;
 mod identity;
 mod life;
@@ -46,6 +48,7 @@ mod suspect;
 pub mod tokens;
 mod wire;
 
+pub use env_file::with_file;
 pub use error::StartError;
 pub use life::{Node, Role};
 pub use member::Member;

@@ -26,6 +26,31 @@ fn a_bad_environment_ends_the_node_with_one_line_and_code_2() {
 }
 
 #[test]
+fn a_file_of_settings_is_read_and_a_bad_line_of_it_ends_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("settings");
+    let ended = |text: &str, vars: &[(&str, &str)]| {
+        std::fs::write(&file, text).unwrap();
+        let mut node = causeway(&[]);
+        let node = node.env("CONFIG", &file).envs(vars.iter().copied());
+        let output = node.output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    };
+    let text = ended("# one node\nip_port=127.0.0.1:8080\nMAX_VALUES=1\n", &[]);
+    assert!(
+        text.contains("line 3: MAX_VALUES") && text.contains("MAX_VALUE_BYTES"),
+        "{text}"
+    );
+    // What is in it counts, and what is in the environment counts more.
+    assert!(ended("ip_port=here", &[]).contains("ip_port=\"here\""));
+    let text = ended("ip_port=here\nK=x", &[("ip_port", "127.0.0.1:8080")]);
+    assert!(text.contains("K=\"x\""), "{text}");
+}
+
+#[test]
 fn a_node_that_may_open_too_few_files_ends_with_one_line() {
     let output = Command::new("sh")
         .args([
