@@ -33,6 +33,11 @@ impl Collector for FromPeerPort {
 }
 
 fn encode(encoder: &mut DescriptorEncoder, in_hello: usize, stats: &Stats) -> fmt::Result {
+    let unfit = ConstCounter::new(stats.unfit.load(Ordering::Relaxed));
+    let help = "Messages, requests and answers to other nodes that were too long to be sent";
+    let metric = encoder.encode_descriptor("peer_unfit", help, None, unfit.metric_type())?;
+    unfit.encode(metric)?;
+
     let gauge = ConstGauge::new(in_hello as u64);
     let help = "Connections to the port for nodes that have not proven yet whose they are";
     let metric = encoder.encode_descriptor("peer_hellos", help, None, gauge.metric_type())?;

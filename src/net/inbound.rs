@@ -232,7 +232,7 @@ impl Answers<'_> {
         {
             Ok(()) => Stats::add(&self.stats.frames_out, 1),
             // The dialler times out: its payload type has no value that could tell it.
-            Err(error) => log::error!("an answer was dropped: {error}"),
+            Err(error) => self.stats.note_unfit("an answer to", &error),
         }
     }
 

@@ -198,14 +198,7 @@ impl<R> Link<R> {
         }
         encode(&self.limits, Outgoing::Message(message)).inspect_err(|error| {
             self.count_dropped(1);
-            let before = self.stats.unfit.fetch_add(1, Ordering::Relaxed);
-            // What is sent again and again must not flood the log.
-            if (before + 1).is_power_of_two() {
-                log::error!(
-                    "a message to other nodes is dropped, as {} before: it {error}",
-                    before
-                );
-            }
+            self.stats.note_unfit("a message to", error);
         })
     }
 
@@ -228,7 +221,8 @@ impl<R> Link<R> {
             return Err(SendError::NotConnected);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let frame = encode(&self.limits, Outgoing::Request(id, request))?;
+        let frame = encode(&self.limits, Outgoing::Request(id, request))
+            .inspect_err(|error| self.stats.note_unfit("a request to", error))?;
         let (answer, waiting) = oneshot::channel();
         let now = Instant::now();
         // A time-out beyond the range of the clock: a very long one.

@@ -22,7 +22,8 @@ pub struct Stats {
     /// lost while they were queued. Those already handed to the operating system may be lost too,
     /// uncounted.
     pub dropped: AtomicU64,
-    /// One-way messages that no frame can carry; they count among the dropped too.
+    /// Messages, requests and answers that no frame can carry. Messages among them count among the
+    /// dropped too.
     pub unfit: AtomicU64,
     /// Dialled connections that got through the hello, beyond the first of each peer.
     pub reconnects: AtomicU64,
@@ -65,6 +66,15 @@ impl ClosedHellos {
 impl Stats {
     pub(super) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts and logs something that no frame can carry.
+    pub(super) fn note_unfit(&self, what: &str, error: &dyn std::fmt::Display) {
+        let before = self.unfit.fetch_add(1, Ordering::Relaxed);
+        // What is sent again and again must not flood the log.
+        if (before + 1).is_power_of_two() {
+            log::error!("{what} another node is dropped, as {before} things before: {error}");
+        }
     }
 }
 

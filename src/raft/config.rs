@@ -16,8 +16,8 @@ pub(super) const QUORUM_LOST: Duration = Duration::from_millis(1500);
 pub(super) const PART_BYTES: u64 = 1 << 20;
 pub(super) const SEND_PART: Duration = Duration::from_secs(3);
 
-/// Bytes of a command, encoded, at most.
-pub const MAX_COMMAND_BYTES: usize = 1 << 20;
+/// Bytes of a command, encoded, at most: the longest body that clients send, and its key and past.
+pub const MAX_COMMAND_BYTES: usize = (1 << 20) + (192 << 10);
 
 /// Settings of a node's part in the Raft group.
 #[derive(Debug, Clone, PartialEq, Eq)]

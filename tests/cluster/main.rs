@@ -19,6 +19,7 @@ mod history;
 mod identity;
 mod keys;
 mod keys_history;
+mod longest;
 mod operator;
 mod refusals;
 mod removed;

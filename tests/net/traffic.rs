@@ -51,7 +51,7 @@ async fn a_value_of_eight_mebibytes_passes_and_a_longer_frame_than_allowed_does_
     assert!(error.definitely_not_sent());
     let error = a.net.send(b.member, &huge).unwrap_err();
     assert!(matches!(error, SendError::Unfit(_)));
-    assert_eq!(a.net.stats().unfit.load(Relaxed), 1);
+    assert_eq!(a.net.stats().unfit.load(Relaxed), 2);
     // The connection is none the worse.
     assert!(a.net.request(b.member, &echo("x"), SOON).await.is_ok());
     assert_eq!(a.net.stats().reconnects.load(Relaxed), 0);

@@ -13,6 +13,7 @@ mod handover;
 mod index;
 mod lies;
 mod log_end;
+mod longest;
 mod orphans;
 mod publish;
 mod pull;

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Writes and bytes of one offer, at most, but for a single larger value.
+/// Writes and bytes of one offer, at most, but for a single larger write.
 const WRITES: usize = 256;
 const BYTES: usize = 256 << 10;
 /// The member that is asked takes so long at most, and then says how far it came.
@@ -291,7 +291,8 @@ impl Orphans {
                     detail: "a version that was there is gone".to_owned(),
                 });
             };
-            let long = version.value.as_ref().map_or(0, Bytes::len);
+            // Key and past count too: they may be longer than the value.
+            let long = version.size();
             if bytes + long > BYTES && !batch.is_empty() {
                 break;
             }
@@ -333,6 +334,10 @@ async fn ask(
             HelloError::Refused(net::HelloRefusal::Foreign)
             | HelloError::Refusing(net::HelloRefusal::Foreign),
         )) => Asked::Foreign,
+        Err(error @ CallError::Unfit(_)) => {
+            log::error!("writes of this node as an earlier member cannot be offered: {error}");
+            Asked::Nothing
+        }
         _ => Asked::Nothing,
     }
 }
@@ -397,5 +402,74 @@ fn failed(doing: &str, dir: &Path, error: &dyn std::fmt::Display) -> StoreError 
     StoreError::Io {
         what: format!("{doing} {}", dir.display()),
         detail: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{FRAME_BYTES, FrameEncoder, Outgoing};
+    use crate::node::config::LONGEST_VALUE;
+    use crate::protocol::ids::{Dot, LogId, MemberId, incarnation};
+    use crate::protocol::payload::MAX_ENTRIES;
+    use crate::protocol::store::Batch;
+    use crate::protocol::version::{LONGEST_KEY, Version};
+    use crate::storage::Commit;
+    use bytes::BytesMut;
+    use tokio_util::codec::Encoder;
+
+    /// Writes whose key and past are as long as they can be; one value too.
+    #[test]
+    fn no_offer_is_longer_than_a_frame() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let mut past = Context::default();
+        for start in 0..MAX_ENTRIES as u64 {
+            let log = LogId {
+                member: MemberId(u16::MAX - 1),
+                incarnation: incarnation(1 << 16, (1 << 45) + start),
+            };
+            past.see(log, 1 << 60);
+        }
+        let (mut batch, mut order) = (Batch::default(), Vec::new());
+        for n in 0..300 {
+            let key = Bytes::from(format!("{n:04}{}", "k".repeat(LONGEST_KEY - 4)));
+            let value = if n == 150 { LONGEST_VALUE + 2 } else { 1 };
+            let version = Version {
+                key,
+                value: Some(vec![b'v'; value].into()),
+                stamp: Stamp::default(),
+                dot: Dot::default(),
+                wall_ms: u64::MAX,
+                deps: past.clone(),
+            };
+            let place = record::data_key(&version.key);
+            batch.put(place.clone(), record::encode_version(&version));
+            order.push((version.stamp, place));
+        }
+        disk.commit(&[batch]).unwrap();
+        let cluster = net::Belongs::default();
+        let orphans = Orphans {
+            disk,
+            cluster,
+            order,
+        };
+        let (mut at, mut longest) = (0, 0);
+        while at < orphans.order.len() {
+            let writes = orphans.batch(at).unwrap();
+            assert!(!writes.is_empty());
+            at += writes.len();
+            let offer = Request::Offer(Offer {
+                context: past.clone(),
+                writes,
+                state: OfferProgress::of(([10, 0, 0, 1], 80).into(), dir.path(), 300),
+            });
+            let mut frame = BytesMut::new();
+            FrameEncoder { limit: FRAME_BYTES }
+                .encode(Outgoing::Request(u64::MAX, &offer), &mut frame)
+                .unwrap();
+            longest = longest.max(frame.len());
+        }
+        assert!(longest > LONGEST_VALUE);
     }
 }
