@@ -30,7 +30,8 @@ use tokio::runtime::{Builder, Runtime};
 /// Without a command, runs a node as the environment describes it: ip_port (its own address,
 /// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND,
 /// PEER_PORT, DATA_DIR, CLUSTER_SECRET, CLUSTER_SECRET_ALSO, API_TOKEN, WRITE_TOKEN, READ_TOKEN,
-/// MAX_VALUE_BYTES, DISK_RESERVE_BYTES, RUST_LOG.
+/// MAX_VALUE_BYTES, DISK_RESERVE_BYTES, RUST_LOG. CONFIG names a file with more of these, one
+/// NAME=value a line.
 #[derive(Parser)]
 #[command(name = "causeway", version, after_help = CODES_HELP)]
 struct Cli {

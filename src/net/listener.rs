@@ -19,7 +19,7 @@ use crate::protocol::ids::MemberId;
 use dashmap::DashMap;
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -181,8 +181,14 @@ where
 
     /// Counts and logs a hello whose place has gone to a newer connection.
     fn crowded_out(&self, addr: SocketAddr) {
-        Stats::add(&self.shared.stats.hellos.crowded, 1);
-        self.not_let_in(addr, "it said nothing for longer than others that waited");
+        let crowded = &self.shared.stats.hellos.crowded;
+        let before = crowded.fetch_add(1, Ordering::Relaxed);
+        // A crowd must not flood the log.
+        if (before + 1).is_power_of_two() {
+            log::warn!(
+                "no connection from {addr}, nor from {before} before: it said nothing for longer than others that waited"
+            );
+        }
     }
 
     fn not_let_in(&self, addr: SocketAddr, why: &str) {

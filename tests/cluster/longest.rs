@@ -69,7 +69,8 @@ async fn the_longest_value_gets_everywhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_longest_item_of_a_list_gets_to_every_node() {
-    let cluster = Cluster::start(3, 1).await;
+    let cluster = Cluster::new(3, 3).snapshot_after(1 << 20);
+    let mut cluster = cluster.all_up().await;
     let at = [0, 1, 2].map(|node| cluster.at(node));
     led(at[0]).await;
     let empty = json!({"type": "APPEND", "value": ""});
@@ -93,6 +94,21 @@ async fn the_longest_item_of_a_list_gets_to_every_node() {
             let list: Vec<String> = list.json().await.unwrap();
             assert!(list == [item.as_str()]);
         }
+    }
+    // A node that lost its disk gets them in a snapshot: the log is cut after each of them.
+    cluster.down(2).await;
+    cluster.lose_disk(2);
+    cluster.up(2).await;
+    for n in 0..3 {
+        let path = format!("/keys/{n}{}?consistency=local", &key[1..]);
+        eventually("it is there again", PATIENCE, async || {
+            let list = get(at[2], &path).await;
+            let status = list.status();
+            let list: Vec<String> = list.json().await.unwrap_or_default();
+            let same = list == [item.as_str()];
+            same.then_some(()).ok_or(status.to_string())
+        })
+        .await;
     }
     cluster.end().await;
 }

@@ -132,7 +132,7 @@ fn lacking(marks: &Marks) -> u64 {
         let most = known(log).max().copied().unwrap_or_default();
         most.saturating_sub(mark.applied)
     })
-    .sum()
+    .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
