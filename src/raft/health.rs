@@ -1,6 +1,7 @@
 //! When a node cannot go on in the Raft group: not now, since its disk is full, or never again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::Durable;
 use super::error::ConsensusError;
@@ -28,6 +29,29 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
             std::future::pending::<()>().await;
         }
         failed
+    }
+
+    /// Why this node takes part no more, if so.
+    pub fn failure(&self) -> Option<StoreError> {
+        let inner = &self.inner;
+        if inner.stop.is_cancelled() {
+            return None;
+        }
+        let ended = inner.raft.metrics().borrow().running_state.is_err();
+        let stored = inner.durable.sound().err();
+        stored.or_else(|| ended.then(|| self.end_of_library()))
+    }
+
+    /// Whether the disk has stored nothing of the log for this long though something waits, or is
+    /// full.
+    pub fn hangs(&self, time: Duration) -> bool {
+        self.inner.durable.hangs(time)
+    }
+
+    /// Ends this node's part, as storing does that fails.
+    #[cfg(test)]
+    pub fn fail(&self, error: StoreError) {
+        self.inner.durable.fail(error);
     }
 
     fn end_of_library(&self) -> StoreError {

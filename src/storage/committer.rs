@@ -6,11 +6,11 @@
 //! [`Committer::resume`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::commit::Commit;
 use crate::protocol::store::{Batch, StoreError};
@@ -27,7 +27,7 @@ pub struct Numbered {
     pub batch: Batch,
 }
 
-/// Work of the committer since its start. All are totals.
+/// Work of the committer since its start. All numbers are totals.
 #[derive(Debug, Default)]
 pub struct CommitterStats {
     /// Successful commits, each with one sync.
@@ -40,6 +40,20 @@ pub struct CommitterStats {
     pub bytes: AtomicU64,
     /// Time in successful commits, in nanoseconds.
     pub nanoseconds: AtomicU64,
+    /// When the commit began that is under way.
+    began: Mutex<Option<Instant>>,
+}
+
+impl CommitterStats {
+    /// How long the commit that is under way has taken so far.
+    pub fn under_way(&self) -> Option<Duration> {
+        let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        began.map(|began| began.elapsed())
+    }
+
+    fn is_at(&self, began: Option<Instant>) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
 }
 
 /// The committer's handle. Dropping it is a shutdown.
@@ -210,7 +224,10 @@ impl<D: Commit, F: Fn(Result<u64, StoreError>)> Worker<D, F> {
             return;
         };
         let began = Instant::now();
-        match self.disk.commit(&batches) {
+        self.stats.is_at(Some(began));
+        let stored = self.disk.commit(&batches);
+        self.stats.is_at(None);
+        match stored {
             Ok(()) => {
                 self.count(&batches, bytes, began);
                 (self.done)(Ok(highest));
@@ -242,7 +259,6 @@ impl<D: Commit, F: Fn(Result<u64, StoreError>)> Worker<D, F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
@@ -254,6 +270,8 @@ mod tests {
     struct Failing {
         inner: Memory,
         full: AtomicBool,
+        /// Held by a test: commits hang.
+        hangs: Mutex<()>,
         rounds: Mutex<Vec<usize>>,
     }
 
@@ -265,6 +283,7 @@ mod tests {
                     detail: String::new(),
                 });
             }
+            drop(self.hangs.lock().unwrap());
             self.rounds.lock().unwrap().push(batches.len());
             self.inner.commit(batches)
         }
@@ -325,6 +344,24 @@ mod tests {
         for no in 1..=2_u64 {
             assert!(disk.inner.get(&no.to_be_bytes()).unwrap().is_some());
         }
+    }
+
+    #[test]
+    fn a_commit_that_hangs_is_seen_to_be_under_way() {
+        let disk = Arc::new(Failing::default());
+        let (done, reports) = channel();
+        let committer = Committer::start(Arc::clone(&disk), move |r| drop(done.send(r))).unwrap();
+        assert_eq!(committer.stats().under_way(), None);
+        let hangs = disk.hangs.lock().unwrap();
+        committer.submit(numbered(1));
+        let long = Duration::from_millis(20);
+        while committer.stats().under_way().is_none_or(|t| t < long) {
+            assert!(reports.try_recv().is_err());
+            std::thread::yield_now();
+        }
+        drop(hangs);
+        assert_eq!(reports.recv().unwrap(), Ok(1));
+        assert_eq!(committer.stats().under_way(), None);
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn look_around(
         missing: missing.map(|(_, address)| address).collect(),
         up: 1 + answers.len(),
         of: known.view.members().count(),
-        refused: it.peers().refused(),
+        refused: it.peers().refused(|_| true),
     });
     let others = voters.iter().filter(|voter| **voter != it.me());
     let said = |voter: &MemberId| answers.iter().find(|(m, _)| m == voter);

@@ -9,6 +9,7 @@
 //! order.
 
 use super::core::{Core, Input};
+use super::heart::Heart;
 use super::reply::Ticket;
 use crate::protocol::context::Context;
 use crate::protocol::ids::LogId;
@@ -27,6 +28,8 @@ const QUEUE: usize = 16_384;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Events stepped through before effects are carried out.
 const ROUND: usize = 1_024;
+/// Without a round for so long the core's thread does not answer: it has one each tick.
+const WEDGED: Duration = Duration::from_secs(3);
 /// Time between ticks.
 const TICK: Duration = Duration::from_micros(TICK_US);
 
@@ -39,6 +42,8 @@ struct Desk {
     waiting: AtomicUsize,
     /// Bytes of clients' requests among them.
     bytes: AtomicUsize,
+    /// The rounds of the core's thread.
+    heart: Heart,
 }
 
 /// Bytes that a client's request takes while it waits; nothing for all else.
@@ -110,6 +115,19 @@ impl Inbox {
         if let Some(event) = self.desk.take_now(event) {
             self.input(Input::Event(event)).await;
         }
+    }
+
+    /// How long the core's thread has not answered, when that is too long. It may hang itself, or
+    /// wait for a thread that brought an event and hangs with it.
+    pub fn wedged(&self) -> Option<Duration> {
+        let silent = self.desk.heart.silent();
+        silent.filter(|silent| *silent >= WEDGED)
+    }
+
+    /// Keeps the core's thread from its work, as a disk does that hangs.
+    #[cfg(test)]
+    pub fn hold(&self) -> impl Drop + '_ {
+        self.desk.core().unwrap()
     }
 
     /// Queues an input when there is room.
@@ -212,6 +230,7 @@ impl Intake {
                 what: "starting the replica's thread".into(),
                 detail: e.to_string(),
             })?;
+        self.desk.heart.beat();
         runtime.block_on(async {
             let mut ticks = tokio::time::interval(TICK);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -232,6 +251,7 @@ impl Intake {
                 let ended = core.round(tick, &mut inputs)?;
                 self.desk.waiting.fetch_sub(count, Ordering::SeqCst);
                 self.desk.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.desk.heart.beat();
                 if ended {
                     return Ok(());
                 }

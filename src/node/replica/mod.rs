@@ -6,11 +6,13 @@
 //! shared.rs  what the rest of the node may look at
 //! core.rs    what runs the replica: events in, effects out
 //! inbox.rs   the way into the core: at once, or through its queue
+//! heart.rs   whether the core's thread still goes its rounds
 //! room.rs    whether the disk has room
 //! ```
 
 pub mod clocks;
 pub mod core;
+mod heart;
 pub mod inbox;
 pub mod reply;
 pub mod room;

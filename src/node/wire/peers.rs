@@ -153,23 +153,69 @@ impl Peers {
         up.map(|peer| peer.member).collect()
     }
 
-    /// Why another node does not talk to this one, when none does.
-    pub fn refused(&self) -> Option<String> {
+    /// Why another one of these members does not talk to this one, when none of them does.
+    pub fn refused(&self, among: impl Fn(MemberId) -> bool) -> Option<String> {
         let peers = self.links.get()?.peers();
-        if peers.iter().any(|peer| peer.up.is_some()) {
-            return None;
-        }
-        let mut peers = peers.into_iter();
-        peers.find_map(|peer| {
-            let why = peer.refused.filter(net::HelloRefusal::is_lasting)?;
-            Some(format!("{} at {}: {why}", peer.member, peer.addr))
-        })
+        refused(peers.into_iter().filter(|peer| among(peer.member)))
     }
 
     /// Ends all connections.
     pub async fn shutdown(&self) {
         if let Some(links) = self.links.get() {
             links.shutdown().await;
+        }
+    }
+}
+
+/// Why one of these ends does not talk to this node, when none of them does.
+fn refused(peers: impl Iterator<Item = net::LinkStatus>) -> Option<String> {
+    let mut why = None;
+    for peer in peers {
+        if peer.up.is_some() {
+            return None;
+        }
+        let lasting = peer.refused.filter(net::HelloRefusal::is_lasting);
+        why = why.or_else(|| Some(format!("{} at {}: {}", peer.member, peer.addr, lasting?)));
+    }
+    why
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::HelloRefusal::{BadSecret, NotMember};
+
+    #[test]
+    fn a_node_is_refused_when_nobody_is_connected_and_somebody_never_will_be() {
+        let peer = |member, up, refused| net::LinkStatus {
+            member: MemberId(member),
+            addr: ([127, 0, 0, 1], member).into(),
+            up,
+            queued_bytes: 0,
+            pending: 0,
+            dropped: 0,
+            refused,
+        };
+        let up = peer(1, Some(7), None);
+        let away = peer(2, None, None);
+        let busy = peer(3, None, Some(NotMember));
+        let other = peer(4, None, Some(BadSecret));
+        let why = |peers: &[&net::LinkStatus]| refused(peers.iter().copied().cloned());
+        for peers in [
+            &[] as &[_],
+            &[&up],
+            &[&away],
+            &[&busy, &away],
+            &[&other, &up],
+        ] {
+            assert_eq!(why(peers), None, "{peers:?}");
+        }
+        for peers in [&[&other] as &[_], &[&away, &busy, &other]] {
+            let why = why(peers).unwrap_or_default();
+            assert!(
+                why.contains("127.0.0.1:4: the cluster secrets differ"),
+                "{why}"
+            );
         }
     }
 }
