@@ -1,31 +1,27 @@
 //! The roles of a node in turn: waiting to be a member, at work as one, removed, or acting as a
 //! dead one; and how it goes from one to the other.
 
+use super::begin::begin;
 use super::config::Config;
 use super::damage;
 use super::error::StartError;
 use super::identity::{self, Place, member_at};
 use super::member::Member;
 use super::membership::fault::Switch;
-use super::membership::standby::Standby;
 use super::requests::orphans::Offering;
+use super::role::{Role, RoleWork};
 use super::seal::PayloadSeal;
 use super::serve;
 use super::start::{Lasting, start};
-use super::suspect;
-use super::wire::links::Links;
 use super::wire::messages::OfferProgress;
 use crate::net::STRANGER;
 use crate::protocol::payload::Codec;
 use crate::protocol::replica::OpenError;
 use crate::protocol::store::StoreError;
-use crate::protocol::view::View;
 use crate::protocol::views::Views;
+use crate::raft::GroupFailure;
 use crate::storage::Disk;
 use arc_swap::{ArcSwap, Guard};
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -37,32 +33,8 @@ const LET_GO_LOOK: Duration = Duration::from_millis(10);
 /// Time between attempts to open a disk that somebody else holds.
 const LOCKED_LOOK: Duration = Duration::from_millis(200);
 
-/// A node's role at the moment.
-#[derive(Clone)]
-pub enum Role {
-    /// In no view yet.
-    Standby,
-    /// A member at work.
-    Member(Arc<Member>),
-    /// In the view no more, since this one or an earlier one.
-    Removed {
-        /// The number of the newest view that it knows.
-        view: u64,
-    },
-    /// A store of the member failed: it looks through its data, and begins anew if a part of that
-    /// is damaged.
-    Broken {
-        /// The newest that it knew.
-        views: Arc<Views>,
-    },
-    /// The node acts as a dead member, until an operator has it recover.
-    Failed {
-        /// The newest that it knew.
-        views: Arc<Views>,
-        /// The member has ended.
-        silent: bool,
-    },
-}
+/// The Raft library may give up once in this time. If it does so more often the node ends.
+const GAVE_UP_AGAIN: Duration = Duration::from_secs(60);
 
 /// A node, whatever it is at the moment.
 pub struct Node {
@@ -75,15 +47,6 @@ struct State {
     lasting: Lasting,
     role: ArcSwap<Role>,
     started: Instant,
-}
-
-/// The work of a node between two changes of its role.
-enum Phase {
-    /// Requests under way may still hold on to the disk that the node had as an earlier member.
-    Waiting(Standby, Weak<Disk>),
-    Working(Arc<Member>),
-    /// The disk of a member that failed, which may still be in use.
-    Failed(Links, Weak<Disk>),
 }
 
 impl Node {
@@ -182,109 +145,6 @@ impl Drop for Node {
     }
 }
 
-/// Finds out what the node is, and begins as that. Data that is damaged is put aside, if others can
-/// have it.
-async fn begin(node: &Lasting) -> Result<(Phase, Role), StartError> {
-    let dir = &node.config.data_dir;
-    loop {
-        let damage = match begin_with_what_is_here(node).await {
-            Err(error) if error.is_damage() => error,
-            begun => return begun,
-        };
-        let Some(Place { member, views }) = Place::load(dir)? else {
-            return Err(damage);
-        };
-        if !damage::put_aside_damaged(dir, &views, member).await? {
-            return Err(damage);
-        }
-    }
-}
-
-async fn begin_with_what_is_here(node: &Lasting) -> Result<(Phase, Role), StartError> {
-    let config = &node.config;
-    identity::finish_putting_aside(&config.data_dir)?;
-    let place = Place::load(&config.data_dir)?;
-    if let Some(place) = &place {
-        check(config, place)?;
-    }
-    let known = place.as_ref().map(|p| Arc::clone(&p.views));
-    identity::check_cluster::<StartError>(&config.data_dir, known.as_deref())?;
-    // Others may be starting as well, and ask this node what it asks them.
-    let standby = serve::as_standby(config, known).await?;
-    let first = || {
-        let view = config.view.clone()?;
-        view.member_at(config.address)?;
-        Some(Arc::new(Views::first(view)))
-    };
-    let had = place.as_ref().map(|p| p.member);
-    let Some(known) = place.map(|p| p.views).or_else(first) else {
-        if let Err(unusable) = can_store(&config.data_dir) {
-            standby.stop().await;
-            return Err(unusable);
-        }
-        log::info!("{} is in no view: standing by", config.address);
-        return Ok((Phase::Waiting(standby, Weak::new()), Role::Standby));
-    };
-    let members = known.members().into_values();
-    let others: Vec<_> = members.filter(|a| *a != config.address).collect();
-    let newer = standby.seek(&others, &known, had.is_none()).await;
-    let views = newer.unwrap_or(known);
-    let named = match had {
-        Some(member) => Some(member).filter(|m| views.members().contains_key(m)),
-        None => member_at(&views, config.address),
-    };
-    match named {
-        Some(member) => {
-            standby.stop().await;
-            let place = Place { member, views };
-            if had.is_some() {
-                suspect::count_as_lost(config, &place).await?;
-            }
-            let member = start(node, place).await?;
-            Ok((Phase::Working(Arc::clone(&member)), Role::Member(member)))
-        }
-        None => {
-            let view = views.view.number;
-            // A client that asks this node all the same keeps its payload.
-            if let Some(cluster) = &views.cluster {
-                node.seal.learn(cluster, config);
-            }
-            if let Some(member) = had {
-                // The next start knows it, whether anybody answers then or not.
-                Place { member, views }.save(&config.data_dir)?;
-            }
-            log::warn!(
-                "{} was removed (it is view {view} now): standing by",
-                config.address
-            );
-            Ok((Phase::Waiting(standby, Weak::new()), Role::Removed { view }))
-        }
-    }
-}
-
-/// Whether the data is this node's, and of the cluster that `VIEW` describes.
-fn check(config: &Config, place: &Place) -> Result<(), StartError> {
-    let Place { member, views } = place;
-    let address = views.members().get(member).copied();
-    if address.is_some_and(|a| a != config.address) {
-        let me = member_at(views, config.address).unwrap_or(STRANGER);
-        let found = *member;
-        return Err(OpenError::OtherNode { found, me }.into());
-    }
-    let other = |view: &View| view.fingerprint() != views.view.fingerprint();
-    if config.view.as_ref().is_some_and(other) {
-        if !views.is_born() {
-            return Err(OpenError::OtherView.into());
-        }
-        // After changes of the view an operator may well start the node with the present members.
-        log::warn!(
-            "VIEW and K are not those of the first view; what is on disk counts: view {}",
-            views.view.number
-        );
-    }
-    Ok(())
-}
-
 /// Why a member ends.
 enum End {
     Stopped(Result<(), StoreError>),
@@ -294,19 +154,28 @@ enum End {
     Failed,
     /// A store of the member failed, by damage or otherwise.
     Broken(StoreError),
+    /// The Raft library gave up, for this reason, and no store of the member failed.
+    OutOfRaft(String),
 }
 
 impl State {
-    async fn go_on(&self, mut phase: Phase, stop: CancellationToken) -> Result<(), StartError> {
+    async fn go_on(&self, mut phase: RoleWork, stop: CancellationToken) -> Result<(), StartError> {
+        let mut gave_up = None;
         loop {
             phase = match phase {
-                Phase::Working(member) => {
+                RoleWork::Working(member) => {
                     let offering = self.offer(None);
                     let end = tokio::select! {
                         () = stop.cancelled() => End::Stopped(member.shutdown().await),
                         ended = member.ended() => match ended {
                             Err(error) => End::Broken(error),
                             Ok(()) => End::Stopped(Ok(())),
+                        },
+                        failure = member.membership().failed() => match failure {
+                            GroupFailure::Library(why) if !again(&mut gave_up) => {
+                                End::OutOfRaft(why)
+                            }
+                            failure => End::Broken(member.membership().broken(failure)),
                         },
                         error = member.damaged() => End::Broken(error),
                         () = member.membership().knowledge().left() => End::Out,
@@ -320,10 +189,14 @@ impl State {
                             () = stop.cancelled() => return Ok(()),
                             mended = self.mend(member, error) => mended?,
                         },
+                        End::OutOfRaft(why) => tokio::select! {
+                            () = stop.cancelled() => return Ok(()),
+                            begun = self.take_part_again(member, &why) => begun?,
+                        },
                         End::Out => self.retire(member).await?,
                     }
                 }
-                Phase::Failed(ear, former) => {
+                RoleWork::Failed(ear, former) => {
                     let back = async {
                         self.lasting.switch.turns(false).await;
                         let_go(&former).await;
@@ -339,13 +212,11 @@ impl State {
                     log::warn!("{} recovers", self.lasting.config.address);
                     let begun = tokio::select! {
                         () = stop.cancelled() => return Ok(()),
-                        begun = self.begin_again() => begun,
+                        begun = self.begin_over() => begun,
                     };
-                    let (phase, role) = begun?;
-                    self.role.store(Arc::new(role));
-                    phase
+                    begun?
                 }
-                Phase::Waiting(mut standby, former) => {
+                RoleWork::Waiting(mut standby, former) => {
                     let offering = self.offer(Some(Weak::clone(&former)));
                     let invited = async {
                         let views = standby.invited().await;
@@ -361,7 +232,7 @@ impl State {
                     let Some(views) = views else {
                         return Ok(());
                     };
-                    Phase::Working(self.join(views).await?)
+                    RoleWork::Working(self.join(views).await?)
                 }
             };
         }
@@ -374,7 +245,7 @@ impl State {
     }
 
     /// Ends a member that was removed.
-    async fn retire(&self, member: Arc<Member>) -> Result<Phase, StartError> {
+    async fn retire(&self, member: Arc<Member>) -> Result<RoleWork, StartError> {
         let views = member.known();
         let view = views.view.number;
         self.role.store(Arc::new(Role::Removed { view }));
@@ -382,11 +253,11 @@ impl State {
         member.shutdown().await?;
         drop(member);
         let standby = serve::as_standby(&self.lasting.config, Some(views)).await?;
-        Ok(Phase::Waiting(standby, former))
+        Ok(RoleWork::Waiting(standby, former))
     }
 
     /// Ends a member that is to act as a dead one.
-    async fn fall(&self, member: Arc<Member>) -> Result<Phase, StartError> {
+    async fn fall(&self, member: Arc<Member>) -> Result<RoleWork, StartError> {
         log::warn!(
             "{} fails, as it was told to: POST /recover or a restart brings it back",
             self.lasting.config.address
@@ -403,37 +274,58 @@ impl State {
         let switch = Arc::clone(&self.lasting.switch);
         let ear = serve::as_failed(&self.lasting.config, &views, switch).await?;
         failed(true);
-        Ok(Phase::Failed(ear, former))
+        Ok(RoleWork::Failed(ear, former))
     }
 
     /// Ends a member of which a store failed. If that is damaged, and others can have the data, the
     /// node begins anew without it.
-    async fn mend(&self, member: Arc<Member>, error: StoreError) -> Result<Phase, StartError> {
+    async fn mend(&self, member: Arc<Member>, error: StoreError) -> Result<RoleWork, StartError> {
         log::error!("{error}");
         let (views, me) = (member.known(), member.me());
-        let role = Role::Broken {
-            views: Arc::clone(&views),
-        };
-        self.role.store(Arc::new(role));
-        let former = member.disk();
-        if let Err(again) = member.shutdown().await
-            && again != error
-        {
-            log::error!("{again}");
-        }
-        drop(member);
-        let_go(&former).await;
+        self.end_broken(member, Some(&error)).await;
         let dir = &self.lasting.config.data_dir;
         if !damage::put_aside_damaged(dir, &views, me).await? {
             return Err(error.into());
         }
+        self.begin_over().await
+    }
+
+    /// Ends a member whose part in the Raft group ended though its stores are sound, and has the
+    /// node begin anew with them.
+    async fn take_part_again(
+        &self,
+        member: Arc<Member>,
+        why: &str,
+    ) -> Result<RoleWork, StartError> {
+        log::error!("{why}: the node begins anew with what it has");
+        self.end_broken(member, None).await;
+        self.begin_over().await
+    }
+
+    /// Ends a member that cannot go on, and waits until nobody uses its disk. `known` is on record
+    /// already.
+    async fn end_broken(&self, member: Arc<Member>, known: Option<&StoreError>) {
+        let views = member.known();
+        self.role.store(Arc::new(Role::Broken { views }));
+        let former = member.disk();
+        if let Err(error) = member.shutdown().await
+            && Some(&error) != known
+        {
+            log::error!("{error}");
+        }
+        drop(member);
+        let_go(&former).await;
+    }
+
+    /// Begins anew, as whatever the node finds itself to be.
+    async fn begin_over(&self) -> Result<RoleWork, StartError> {
         let (phase, role) = self.begin_again().await?;
         self.role.store(Arc::new(role));
         Ok(phase)
     }
 
     /// Begins anew, when nobody else looks at the disk.
-    async fn begin_again(&self) -> Result<(Phase, Role), StartError> {
+    async fn begin_again(&self) -> Result<(RoleWork, Role), StartError> {
         loop {
             match begin(&self.lasting).await {
                 Err(StartError::Open(OpenError::Store(StoreError::Locked { what, detail })))
@@ -463,18 +355,12 @@ impl State {
     }
 }
 
-/// Whether files can be written to a directory. A standby stores nothing yet: without this it would
-/// find out when it is added, and the cluster would only see that it ends. A disk that is full now
-/// may have room by then.
-fn can_store(dir: &Path) -> Result<(), StartError> {
-    let tried = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir).map(drop));
-    match tried {
-        Err(error) if error.kind() != ErrorKind::StorageFull => Err(StartError::DataDir {
-            directory: dir.to_owned(),
-            error,
-        }),
-        _ => Ok(()),
-    }
+/// Whether the Raft library gave up a short while ago already: then there is something wrong that a
+/// new begin does not mend. Takes down that it did now.
+fn again(gave_up: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let last = gave_up.replace(now);
+    last.is_some_and(|last| now - last < GAVE_UP_AGAIN)
 }
 
 /// Waits until nobody uses a disk any more. Every request ends.
@@ -483,3 +369,7 @@ async fn let_go(disk: &Weak<Disk>) {
         tokio::time::sleep(LET_GO_LOOK).await;
     }
 }
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

@@ -169,18 +169,6 @@ impl Member {
         tokio::spawn(async move { stop.run_until_cancelled(task).await });
     }
 
-    /// Resolves when the member has ended, by a failure of the storage or of its Raft log, or a
-    /// shutdown.
-    ///
-    /// # Errors
-    /// What failed.
-    pub async fn ended(&self) -> Result<(), StoreError> {
-        tokio::select! {
-            ended = self.core_ended() => ended,
-            error = self.membership.failed() => Err(error),
-        }
-    }
-
     /// Resolves when a part of what is on the replica's disk turns out to be damaged.
     pub(super) async fn damaged(&self) -> StoreError {
         let mut damage = self.shared.disk.damage();
@@ -192,7 +180,11 @@ impl Member {
         }
     }
 
-    async fn core_ended(&self) -> Result<(), StoreError> {
+    /// Resolves when the member's replica has ended, by a failure of its storage or a shutdown.
+    ///
+    /// # Errors
+    /// What failed.
+    pub async fn ended(&self) -> Result<(), StoreError> {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
@@ -207,7 +199,7 @@ impl Member {
     pub async fn shutdown(&self) -> Result<(), StoreError> {
         self.membership.stop().cancel();
         self.inbox.input(Input::Stop).await;
-        let ended = self.core_ended().await;
+        let ended = self.ended().await;
         self.membership.leave_raft().await;
         self.membership.peers().shutdown().await;
         ended

@@ -3,6 +3,8 @@
 //! ```text
 //! orders.rs     faults on demand, asked for at any node
 //! life.rs       what the node is in turn, and how it goes from one to the other
+//! begin.rs      it finds out what it is, and begins as that
+//! role.rs       the roles, and the work in each
 //! damage.rs     data that cannot be read any more is put aside
 //! start.rs      puts a member together
 //! suspect.rs    what counts as lost at the start, since storing failed
@@ -27,6 +29,7 @@
 //!
 //! Each line imports from lines below it only.
 
+mod begin;
 pub mod config;
 mod damage;
 mod env_file;
@@ -40,6 +43,7 @@ mod orders;
 mod readiness;
 mod replica;
 mod requests;
+mod role;
 mod seal;
 mod secrets;
 mod serve;
@@ -50,7 +54,7 @@ mod wire;
 
 pub use env_file::with_file;
 pub use error::StartError;
-pub use life::{Node, Role};
+pub use life::Node;
 pub use member::Member;
 pub use membership::asked::{Asked, ChangeFailed, Changed};
 pub use membership::holders::UnheldSlots;
@@ -65,4 +69,5 @@ pub use readiness::Absence;
 pub use requests::admission::Failed;
 pub use requests::lists::Freshness;
 pub use requests::operations::Wrote;
+pub use role::Role;
 pub use wire::messages::{Condition, OfferProgress, Order, Progress};

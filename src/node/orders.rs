@@ -1,7 +1,8 @@
 //! Fault injection, for an operator who asks any node: a node is found, and told to fail or to
 //! recover. What that does to it stands in `life.rs`.
 
-use super::life::{Node, Role};
+use super::life::Node;
+use super::role::Role;
 use super::wire::links::{belongs, call, stranger};
 use super::wire::messages::{Condition, Order, Request, Response};
 use crate::protocol::ids::MemberId;

@@ -158,8 +158,9 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::super::config::Config;
-    use super::super::life::{Node, Role};
+    use super::super::life::Node;
     use super::super::replica::core::Input;
+    use super::super::role::Role;
     use super::*;
     use crate::protocol::store::StoreError;
     use std::path::Path;

@@ -13,16 +13,27 @@ use super::types::{EntryId, Raft};
 use super::{RaftNode, ended};
 use crate::protocol::store::StoreError;
 
+/// Why a node's part in the Raft group ended though nobody shut it down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GroupFailure {
+    /// Nothing can be stored any more, or the store contradicts what is decided.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The Raft library gave up, for this reason, though storing never failed.
+    #[error("the Raft library gave up: {0}")]
+    Library(String),
+}
+
 impl<M: Machine, T: Transport> RaftNode<M, T> {
     /// Resolves when this node can take part no more until it is opened again, with the reason.
     /// After a shutdown it never does.
-    pub async fn failed(&self) -> StoreError {
+    pub async fn failed(&self) -> GroupFailure {
         let inner = &self.inner;
         let mut changes = inner.raft.server_metrics();
         let ended = async { while changes.changed().await.is_ok() {} };
         let failed = tokio::select! {
             biased;
-            error = inner.durable.failure() => error,
+            error = inner.durable.failure() => GroupFailure::Store(error),
             () = ended => self.end_of_library(),
         };
         if inner.stop.is_cancelled() {
@@ -32,13 +43,13 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     }
 
     /// Why this node takes part no more, if so.
-    pub fn failure(&self) -> Option<StoreError> {
+    pub fn failure(&self) -> Option<GroupFailure> {
         let inner = &self.inner;
         if inner.stop.is_cancelled() {
             return None;
         }
         let ended = inner.raft.metrics().borrow().running_state.is_err();
-        let stored = inner.durable.sound().err();
+        let stored = inner.durable.sound().err().map(GroupFailure::Store);
         stored.or_else(|| ended.then(|| self.end_of_library()))
     }
 
@@ -54,16 +65,22 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
         self.inner.durable.fail(error);
     }
 
-    fn end_of_library(&self) -> StoreError {
-        let detail = match &self.inner.raft.metrics().borrow().running_state {
+    fn end_of_library(&self) -> GroupFailure {
+        if let Err(error) = self.inner.durable.sound() {
+            return GroupFailure::Store(error);
+        }
+        GroupFailure::Library(match &self.inner.raft.metrics().borrow().running_state {
             Err(fatal) => ended(fatal).to_string(),
             // The library's task leaves no error behind when it panics.
             Ok(()) => "its task panicked".to_owned(),
-        };
-        StoreError::Io {
-            what: "the Raft library".to_owned(),
-            detail,
-        }
+        })
+    }
+
+    /// Has the library give up, as it may by itself.
+    #[cfg(test)]
+    pub async fn give_up(&self) {
+        let ended = self.inner.raft.shutdown().await;
+        assert!(ended.is_ok(), "it had ended before");
     }
 
     /// Whether the disk has room for the log, as far as storing has shown.

@@ -54,6 +54,7 @@ pub use config::{MAX_COMMAND_BYTES, RaftConfig};
 pub use error::{ConsensusError, RaftOpenError};
 pub use force::force;
 pub use forming::{FormingStep, GroupPast, next_step};
+pub use health::GroupFailure;
 pub use machine::Machine;
 pub use membership::voters::{first_voters, missing_without};
 pub use status::{GroupStatus, RaftRole};

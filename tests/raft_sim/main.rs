@@ -33,7 +33,7 @@ use std::time::Instant;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 50;
 /// Seeds that once found a defect, in the order in which they did.
-const REGRESSIONS: &[u64] = &[1557, 1255, 21_412, 40_009, 60];
+const REGRESSIONS: &[u64] = &[1557, 1255, 21_412, 40_009, 60, 50_590];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

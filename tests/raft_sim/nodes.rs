@@ -10,7 +10,9 @@ use causeway::node::state_machine::{Agreed, Command};
 use causeway::protocol::cluster::{Cluster, ClusterId, PayloadKey};
 use causeway::protocol::ids::MemberId;
 use causeway::protocol::view::View;
-use causeway::raft::{FormingStep, GroupPast, RaftConfig, RaftNode, first_voters, next_step};
+use causeway::raft::{
+    FormingStep, GroupFailure, GroupPast, RaftConfig, RaftNode, first_voters, next_step,
+};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -256,9 +258,9 @@ impl Nodes {
         let follow = self.clone().follow(me, raft.clone(), link.clone());
         self.exec.spawn(process, follow);
         super::views::begin(&self, me, process, &raft);
-        let error = raft.failed().await;
-        let may = self.lock()[&me].failed;
-        self.end(me, process, &error.to_string(), may);
+        let failure = raft.failed().await;
+        let may = self.lock()[&me].failed || is_known(&failure);
+        self.end(me, process, &failure.to_string(), may);
     }
 
     /// The part of a node in the Raft group has failed: the process ends, and is started again.
@@ -405,5 +407,15 @@ impl Nodes {
             }
         }
         found
+    }
+}
+
+/// Whether the Raft library gave up as it is known to: a leader that was deposed while it stood
+/// still finds its replication task ended, and takes that for a failed storage. The node begins
+/// anew with the stores that it has. docs/raft.md has more.
+fn is_known(failure: &GroupFailure) -> bool {
+    match failure {
+        GroupFailure::Library(why) => why.contains("replication channel closed"),
+        GroupFailure::Store(_) => false,
     }
 }

@@ -19,7 +19,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::marks::Marks;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
-use crate::raft::{self, GroupPast};
+use crate::raft::{self, GroupFailure, GroupPast};
 use arc_swap::Guard;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -168,16 +168,20 @@ impl Membership {
         }
     }
 
-    /// Resolves when the Raft group has failed on this node; never while there is none.
-    pub async fn failed(&self) -> StoreError {
-        let Some(raft) = self.raft() else {
-            return std::future::pending().await;
-        };
-        let error = raft.failed().await;
+    /// Resolves when this node's part in the Raft group has failed; never while there is none.
+    pub async fn failed(&self) -> GroupFailure {
+        match self.raft() {
+            Some(raft) => raft.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The error of a node that cannot go on without its part in the Raft group.
+    pub fn broken(&self, failure: GroupFailure) -> StoreError {
         let dir = self.config.data_dir.join(RAFT_DIR);
         StoreError::Io {
             what: format!("the council in {}", dir.display()),
-            detail: error.to_string(),
+            detail: failure.to_string(),
         }
     }
 
