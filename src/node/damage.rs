@@ -101,22 +101,21 @@ async fn look_through(dir: PathBuf) -> Result<Option<StoreError>, StoreError> {
     Ok(None)
 }
 
-/// Scrubs a member's disk once a day, slowly, until `stop`. Damage that it finds is on record with
-/// the disk.
-pub async fn scrub_slowly(disk: Weak<Disk>, stop: CancellationToken) {
+/// Scrubs a member's two disks once a day, slowly, one after the other, until `stop`. Damage that
+/// it finds is on record with the disk.
+pub async fn scrub_slowly(disks: [Weak<Disk>; 2], stop: CancellationToken) {
     let mut pause = SCRUB_AFTER;
     loop {
         tokio::time::sleep(pause).await;
         pause = SCRUB_EVERY;
-        let Some(disk) = disk.upgrade() else {
-            return;
-        };
-        let stop = stop.clone();
-        let scrub = move || scrub_once(&disk, &stop);
-        match tokio::task::spawn_blocking(scrub).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::error!("a scrub of the disk: {error}"),
-            Err(error) => log::error!("a scrub of the disk ended: {error}"),
+        for disk in disks.iter().filter_map(Weak::upgrade) {
+            let stop = stop.clone();
+            let scrub = move || scrub_once(&disk, &stop);
+            match tokio::task::spawn_blocking(scrub).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::error!("a scrub of the disk: {error}"),
+                Err(error) => log::error!("a scrub of the disk ended: {error}"),
+            }
         }
     }
 }

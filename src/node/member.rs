@@ -169,14 +169,11 @@ impl Member {
         tokio::spawn(async move { stop.run_until_cancelled(task).await });
     }
 
-    /// Resolves when a part of what is on the replica's disk turns out to be damaged.
+    /// Resolves when a part of what is on one of the member's disks turns out to be damaged.
     pub(super) async fn damaged(&self) -> StoreError {
-        let mut damage = self.shared.disk.damage();
-        let found = damage.wait_for(Option::is_some).await;
-        match found.ok().and_then(|error| error.clone()) {
-            Some(error) => error,
-            // The disk lives as long as the member.
-            None => std::future::pending().await,
+        tokio::select! {
+            error = self.shared.disk.damaged() => error,
+            error = self.membership.damaged() => error,
         }
     }
 

@@ -98,7 +98,8 @@ pub async fn start(node: &Lasting, place: Place) -> Result<Arc<Member>, StartErr
         })?;
     watch_room(&member);
     let stop = member.membership().stop().clone();
-    member.spawn(damage::scrub_slowly(member.disk(), stop));
+    let disks = [member.disk(), member.membership().raft_disk()];
+    member.spawn(damage::scrub_slowly(disks, stop));
     member.spawn(progress::count(Arc::clone(member.membership())));
     Ok(member)
 }

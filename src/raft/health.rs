@@ -1,6 +1,6 @@
 //! When a node cannot go on in the Raft group: not now, since its disk is full, or never again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::disk::Durable;
@@ -12,6 +12,7 @@ use super::transport::Transport;
 use super::types::{EntryId, Raft};
 use super::{RaftNode, ended};
 use crate::protocol::store::StoreError;
+use crate::storage::Disk;
 
 /// Why a node's part in the Raft group ended though nobody shut it down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,11 @@ impl<M: Machine, T: Transport> RaftNode<M, T> {
     pub async fn give_up(&self) {
         let ended = self.inner.raft.shutdown().await;
         assert!(ended.is_ok(), "it had ended before");
+    }
+
+    /// The disk that has the log, for as long as this node takes part.
+    pub fn disk(&self) -> Weak<Disk> {
+        self.inner.disk.real()
     }
 
     /// Whether the disk has room for the log, as far as storing has shown.

@@ -11,7 +11,6 @@ use std::path::Path;
 
 use fjall::AbstractTree;
 use rustix::fs::{Advice, fadvise};
-use tokio::sync::watch;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::disk::Disk;
@@ -22,10 +21,17 @@ use crate::protocol::store::StoreError;
 const READ_BYTES: usize = 256 << 10;
 
 impl Disk {
-    /// Becomes the first damage that a reader, a commit or a scrub has met, if one has.
-    #[must_use]
-    pub fn damage(&self) -> watch::Receiver<Option<StoreError>> {
-        self.damage.subscribe()
+    /// Resolves with the first damage that a reader, a commit or a scrub meets, or has met: never
+    /// when the disk is closed before. Does not keep the disk open.
+    pub fn damaged(&self) -> impl Future<Output = StoreError> + Send + use<> {
+        let mut damage = self.damage.subscribe();
+        async move {
+            let found = damage.wait_for(Option::is_some).await;
+            match found.ok().and_then(|error| error.clone()) {
+                Some(error) => error,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Takes note of an error, in case it is damage.

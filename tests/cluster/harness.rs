@@ -201,14 +201,16 @@ impl Process {
 /// Starts a node in this process. One that was told to end gives up waiting for its disk after a
 /// while, and goes on in the background: the end of a process would take it along.
 pub async fn launched(config: Config) -> Running {
+    try_launch(config).await.unwrap()
+}
+
+/// The same, where the node may be refused.
+async fn try_launch(config: Config) -> Result<Running, RunError> {
     let began = Instant::now();
     loop {
         match server::launch(config.clone(), 1).await {
-            Ok(running) => return running,
-            Err(error) => {
-                let waits = is_held(&error) && began.elapsed() < PATIENCE;
-                assert!(waits, "{error}");
-            }
+            Err(error) if is_held(&error) && began.elapsed() < PATIENCE => {}
+            launched => return launched,
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -355,7 +357,7 @@ impl Cluster {
 
     /// Starts a node in this process, which may be refused.
     pub async fn try_up(&self, node: usize) -> Result<Running, RunError> {
-        server::launch(self.config(node), 1).await
+        try_launch(self.config(node)).await
     }
 
     /// What starts a node in a process of its own.

@@ -20,8 +20,9 @@ use crate::protocol::marks::Marks;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
 use crate::raft::{self, GroupFailure, GroupPast};
+use crate::storage::Disk;
 use arc_swap::Guard;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -172,6 +173,21 @@ impl Membership {
     pub async fn failed(&self) -> GroupFailure {
         match self.raft() {
             Some(raft) => raft.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The disk of this node's Raft log.
+    pub fn raft_disk(&self) -> Weak<Disk> {
+        self.raft().map(ClusterRaft::disk).unwrap_or_default()
+    }
+
+    /// Resolves when a part of what is on that disk turns out to be damaged; never while there is
+    /// none.
+    pub async fn damaged(&self) -> StoreError {
+        let damaged = self.raft_disk().upgrade().map(|disk| disk.damaged());
+        match damaged {
+            Some(damaged) => damaged.await,
             None => std::future::pending().await,
         }
     }

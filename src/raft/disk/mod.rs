@@ -27,7 +27,7 @@ pub use log::LogStore;
 pub use snapshots::Snapshots;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -58,6 +58,8 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub struct RaftDisk {
     /// `None` once it is closed.
     disk: Mutex<Option<Arc<dyn Engine>>>,
+    /// The same, where it is a real one.
+    real: Weak<Disk>,
     writer: Writer,
     durable: Durable,
     late: Mutex<Late>,
@@ -79,7 +81,17 @@ impl RaftDisk {
     /// # Errors
     /// As [`Disk::open`], and as [`RaftDisk::on`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::on(Arc::new(Disk::open_with_cache(dir, CACHE_BYTES)?))
+        let disk = Arc::new(Disk::open_with_cache(dir, CACHE_BYTES)?);
+        let real = Arc::downgrade(&disk);
+        Ok(Self {
+            real,
+            ..Self::on(disk)?
+        })
+    }
+
+    /// The disk below, for as long as the store is open.
+    pub fn real(&self) -> Weak<Disk> {
+        Weak::clone(&self.real)
     }
 
     /// Takes a store that is open. Blocks.
@@ -113,6 +125,7 @@ impl RaftDisk {
         let writer = Writer::start(queue, durable.clone())?;
         Ok(Self {
             disk: Mutex::new(Some(disk)),
+            real: Weak::new(),
             writer,
             durable,
             late: Mutex::default(),
