@@ -75,6 +75,7 @@ fn plan(nodes: usize) -> Plan {
             late: 0,
             from_earlier: 0,
             session_less: 0,
+            snapshooters: 0,
             think_us: 100_000,
             value_bytes: 0,
         },

@@ -117,6 +117,8 @@ pub struct Operation {
     pub session: usize,
     /// The offer that it is part of, instead of a session's.
     pub offer: Option<usize>,
+    /// The client whose snapshot it is part of, instead of a session's.
+    pub snapshooter: Option<usize>,
     pub entry: usize,
     /// The life of the entry node in which it took the operation up.
     life: u32,
@@ -143,6 +145,7 @@ impl Operation {
         Self {
             session: 0,
             offer: None,
+            snapshooter: None,
             entry,
             life,
             key: what.key().clone(),
@@ -581,6 +584,12 @@ impl World {
             self.ops[op].answer = Some(answer);
             return Ok(());
         }
+        if let Some(client) = self.ops[op].snapshooter {
+            self.ops[op].answer = Some(answer.clone());
+            self.snapshot_read(client, op, &answer)?;
+            self.ops[op].past = Past::default();
+            return Ok(());
+        }
         self.record(op, Some(&answer))?;
         self.measured(op, &answer);
         self.ops[op].answer = Some(answer);
@@ -617,6 +626,7 @@ impl World {
     /// The operations that a node was busy with when its process ended: their clients go on.
     pub fn lose_ops_of(&mut self, node: usize) -> Result<(), Failed> {
         self.lose_offers_of(node);
+        self.lose_snapshots_of(node);
         for session in 0..self.sessions.len() {
             if let Some(op) = self.sessions[session].op
                 && self.ops[op].entry == node

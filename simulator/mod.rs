@@ -9,7 +9,8 @@
 //! | `plan`, `widen`, `rng` | what a seed draws: shape, load, faults |
 //! | `world` | one run: events in the order of time |
 //! | `node`, `disk`, `journal`, `net` | a process around the real driver, and what lies under it |
-//! | `client`, `offers`, `views` | clients, orphaned writes, the operator and the Raft group |
+//! | `client`, `snapshots` | clients of single keys, and of several at once |
+//! | `offers`, `views` | orphaned writes, the operator and the Raft group |
 //! | `faults`, `calm` | what goes wrong, and what must hold when that is over |
 //! | `oracle`, `checks`, `history` | what is true, and what is compared with it |
 //! | `measure`, `runs` | figures of a run; many runs, and the shrinking of one that fails |
@@ -29,6 +30,7 @@ pub mod oracle;
 pub mod plan;
 pub mod rng;
 pub mod runs;
+pub mod snapshots;
 pub mod views;
 pub mod widen;
 pub mod world;

@@ -183,6 +183,8 @@ pub struct Load {
     pub late: u64,
     pub from_earlier: u64,
     pub session_less: u64,
+    /// Clients that read several keys at once, beside the sessions.
+    pub snapshooters: usize,
     /// Mean time between a session's operations, in microseconds.
     pub think_us: u64,
     /// Bytes of a value, at most.
@@ -214,6 +216,8 @@ impl Plan {
         let long = also.percent(2);
         let mut load = Load::of(rng);
         load.value_bytes = pick(also, &[0, 0, 40, 2_000]);
+        let reads = &mut Rng::new(seed ^ 0x736e_6170_7368_6f74);
+        load.snapshooters = pick(reads, &[0, 0, 1, 2]);
         if long {
             load.sessions = load.sessions.min(4);
             load.think_us = 200_000;
@@ -281,6 +285,7 @@ impl Load {
             late: pick(rng, &[0, 15, 30]),
             from_earlier: pick(rng, &[0, 0, 30]),
             session_less: pick(rng, &[0, 10, 30]),
+            snapshooters: 0,
             think_us: pick(rng, &[500, 5_000, 40_000, 200_000]),
             value_bytes: 0,
         }

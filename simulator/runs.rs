@@ -80,12 +80,12 @@ pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
     }))
 }
 
-/// Runs seeds on all cores: the number of events, how often each bound was met, and the failures by
+/// Runs plans on all cores: the number of events, how often each bound was met, and the failures by
 /// seed.
-pub fn run_all(seeds: &[u64]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
+pub fn run_all(plans: &[Plan]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
     let (steps, met) = (AtomicU64::new(0), Mutex::new(Met::new()));
     let failures = Mutex::new(Vec::new());
-    on_all_cores(seeds, |seed| match run(Plan::of(*seed), 0) {
+    on_all_cores(plans, |plan| match run(plan.clone(), 0) {
         Ok(done) => {
             steps.fetch_add(done.steps, Ordering::Relaxed);
             let mut met = met.lock().unwrap();
@@ -95,8 +95,8 @@ pub fn run_all(seeds: &[u64]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
         }
         Err(failed) => {
             // Said at once: a long run need not end to be of use.
-            println!("seed {seed}: {}", failed.what);
-            failures.lock().unwrap().push((*seed, failed));
+            println!("seed {}: {}", plan.seed, failed.what);
+            failures.lock().unwrap().push((plan.seed, failed));
         }
     });
     let mut failures = failures.into_inner().unwrap();
@@ -124,9 +124,10 @@ pub fn on_all_cores<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
 ///
 /// Delta debugging (Zeller and Hildebrandt, TSE 2002, section 3): halves first, then ever smaller
 /// parts.
-pub fn shrink(seed: u64, failed: &Failure) -> String {
+pub fn shrink(failed: &Failure) -> String {
     let promise = failed.promise().to_owned();
-    let whole = Plan::of(seed);
+    let whole = &failed.plan;
+    let seed = whole.seed;
     let fails = |kept: &[usize], sessions: usize, keep: usize| {
         let mut plan = whole.clone();
         plan.faults = kept.iter().map(|i| whole.faults[*i].clone()).collect();

@@ -9,6 +9,7 @@ use super::offers::Offer;
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan};
 use super::rng::Rng;
+use super::snapshots::Snapshooter;
 use super::views::{Asked, Decisions, address};
 use causeway::check::History;
 use causeway::protocol::changes::ViewCommand;
@@ -53,6 +54,8 @@ pub enum What {
     Restart(usize),
     /// A session issues its next operation.
     Client(usize),
+    /// A client makes its next snapshot.
+    Snapshot(usize),
     /// An offer goes on.
     Offer(usize),
     /// A fault of the plan, by its place there.
@@ -107,6 +110,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub net: Net,
     pub sessions: Vec<Session>,
+    /// Clients that read several keys at once.
+    pub snapshooters: Vec<Snapshooter>,
     pub ops: Vec<Operation>,
     /// The offers of given-up nodes.
     pub offers: Vec<Offer>,
@@ -149,6 +154,10 @@ impl World {
         let stream = |n: u64| Rng::new(plan.seed ^ n.wrapping_mul(0x9e6c_63d0_676a_9a99));
         let mut rng = stream(1);
         let sessions = Session::all(&plan, &mut rng);
+        let mut snapshots = stream(3);
+        let snapshooters = (0..plan.load.snapshooters)
+            .map(|_| Snapshooter::new(Rng::new(snapshots.next())))
+            .collect();
         let mut world = Self {
             now: 1_000_000,
             net: Net::new(all, plan.weather.clone(), stream(2)),
@@ -160,6 +169,7 @@ impl World {
             nodes,
             codec: codec(CLUSTER),
             sessions,
+            snapshooters,
             ops: Vec::new(),
             offers: Vec::new(),
             busy: true,
@@ -178,6 +188,9 @@ impl World {
         for session in 0..world.sessions.len() {
             let delay = world.rng.below(400_000);
             world.after(delay, What::Client(session));
+        }
+        for client in 0..world.snapshooters.len() {
+            world.after(400_000, What::Snapshot(client));
         }
         world.plan_faults();
         if world.plan.changes() {
@@ -269,6 +282,7 @@ impl World {
             } => self.synced(node, life, batches),
             What::Restart(node) => self.start_node(node),
             What::Client(session) => self.issue(session),
+            What::Snapshot(client) => self.begin_snapshot(client),
             What::Offer(offer) => self.offer_next(offer),
             What::Fault(i) => self.fault(i),
             What::Flap { a, b, us } => {

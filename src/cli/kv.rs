@@ -119,17 +119,28 @@ pub async fn get(args: Get) -> CommandResult {
     if reply.body.get("stale") == Some(&Value::Bool(true)) {
         note("this may be older than what the session has seen");
     }
-    if args.common.print_payload {
-        print(reply.text("causal_payload").unwrap_or_default())?;
+    args.common.print_payload(&reply)
+}
+
+impl Common {
+    /// Whether replies are printed as they are.
+    pub fn json(&self) -> bool {
+        self.json
     }
-    Ok(())
+
+    /// Prints the new context, if that was asked for.
+    pub fn print_payload(&self, reply: &Reply) -> CommandResult {
+        match self.print_payload {
+            true => print(reply.text("causal_payload").unwrap_or_default()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Sends the request that `make` builds from the session's context, and keeps the context that
 /// comes back, also with an error.
-async fn in_session(
+pub async fn exchange(
     common: &Common,
-    key: &str,
     make: impl Fn(&NodeClient, &str) -> reqwest::RequestBuilder,
 ) -> Result<Reply, Failure> {
     let node = common.node.connect(PATIENCE)?;
@@ -143,6 +154,16 @@ async fn in_session(
     if let Some(new) = reply.text("causal_payload") {
         seen.keep(new)?;
     }
+    Ok(reply)
+}
+
+/// As [`exchange`], for one key; an error reply is a failure.
+async fn in_session(
+    common: &Common,
+    key: &str,
+    make: impl Fn(&NodeClient, &str) -> reqwest::RequestBuilder,
+) -> Result<Reply, Failure> {
+    let reply = exchange(common, make).await?;
     if reply.ok() {
         return Ok(reply);
     }

@@ -9,6 +9,7 @@ mod inspect;
 mod keys;
 mod kv;
 mod local;
+mod many;
 mod operator;
 mod report;
 mod scrub;
@@ -56,6 +57,14 @@ enum Command {
     /// Delete a key
     #[command(after_help = CODES_HELP)]
     Delete(kv::Delete),
+    /// Do many operations in one call
+    #[command(after_help = CODES_HELP)]
+    Batch(many::BatchArgs),
+    /// Read several keys as one causal cut
+    #[command(after_help = CODES_HELP)]
+    Snapshot(many::SnapshotArgs),
+    /// Work on the session's context itself
+    Session(many::SessionCommand),
     /// Lists that are linearizable: put, append, get, delete
     Keys(keys::KeysArgs),
     /// Say in plain words what a causal_payload depends on
@@ -154,6 +163,9 @@ fn run(command: Option<Command>) -> CommandResult {
         Some(Command::Put(args)) => client(kv::put(args)),
         Some(Command::Get(args)) => client(kv::get(args)),
         Some(Command::Delete(args)) => client(kv::delete(args)),
+        Some(Command::Batch(args)) => client(many::batch(args)),
+        Some(Command::Snapshot(args)) => client(many::snapshot(args)),
+        Some(Command::Session(args)) => client(many::session(args)),
         Some(Command::Keys(args)) => client(keys::keys(args)),
         Some(Command::Explain(args)) => client(explain::explain(args)),
         Some(Command::Status(args)) => client(status::status(args)),

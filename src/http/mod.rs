@@ -16,6 +16,7 @@
 //! peer_port.rs  what is counted at the port for other nodes
 //! request.rs    what clients send
 //! key.rs        which keys there are, on all surfaces
+//! session.rs    which session a request belongs to
 //! reply.rs      what they get from `/kvs`
 //! etags.rs      the conditions that `/keys` takes
 //! problem.rs    what they get where nothing was done
@@ -57,6 +58,7 @@ mod request;
 mod responses;
 mod routes;
 mod server;
+mod session;
 mod surface;
 #[cfg(test)]
 mod tests;

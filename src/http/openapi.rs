@@ -11,7 +11,8 @@ use super::page;
 use super::problem::Problem;
 use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
-use super::surface::{cluster, health, keys, kvs, raft_status, view};
+use super::surface::{batch, cluster, health, keys, kvs, raft_status, view};
+use crate::api::batch::SnapshotValue;
 use crate::api::problem::{ErrorReply, RefusedReply};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -34,6 +35,8 @@ const API_TOKEN: &str = "api_token";
         kvs::get,
         kvs::put,
         kvs::delete,
+        batch::batch,
+        batch::snapshot,
         keys::get,
         keys::post,
         keys::delete,
@@ -63,7 +66,7 @@ const API_TOKEN: &str = "api_token";
         document,
         page::page,
     ),
-    components(schemas(ErrorReply, RefusedReply)),
+    components(schemas(ErrorReply, RefusedReply, SnapshotValue)),
     // The first is where a generated client goes that is told nothing else: the first node of a
     // local cluster.
     servers(

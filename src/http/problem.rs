@@ -2,7 +2,7 @@
 //! There is one kind of problem, and three shapes of its reply: the contract of each surface has
 //! its own.
 
-use super::body::{json, plain};
+use super::body::{add_payload, json, plain};
 use super::routes::HttpRoute;
 use crate::api::problem::{ErrorReply, RefusedReply};
 use crate::node::{Failed, Node};
@@ -164,13 +164,25 @@ impl Problem {
 
     /// The problem for an operation that the node refused.
     pub fn refused(failed: Failed, partition: PartitionId) -> Self {
-        if let Refusal::UnknownMember(_) = failed.refusal {
-            return Self::foreign_payload(&failed.refusal.to_string()).of(partition);
+        let problem = Self::not_done(&failed.refusal).of(partition);
+        match failed.refusal {
+            Refusal::UnknownMember(_) => problem,
+            _ => problem.seen(failed.context),
         }
-        let (status, advice) = meaning(&failed.refusal);
-        Self::new(status, format!("{}: {advice}", failed.refusal))
-            .seen(failed.context)
-            .of(partition)
+    }
+
+    /// A refusal in words.
+    pub fn not_done(refusal: &Refusal) -> Self {
+        if let Refusal::UnknownMember(_) = refusal {
+            return Self::foreign_payload(&refusal.to_string());
+        }
+        let (status, advice) = meaning(refusal);
+        Self::new(status, format!("{refusal}: {advice}"))
+    }
+
+    /// Its status and its words, for a part of a reply.
+    pub fn in_words(self) -> (StatusCode, Cow<'static, str>) {
+        (self.status, self.error)
     }
 
     /// The node is in no view yet.
@@ -233,30 +245,40 @@ impl Problem {
         )
     }
 
+    /// The body of the reply, where that is JSON with a session.
+    fn body(self, codec: &Codec) -> ErrorReply {
+        ErrorReply {
+            msg: Cow::Borrowed("error"),
+            error: self.error,
+            causal_payload: self.context.map(|c| codec.encode(&c)),
+            partition_id: self.partition.map(|p| p.0),
+            stale: self.stale,
+            code: self.code.map(Cow::Borrowed),
+        }
+    }
+
     /// The HTTP reply.
     pub fn reply(self, codec: &Codec) -> HttpResponse {
+        let status = self.status;
         let mut response = match self.shape {
-            Shape::Session => json(
-                self.status,
-                &ErrorReply {
-                    msg: Cow::Borrowed("error"),
-                    error: self.error,
-                    causal_payload: self.context.map(|c| codec.encode(&c)),
-                    partition_id: self.partition.map(|p| p.0),
-                    stale: self.stale,
-                    code: self.code.map(Cow::Borrowed),
-                },
-            ),
+            Shape::Session => {
+                let body = self.body(codec);
+                let mut response = json(status, &body);
+                if let Some(payload) = body.causal_payload {
+                    add_payload(&mut response, payload);
+                }
+                response
+            }
             Shape::Titled(title) => json(
-                self.status,
+                status,
                 &RefusedReply {
                     error: Cow::Borrowed(title),
                     message: self.error,
                 },
             ),
-            Shape::Text => plain(self.status, &self.error),
+            Shape::Text => plain(status, &self.error),
         };
-        let header = match self.status {
+        let header = match status {
             StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "1"),
             StatusCode::FORBIDDEN => (WWW_AUTHENTICATE, "Bearer"),
             _ => return response,
@@ -299,6 +321,14 @@ fn meaning(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::ClockOff { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "nothing was done; ask another node, and set the clock of this one right",
+        ),
+        Refusal::ReplyFull => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "nothing was read; ask for fewer keys at a time",
+        ),
+        Refusal::Unsettled => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "try again, or ask for fewer of them at a time",
         ),
         Refusal::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -366,6 +396,8 @@ mod tests {
             (Refusal::DiskFull("0 bytes left".into()), 507),
             (Refusal::Storage("a page is damaged".into()), 500),
             (Refusal::ClockOff { off_ms: 3_600_000 }, 503),
+            (Refusal::ReplyFull, 413),
+            (Refusal::Unsettled, 503),
             (Refusal::Overloaded, 503),
             (Refusal::Undecided, 503),
             (Refusal::ShuttingDown, 503),

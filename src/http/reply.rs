@@ -1,6 +1,6 @@
 //! Replies of `/kvs`: the replies to operations that were done.
 
-use super::body::{json, json_text};
+use super::body::{add_payload, json, json_text};
 use super::problem::Problem;
 use crate::api::kvs::WriteReply;
 use crate::protocol::op::{Found, Read, Written};
@@ -29,7 +29,9 @@ pub fn read(read: Read, partition: PartitionId, codec: &Codec) -> Result<HttpRes
         r#","partition_id":{},"causal_payload":"{payload}","timestamp":{wall_ms}{stale}}}"#,
         partition.0
     );
-    Ok(json_text(StatusCode::OK, body))
+    let mut reply = json_text(StatusCode::OK, body);
+    add_payload(&mut reply, payload);
+    Ok(reply)
 }
 
 /// The answer to a write or delete that was done.
@@ -46,5 +48,7 @@ pub fn written(written: &Written, partition: PartitionId, codec: &Codec) -> Http
         timestamp: written.wall_ms,
         copies: written.copies,
     };
-    json(status, &body)
+    let mut reply = json(status, &body);
+    add_payload(&mut reply, body.causal_payload);
+    reply
 }

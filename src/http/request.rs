@@ -9,6 +9,7 @@
 use super::budget::{Budget, HeldBytes};
 use super::key::{self, form_text};
 use super::problem::Problem;
+use super::session;
 use crate::protocol::context::Context;
 use crate::protocol::op::Consistency;
 use crate::protocol::payload::{Codec, MAX_TEXT};
@@ -25,6 +26,8 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::time::Duration;
 
+/// Bytes of keys and values in a batch, where a single value may not have more.
+pub const BATCH_BYTES: usize = 1 << 20;
 /// A body has to arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room in a body for field names and the like.
@@ -162,14 +165,28 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields, if they are well-formed and the `causal_payload` is one of ours.
-    pub fn understood(mut self, codec: &Codec) -> Result<ParsedFields<'a>, Problem> {
-        let context = match self.payload.take() {
-            None => Context::default(),
-            Some(text) => {
-                let read = codec.decode(&text?);
-                read.map_err(|why| Problem::foreign_payload(&why.to_string()))?
-            }
-        };
+    pub fn understood(self, codec: &Codec) -> Result<ParsedFields<'a>, Problem> {
+        self.joined(None, codec)
+    }
+
+    /// As [`Fields::understood`], joined with the payloads of the request's headers.
+    pub fn understood_with(
+        self,
+        headers: &HeaderMap,
+        codec: &Codec,
+    ) -> Result<ParsedFields<'a>, Problem> {
+        self.joined(session::of_headers(headers, codec)?, codec)
+    }
+
+    fn joined(
+        mut self,
+        mut context: Option<Context>,
+        codec: &Codec,
+    ) -> Result<ParsedFields<'a>, Problem> {
+        if let Some(text) = self.payload.take() {
+            session::join(&mut context, session::seen(&text?, codec)?)?;
+        }
+        let context = context.unwrap_or_default();
         match self.bad.take() {
             Some(problem) => Err(problem.seen(context)),
             None => Ok(ParsedFields {
@@ -209,17 +226,10 @@ impl ParsedFields<'_> {
             // Escapes only add to it, so that a text that is too long is known before it grows.
             Some(Value::Text(text)) if text.len() > max => None,
             Some(Value::Text(text)) => serde_json::to_vec(text).ok().map(Bytes::from),
-            Some(Value::Json(raw)) if raw.get().len() > max.saturating_add(2) => None,
-            Some(Value::Json(raw)) => Some(Bytes::copy_from_slice(raw.get().as_bytes())),
+            Some(Value::Json(raw)) => json_value(raw, max),
         };
-        text.filter(|text| {
-            let quotes = if text.starts_with(b"\"") { 2 } else { 0 };
-            text.len() - quotes <= max
-        })
-        .ok_or_else(|| {
-            too_large(&format!("the value is longer than {max} bytes of JSON"))
-                .seen(self.context.clone())
-        })
+        text.filter(|text| fits(text, max))
+            .ok_or_else(|| value_too_long(max).seen(self.context.clone()))
     }
 
     /// How the read treats the client's past.
@@ -259,8 +269,24 @@ struct JsonFields<'a> {
     causal_payload: Option<&'a RawValue>,
 }
 
+/// A value of at most `max` bytes, the quotes around a string not counted.
+pub fn json_value(raw: &RawValue, max: usize) -> Option<Bytes> {
+    let text = raw.get().as_bytes();
+    fits(text, max).then(|| Bytes::copy_from_slice(text))
+}
+
+fn fits(text: &[u8], max: usize) -> bool {
+    let quotes = if text.starts_with(b"\"") { 2 } else { 0 };
+    text.len() - quotes <= max
+}
+
+/// The problem of a value that is longer than `max` bytes.
+pub fn value_too_long(max: usize) -> Problem {
+    too_large(&format!("the value is longer than {max} bytes of JSON"))
+}
+
 /// Tells a field that is null from one that is not there.
-fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub fn also_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
@@ -357,6 +383,27 @@ impl BodyKind {
         }
     }
 
+    /// Reads a body that is a JSON object of a certain kind.
+    pub fn json_object<'a, T: Deserialize<'a>>(self, body: &'a [u8]) -> Result<T, Problem> {
+        if matches!(self, Self::Form) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "a form is not understood here: send application/json",
+            ));
+        }
+        // An array would pass for the struct, field by field.
+        if !looks_like_json(body) {
+            return Err(Problem::bad(
+                "the body is no JSON object: spec/http.md has the one for this path",
+            ));
+        }
+        serde_json::from_slice(body).map_err(|why| {
+            Problem::bad(format!(
+                "the body is not understood ({why}): spec/http.md has the one for this path"
+            ))
+        })
+    }
+
     /// The longest body in which a value of `max` bytes may come. A form spends up to three bytes
     /// on one.
     fn limit(self, max: usize) -> usize {
@@ -370,7 +417,8 @@ impl BodyKind {
 
 /// The longest body that is read, in bytes, where values of `max` bytes are taken.
 pub fn longest_body(max: usize) -> usize {
-    BodyKind::Form.limit(max)
+    let batch = BodyKind::Json.limit(BATCH_BYTES);
+    BodyKind::Form.limit(max).max(batch)
 }
 
 fn looks_like_json(body: &[u8]) -> bool {

@@ -8,6 +8,8 @@ use actix_web::http::Method;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpRoute {
     Kvs,
+    Batch,
+    Snapshot,
     Keys,
     PartitionId,
     AllPartitionIds,
@@ -38,8 +40,10 @@ pub enum HttpRoute {
 impl HttpRoute {
     /// All of them, in declaration order; the busiest first, because the router looks from the
     /// top.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Kvs,
+        Self::Batch,
+        Self::Snapshot,
         Self::Keys,
         Self::PartitionId,
         Self::AllPartitionIds,
@@ -71,6 +75,8 @@ impl HttpRoute {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Kvs => "/kvs",
+            Self::Batch => "/kvs/batch",
+            Self::Snapshot => "/kvs/snapshot",
             Self::PartitionId => "/kvs/get_partition_id",
             Self::AllPartitionIds => "/kvs/get_all_partition_ids",
             Self::PartitionMembers => "/kvs/get_partition_members",
@@ -128,6 +134,8 @@ impl HttpRoute {
         match self {
             Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Page => None,
             _ if self.is_administration(method) => Some(Right::Administer),
+            // The keys come in a body, which GET has not.
+            Self::Snapshot => Some(Right::Read),
             _ if method.is_safe() => Some(Right::Read),
             _ => Some(Right::Write),
         }
@@ -138,7 +146,12 @@ impl HttpRoute {
         match self {
             Self::Kvs => "GET, HEAD, PUT, DELETE",
             Self::Keys => "GET, HEAD, POST, DELETE",
-            Self::Write | Self::Fail | Self::Recover | Self::SetStrategy => "POST",
+            Self::Batch
+            | Self::Snapshot
+            | Self::Write
+            | Self::Fail
+            | Self::Recover
+            | Self::SetStrategy => "POST",
             Self::Delete => "DELETE",
             Self::ViewUpdate => "PUT",
             Self::View => "GET, HEAD, PUT",

@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::problem::{unknown_path, wrong_method};
 use super::routes::HttpRoute;
 use super::surface::operator::{keys as plain, nodes};
-use super::surface::{cluster, health, keys, kvs, raft_status, view};
+use super::surface::{batch, cluster, health, keys, kvs, raft_status, view};
 use super::{openapi, page};
 use crate::node::Node;
 use actix_web::dev::Server;
@@ -61,6 +61,8 @@ pub(super) fn configure(app: &mut web::ServiceConfig, surface: &Rc<Surface>) {
         };
         let resource = match route {
             HttpRoute::Kvs => on.get(kvs::get).put(kvs::put).delete(kvs::delete),
+            HttpRoute::Batch => on.post(batch::batch),
+            HttpRoute::Snapshot => on.post(batch::snapshot),
             HttpRoute::PartitionId => on.get(cluster::partition_id),
             HttpRoute::AllPartitionIds => on.get(cluster::all_partition_ids),
             HttpRoute::PartitionMembers => on.get(cluster::partition_members),

@@ -6,7 +6,7 @@
 //! | `Offer`               | anybody                   | refused: no member   | -             |
 //! | `Order`               | anybody                   | refused: no member   | anybody       |
 //! | `Invite`              | refused: it is one        | anybody              | -             |
-//! | `Operation`           | members                   | refused: no member   | -             |
+//! | `Operations`          | members                   | refused: no member   | -             |
 //! | `Raft`                | members                   | refused: no member   | -             |
 //! | `Progress`            | members                   | refused: no member   | -             |
 //! | `Hears`               | members                   | refused: no member   | -             |
@@ -22,7 +22,7 @@ use super::membership::fault::Switch;
 use super::membership::standby::{Invitations, Standby};
 use super::requests::orphans;
 use super::wire::links::{Links, belongs, listen, stranger};
-use super::wire::messages::{Envelope, Request, Response};
+use super::wire::messages::{Envelope, Request, Response, Together};
 use crate::net::{self, Net};
 use crate::protocol::ids::MemberId;
 use crate::protocol::replica::Event;
@@ -109,8 +109,8 @@ async fn answer(role: Role<'_>, from: MemberId, request: Request) -> Response {
             Response::Refused(format!("it is {} of a cluster", member.me()))
         }
 
-        (Request::Operation(forward), Role::Member(member)) => {
-            Response::Operation(member.router().serve(forward).await)
+        (Request::Operations(Together(operations)), Role::Member(member)) => {
+            Response::Operations(member.router().serve(operations).await)
         }
         (Request::Raft(rpc), Role::Member(member)) => match member.membership().raft() {
             Some(raft) => Response::Raft(raft.handle(rpc).await),

@@ -13,6 +13,7 @@
 pub mod changes;
 pub mod clock;
 pub mod cluster;
+pub mod collect;
 pub mod context;
 pub mod driver;
 pub mod hashed;

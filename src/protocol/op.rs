@@ -74,6 +74,9 @@ pub struct Found {
 pub struct Read {
     /// The version that was read.
     pub found: Option<Found>,
+    /// The stamp of the version that was read, which may be a delete. `None` when there is none, or
+    /// when it is forgotten since every replica had the delete.
+    pub stamp: Option<Stamp>,
     /// The request's context, with what was read.
     pub context: Context,
     /// Set when the answer may be older than the context (`Consistency::Eventual` only).
@@ -196,6 +199,12 @@ pub enum Refusal {
     /// Certain not to have been done.
     #[error("the node goes over to a newer view, and its disk is slow")]
     GoingOver,
+    /// What was read before it fills the reply that several reads share.
+    #[error("the values before this one fill the reply")]
+    ReplyFull,
+    /// The keys of a snapshot changed faster than they could be read together.
+    #[error("the keys change faster than they can be read together")]
+    Unsettled,
     /// Too much is waiting already. Certain not to have been done.
     #[error("the node has too many requests waiting")]
     Overloaded,

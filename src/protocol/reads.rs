@@ -90,12 +90,14 @@ pub fn answer(marks: &Marks, version: Option<Version>, context: &Context, stale:
     let Some(version) = version else {
         return Read {
             found: None,
+            stamp: None,
             context,
             stale,
         };
     };
     observe(marks, &version, &mut context);
     Read {
+        stamp: Some(version.stamp),
         found: version.value.map(|value| Found {
             value,
             wall_ms: version.wall_ms,

@@ -220,8 +220,12 @@ impl Route {
                     | Refusal::Storage(_)
                     | Refusal::Undecided
                     | Refusal::Unreachable { .. } => Some(refusal),
-                    // The payload itself is wrong: every replica would say so.
-                    Refusal::ClockAhead { .. } | Refusal::UnknownMember(_) => {
+                    // The payload itself is wrong, or the request asks for too much: every replica
+                    // would say so.
+                    Refusal::ClockAhead { .. }
+                    | Refusal::UnknownMember(_)
+                    | Refusal::ReplyFull
+                    | Refusal::Unsettled => {
                         return Some(Answer::Refused(refusal));
                     }
                 }

@@ -149,6 +149,8 @@ rules! {
     BelieveStranger,
     /// Reads wait without end.
     WaitForever,
+    /// What one round of reads finds is a snapshot.
+    OneRoundSnapshot,
 }
 
 /// Whether a test has broken the rule: never, in a build without `teeth`.

@@ -7,5 +7,6 @@ mod ends;
 mod keys;
 mod letter;
 mod load;
+mod many;
 mod session;
 mod view;

@@ -9,6 +9,7 @@ mod session;
 mod views;
 
 mod backup;
+mod batch;
 mod calm;
 mod damage;
 mod dead_partition;

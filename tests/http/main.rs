@@ -1,5 +1,6 @@
 //! The HTTP surface as clients meet it: a real server on loopback, every route, every error.
 
+mod batch;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;

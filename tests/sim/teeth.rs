@@ -34,6 +34,7 @@ const TEETH: &[(Rule, u64)] = &[
     (Rule::CollectByTime, 60),
     (Rule::TakeForeign, 60),
     (Rule::WaitForever, 10),
+    (Rule::OneRoundSnapshot, 30),
     (Rule::EnactWithoutAll, 120),
 ];
 

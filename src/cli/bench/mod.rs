@@ -6,6 +6,7 @@
 //! us of user time a request where a hand-written exchange over httparse took 0.5 (128 connections;
 //! the kernel's part is 6 to 7 us in both). That is not enough to carry an HTTP client of our own.
 
+mod many;
 mod protocol;
 mod record;
 mod route;
@@ -79,6 +80,12 @@ pub struct Bench {
     /// Bytes per value
     #[arg(long, default_value_t = 100)]
     value_size: usize,
+    /// Operations of one request: beyond 1, requests are batches
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    batch: u32,
+    /// Requests are snapshots of as many keys as --batch says
+    #[arg(long)]
+    snapshot: bool,
     /// Which keys: all alike, or YCSB's few hot ones (Zipf, exponent 0.99)
     #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
     distribution: Distribution,
@@ -142,8 +149,26 @@ fn sound(args: &Bench) -> CommandResult {
             "--read-share and --delete-share are more than 1.0 together",
         ));
     }
+    if (args.batch > 1 || args.snapshot) && args.protocol != Protocol::Causeway {
+        return Err(Failure::usage(
+            "--batch and --snapshot need --protocol causeway",
+        ));
+    }
+    if args.batch > 1 && args.routing == Routing::Aware {
+        return Err(Failure::usage(
+            "a batch has keys of all partitions: leave out --routing aware",
+        ));
+    }
+    if args.snapshot && args.read_share < 1.0 {
+        return Err(Failure::usage("--snapshot reads: give --read-share 1"));
+    }
     if args.history.is_none() {
         return Ok(());
+    }
+    if args.batch > 1 || args.snapshot {
+        return Err(Failure::usage(
+            "--history has single operations: leave out --batch and --snapshot",
+        ));
     }
     if args.protocol == Protocol::Keys && args.delete_share > 0.0 {
         return Err(Failure::usage(
@@ -212,7 +237,7 @@ fn measure(shared: &Shared) -> CommandResult {
     let until = from + Duration::from_secs(args.seconds);
     let tally = run(shared, Phase::Load { from, until })?;
     let history = shared.recorder.as_ref().map(|recorder| recorder.recorded());
-    let report = tally.report(args.seconds, history);
+    let report = tally.report(args.seconds, args.batch, history);
     if args.json {
         let text = serde_json::to_string(&report)
             .map_err(|e| Failure::not_done(format!("cannot print the figures: {e}")))?;

@@ -1,6 +1,6 @@
 //! The requests of the servers that can be measured, and what their replies mean.
 
-use super::Bench;
+use super::{Bench, many};
 use crate::check::history::Kind;
 use crate::cli::kv::ConsistencyArg;
 use base64::Engine;
@@ -195,6 +195,42 @@ impl Speaker {
                     STANDARD.encode(value)
                 ),
             ),
+        }
+    }
+
+    /// A request for many keys, with the context so far.
+    pub fn request_many(
+        &mut self,
+        operations: &[(Kind, u64)],
+        snapshot: bool,
+    ) -> Result<Request<Full<Bytes>>, String> {
+        self.choose_value();
+        let named = |(kind, number): &(Kind, u64)| (*kind, format!("key{number}"));
+        let operations: Vec<_> = operations.iter().map(named).collect();
+        let text = many::body(&operations, &self.value, snapshot, &self.payload);
+        let path = if snapshot {
+            "/kvs/snapshot"
+        } else {
+            "/kvs/batch"
+        };
+        let mut request = body(Method::POST, path, "application/json", text)?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+
+    /// Takes note of the reply to such a request.
+    pub fn reply_many(
+        &mut self,
+        count: usize,
+        snapshot: bool,
+        status: StatusCode,
+        body: &[u8],
+    ) -> BenchAnswer {
+        match self.reply(Kind::Put, status, body) {
+            BenchAnswer::Done => many::answer(count, snapshot, body),
+            failed => failed,
         }
     }
 

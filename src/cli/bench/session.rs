@@ -30,6 +30,14 @@ pub struct BenchSession {
     tally: Rc<RefCell<Tally>>,
 }
 
+/// What one request asks for.
+enum Asks {
+    /// An operation on the key of this number.
+    One(u64),
+    /// Operations on the keys of these numbers.
+    Many(Vec<(Kind, u64)>),
+}
+
 /// Where a session's operations are written down, and under what name.
 struct History {
     recorder: Arc<Recorder>,
@@ -79,7 +87,7 @@ impl BenchSession {
     async fn prefill(&mut self, until: Instant) {
         let keys = u64::from(self.id)..self.args.keys;
         for key in keys.step_by(self.args.connections as usize) {
-            while !self.one(Kind::Put, key, None, until).await {
+            while !self.one(Kind::Put, Asks::One(key), None, until).await {
                 if self.over(until) {
                     return;
                 }
@@ -88,9 +96,21 @@ impl BenchSession {
     }
 
     async fn load(&mut self, from: Instant, until: Instant) {
+        let many = self.args.batch > 1 || self.args.snapshot;
         while !self.over(until) {
-            let (kind, key) = (self.workload.kind(), self.workload.key());
-            self.one(kind, key, Some(from), until).await;
+            if many {
+                let count = self.args.batch as usize;
+                let draw = |_| (self.workload.kind(), self.workload.key());
+                let operations: Vec<_> = (0..count).map(draw).collect();
+                // What is certain of it is certain of nothing that it may have written.
+                let writes = operations.iter().any(|(kind, _)| *kind != Kind::Get);
+                let kind = if writes { Kind::Put } else { Kind::Get };
+                self.one(kind, Asks::Many(operations), Some(from), until)
+                    .await;
+            } else {
+                let (kind, key) = (self.workload.kind(), self.workload.key());
+                self.one(kind, Asks::One(key), Some(from), until).await;
+            }
         }
     }
 
@@ -99,12 +119,12 @@ impl BenchSession {
     }
 
     /// One request; whether it was answered as asked. Counts from `from` on.
-    async fn one(&mut self, kind: Kind, key: u64, from: Option<Instant>, until: Instant) -> bool {
+    async fn one(&mut self, kind: Kind, asks: Asks, from: Option<Instant>, until: Instant) -> bool {
         let started = Instant::now();
         let patience = Duration::from_secs(self.args.timeout);
         let patient_until = started + patience;
         (self.reached, self.asked) = (Reached::NotSent, None);
-        let answer = timeout_at(patient_until.min(until), self.ask(kind, key)).await;
+        let answer = timeout_at(patient_until.min(until), self.ask(kind, asks)).await;
         self.record(kind, started);
         let counted = from.is_none_or(|from| started >= from);
         let answer = match answer {
@@ -144,17 +164,29 @@ impl BenchSession {
         true
     }
 
-    async fn ask(&mut self, kind: Kind, key: u64) -> Result<BenchAnswer, String> {
-        self.speaker.set_key(key);
+    async fn ask(&mut self, kind: Kind, asks: Asks) -> Result<BenchAnswer, String> {
+        let snapshot = self.args.snapshot;
         // Before there is a connection: what is not sent is recorded too, with a value of its own.
-        let request = self.speaker.request(kind)?;
+        let request = match &asks {
+            Asks::One(key) => {
+                self.speaker.set_key(*key);
+                self.speaker.request(kind)?
+            }
+            Asks::Many(operations) => self.speaker.request_many(operations, snapshot)?,
+        };
         let (at, mut wire) = self.targets.open(self.speaker.key()).await?;
         self.asked = Some(at);
         // From here on a part of it may have left, whatever comes back.
         self.reached = Reached::Sent;
         let (status, body) = wire.exchange(request).await?;
         self.targets.keep(at, wire);
-        let answer = self.speaker.reply(kind, status, &body);
+        let answer = match &asks {
+            Asks::One(_) => self.speaker.reply(kind, status, &body),
+            Asks::Many(operations) => {
+                let count = operations.len();
+                self.speaker.reply_many(count, snapshot, status, &body)
+            }
+        };
         // Without a history an answer that says "done" is not read further.
         if self.history.is_some() || matches!(answer, BenchAnswer::Error(_)) {
             self.reached = Reached::Reply {

@@ -44,6 +44,9 @@ pub struct BenchReport {
     pub cut_off: u64,
     pub seconds: u64,
     pub requests_per_second: f64,
+    /// Of those that make up the requests, where these are batches or snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations_per_second: Option<f64>,
     pub p50_us: u64,
     pub p99_us: u64,
     pub p999_us: u64,
@@ -164,7 +167,9 @@ impl Tally {
         text
     }
 
-    pub fn report(&self, seconds: u64, history: Option<Recorded>) -> BenchReport {
+    /// The figures of so many seconds, in which each request was so many operations.
+    pub fn report(&self, seconds: u64, batch: u32, history: Option<Recorded>) -> BenchReport {
+        let rate = self.requests() as f64 / seconds as f64;
         let at = |h: &Histogram<u64>, q| h.value_at_quantile(q);
         let errors: u64 = self.errors.values().map(|(n, _)| n).sum();
         BenchReport {
@@ -174,7 +179,8 @@ impl Tally {
             unknown: self.unknown,
             cut_off: self.cut_off,
             seconds,
-            requests_per_second: (self.requests() as f64 / seconds as f64).round(),
+            requests_per_second: rate.round(),
+            operations_per_second: (batch > 1).then(|| (rate * f64::from(batch)).round()),
             p50_us: at(&self.latency, 0.5),
             p99_us: at(&self.latency, 0.99),
             p999_us: at(&self.latency, 0.999),
@@ -201,6 +207,9 @@ impl fmt::Display for BenchReport {
             "{} requests in {} s: {} a second ({} not found, {} reconnects)",
             self.requests, self.seconds, self.requests_per_second, self.not_found, self.reconnects
         )?;
+        if let Some(operations) = self.operations_per_second {
+            writeln!(f, "together {operations} operations a second")?;
+        }
         writeln!(
             f,
             "errors   {} refused, {} with unknown outcome; {} under way at the end",
@@ -246,7 +255,7 @@ mod tests {
         b.error(r#"HTTP 503: {"error":"y"}"#, false);
         b.cut_off += 3;
         a.add(&b);
-        let report = a.report(10, None);
+        let report = a.report(10, 1, None);
         assert_eq!(
             (report.requests, report.errors, report.not_found),
             (101, 2, 1)

@@ -149,7 +149,8 @@ pub async fn explain(
     req: &HttpRequest,
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Fields::form(req.query_string().as_bytes()).understood(&*surface.codec()?)?;
+    let asked = Fields::form(req.query_string().as_bytes())
+        .understood_with(req.headers(), &*surface.codec()?)?;
     let reply = ExplainReply {
         msg: SUCCESS,
         clock_ms: asked.context.clock.ms(),

@@ -3,13 +3,14 @@
 //! Errors are plain text here, as the contract has them.
 
 use crate::api::problem::ErrorReply;
-use crate::http::body::{json, plain};
+use crate::http::body::{add_payload, json, plain};
 use crate::http::etags::EntityTags;
 use crate::http::host::Surface;
 use crate::http::key;
 use crate::http::problem::Problem;
 use crate::http::request::BodyKind;
 use crate::http::responses::{ListChangeErrors, ListErrors, RemovedNode};
+use crate::http::session;
 use crate::node::{Freshness, Member};
 use crate::protocol::context::Context;
 use crate::protocol::keys::{
@@ -32,8 +33,6 @@ const MAX_BODY: usize = 1 << 20;
 /// An `If-Match` names another list than the one that is there.
 const CHANGED: &str = "the list has changed: read it again, its ETag says which change it was";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The client's context of `/kvs`: a `causal_payload`.
-const CAUSAL_PAYLOAD: HeaderName = HeaderName::from_static("causal-payload");
 
 /// The body of a change.
 #[derive(Deserialize, ToSchema)]
@@ -205,20 +204,14 @@ async fn changed(member: &Member, change: ListChange, codec: &Codec) -> HttpResp
 
 /// The client's past in `/kvs`, from its headers.
 fn past(headers: &HeaderMap, member: &Member, codec: &Codec) -> Result<Option<Context>, Problem> {
-    let Some(text) = only(headers, &CAUSAL_PAYLOAD)? else {
+    let Some(seen) = session::of_headers(headers, codec)? else {
         return Ok(None);
     };
-    let text = text
-        .to_str()
-        .map_err(|_| Problem::foreign_payload("it has characters that no payload has"))?;
-    let seen = codec
-        .decode(text)
-        .map_err(|why| Problem::foreign_payload(&why.to_string()))?;
     let seen = member
         .lists()
         .past(seen)
         .map_err(|failed| Problem::refused_past(&failed.refusal))?;
-    Ok((!text.is_empty()).then_some(seen))
+    Ok(Some(seen))
 }
 
 /// Adds to a reply what the client has seen of `/kvs`, and what it sees by this reply.
@@ -235,8 +228,8 @@ fn with_past(
         }
         (one, other) => one.or(other),
     };
-    if let Some(Ok(text)) = both.map(|both| HeaderValue::from_str(&codec.encode(&both))) {
-        reply.headers_mut().insert(CAUSAL_PAYLOAD, text);
+    if let Some(both) = both {
+        add_payload(&mut reply, codec.encode(&both));
     }
     reply
 }

@@ -9,6 +9,7 @@ use crate::http::problem::Problem;
 use crate::http::reply;
 use crate::http::request::{BodyKind, Fields};
 use crate::http::responses::{BodyErrors, RemovedNode, StoreErrors};
+use crate::http::session;
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::version::Key;
@@ -53,7 +54,9 @@ pub async fn get(
     _body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
-    let asked = Fields::form(req.query_string().as_bytes()).understood(&*surface.codec()?)?;
+    session::unconditional(req.headers())?;
+    let asked = Fields::form(req.query_string().as_bytes())
+        .understood_with(req.headers(), &*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, consistency) = (asked.key()?, asked.consistency()?);
     let partition = member.router().partition_of_key(&key);
@@ -95,11 +98,14 @@ pub async fn put(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let node = &surface.node;
+    session::unconditional(req.headers())?;
     let kind = BodyKind::of(req.headers())?;
     let body = surface
         .body(req, kind, body, node.max_value_bytes())
         .await?;
-    let asked = kind.fields(&body).understood(&*surface.codec()?)?;
+    let asked = kind
+        .fields(&body)
+        .understood_with(req.headers(), &*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
     write(surface, &member, key, Some(value), asked.context).await
@@ -127,13 +133,14 @@ pub async fn delete(
     req: &HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    session::unconditional(req.headers())?;
     let kind = BodyKind::of(req.headers())?;
     let body = surface.body(req, kind, body, 0).await?;
     let mut fields = Fields::form(req.query_string().as_bytes());
     if !body.is_empty() {
         fields = fields.and(kind.fields(&body));
     }
-    let asked = fields.understood(&*surface.codec()?)?;
+    let asked = fields.understood_with(req.headers(), &*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let key = asked.key()?;
     write(surface, &member, key, None, asked.context).await

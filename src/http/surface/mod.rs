@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kvs.rs          the causal store
+//! batch.rs        many of its keys in one call, and snapshots
 //! keys.rs         the linearizable lists
 //! cluster.rs      where things are
 //! view.rs         changes of the view
@@ -10,6 +11,7 @@
 //! operator        the operator's store: plain keys, faults on demand, the replication strategy
 //! ```
 
+pub mod batch;
 pub mod cluster;
 pub mod health;
 pub mod keys;

@@ -1,6 +1,7 @@
 //! Reads and writes of the causal store, for clients of this node.
 
 use super::admission::Failed;
+use super::bundle::Bundles;
 use super::router::Router;
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
@@ -55,6 +56,18 @@ impl Router {
         context: Context,
     ) -> Result<Wrote, Failed> {
         let context = self.admission().admit(context)?;
+        self.write_with(key, partition, value, context, None).await
+    }
+
+    /// As [`Router::write`], with a context that is let in; to other nodes it goes in `bundles`.
+    pub(super) async fn write_with(
+        &self,
+        key: Key,
+        partition: PartitionId,
+        value: Option<Bytes>,
+        context: Context,
+        bundles: Option<&Bundles>,
+    ) -> Result<Wrote, Failed> {
         if let Err(refusal) = self.admission().checked_clock().await {
             return Err(Failed { refusal, context });
         }
@@ -65,7 +78,7 @@ impl Router {
             stamp,
             orphan: None,
         };
-        match self.drive(op, partition, context).await? {
+        match self.drive_with(op, partition, context, bundles).await? {
             (Answer::Written(written), ..) => Ok(Wrote::Written(written)),
             (Answer::NothingToDelete(context), ..) => Ok(Wrote::NothingToDelete(context)),
             (other, context, _) => Err(unexpected(&other, context)),
@@ -73,7 +86,7 @@ impl Router {
     }
 }
 
-fn unexpected(answer: &Answer, context: Context) -> Failed {
+pub(super) fn unexpected(answer: &Answer, context: Context) -> Failed {
     log::error!("an operation got an answer of another kind: {answer:?}");
     Failed {
         refusal: Refusal::Storage("a replica answered something else than it was asked".into()),

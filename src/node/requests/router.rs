@@ -2,12 +2,13 @@
 //! what other nodes send on.
 
 use super::admission::{Admission, Failed};
+use super::bundle::{BUNDLE_REPLY_BYTES, Bundle, Bundles, ReplyRoom};
 use crate::node::membership::knowledge::Knowledge;
 use crate::node::membership::part::Membership;
 use crate::node::replica::inbox::Inbox;
 use crate::node::replica::reply;
 use crate::node::replica::shared::Shared;
-use crate::node::wire::messages::{Forward, Forwarded, Request, Response};
+use crate::node::wire::messages::{Forward, Forwarded, Request, Response, Together};
 use crate::node::wire::peers::Peers;
 use crate::protocol::context::Context;
 use crate::protocol::health::Health;
@@ -20,6 +21,7 @@ use crate::protocol::route::{Attempt, AttemptOutcome, Route, TOTAL_US};
 use crate::protocol::store::StoreError;
 use crate::protocol::version::{Key, Stamp};
 use crate::protocol::view::PartitionId;
+use futures_util::future::join_all;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -99,9 +101,23 @@ impl Router {
     /// When no replica could do it, or it is not known whether one did.
     pub async fn drive(
         &self,
+        op: Op,
+        partition: PartitionId,
+        context: Context,
+    ) -> Result<(Answer, Context, MemberId), Failed> {
+        self.drive_with(op, partition, context, None).await
+    }
+
+    /// As [`Router::drive`]; to other nodes the operation goes in `bundles`, if there are any.
+    ///
+    /// # Errors
+    /// As [`Router::drive`].
+    pub(super) async fn drive_with(
+        &self,
         mut op: Op,
         partition: PartitionId,
         context: Context,
+        bundles: Option<&Bundles>,
     ) -> Result<(Answer, Context, MemberId), Failed> {
         let clocks = self.shared.clocks;
         let end_us = clocks.mono_us() + TOTAL_US;
@@ -134,13 +150,21 @@ impl Router {
                     stall_us,
                 } => {
                     let left_us = end_us.saturating_sub(clocks.mono_us());
-                    let timeout_us = (timeout_us + transfer_us(&op)).min(left_us);
                     let forward = Forward {
                         op: op.clone(),
                         context: context.clone(),
                         stall_us,
                     };
-                    (to, self.there(to, forward, timeout_us).await)
+                    let outcome = if let Some(bundles) = bundles {
+                        let within = Duration::from_micros(timeout_us.min(left_us));
+                        bundles.send(to, forward, within).await
+                    } else {
+                        let timeout_us = (timeout_us + transfer_us(&op)).min(left_us);
+                        let within = Duration::from_micros(timeout_us);
+                        let came = self.there(to, vec![forward], within).await;
+                        came.into_iter().next().unwrap_or(AttemptOutcome::NoAnswer)
+                    };
+                    (to, outcome)
                 }
                 Attempt::Pause { us } => {
                     tokio::time::sleep(Duration::from_micros(us)).await;
@@ -251,6 +275,11 @@ impl Router {
         }
     }
 
+    /// Whether this node is a replica of the partition, as far as its replica knows.
+    pub(super) fn is_here(&self, partition: PartitionId) -> bool {
+        self.shared.marks.load().partition == Some(partition)
+    }
+
     /// Looks a key up here, if this is where it belongs.
     pub fn look(
         &self,
@@ -298,13 +327,32 @@ impl Router {
         }
     }
 
-    async fn there(&self, to: MemberId, forward: Forward, timeout_us: u64) -> AttemptOutcome {
-        let timeout = Duration::from_micros(timeout_us);
-        let request = Request::Operation(forward);
-        match self.peers.request(to, &request, timeout).await {
-            Ok(Response::Operation(forwarded)) => {
+    /// Sends a bundle, and hands out what came of its operations.
+    pub(super) async fn deliver(&self, bundle: Bundle) {
+        let transfer_us: u64 = bundle.forwards.iter().map(|f| transfer_us(&f.op)).sum();
+        let within = bundle.within + Duration::from_micros(transfer_us);
+        let within = within.min(Duration::from_micros(TOTAL_US));
+        let came = self.there(bundle.to, bundle.forwards, within).await;
+        for (outcome, to) in came.into_iter().zip(bundle.outcomes) {
+            // The request may be over.
+            let _ = to.send(outcome);
+        }
+    }
+
+    /// Has another node do operations. An outcome for each.
+    async fn there(
+        &self,
+        to: MemberId,
+        operations: Vec<Forward>,
+        within: Duration,
+    ) -> Vec<AttemptOutcome> {
+        let count = operations.len();
+        let all = |outcome: fn() -> AttemptOutcome| (0..count).map(|_| outcome()).collect();
+        let request = Request::Operations(Together(operations));
+        match self.peers.request(to, &request, within).await {
+            Ok(Response::Operations(forwarded)) if forwarded.answers.len() == count => {
                 let Forwarded {
-                    answer,
+                    answers,
                     stable,
                     clock,
                     version,
@@ -321,11 +369,11 @@ impl Router {
                     over: Vec::new(),
                 };
                 self.learn(to, beacon);
-                AttemptOutcome::Answered(answer)
+                answers.into_iter().map(AttemptOutcome::Answered).collect()
             }
-            Ok(_) => AttemptOutcome::NoAnswer,
-            Err(error) if error.definitely_not_sent() => AttemptOutcome::NotSent,
-            Err(_) => AttemptOutcome::NoAnswer,
+            Ok(_) => all(|| AttemptOutcome::NoAnswer),
+            Err(error) if error.definitely_not_sent() => all(|| AttemptOutcome::NotSent),
+            Err(_) => all(|| AttemptOutcome::NoAnswer),
         }
     }
 
@@ -343,8 +391,21 @@ impl Router {
         }
     }
 
-    /// Does what another node sends on.
-    pub async fn serve(&self, forward: Forward) -> Forwarded {
+    /// Does what another node sends on, all at once.
+    pub async fn serve(&self, operations: Vec<Forward>) -> Forwarded {
+        let room = ReplyRoom::new(BUNDLE_REPLY_BYTES);
+        let serve = |forward| async { room.hold(self.serve_one(forward).await) };
+        let answers = join_all(operations.into_iter().map(serve)).await;
+        let marks = self.shared.marks.load();
+        Forwarded {
+            answers,
+            clock: self.shared.clock.now(),
+            stable: marks.logs.iter().map(|(log, m)| (*log, m.stable)).collect(),
+            version: marks.views.version,
+        }
+    }
+
+    async fn serve_one(&self, forward: Forward) -> Answer {
         self.admission.note_request();
         let Forward {
             op,
@@ -360,22 +421,14 @@ impl Router {
             let now = self.shared.clocks.now();
             self.shared.clock.observe_near(now, *ts);
         }
-        let answer = if self.knowledge.is_given_up() {
-            Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()))
-        } else {
-            match self.here(&op, &context, TOTAL_US, stall_us).await {
-                AttemptOutcome::Answered(answer) => answer,
-                AttemptOutcome::NotSent | AttemptOutcome::NoAnswer => {
-                    Answer::Refused(Refusal::Undecided)
-                }
+        if self.knowledge.is_given_up() {
+            return Answer::Refused(Refusal::Recovering(GIVEN_UP.to_owned()));
+        }
+        match self.here(&op, &context, TOTAL_US, stall_us).await {
+            AttemptOutcome::Answered(answer) => answer,
+            AttemptOutcome::NotSent | AttemptOutcome::NoAnswer => {
+                Answer::Refused(Refusal::Undecided)
             }
-        };
-        let marks = self.shared.marks.load();
-        Forwarded {
-            answer,
-            clock: self.shared.clock.now(),
-            stable: marks.logs.iter().map(|(log, m)| (*log, m.stable)).collect(),
-            version: marks.views.version,
         }
     }
 }

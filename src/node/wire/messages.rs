@@ -16,12 +16,23 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// The most operations that a client may ask for in one request.
+pub const MOST_TOGETHER: usize = 1000;
+
 /// What a node counts of its own is no more than this, so that the counts of all can be added up.
 const MOST: u64 = 1 << 47;
 /// The longest text that a node says of an offer, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024;
 
-checked_when_read!(Envelope, Orphan, Offered, OfferProgress, Progress, Count);
+checked_when_read!(
+    Envelope,
+    Together,
+    Orphan,
+    Offered,
+    OfferProgress,
+    Progress,
+    Count
+);
 
 /// Numbers that can be added to those of other nodes.
 fn ensure_counts(counts: &[u64]) -> Result<(), Unsound> {
@@ -45,11 +56,23 @@ impl Envelope {
     }
 }
 
+/// Operations of one request of a client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Together(pub Vec<Forward>);
+
+impl Together {
+    fn check(&self) -> Result<(), Unsound> {
+        let fit = self.0.len() <= MOST_TOGETHER;
+        ensure(fit, "more operations than a client may ask for at once")
+    }
+}
+
 /// Something that one node asks of another.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
-    /// Do a client's operation.
-    Operation(Forward),
+    /// Do operations of a client, all at once.
+    Operations(Together),
     /// A call of the Raft group.
     Raft(Rpc),
     /// Asks for views that are newer than a version.
@@ -72,8 +95,8 @@ pub enum Request {
 /// The answer to a [`Request`], of the same kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Response {
-    /// The outcome of an operation.
-    Operation(Forwarded),
+    /// The outcomes of operations.
+    Operations(Forwarded),
     /// The Raft group's own answer.
     Raft(RpcReply),
     /// The views that the node knows.
@@ -103,11 +126,11 @@ pub struct Forward {
     pub stall_us: u64,
 }
 
-/// The replica's answer.
+/// The replica's answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Forwarded {
-    /// The answer to the operation.
-    pub answer: Answer,
+    /// The answers to the operations, in their order.
+    pub answers: Vec<Answer>,
     /// The replica's clock.
     pub clock: Timestamp,
     /// Stable marks of the replica's partition: with them the asking node can prune contexts.

@@ -35,7 +35,7 @@ fn longest_key() -> Key {
 fn the_longest_operation_and_its_answer_fit_into_a_frame() {
     // The quotes around a string come on top.
     let value = Bytes::from(vec![b'v'; LONGEST_VALUE + 2]);
-    let write = Request::Operation(Forward {
+    let write = Request::Operations(Together(vec![Forward {
         op: Op::Write {
             key: longest_key(),
             value: Some(value.clone()),
@@ -44,16 +44,17 @@ fn the_longest_operation_and_its_answer_fit_into_a_frame() {
         },
         context: longest_past(),
         stall_us: u64::MAX,
-    });
-    let read = Response::Operation(Forwarded {
-        answer: Answer::Read(Read {
+    }]));
+    let read = Response::Operations(Forwarded {
+        answers: vec![Answer::Read(Read {
+            stamp: Some(Stamp::default()),
             found: Some(Found {
                 value: value.clone(),
                 wall_ms: u64::MAX,
             }),
             context: longest_past(),
             stale: true,
-        }),
+        })],
         clock: Timestamp::default(),
         stable: (0..MAX_ENTRIES as u64).map(|n| (log(n), 1 << 60)).collect(),
         version: u64::MAX,
@@ -74,6 +75,25 @@ fn refused<T: Serialize + DeserializeOwned>(value: &T) {
     assert!(postcard::from_bytes::<T>(&bytes).is_err());
 }
 
+fn read_of(key: Key) -> Forward {
+    Forward {
+        op: Op::Get {
+            key,
+            consistency: Consistency::Causal,
+        },
+        context: Context::default(),
+        stall_us: 0,
+    }
+}
+
+#[test]
+fn more_operations_than_a_client_may_ask_for_are_refused() {
+    let reads = |n| Request::Operations(Together(vec![read_of(Key::from_static(b"k")); n]));
+    let bytes = postcard::to_allocvec(&reads(MOST_TOGETHER)).unwrap();
+    assert!(postcard::from_bytes::<Request>(&bytes).is_ok());
+    refused(&reads(MOST_TOGETHER + 1));
+}
+
 #[test]
 fn numbers_and_keys_that_no_node_can_have_sent_are_refused() {
     refused(&Envelope {
@@ -88,14 +108,7 @@ fn numbers_and_keys_that_no_node_can_have_sent_are_refused() {
             wall_ms: 0,
             past: Context::default(),
         });
-        refused(&Request::Operation(Forward {
-            op: Op::Get {
-                key,
-                consistency: Consistency::Causal,
-            },
-            context: Context::default(),
-            stall_us: 0,
-        }));
+        refused(&Request::Operations(Together(vec![read_of(key)])));
     }
     let offered = |taken, newer| Offered {
         taken,
