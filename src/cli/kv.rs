@@ -143,11 +143,21 @@ pub async fn exchange(
     common: &Common,
     make: impl Fn(&NodeClient, &str) -> reqwest::RequestBuilder,
 ) -> Result<Reply, Failure> {
+    exchange_or(common, true, make).await
+}
+
+/// As [`exchange`]. Where the node has not made the context, the command goes on with another one
+/// of the session only if it may `turn`.
+pub async fn exchange_or(
+    common: &Common,
+    turn: bool,
+    make: impl Fn(&NodeClient, &str) -> reqwest::RequestBuilder,
+) -> Result<Reply, Failure> {
     let node = common.node.connect(PATIENCE)?;
     let mut seen = common.session.open()?;
     let reply = loop {
         let reply = node.send(make(&node, seen.payload())).await?;
-        if !reply.is_foreign() || !seen.turn() {
+        if !turn || !reply.is_foreign() || !seen.turn() {
             break reply;
         }
     };

@@ -2,7 +2,7 @@
 
 use super::client::Reply;
 use super::failure::{Code, CommandResult, Failure, note, print};
-use super::kv::{Common, exchange};
+use super::kv::{Common, exchange, exchange_or};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -158,8 +158,9 @@ pub async fn snapshot(args: SnapshotArgs) -> CommandResult {
 pub async fn session(args: SessionCommand) -> CommandResult {
     let SessionWhat::Join { payloads, common } = args.what;
     let header = payloads.join(",");
-    // A snapshot of nothing: the node joins what it is asked with, and checks whose it is.
-    let reply = exchange(&common, |node, payload| {
+    // A snapshot of nothing: the node joins what it is asked with, and checks whose it is. One that
+    // is refused may be the given one: the session's own is no reason to begin anew.
+    let reply = exchange_or(&common, false, |node, payload| {
         node.request(Method::POST, "/kvs/snapshot")
             .header("Causal-Payload", &header)
             .json(&SnapshotBody {

@@ -383,16 +383,18 @@ impl BodyKind {
         }
     }
 
-    /// Reads a body that is a JSON object of a certain kind.
+    /// Reads a body that is a JSON object of a certain kind. No form begins like one, so that what
+    /// `curl -d` sends is taken for what it is.
     pub fn json_object<'a, T: Deserialize<'a>>(self, body: &'a [u8]) -> Result<T, Problem> {
-        if matches!(self, Self::Form) {
+        // An array would pass for the struct, field by field.
+        let object = looks_like_json(body);
+        if matches!(self, Self::Form) && !object {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "a form is not understood here: send application/json",
             ));
         }
-        // An array would pass for the struct, field by field.
-        if !looks_like_json(body) {
+        if !object {
             return Err(Problem::bad(
                 "the body is no JSON object: spec/http.md has the one for this path",
             ));

@@ -147,6 +147,9 @@ async fn what_no_batch_can_be_is_refused_as_a_whole() {
             .await;
         error(reply, status).await;
     }
+    // What `curl -d` calls a form.
+    let reply = node.send(Method::POST, "/kvs/batch", FORM, r#"{"operations":[]}"#);
+    assert_eq!(reply.await.status(), 200);
     // As many as there may be are done, and a refusal keeps the session.
     let reply: BatchReply = done(&node, "/kvs/batch", &json!({"operations": many(1000)})).await;
     assert_eq!(reply.results.len(), 1000);
