@@ -209,8 +209,14 @@ impl<S: Store, T> Replica<S, T> {
             return true;
         }
         let held_back = self.views.held_back();
+        // A helper without what it is to hand over fetches nothing of that: nobody is to wait for
+        // it to come here.
+        let helps_empty = |id| {
+            let earlier = self.cohorts.get(id);
+            earlier.is_some_and(|state| !state.holder && state.filled.is_none())
+        };
         earlier.all(|c| {
-            let here = self.is_filled(c.id) || !c.slots.meets(&state.part);
+            let here = self.is_filled(c.id) || !c.slots.meets(&state.part) || helps_empty(c.id);
             held_back.contains(&c.id) && here
         })
     }
