@@ -27,7 +27,7 @@ lint:
 
 # One seed of the simulator, with its last events
 seed SEED TRACE="400":
-    SIM_SEED={{ SEED }} SIM_TRACE={{ TRACE }} cargo test --test sim simulated -- --nocapture
+    cargo run --example simulate -- --seed {{ SEED }} --trace {{ TRACE }}
 
 # One seed of the Raft group's simulator
 raft-seed SEED TRACE="info":
@@ -35,7 +35,7 @@ raft-seed SEED TRACE="info":
 
 # So many seeds of the simulator, from one on
 seeds COUNT FROM="0":
-    SIM_SEEDS={{ COUNT }} SIM_FROM={{ FROM }} cargo test --test sim simulated -- --nocapture
+    cargo run --example simulate -- --seeds {{ COUNT }} --from {{ FROM }}
 
 # Break a rule and see what notices: `just tooth ServeEmpty`, `just tooth ForgetVote raft_sim`
 tooth RULE SUITE="sim":

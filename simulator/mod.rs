@@ -1,8 +1,8 @@
 //! The simulator of the causal store: whole clusters on simulated networks, disks and clocks, under
 //! faults that follow from one seed, and an oracle that knows what is true.
 //!
-//! A folder of its own, which tests (`tests/sim`, `tests/protocol`, `tests/raft_sim`) and benches
-//! (`benches/scale.rs`) take in as a module.
+//! A folder of its own, which tests (`tests/sim`, `tests/protocol`, `tests/raft_sim`), a bench
+//! (`benches/scale.rs`) and a command (`examples/simulate.rs`) take in as a module.
 //!
 //! | | |
 //! |---|---|
@@ -13,7 +13,8 @@
 //! | `offers`, `views` | orphaned writes, the operator and the Raft group |
 //! | `faults`, `calm` | what goes wrong, and what must hold when that is over |
 //! | `oracle`, `checks`, `history` | what is true, and what is compared with it |
-//! | `measure`, `runs` | figures of a run; many runs, and the shrinking of one that fails |
+//! | `measure` | figures of a run |
+//! | `settings`, `regressions`, `runs` | which seeds run, and how; shrinking one that fails |
 
 pub mod calm;
 pub mod checks;
@@ -28,8 +29,10 @@ pub mod node;
 pub mod offers;
 pub mod oracle;
 pub mod plan;
+pub mod regressions;
 pub mod rng;
 pub mod runs;
+pub mod settings;
 pub mod snapshots;
 pub mod views;
 pub mod widen;

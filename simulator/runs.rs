@@ -1,6 +1,8 @@
 //! Running seeds: many at once, and one again and again until only what matters is left of it.
 
 use super::plan::Plan;
+use super::regressions::plan;
+use super::settings::Settings;
 use super::world::World;
 use causeway::protocol::limits::{Bound, take_met};
 use std::collections::BTreeMap;
@@ -11,8 +13,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Runs that looking for what matters may take.
 const SHRINK_RUNS: usize = 200;
-/// Lines of trace that a shrunk run shows.
+/// Lines of trace that a shrunk run shows, and a replayed one that fails.
 const SHOWN: usize = 60;
+const TRACE: usize = 400;
 
 /// A run that went wrong.
 pub struct Failure {
@@ -80,9 +83,67 @@ pub fn run(plan: Plan, keep: usize) -> Result<Done, Box<Failure>> {
     }))
 }
 
+/// Several runs in which nothing went wrong.
+pub struct AllDone {
+    pub runs: usize,
+    /// How often they met each bound, taken together.
+    pub met: Met,
+}
+
+/// Runs seeds, those that are named here and then those that the settings ask for, and shows how
+/// they ended. Shrinks the first of those that fail.
+///
+/// # Errors
+/// How many seeds failed.
+pub fn run_seeds(named: &[u64], settings: &Settings) -> Result<AllDone, String> {
+    let named = named.iter().copied().map(plan);
+    let plans: Vec<Plan> = named.chain(settings.plans()).collect();
+    let (steps, met, failures) = run_all(&plans);
+    let runs = plans.len();
+    println!("{runs} seeds, {steps} events, bounds met: {met:?}");
+    for (i, (seed, failed)) in failures.iter().enumerate() {
+        println!("\nseed {seed}: {failed}\nreplay: {}", command(*seed, ""));
+        // Shrinking takes many runs.
+        if i < settings.shrink {
+            println!("{}", shrink(failed));
+        }
+    }
+    match failures.len() {
+        0 => Ok(AllDone { runs, met }),
+        failed => Err(format!("{failed} seeds failed")),
+    }
+}
+
+/// Runs one seed, or the part of it that the settings ask for, and shows how it ended.
+///
+/// # Errors
+/// The last events, and what failed.
+pub fn replay(seed: u64, settings: &Settings) -> Result<(), String> {
+    match run(settings.part_of(seed), settings.trace.unwrap_or(TRACE)) {
+        Ok(done) => {
+            if settings.trace.is_some() {
+                println!("{}", done.trace);
+            }
+            println!("seed {seed}: {} events, nothing wrong", done.steps);
+            Ok(())
+        }
+        Err(failed) => Err(format!("seed {seed}: {}\n{failed}", failed.trace)),
+    }
+}
+
+/// The command that replays a seed, with these other options, in a build like the present one:
+/// others assert more, or less.
+fn command(seed: u64, options: &str) -> String {
+    let release = match cfg!(debug_assertions) {
+        true => "",
+        false => "--release ",
+    };
+    format!("cargo run {release}--example simulate -- --seed {seed}{options}")
+}
+
 /// Runs plans on all cores: the number of events, how often each bound was met, and the failures by
 /// seed.
-pub fn run_all(plans: &[Plan]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
+fn run_all(plans: &[Plan]) -> (u64, Met, Vec<(u64, Box<Failure>)>) {
     let (steps, met) = (AtomicU64::new(0), Mutex::new(Met::new()));
     let failures = Mutex::new(Vec::new());
     on_all_cores(plans, |plan| match run(plan.clone(), 0) {
@@ -124,7 +185,7 @@ pub fn on_all_cores<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
 ///
 /// Delta debugging (Zeller and Hildebrandt, TSE 2002, section 3): halves first, then ever smaller
 /// parts.
-pub fn shrink(failed: &Failure) -> String {
+fn shrink(failed: &Failure) -> String {
     let promise = failed.promise().to_owned();
     let whole = &failed.plan;
     let seed = whole.seed;
@@ -164,23 +225,19 @@ pub fn shrink(failed: &Failure) -> String {
         return "it does not fail again".to_owned();
     };
     let list: Vec<String> = kept.iter().map(usize::to_string).collect();
+    let part = format!(" --faults={} --sessions={sessions}", list.join(","));
     let schedule: String = kept
         .iter()
         .map(|i| (i, &whole.faults[*i]))
         .map(|(i, p)| format!("  {:>8} us  {i}: {:?}\n", p.at_us, p.fault))
         .collect();
     format!(
-        "what matters of it: {} of {} faults, {sessions} of {} clients\n{schedule}last events:\n{}\n{}\nreplay: SIM_SEED={seed} SIM_FAULTS={} SIM_SESSIONS={sessions} cargo test --test sim simulated -- --nocapture",
+        "what matters of it: {} of {} faults, {sessions} of {} clients\n{schedule}last events:\n{}\n{}\nreplay: {}",
         kept.len(),
         whole.faults.len(),
         whole.load.sessions,
         failure.trace,
         failure.what,
-        list.join(","),
+        command(seed, &part),
     )
-}
-
-/// A number from the environment.
-pub fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }

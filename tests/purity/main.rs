@@ -49,7 +49,7 @@ fn sources(dir: &str, mut visit: impl FnMut(&str, &str)) {
             }
         }
     }
-    assert!(seen > 3, "the sources in {dir} were not found");
+    assert!(seen > 0, "the sources in {dir} were not found");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_protocol_names_no_operating_system() {
 #[test]
 fn a_comment_is_no_wider_than_100_columns() {
     let mut found = Vec::new();
-    for dir in ["src", "simulator", "tests", "benches"] {
+    for dir in ["src", "simulator", "tests", "benches", "examples"] {
         sources(dir, |name, text| {
             for (number, line) in text.lines().enumerate() {
                 let comment = line.trim_start().starts_with("//");

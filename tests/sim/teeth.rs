@@ -5,7 +5,7 @@
 mod by_rule_tests;
 
 use crate::simulator::plan::Plan;
-use crate::simulator::runs::{number, on_all_cores, run};
+use crate::simulator::runs::{on_all_cores, run};
 use by_rule_tests::BY_RULE_TESTS;
 use causeway::protocol::teeth::{Rule, break_rule};
 use std::collections::BTreeSet;
@@ -40,8 +40,10 @@ const TEETH: &[(Rule, u64)] = &[
 
 /// The first seed that shows that a rule is broken, and how.
 fn bites(rule: Rule, within: u64) -> Option<(u64, String)> {
+    let asked = std::env::var("TEETH_SEEDS").ok();
+    let seeds = asked.and_then(|n| n.parse().ok()).unwrap_or(within);
     break_rule(Some(rule));
-    let found = (0..number("TEETH_SEEDS").unwrap_or(within)).find_map(|seed| {
+    let found = (0..seeds).find_map(|seed| {
         let failed = run(Plan::of(seed), 0).err()?;
         Some((seed, failed.what))
     });
