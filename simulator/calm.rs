@@ -99,8 +99,8 @@ impl World {
 
     /// Whether two replicas' versions of a key differ. One replica may have dropped a tombstone
     /// before the other; stored dependencies may be pruned differently. A write that was logged
-    /// again has several dots, and which of them a replica names does not show: the others are of
-    /// logs that are over, or everywhere.
+    /// again has several dots, and a replica may name any of them: the others are of logs that are
+    /// over, or everywhere.
     fn differs(&self, at: &Key, a: Option<&Bytes>, b: Option<&Bytes>) -> Result<bool, Failed> {
         let version = |bytes: Option<&Bytes>| {
             bytes

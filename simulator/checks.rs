@@ -38,7 +38,8 @@ impl World {
         self.nodes_of(self.view().partition_of_key(key))
     }
 
-    /// Whether a node keeps a key's slot: it holds it now or next, or held it and still helps.
+    /// Whether a node keeps a key's slot: the node holds the slot now or next, or held it and still
+    /// helps.
     fn keeps(&self, node: usize, key: &Key) -> bool {
         self.keeps_of(node, key, None)
     }
@@ -196,8 +197,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether a write ended with each process that took it: it was durable nowhere yet. A replica
-    /// that does not keep its key may have moved past it all the same.
+    /// Whether a write ended with each process that took it: the write was durable nowhere yet. A
+    /// replica that does not keep its key may have moved past the write all the same.
     fn ended_with_writers(&self, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let over = w.dots.iter().zip(&w.taken_us).all(|(dot, taken_us)| {
@@ -212,8 +213,8 @@ impl World {
     /// A replica keeps all slots of a cohort that was its own, also those that it does not hold any
     /// more. When it has lost its disk, or the end of its own log, and no disk is left that has all
     /// of the cohort, it gathers what is left of the slots that others hold. The holder of the
-    /// other slots may have lost its disk too, and say that it has nothing: then it passes over
-    /// what is there. Nobody lacks the write.
+    /// other slots may have lost its disk too, and say that it has nothing: then the gathering
+    /// replica passes over what is there. Nobody lacks the write.
     fn is_helped_no_more(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let slots = self
@@ -235,10 +236,10 @@ impl World {
 
     /// Whether a node that counts, for it holds the key or helped to, has a write or a newer one of
     /// its key. A member that is to hold the key only in the next view may be turned away again. A
-    /// later write that came to it in the place of one that it helps with does not count: it shares
-    /// no log of that one, and drops it when it helps no more. Nor does the rest of a copy on a
-    /// disk that was lost: before all of the copy is there, nobody asks for it, and the next copy
-    /// takes its place.
+    /// later write that came to a node in the place of one that it helps with does not count: the
+    /// node shares no log of the later write, and drops that write when it helps no more. Nor does
+    /// the rest of a copy on a disk that was lost: before all of the copy is there, nobody asks for
+    /// it, and the next copy takes its place.
     pub fn is_kept_at(&self, node: usize, write: WriteId) -> Result<bool, Failed> {
         let w = &self.oracle.writes[write];
         let (views, slot) = (self.decisions.changes.views(), Slot::of(&w.key));
@@ -305,12 +306,12 @@ impl World {
         Ok(())
     }
 
-    /// A key left a store: a tombstone that nobody needs, or a value that one of those beats.
+    /// A key left a store: a tombstone that nobody needs, or a value that such a tombstone beats.
     ///
     /// Or a version that counts as lost, as when all nodes of its partition were given up. A node
-    /// that held its slot before and was away may still have it, while others have dropped it. When
-    /// these nodes get the slot back, one copies from the other and drops what that one does not
-    /// have: they have to be equal, and nobody counts on the version.
+    /// that held the version's slot before and was away may still have the version, while others
+    /// have dropped it. When these nodes get the slot back, one copies from the other and drops
+    /// what that one does not have: they have to be equal, and nobody counts on the version.
     fn check_removed(&mut self, node: usize, version: &Version) -> Result<(), Failed> {
         let Version { key, stamp, .. } = version;
         if !self.keeps(node, key) {
@@ -340,7 +341,7 @@ impl World {
         let Oracle {
             collected, unknown, ..
         } = &mut self.oracle;
-        // Others may know nothing of one that is lost, and take what it beats.
+        // Others may know nothing of a delete that is lost, and take what that delete beats.
         let unknown = Some(unknown).filter(|_| lost);
         for deletes in [Some(collected), unknown].into_iter().flatten() {
             let known = deletes.entry(key.clone()).or_default();
@@ -361,7 +362,8 @@ impl World {
             let views = self.views_at(node);
             let of_cohort = |log| views.as_ref().is_some_and(|v| v.home(log) == home);
             let Some(bytes) = value else {
-                // The record of the cohort's data in its slots is gone: it will be fetched anew.
+                // The record of the cohort's data in its slots is gone: the node will fetch that
+                // data anew.
                 let applied = &mut self.oracle.applied;
                 applied
                     .retain(|(n, log), _| *n != node || log.member != member || !of_cohort(*log));
@@ -416,12 +418,12 @@ impl World {
         self.check_exposed(node, before, after)
     }
 
-    /// Whether clients of a node may be answered by what it has of a log, now or later: then
-    /// nothing may be stable that it lacks, since contexts do not name that any more.
+    /// Whether a node may answer clients by what it has of a log, now or later. No write that such
+    /// a node lacks may be stable, since contexts do not name stable writes any more.
     ///
     /// A node that is out answers nobody, and one that knows that it is given up never will again.
-    /// What was fetched for the sake of a view that was dropped is fetched anew before anybody is
-    /// answered by it.
+    /// A node that fetched data for the sake of a view that was dropped fetches it anew before it
+    /// answers anybody by it.
     fn counts(&self, node: usize, marks: &Marks, log: LogId) -> bool {
         let it = &self.nodes[node];
         !it.lost
@@ -484,14 +486,14 @@ impl World {
     }
 
     /// A node has everything of a cohort now, or serves again on a disk that it had lost: nobody
-    /// may call stable what it lacks.
+    /// may call stable what this node lacks.
     pub fn check_counted_on(&self, node: usize) -> Result<(), Failed> {
         for other in (0..self.nodes.len()).filter(|n| *n != node) {
             let Some(process) = &self.nodes[other].process else {
                 continue;
             };
-            // A write that only a given-up member has may be lost, even a stable one: it may have
-            // shared its log with nobody, or with disks that were lost since.
+            // A write that only a given-up member has may be lost, even a stable one: the member
+            // may have shared its log with nobody, or with disks that were lost since.
             if self.is_given_up(other) {
                 continue;
             }
@@ -512,7 +514,7 @@ impl World {
     }
 
     /// Whether a node lost a write with its disk so lately that its word from before may still be
-    /// under way. It may serve again by then. That is the one loss allowed for.
+    /// under way. The node may serve again by then. No other loss is allowed for.
     fn was_lost_lately(&self, node: usize, write: WriteId) -> bool {
         let lost = self.oracle.lost.get(&(node, write));
         lost.is_some_and(|at| self.now < at + IN_FLIGHT_US)
@@ -575,8 +577,8 @@ impl World {
                 if let Some(process) = &self.nodes[node].process {
                     let marks = process.driver.replica().marks();
                     holders.extend(self.replicas_at(&marks));
-                    // These may be the last marks under the views before, of a log that the new
-                    // marks no longer name.
+                    // The published marks may be the last ones under the views before, and tell of
+                    // a log that the new marks no longer name.
                     for marks in [&marks, &process.marks] {
                         holders.extend(dots.iter().flat_map(|d| replicas_of(marks, d.log)));
                     }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub enum Kind {
     /// Sends what the last reply gave.
     Faithful,
-    /// As that, and a second client uses the same context.
+    /// As a faithful client, and a second one uses the same context.
     Shared(usize),
     /// Sends none and keeps none.
     SessionLess,
@@ -92,8 +92,8 @@ pub fn codec(cluster: u8) -> Codec {
 /// The cluster that is simulated.
 pub const CLUSTER: u8 = 1;
 
-/// A payload of an earlier run of the cluster, whose disks are all gone: it names logs that nobody
-/// has, and may come from a view that there is not yet.
+/// A payload of an earlier run of the cluster, whose disks are all gone: the payload names logs
+/// that nobody has, and may come from a view that there is not yet.
 fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
     let mut context = Context::default();
     if rng.percent(50) {
@@ -115,12 +115,12 @@ fn from_earlier(plan: &Plan, rng: &mut Rng) -> String {
 /// An operation of a client.
 pub struct Operation {
     pub session: usize,
-    /// The offer that it is part of, instead of a session's.
+    /// The offer that the operation is part of, where it is no session's.
     pub offer: Option<usize>,
-    /// The client whose snapshot it is part of, instead of a session's.
+    /// The client whose snapshot the operation is part of, where it is no session's.
     pub snapshooter: Option<usize>,
     pub entry: usize,
-    /// The life of the entry node in which it took the operation up.
+    /// The life in which the entry node took the operation up.
     life: u32,
     pub key: Key,
     pub what: Op,
@@ -129,7 +129,7 @@ pub struct Operation {
     pub write: Option<WriteId>,
     /// The tombstone that was read.
     pub tombstone: Option<WriteId>,
-    /// When the client sent it, and when its entry node took it up.
+    /// When the client sent the operation, and when the entry node took it up.
     pub asked_us: u64,
     pub started_us: u64,
     route: Option<Route>,
@@ -167,7 +167,7 @@ impl Operation {
     /// Frees what an operation that is over needs no more: a long run has very many.
     fn shrink(&mut self) {
         self.past = Past::default();
-        // An earlier attempt may still be answered, which is checked against it.
+        // An earlier attempt may still be answered, and its answer is checked against this context.
         if self.attempt <= 1 {
             self.context = Context::default();
             self.route = None;
@@ -254,7 +254,7 @@ impl World {
             self.sessions[source].past.clone(),
         );
         let client = &mut self.sessions[session];
-        // Refused, it is what a session begins anew for.
+        // A session begins anew when its foreign payload is refused.
         if let Some(foreign) = client.foreign.take()
             && let Ok(taken) = self.codec.decode(&foreign)
         {
@@ -361,7 +361,7 @@ impl World {
         if let Op::Write { value, .. } = &mut self.ops[op].what
             && live
         {
-            // As long as it was drawn.
+            // The value stays as long as it was drawn.
             let len = value.as_ref().map_or(0, Bytes::len);
             *value = Some(Bytes::from(format!("{write:<len$}")));
         }

@@ -151,9 +151,9 @@ impl World {
             .collect()
     }
 
-    /// A node that runs on an old copy of its disk can find that out from its peers alone. Until it
-    /// has, nothing is done to the links between them, nor to them; what it does alone is not
-    /// promised.
+    /// A node that runs on an old copy of its disk can find that out from its peers alone. Until
+    /// such a node has found out, no fault meets it, its peers or the links between them; nothing
+    /// is promised of what it does alone.
     fn is_shielded(&self, a: usize, b: usize) -> bool {
         let comparing = |n: usize| self.nodes[n].comparing;
         if !self.nodes.iter().any(|n| n.comparing) {
@@ -261,8 +261,8 @@ impl World {
         Ok(())
     }
 
-    /// With its disk a node loses what it knew of views. It does not start before somebody has told
-    /// it again.
+    /// With its disk a node loses what it knew of views. The node does not start before another one
+    /// has told it of views again.
     fn forget_views(&mut self, node: usize) {
         if self.plan.changes() {
             self.nodes[node].known = None;
@@ -270,8 +270,8 @@ impl World {
     }
 
     /// Whether a disk may be lost: another replica serves, nothing that was acknowledged with two
-    /// copies is only there, and no other disk of the partition is being refilled. What is only
-    /// there, and not in the copy that takes its place, is gone.
+    /// copies is only there, and no other disk of the partition is being refilled. A write that is
+    /// only on this disk, and not on the copy that takes its place, is gone.
     fn may_go(&mut self, node: usize, copy: Option<&super::oracle::Applied>) -> bool {
         let member = self.nodes[node].member;
         let Some(partition) = self.view().partition_of(member) else {
@@ -340,9 +340,9 @@ impl World {
             .collect()
     }
 
-    /// Whether a node that stands on an old copy may start: one with which it compares itself is
-    /// there and in reach. That is another replica of its partition that serves. Where there is
-    /// none it is any peer that serves, or one that is out of the view and has what it helps with.
+    /// Whether a node that stands on an old copy may start: a node with which it compares itself is
+    /// there and in reach, another replica of its partition that serves. Where no such replica is,
+    /// any peer that serves will do, or one that is out of the view and has what it helps with.
     pub fn may_compare(&self, node: usize) -> bool {
         let views = self.decisions.changes.views();
         let member = self.nodes[node].member;

@@ -50,7 +50,7 @@ impl World {
         self.put_down(op, kind, value, status)
     }
 
-    /// A write gets another stamp, and a value with it: what was tried before may have been done.
+    /// A write gets another stamp, and a value with it: the attempt before may have been done.
     pub fn record_before_restamp(&mut self, op: usize) -> Result<(), Failed> {
         let value = self.ops[op].write.map(|w| w.to_string());
         match &self.ops[op].what {
@@ -101,8 +101,8 @@ impl World {
 
     /// Checks everything that clients saw.
     pub fn check_history(&self) -> Result<(), Failed> {
-        // With a disk, writes may go that only it had; who has seen them cannot be told from who
-        // has seen wrong.
+        // Writes that only one disk had go with the disk; clients that have seen them cannot be
+        // told from clients that have seen wrong.
         if self.oracle.writes.iter().any(|w| w.gone) {
             return Ok(());
         }

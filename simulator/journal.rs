@@ -1,9 +1,9 @@
 //! Crashes: what is left of the batches that were on their way to a disk: exactly what a real one
 //! may.
 //!
-//! They are in a journal, each framed by length and checksum. Any of its sectors may be on the
-//! medium or not, whatever their order. The next start reads the journal up to the first frame that
-//! is not whole.
+//! The batches are in a journal, each framed by length and checksum. Any of its sectors may be on
+//! the medium or not, whatever their order. The next start reads the journal up to the first frame
+//! that is not whole.
 
 use super::rng::Rng;
 use causeway::protocol::store::Batch;

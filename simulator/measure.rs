@@ -136,8 +136,8 @@ impl Measure {
         }
     }
 
-    /// How long it has been known at home what is not known in these marks, for each log of other
-    /// partitions.
+    /// For each log of other partitions: how long its own partition has known what these marks do
+    /// not know.
     pub fn ages(&self, marks: &Marks, now: u64) -> Vec<u64> {
         let others = self
             .stable

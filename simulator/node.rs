@@ -1,7 +1,8 @@
 //! A simulated node: its process, which a crash ends, and its disk, which it leaves behind.
 //!
-//! This is what the real node's threads do, in miniature: around the same driver, effects are
-//! turned into I/O, marks are published a little late, requests go through the same route.
+//! A simulated node does what the real node's threads do, in miniature: around the same driver,
+//! effects are turned into I/O, marks are published a little late, requests go through the same
+//! route.
 
 use super::disk::{Content, Disk};
 use super::net::Frame;
@@ -30,7 +31,7 @@ const FLUSH_US: u64 = 300;
 /// Percent of the reads that fail on a disk of which reads fail.
 pub const FAILING: u64 = 20;
 
-/// A replica ends a wait this much late at most: it looks at them on its ticks.
+/// A replica ends a wait this much late at most: it looks at its waits on its ticks.
 const LATE_US: u64 = 30_000;
 
 /// Stands for the task that waits for the replica's answer.
@@ -39,7 +40,7 @@ pub struct Ticket {
     pub op: usize,
     pub attempt: u32,
     pub origin: usize,
-    /// When it has waited long enough.
+    /// When the task has waited long enough.
     pub until_us: u64,
 }
 
@@ -146,7 +147,7 @@ impl Wall {
 }
 
 impl Node {
-    /// When its disk will have room for everything.
+    /// When the node's disk will have room for everything.
     pub fn lacks_room_until(&self) -> u64 {
         self.full_until.max(self.scarce_until)
     }

@@ -66,7 +66,7 @@ pub struct Write {
 }
 
 impl Write {
-    /// Whether nothing keeps it that lasts.
+    /// Whether nothing that lasts keeps the write.
     pub fn is_lost(&self) -> bool {
         self.gone && !self.back
     }
@@ -83,7 +83,7 @@ pub struct Oracle {
     started: BTreeSet<LogId>,
     /// The newest tombstone of each key that a replica has dropped.
     pub collected: BTreeMap<Key, Stamp>,
-    /// Those of them that are lost, or of which only a partition knew that is dead for good.
+    /// Deletes that are lost, or of which only a partition knew that is dead for good.
     pub unknown: BTreeMap<Key, Stamp>,
     /// When writes were lost with a node's disk.
     pub lost: BTreeMap<(usize, WriteId), u64>,

@@ -40,7 +40,8 @@ pub enum Fault {
         node: usize,
         down_us: u64,
     },
-    /// The nodes fall into two halves that cannot talk. What is sent across is lost, or held back.
+    /// The nodes fall into two halves that cannot talk. Frames that are sent across are lost, or
+    /// held back.
     Split {
         side: u64,
         us: u64,
@@ -114,7 +115,7 @@ pub enum Fault {
         node: usize,
         us: u64,
     },
-    /// What the disk has left is kept for deletes for a while.
+    /// The room that the disk has left is kept for deletes for a while.
     ScarceDisk {
         node: usize,
         us: u64,

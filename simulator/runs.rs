@@ -42,7 +42,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Which promise was broken: the text before the first colon.
+    /// The promise that was broken: the text before the first colon.
     fn promise(&self) -> &str {
         self.what.split(':').next().unwrap_or_default()
     }

@@ -80,7 +80,7 @@ impl Settings {
         plans.take(usize::try_from(self.seeds).unwrap_or(usize::MAX))
     }
 
-    /// What is to be replayed of a seed.
+    /// The part of a seed's plan that is to be replayed.
     pub fn part_of(&self, seed: u64) -> Plan {
         let mut plan = plan(seed);
         if let Some(Places(kept)) = &self.faults {

@@ -27,7 +27,7 @@ struct Snapshot {
     keys: Vec<usize>,
     began_us: u64,
     collect: Collect,
-    /// What the client has seen with the rounds so far.
+    /// The writes that the client has seen with the rounds so far.
     past: Past,
     /// The operations of this round, and what each read: a write, or nothing.
     ops: Vec<usize>,

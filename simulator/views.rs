@@ -59,8 +59,8 @@ impl Decisions {
         Arc::clone(&self.decided[self.decided.len() - 1])
     }
 
-    /// Whether a view that was to come next was dropped: it is not to come any more, and was never
-    /// in force.
+    /// Whether a view that was to come next was dropped: that view is not to come any more, and was
+    /// never in force.
     pub fn is_dropped(&self, number: u64) -> bool {
         let came = |views: &Arc<Views>| views.view.number == number;
         let comes = self.latest().next.as_ref().map(|v| v.number);
@@ -89,7 +89,7 @@ impl World {
         members.map(|(m, _)| usize::from(m.0)).collect()
     }
 
-    /// Whether a node has the Raft group's word: it can talk to a majority.
+    /// Whether a node has the Raft group's word: the node can talk to a majority.
     fn hears_raft(&self, node: usize) -> bool {
         let members = self.decisions.changes.members();
         let reached = members.keys().filter(|m| {
@@ -148,8 +148,9 @@ impl World {
         Ok(())
     }
 
-    /// Nobody waits for a node any more, be it dead, frozen or cut off: what only it has is gone
-    /// for the others, and what it takes before it hears of that as well. It goes on until it does.
+    /// Nobody waits for a node any more, be it dead, frozen or cut off: writes that only this node
+    /// has are gone for the others, and so are those that it takes before it hears of that. The
+    /// node goes on until it hears.
     fn give_up(&mut self, member: MemberId) -> Result<(), Failed> {
         let node = usize::from(member.0);
         self.oracle.given_up.insert(member);
@@ -162,8 +163,8 @@ impl World {
         Ok(())
     }
 
-    /// All nodes of a member's partition die, and the operator says that they do not come back.
-    /// They do.
+    /// All nodes of a member's partition die, and the operator says that they do not come back. The
+    /// nodes come back all the same.
     fn give_partition_up(&mut self, member: MemberId, down_us: u64) -> Result<(), Failed> {
         let view = self.view();
         let replicas = view.partition_of(member).map(|p| view.replicas(p));
@@ -411,7 +412,8 @@ impl World {
     }
 
     /// Whether another node than the leader hears a member. A node on an old copy of its disk that
-    /// has not found out yet is not given up: what it would do then is not promised.
+    /// has not found out yet is not given up: nothing is promised of what such a node would do
+    /// then.
     fn is_heard(&self, leader: usize, member: MemberId) -> bool {
         let node = usize::from(member.0);
         let others = (0..self.nodes.len()).filter(|n| *n != node && self.hears(leader, *n));

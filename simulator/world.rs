@@ -32,8 +32,8 @@ pub enum What {
     Arrive {
         from: usize,
         to: usize,
-        /// The message arrives if this is still the connection, or if it survives and the receiver
-        /// is still in this life.
+        /// The message arrives if this is still the connection, or if the message survives the
+        /// connection and the receiver is still in this life.
         connection: u64,
         survives: Option<u32>,
         frame: Frame,
@@ -150,7 +150,7 @@ impl World {
             Node::new(MemberId(i as u16), Disk::default(), known)
         };
         let nodes = (0..all).map(node).collect();
-        // Each has its own source of chance, so that leaving a fault out changes little else.
+        // Each part has its own source of chance, so that leaving a fault out changes little else.
         let stream = |n: u64| Rng::new(plan.seed ^ n.wrapping_mul(0x9e6c_63d0_676a_9a99));
         let mut rng = stream(1);
         let sessions = Session::all(&plan, &mut rng);

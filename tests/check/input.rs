@@ -1,4 +1,4 @@
-//! What is a history, and what is not.
+//! Input: lines that are a history, and lines that are not.
 
 use crate::script::parse;
 use causeway::check::{History, Invalid};

@@ -41,8 +41,8 @@ impl Specification for Model {
     }
 }
 
-/// By trying all orders. What was certainly not done is left out, and so is what may not have been
-/// and nobody has read.
+/// Tries all orders. An operation that was certainly not done is left out, and so is one that may
+/// not have been done and that nobody has read.
 fn tries_all(history: &[Done]) -> bool {
     let read = |item: u8| {
         history

@@ -78,7 +78,7 @@ fn is_ok_write(recorded: &Recorded, line: usize) -> bool {
     line.kind != Kind::Get && line.status == Completion::Ok
 }
 
-/// Of the writes of a key, one that another depends on.
+/// One of the writes of a key that another of them depends on.
 fn older_of(recorded: &Recorded, write: usize) -> Option<usize> {
     let same = |&&w: &&usize| recorded.lines[w].key == recorded.lines[write].key;
     recorded.truth[write].past.iter().find(same).copied()

@@ -10,7 +10,7 @@ fn a_delete_explains_it() {
     consistent("a put x 1\na del x\nb get x 1\nb get x -");
     consistent("a put x 1\nb del x\na get x -");
     consistent("a put x 1\nb del x ?\na get x -");
-    // It may have been done later than it was asked for.
+    // The delete may have been done later than it was asked for.
     consistent("b del x ?\na put x 1\na get x 1\na get x -");
 }
 
@@ -54,7 +54,7 @@ fn a_delete_that_was_written_over() {
         Some(MonotonicWrites),
         &[6, 3],
     );
-    // Of two deletes either explains it.
+    // Either of the two deletes explains that nothing was found.
     let two = "a put x 1 @0-1
                b del x @0-1
                c del x @0-1

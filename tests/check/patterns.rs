@@ -192,16 +192,16 @@ fn what_may_not_have_happened_binds_nobody() {
     consistent("a put x 2 ?\na get x -");
     // A read without an answer says nothing, nor does a failed one.
     consistent("a put x 1\na put x 2\na get x 1 ?\na get x 1 !");
-    // That others have read it does not make its session know it.
+    // The writer's session does not know of its write because others have read it.
     consistent("a put x 1\na put x 2 ?\nb get x 2\na get x 1");
-    // Once the session has read it, it knows it.
+    // A session that has read the write knows of it.
     violated(
         "a put x 1\na put x 2 ?\na get x 2\na get x 1",
         WriteCoRead,
         Some(MonotonicReads),
         &[4, 1, 2],
     );
-    // And it depends on what came before it.
+    // A write without an answer depends on what its session wrote before.
     check("a put x 1\na put y 1 ?\nb get y 1\nb get x -").unwrap_err();
     consistent("a put y 1 ?\na put x 1\nb get y 1\nb get x -");
 }

@@ -10,7 +10,7 @@ struct Step {
     session: u64,
     key: u8,
     kind: Kind,
-    /// Which of the values of its key a read returns.
+    /// The place of the value that a read returns among those of its key.
     pick: usize,
     status: Completion,
     wait: u64,

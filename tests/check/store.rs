@@ -1,8 +1,8 @@
 //! A small causal store and its clients, to make histories that are right.
 //!
 //! Each replica has a set of writes that is closed under causality. A client carries the set of
-//! writes that it depends on, and is served by a replica that has these. Of a key's writes the
-//! largest stamp wins, and stamps grow along causality.
+//! writes that it depends on, and is served by a replica that has these. The write of a key with
+//! the largest stamp wins, and stamps grow along causality.
 
 use crate::script::Line;
 use causeway::check::history::{Completion, Kind};
@@ -26,7 +26,7 @@ struct Write {
     past: BTreeSet<usize>,
 }
 
-/// What is known of an operation beside its line.
+/// The truth about an operation, beside its line.
 pub struct Truth {
     /// The writes (by line) in the session's past before it; of a write its own past.
     pub past: BTreeSet<usize>,

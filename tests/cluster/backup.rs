@@ -127,7 +127,8 @@ async fn a_killed_node_is_looked_into_copied_and_put_back() {
     cluster.down(0).await;
     fs::remove_dir_all(&dir).unwrap();
     copy(&safe.path().join("backup"), &dir);
-    // Without what it may have promised later than that.
+    // The copy is put back without the Raft group's data: the node may have promised more there
+    // since.
     std::fs::remove_dir_all(dir.join("council")).unwrap();
     cluster.up(0).await;
     cluster.serving().await;

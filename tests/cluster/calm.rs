@@ -93,7 +93,7 @@ struct Witness {
     name: usize,
     /// The last version that it read or wrote: who wrote it, and that one's how-manyth it was.
     current: Option<(usize, u32)>,
-    /// Of each writer, the latest version seen.
+    /// The latest version seen of each writer.
     past: HashMap<usize, u32>,
 }
 

@@ -166,7 +166,7 @@ async fn damage_of_the_raft_log_is_found_by_the_scrub_and_filled_by_the_others()
         })
         .await;
     }
-    // It votes again: with the two of them there is a leader.
+    // The repaired node votes again: with the two of them there is a leader.
     eventually("the node may vote", PATIENCE, async || {
         let view = HTTP.get(format!("http://{}/view", cluster.at(1))).send();
         let view: Value = view.await.unwrap().json().await.unwrap();

@@ -99,7 +99,7 @@ async fn a_dead_partition_is_given_up_and_its_nodes_are_removed_one_after_the_ot
     let reply = cluster.remove_losing_data(0, 2).await;
     cluster.assert_removed_to(&reply, 2);
     assert_eq!(reply.body["data_loss"][0], lost, "{reply:?}");
-    // It is shown as what it is, and goes before anything else.
+    // The given-up node is shown as given up, and has to go before anything else changes.
     for path in ["/view", "/status"] {
         let url = format!("http://{}{path}", cluster.at(1));
         let state = send(HTTP.get(url)).await.body;
@@ -114,7 +114,7 @@ async fn a_dead_partition_is_given_up_and_its_nodes_are_removed_one_after_the_ot
     let error = refused.body["error"].as_str().unwrap();
     assert!(error.contains(&cluster.at(3).to_string()), "{error}");
     assert!(error.contains("given up"), "{error}");
-    // What it had has been given up already.
+    // The node's data has been given up already.
     let reply = cluster.remove(0, 3).await;
     cluster.assert_removed_to(&reply, 1);
     cluster.assert_view(&reply, &[0, 1], 2).await;
@@ -150,7 +150,7 @@ async fn what_the_nodes_of_a_partition_had_that_was_given_up_comes_back_with_the
     cluster.until_state(3, "given up").await;
     cluster.up(2).await;
     cluster.until_removed(2).await;
-    // It goes through more than one round of what replicas clear away.
+    // The given-up node lives through more than one round of what replicas clear away.
     let began = cluster.status(3).await.uptime_seconds;
     eventually("it has been back for a while", PATIENCE, async || {
         let status = status(cluster.at(3)).await?;

@@ -31,7 +31,7 @@ pub async fn done(at: SocketAddr, path: &str) -> String {
     reply.body["message"].as_str().unwrap().to_owned()
 }
 
-/// What `/nodes` says of each node: its `field`.
+/// The `field` of each node in `/nodes`.
 async fn nodes(at: SocketAddr, field: &str) -> Vec<String> {
     let reply = ask(at, Method::GET, "/nodes").await;
     assert_eq!(reply.status, 200, "{reply:?}");

@@ -47,7 +47,7 @@ fn assert_unreachable(reply: Reply, session: &Session) {
     assert!(text.contains("partition 1"), "{text}");
     let back = reply.body["causal_payload"].as_str().unwrap();
     let (back, seen) = (decode_unverified(back), decode_unverified(&session.payload));
-    // What every replica has by now may be left out.
+    // The payload may leave out writes that every replica has by now.
     assert_eq!(back.unwrap().0.clock, seen.unwrap().0.clock);
 }
 
@@ -234,7 +234,7 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
     .await;
     assert_full(&session.delete(at, &format!("key-{}", taken[0])).await);
     filler.remove();
-    // What is left of the reserve is for deletes, and they make room.
+    // The rest of the reserve is for deletes, and they make room.
     eventually("all is deleted", 3 * PATIENCE, async || {
         let mut open = Vec::new();
         for i in &taken {
@@ -258,7 +258,7 @@ async fn a_full_disk_refuses_writes_and_serves_reads() {
 async fn a_node_with_a_full_disk_starts_and_serves_reads() {
     let cluster = Cluster::new(1, 1);
     let at = cluster.at(0);
-    // It is started once more on the same disk.
+    // The script starts the node once more on the same disk.
     let twice = "\"$0\"; exec \"$0\"";
     let started = start_with_small_disk_at(&cluster, "$DATA_DIR", "256m", twice).await;
     let Some(process) = started else {
@@ -378,7 +378,7 @@ async fn the_raft_group_goes_on_when_a_full_disk_has_room_again() {
         (status == 507).then_some(()).ok_or(status.to_string())
     })
     .await;
-    // It had this before.
+    // The node had this list before its disk was full.
     let local = get(at, "/keys/list?consistency=local").await;
     assert_eq!(local.status(), 200);
     eventually("the others go on", PATIENCE, async || {
@@ -401,7 +401,7 @@ async fn the_raft_group_goes_on_when_a_full_disk_has_room_again() {
     cluster.end().await;
 }
 
-/// What a node says of itself as lines of text, or why it is not ready.
+/// The lines of text in which a node tells how it is, or why it is not ready.
 async fn text(at: SocketAddr, path: &str) -> (u16, String) {
     let response = HTTP.get(format!("http://{at}{path}")).send().await.unwrap();
     let status = response.status().as_u16();

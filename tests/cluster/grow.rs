@@ -67,7 +67,7 @@ async fn four_nodes_become_seven_and_four_again_under_load() {
     assert!(count(&operations, "put", "ok") > 10 && count(&operations, "get", "ok") > 10);
     assert_eq!(not_found(&operations), 0);
     assert_causal(&operations);
-    // What a client saw under the first view is good under the last.
+    // A context of the first view is good under the last.
     assert_filled(&cluster, &of_view_one, &nodes, OWN).await;
     assert_filled(&cluster, &session, &nodes, OWN).await;
     cluster.level().await;
@@ -193,7 +193,7 @@ async fn a_slow_client_does_not_keep_a_removed_node_from_anything() {
     cluster.assert_changed(&reply, &[0], 1).await;
     let reply = cluster.add(0, 1).await;
     cluster.assert_changed(&reply, &[0, 1], 1).await;
-    // When it comes, the node does it as what it is by then.
+    // When the body comes, the node does the write as what the node is by then.
     let body = format!("{:<39}", r#""key":"late","value":"v"}"#);
     slow.write_all(body.as_bytes()).await.unwrap();
     let mut answer = [0; 12];

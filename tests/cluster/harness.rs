@@ -22,9 +22,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// After this long all replicas are equal again.
+/// All replicas are equal again after this long.
 pub const LEVEL_WITHIN: Duration = Duration::from_secs(5);
-/// For what has no limit of its own: only a node that hangs takes longer.
+/// Patience with what has no limit of its own: only a node that hangs takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A node that is told to end has this long.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -106,7 +106,7 @@ struct Spot {
     _claim: TcpListener,
     dir: TempDir,
     more: Vec<(&'static str, String)>,
-    /// It is started without `VIEW`.
+    /// The node is started without `VIEW`.
     spare: bool,
     running: Option<Life>,
 }
@@ -124,7 +124,7 @@ pub struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -337,7 +337,7 @@ impl Cluster {
         config
     }
 
-    /// What a node's `VIEW` says.
+    /// The nodes that a node's `VIEW` names.
     fn view_of(&self, node: usize) -> Vec<SocketAddr> {
         match self.spots[node].spare {
             true => Vec::new(),
@@ -360,7 +360,7 @@ impl Cluster {
         try_launch(self.config(node)).await
     }
 
-    /// What starts a node in a process of its own.
+    /// The command that starts a node in a process of its own.
     pub fn command(&self, node: usize) -> Command {
         let (spot, view) = (&self.spots[node], self.view_of(node));
         let environment = common::environment(spot.address, &view, spot.dir.path(), &spot.more());
@@ -404,7 +404,7 @@ impl Cluster {
         }
     }
 
-    /// What a node has logged so far.
+    /// The lines that a node has logged so far.
     pub fn log(&self, node: usize) -> String {
         self.process(node).log.lock().unwrap().clone()
     }
@@ -432,7 +432,7 @@ impl Cluster {
             .filter(move |key| self.view.partition_of_key(key.as_bytes()).0 == partition)
     }
 
-    /// What a node in this process knows to be its cluster.
+    /// The cluster that a node in this process takes for its own.
     pub fn cluster(&self, node: usize) -> causeway::protocol::cluster::Cluster {
         let Some(Life::Here(running)) = &self.spots[node].running else {
             panic!("node {node} does not run in this process");
@@ -441,7 +441,7 @@ impl Cluster {
         views.cluster.unwrap()
     }
 
-    /// What a node says of itself.
+    /// The status of a node.
     pub async fn status(&self, node: usize) -> Status {
         status(self.at(node)).await.unwrap()
     }
@@ -517,7 +517,7 @@ fn is_out(status: &Status) -> bool {
     matches!(status.state.as_str(), "standby" | "removed")
 }
 
-/// What a node says of itself, if it answers.
+/// The status of the node at an address, if it answers.
 pub async fn status(at: SocketAddr) -> Result<Status, String> {
     let url = format!("http://{at}/status");
     let reply = HTTP.get(url).send().await.map_err(|e| e.to_string())?;

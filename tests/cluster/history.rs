@@ -54,7 +54,7 @@ async fn a_load_in_peace_is_recorded_as_it_was_and_is_causal() {
     cluster.end().await;
 }
 
-/// What is done to the nodes, drawn from a seed.
+/// Faults of the nodes, drawn from a seed.
 struct Faults {
     random: StdRng,
     nodes: usize,
@@ -125,7 +125,7 @@ async fn under_faults(nodes: usize, k: usize) {
     };
     let mut cluster = Cluster::new(nodes, k).apart().all_up().await;
     let mut load = Load::start(&cluster, SECONDS, 0.08).await;
-    // What is about to end is not made to stand still.
+    // A load that is about to end is not held up by another fault.
     let last_wipe = Instant::now() + Duration::from_secs((SECONDS - 2).into());
     let mut turns: Vec<bool> = Vec::new();
     while !load.process.has_ended() {

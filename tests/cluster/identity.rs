@@ -1,4 +1,4 @@
-//! Which cluster a node belongs to: its birth, other clusters at its members' addresses, and its
+//! The cluster that a node belongs to: its birth, other clusters at its members' addresses, and its
 //! earlier lives.
 
 use crate::common;
@@ -29,7 +29,7 @@ async fn set_k(at: SocketAddr, k: usize) -> Reply {
     send(request.form(&[("k", k.to_string())])).await
 }
 
-/// What a node says that serves nobody yet.
+/// Asserts that a node serves nobody yet, and says why.
 async fn assert_forming(at: SocketAddr, says: &str) {
     let json = r#"{"type":"APPEND","value":"x"}"#;
     let asked = |method: Method, path: &str| HTTP.request(method, format!("http://{at}{path}"));
@@ -389,7 +389,7 @@ async fn data_of_an_earlier_life_is_refused_beside_the_place_of_a_later_one() {
     let read = Session::default().get(at, "k").await;
     assert_eq!((read.status, read.value()), (200, Some("second")));
     node.stop().await.unwrap();
-    // Without its place the data is nobody's.
+    // The data is nobody's without the file that names its place.
     std::fs::remove_file(second.join("place")).unwrap();
     let refused = server::launch(config, 1).await.err().unwrap().to_string();
     assert!(refused.contains("not born yet"), "{refused}");

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 /// Without a quorum everything is refused within this time.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// What the client itself may need for a request, on a machine that does other things as well.
+/// Time that the client itself may need for a request, on a machine that does other things as well.
 const OVERHEAD: Duration = Duration::from_millis(500);
 
 pub async fn get(at: SocketAddr, path: &str) -> Response {
@@ -233,7 +233,8 @@ async fn who_reads_a_list_sees_what_its_writer_had_seen() {
     .await;
     cluster.level().await;
 
-    // What the third node has not got, it cannot count as known to all: the payload has to say it.
+    // A write that the third node has not got does not count as known to all: the payload has to
+    // name that write.
     cluster.freeze(2);
     let put = writer.put(a, "photo", "p1").await;
     assert!(put.written(), "{put:?}");
@@ -254,7 +255,7 @@ async fn who_reads_a_list_sees_what_its_writer_had_seen() {
     assert!(decode_unverified(&list).unwrap().0.covers(&seen));
     let mut reader = Session { payload: list };
     cluster.thaw(2);
-    // It may take its time to catch up, but it does not say that there is nothing.
+    // The third node may take its time to catch up, but it does not say that there is nothing.
     eventually("the node that was away shows it", PATIENCE, async || {
         let photo = reader.get(c, "photo").await;
         if photo.status == 503 {
@@ -265,7 +266,7 @@ async fn who_reads_a_list_sees_what_its_writer_had_seen() {
     })
     .await;
 
-    // What the reader had seen before is not lost with it.
+    // A list that is not there does not lose what its reader had seen before.
     let url = format!("http://{b}/keys/none");
     let missing = HTTP
         .get(url)
@@ -340,7 +341,7 @@ async fn lists_outlast_restarts_and_a_lost_disk() {
         })
         .await;
         if victim == 2 {
-            // It is a voter as before: with it, one other is a majority.
+            // The node is a voter as before: with it, one other is a majority.
             eventually("it votes", PATIENCE, async || {
                 let view = get(nodes[down], "/view").await;
                 let view: Value = view.json().await.map_err(|e| e.to_string())?;

@@ -109,8 +109,8 @@ async fn client(
 /// Whether the operations on one key can be put in one order in which each took place between its
 /// beginning and its end.
 ///
-/// What became of an append without an answer shows in the last read, for all items differ: it was
-/// made, at some time until the end, or it was not.
+/// The last read shows what became of an append without an answer, for all items differ: the append
+/// was made, at some time until the end, or it was not.
 fn is_linearizable(operations: &[Operation], at_last: &[u32]) -> bool {
     let end = operations.iter().filter_map(|o| o.ended).max().unwrap();
     let mut events = Vec::new();

@@ -40,7 +40,7 @@ impl Load {
             process: Process::spawn(command),
             dir,
         };
-        // It makes its file once it has found all nodes: none may go away before.
+        // The load makes its file once it has found all nodes: none may go away before.
         eventually("the load begins", PATIENCE, async || {
             let begun = load.file().exists().then_some(());
             begun.ok_or_else(|| "there is no file".to_owned())
@@ -64,7 +64,7 @@ impl Load {
     }
 }
 
-/// What the checker says of these operations.
+/// The checker's verdict on these operations.
 pub fn check(operations: &[Value]) -> Result<String, String> {
     let lines: Vec<String> = operations.iter().map(Value::to_string).collect();
     let history = History::read(lines.join("\n").as_bytes()).expect("it can be read");

@@ -1,5 +1,5 @@
-//! What an operator does, with the command line: changes planned, made, watched and cancelled, and
-//! a Raft group that lost most of its voters.
+//! An operator at the command line: changes planned, made, watched and cancelled, and a Raft group
+//! that lost most of its voters.
 
 use crate::harness::{Cluster, HTTP, PATIENCE, eventually};
 use crate::session::Session;
@@ -199,7 +199,7 @@ async fn one_voter_of_three_goes_on_alone_when_it_is_forced() {
     cluster.up(2).await;
     cluster.serving().await;
     voting(&[left]).await;
-    // What the lost ones may have shown to a session cannot be waited for.
+    // A session cannot wait for what the lost nodes may have shown to it.
     let old = session.get(left, "k").await;
     assert_eq!(
         (old.status, &old.body["code"]),

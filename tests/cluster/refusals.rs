@@ -154,8 +154,8 @@ async fn a_disk_of_another_node_or_in_use_is_refused() {
     }
     cluster.swap_disks(0, 1);
 
-    // A refusal changes nothing and keeps nothing open. What a cluster is that was born, its nodes'
-    // disks say.
+    // A refusal changes nothing and keeps nothing open. The disks of a cluster that was born say
+    // what it is.
     let cluster = cluster.with(0, "K", "1").all_up().await;
     assert_eq!(cluster.status(0).await.view.k, 2);
     assert_eq!(session.get(cluster.at(1), "k").await.value(), Some("v"));

@@ -24,7 +24,7 @@ async fn a_killed_node_is_removed_and_comes_back_only_as_a_new_one() {
     assert_eq!(reply.status, 200, "{reply:?}");
     cluster.assert_view(&reply, &[0, 1, 2], 2).await;
     cluster.assert_keys(&[0, 1, 2], OWN as u64).await;
-    // What is written and deleted meanwhile does not come back with it.
+    // Values that are written over or deleted meanwhile do not come back with the removed node.
     for i in 0..10 {
         let (at, key) = (cluster.at(i % 3), format!("key-{i}"));
         let gone = session.delete(at, &key).await;
@@ -163,7 +163,7 @@ async fn what_only_a_dead_node_had_comes_back_with_it() {
     cluster.kill(2);
     let reply = cluster.remove_losing_data(0, 2).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    // Who is not asked about the past does not find what is lost, and goes on.
+    // A client without a past finds nothing of what is lost, and goes on.
     let mut fresh = Session::default();
     for key in &keys {
         assert_eq!(fresh.get(cluster.at(1), key).await.value(), None);
@@ -194,7 +194,7 @@ async fn what_only_a_dead_node_had_comes_back_with_it() {
         assert_eq!(fresh.get(at, newer).await.value(), Some("newer"));
         assert_eq!(fresh.get(at, deleted).await.value(), None);
     }
-    // It is offered once: what is deleted from now on has nothing to fear.
+    // The removed node offers its data once: a delete from now on has nothing to fear.
     let said = cluster.config(2).data_dir.join("offered");
     eventually("all was offered", OFFERED_WITHIN, async || {
         let said = std::fs::read_to_string(&said).map_err(|e| e.to_string())?;

@@ -106,7 +106,7 @@ async fn a_node_without_its_disk_gets_everything_back() {
     }
     cluster.lose_disk(1);
     cluster.up(1).await;
-    // It forwards meanwhile, and does not answer from a disk that is empty.
+    // The node forwards meanwhile, and does not answer from a disk that is empty.
     let read = session.get(cluster.at(1), "small-100").await;
     assert!(read.value().is_some_and(|v| v.starts_with("100-")));
     cluster.serving().await;
@@ -212,7 +212,7 @@ async fn a_raft_group_forms_without_a_first_voter_that_never_came_up() {
     cluster.up(0).await;
     cluster.up(1).await;
     decides(cluster.at(0)).await;
-    // It joins later, and gets its vote: then either of the others can be done without.
+    // The third node joins later, and gets its vote: then either of the others can be done without.
     cluster.up(2).await;
     eventually("it votes", PATIENCE, async || {
         let url = format!("http://{}/view", cluster.at(2));

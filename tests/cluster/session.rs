@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Every answer is there within a second; the rest is for a machine that is busy with other tests.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a node answered.
+/// A node's answer.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -68,7 +68,7 @@ impl Session {
     }
 }
 
-/// What a replica has itself, be it old.
+/// The value that a replica has itself, be it old.
 pub async fn here(at: SocketAddr, key: &str, payload: &str) -> Reply {
     let query = [
         ("key", key),

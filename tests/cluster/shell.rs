@@ -76,7 +76,8 @@ async fn a_script_goes_through_the_whole_menu() {
         rest = &rest[at + says.len()..];
     }
 
-    // What fails does not end it, but its exit code says so. It ends with its lines.
+    // A command that fails does not end the shell, but shows in its exit code. The shell ends with
+    // its input.
     let output = fed(command(&at, &["shell"]), "3\nno such key\n7\n").await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(4), "{text}");
@@ -272,7 +273,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -18,7 +18,7 @@ const OFFERED_WITHIN: Duration = Duration::from_secs(60);
 const SOLE: usize = 2;
 
 impl Cluster {
-    /// What a node answers that is asked about views.
+    /// The answer of a node that is asked about views.
     pub async fn view(&self, via: usize, path: &str) -> Value {
         let url = format!("http://{}{path}", self.at(via));
         let reply = send(HTTP.request(Method::GET, url)).await;
@@ -118,14 +118,14 @@ async fn nothing_is_lost_with_a_sole_holder_that_is_removed_and_comes_and_goes()
     let metric = cluster.metric(0, "causeway_keys_without_live_holder ");
     assert_eq!(metric.await, Some(own));
 
-    // Told that the data may be lost, it goes; the reply says what it is.
+    // The node goes when the operator says that the data may be lost; the reply names that data.
     let reply = cluster.remove_losing_data(0, SOLE).await;
     cluster.assert_view(&reply, &[0, 1], 1).await;
     assert_eq!(&reply.body["data_loss"][0], said, "{reply:?}");
     cluster.assert_keys(&[0, 1], KEYS as u64 - own).await;
 
-    // It comes back, is added again at once, removed before its offer is over, killed, and added
-    // once more.
+    // The removed node comes back, is added again at once, removed before its offer is over,
+    // killed, and added once more.
     cluster.up(SOLE).await;
     cluster.until_removed(SOLE).await;
     let reply = cluster.add(0, SOLE).await;

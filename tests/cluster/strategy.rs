@@ -88,7 +88,7 @@ async fn full_and_consistent_are_switched_under_load_and_nothing_is_lost() {
     );
     cluster.assert_placed(&[0, 1, 2], "full", 3, 1).await;
     cluster.assert_all_there(&[0, 1, 2], 3).await;
-    // What is so already is so.
+    // A strategy that is in force already changes nothing.
     let again = cluster.set_strategy(1, json!({"strategy": "full"})).await;
     assert_eq!(
         (again.status, &again.body["view"]),

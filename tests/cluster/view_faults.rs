@@ -53,13 +53,14 @@ async fn a_standby_that_dies_in_the_middle_is_not_added() {
     let mut session = Session::default();
     fill(&cluster, &mut session, &[0, 1, 2], 20).await;
     cluster.formed().await;
-    // It accepts the invitation, and is not heard of again.
+    // The standby accepts the invitation, and is not heard of again.
     let (reply, ()) = tokio::join!(cluster.add(0, 3), async {
         cluster.until_change_runs(3).await;
         cluster.freeze(3);
     });
     if reply.status == 200 {
-        // It was faster than the test: then it is a dead node of the view, which can be removed.
+        // The standby was faster than the test: then it is a dead node of the view, which can be
+        // removed.
         cluster.thaw(3);
         cluster.end().await;
         return;
@@ -102,7 +103,8 @@ async fn a_change_ends_while_a_node_stands_still_and_its_writes_are_kept() {
     cluster.until_keys(&[0, 1, 2, 3], KEYS.into()).await;
     cluster.freeze(2);
     let reply = cluster.add(0, 4).await;
-    // It is in force without the one that stands still, but some data may wait for it.
+    // The view is in force without the node that stands still, but some data may wait for that
+    // node.
     assert!(matches!(reply.status, 200 | 202), "{reply:?}");
     assert!(reply.took < ANSWERED_WITHIN, "{reply:?}");
     for node in [0, 1, 3, 4] {

@@ -137,7 +137,7 @@ impl Cluster {
     /// Waits until the nodes have agreed on their first view, so that it can be changed.
     pub async fn formed(&self) {
         eventually("views can be changed", PATIENCE, async || {
-            // What is there already changes nothing.
+            // A node that is in the view already changes nothing when it is added.
             let reply = self.add(0, 0).await;
             (reply.status == 200)
                 .then_some(())

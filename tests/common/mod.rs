@@ -1,12 +1,12 @@
-//! What integration tests and benchmarks share: settings of a node, read as from its environment.
+//! Shared by integration tests and benchmarks: settings of a node, read as from its environment.
 
 use causeway::node::config::Config;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// The environment of the node at `address` in a cluster of `view`, with its data in `dir`. What
-/// is in `more` is added, or put in place of the rest.
+/// The environment of the node at `address` in a cluster of `view`, with its data in `dir`.
+/// Variables in `more` are added, or put in place of the rest.
 pub fn environment(
     address: SocketAddr,
     view: &[SocketAddr],

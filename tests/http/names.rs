@@ -37,7 +37,7 @@ async fn ask(node: &Fixture, method: &str, target: &str, media: &str, body: &str
     (status.unwrap_or_default(), body.unwrap_or_default())
 }
 
-/// What every surface says of a key, in this order: written and read by each; then deleted.
+/// The replies of every surface about a key, in this order: written and read by each; then deleted.
 async fn everywhere(node: &Fixture, key: &Name) -> Vec<(String, u16, String)> {
     let Name { form, path, json } = key;
     let list = r#"{"type":"PUT","value":["v"]}"#;

@@ -80,8 +80,8 @@ async fn a_payload_of_another_cluster_is_refused_everywhere_and_never_answered()
     let mut late = seen(0, http::status(&node.node).incarnation, 1);
     late.view = 131_071;
     let payloads = [
-        // Of another cluster, of a member that this one never had, with and without a secret, and
-        // made by hand.
+        // Payloads of another cluster with and without a secret, one of a member that this cluster
+        // never had, and one made by hand.
         Codec::new(&other, None).encode(&late),
         Codec::new(&other, Some(b"s")).encode(&late),
         node.node.codec().encode(&seen(7, 1, 1)),

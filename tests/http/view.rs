@@ -27,7 +27,7 @@ async fn a_change_of_the_view_that_cannot_be_is_refused() {
         let refused = error(update(FORM, body).await, status).await;
         assert!(refused.error.contains(says), "{body}: {}", refused.error);
     }
-    // What is so already is done.
+    // A change to what is already so succeeds.
     for (media, body) in [
         (FORM, "ip_port=127.0.0.1:8080&type=add"),
         (JSON, r#"{"ip_port": "127.0.0.1:8080", "type": "add"}"#),
@@ -42,7 +42,8 @@ async fn a_change_of_the_view_that_cannot_be_is_refused() {
 
 #[actix_web::test]
 async fn a_cluster_that_is_being_formed_refuses_every_change_alike() {
-    // It waits for the other nodes for a moment: who has just started a cluster is not sent away.
+    // The node waits for the others for a moment: an operator who has just started a cluster is not
+    // sent away.
     let node = Fixture::without_peer().await;
     let remove = "ip_port=127.0.0.1:8081&type=remove";
     let strategy = r#"{"strategy": "full"}"#;

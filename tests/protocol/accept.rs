@@ -66,7 +66,7 @@ pub fn in_the_place_of_a_hidden_write_nothing_is_read_that_is_not_durable() {
             Some("0"),
             "{peer_first}"
         );
-        // Who has seen it gets it when it is on the disk.
+        // A client that has seen the write gets it when it is on the disk.
         let later = Cluster::after(c.marks(0).own, 1, c.nodes[0].clock.now());
         let ticket = c.read(1, &key, &later, 50);
         assert_eq!(c.answer(ticket), None);

@@ -32,7 +32,7 @@ fn removing_the_dead(n: usize, k: usize, dead: &[usize]) {
         c.change(Change::Remove(MemberId(*node as u16)));
         assert!(c.views_settle(), "{:?}", c.changes.views());
     }
-    // What only they had is lost, and its slots are served again.
+    // Values that only the dead nodes had are lost, and the slots are served again.
     c.run_ms(500);
     for key in &keys {
         for member in c.view().replicas(c.view().partition_of_key(key)).to_vec() {
@@ -91,8 +91,8 @@ fn a_dead_partition_of_which_one_has_a_rest(late: usize) {
 }
 
 /// Two nodes that have not heard of later views hold slots that others have taken over since, node
-/// after node. What is written to the first two gets there too. Returns the keys and what their
-/// writer has seen.
+/// after node. Writes to the first two get there too. Returns the keys and what their writer has
+/// seen.
 fn taken_over_unheard(came: usize) -> (Cluster, Vec<(Key, Context)>) {
     let mut c = Cluster::new(2, 2);
     for number in 0..came as u64 {

@@ -31,7 +31,8 @@ fn a_replica_under_newer_views_still_knows_which_peers_serve() {
     c.run_ms(300);
     c.add();
     c.tell(0);
-    // Its peers have not spoken to the new replica yet. That is no reason to do with one copy.
+    // Node 0's peers have not spoken to its new replica yet. The write needs its second copy all
+    // the same.
     let ticket = c.write(0, &key, Some("1"), &none);
     c.run_ms(50);
     assert_eq!(c.written(ticket).map(|w| w.copies), Some(2));
@@ -107,7 +108,7 @@ fn a_write_is_not_held_longer_than_an_attempt_takes() {
     c.run_ms(180);
     assert_eq!(c.answer(held), Some(Answer::Refused(Refusal::GoingOver)));
     c.run_ms(700);
-    // That one may yet be stored.
+    // The earlier write may yet be stored.
     assert_eq!(c.answer(before), Some(Answer::Refused(Refusal::Undecided)));
     c.nodes[0].disk_hangs = false;
     c.run_ms(150);

@@ -85,7 +85,7 @@ pub fn a_given_up_member_that_comes_back_pushes_nothing() {
     c.enact(3);
     (0..2).for_each(|n| c.tell(n));
     let newest = c.put(0, &key, Some("2"), &seen);
-    // It has not heard that it is out, and goes on.
+    // Node 2 has not heard that it is out, and goes on.
     c.heal();
     c.put(2, &other, Some("alone"), &seen);
     c.run_ms(2_000);
@@ -165,8 +165,8 @@ pub fn stability_without_a_given_up_member_counts_only_where_that_is_known() {
         give_up,
         lose_data: true,
     });
-    // Node 2, of the other partition, has not heard that node 1 is given up. It prunes what goes
-    // through it.
+    // Node 2, of the other partition, has not heard that node 1 is given up. Node 2 prunes the
+    // contexts that go through it.
     c.tell(0);
     c.run_ms(1_000);
     let mut context = seen.clone();

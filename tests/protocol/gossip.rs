@@ -55,7 +55,8 @@ fn a_peer_that_starts_again_serves_until_it_says_otherwise() {
     next.incarnation += 1;
     c.mute(1, 0);
     hear(&mut c, 0, next);
-    // It has not told yet how it is. That is no reason to do with one copy at once.
+    // The new start of node 1 has not told yet how it is. The write does not do with one copy at
+    // once for that.
     let ticket = c.write(0, &key, Some("1"), &none);
     c.run_ms(60);
     assert_eq!(c.answer(ticket), None);
@@ -138,7 +139,8 @@ fn an_empty_disk_does_not_serve_before_a_peer_has_told_how_it_is() {
     let seen = c.put(0, &key, Some("1"), &none);
     c.stop(1);
     c.nodes[1].disk.wipe();
-    // It hears that node 0 serves, and gets no answer from it. Then it goes over to newer views.
+    // Node 1 hears that node 0 serves, and gets no answer from it. Then node 1 goes over to newer
+    // views.
     c.mute(1, 0);
     c.start(1);
     c.run_ms(300);
@@ -164,7 +166,7 @@ fn stable_writes_are_passed_over_when_the_only_peer_that_had_them_is_given_up() 
     c.run_ms(300);
     c.stop(0);
     c.nodes[0].disk.wipe();
-    // It hears what is stable, and cannot ask for it.
+    // Node 0 hears what is stable, and cannot ask for it.
     c.mute(0, 1);
     c.start(0);
     c.run_ms(300);

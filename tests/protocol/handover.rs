@@ -22,8 +22,8 @@ pub fn a_disk_that_is_about_to_serve_says_so_whatever_comes_meanwhile() {
     c.tell_all();
     let key = c.key(0, 0);
     let seen = c.put(0, &key, Some("1"), &Context::default());
-    // Node 1 has lost its disk, and the new one is slow. It fetches what its own cohort has, and
-    // then what the one before has, which is not over.
+    // Node 1 has lost its disk, and the new one is slow. Node 1 fetches the data of its own cohort,
+    // and then that of the cohort before, which is not over.
     c.stop(1);
     c.nodes[1].disk.wipe();
     c.start(1);
@@ -161,7 +161,8 @@ fn stable_writes_lost_with_all_disks_are_passed_over_after_newer_ones_have_come(
     c.run_ms(500);
     c.stop(0);
     c.nodes[0].disk.wipe();
-    // Now node 2 is to hold all of it. Before it hears of that it has told that it was everywhere.
+    // Now node 2 is to hold all keys. Before node 2 hears of that, it has told that the data was
+    // everywhere.
     let (change, give_up) = (Change::Remove(MemberId(1)), true);
     let outcome = c.decide(ViewCommand::Change {
         change,
@@ -179,7 +180,7 @@ fn stable_writes_lost_with_all_disks_are_passed_over_after_newer_ones_have_come(
     assert!(told, "{:?}", c.marks(0).logs);
     c.tell(node);
     c.run_ms(10);
-    // What it has since, newer versions among it, cannot be fetched for a while.
+    // Node 0 cannot fetch for a while what the new node has since, newer versions among it.
     c.mute(0, node);
     for ms in 0..1_000 {
         c.run_ms(1);
@@ -230,7 +231,7 @@ pub fn an_old_disk_is_compared_in_the_logs_of_closing_cohorts_as_well() {
     c.heal();
     c.run_ms(500);
     let old = c.nodes[2].disk.copy();
-    // Then it does. All hear that all have it, but for node 0.
+    // Then node 2 pulls. All nodes but node 0 hear that all have the write.
     (1..4).for_each(|node| c.mute(node, 0));
     c.nodes[2].pulls_nothing = false;
     c.run_ms(500);
@@ -273,7 +274,8 @@ pub fn no_closing_cohort_is_copied_from_a_disk_that_may_be_old() {
     c.tell_all();
     c.run_ms(500);
     assert_eq!(c.value(2, &key, &seen).as_deref(), Some("new"));
-    // Node 3 is to hold it too. It hears node 2 alone, which is on an old copy of its disk.
+    // Node 3 is to hold the key too. Node 3 hears node 2 alone, which is on an old copy of its
+    // disk.
     let node = c.add();
     (0..3).for_each(|other| c.cut(other, node));
     c.tell_all();
@@ -289,7 +291,7 @@ pub fn no_closing_cohort_is_copied_from_a_disk_that_may_be_old() {
     c.run_ms(500);
     let closing = c.changes.views().closing[0].id;
     assert_eq!(c.marks(node).cohorts.get(&closing), Some(&false));
-    // What was said of the disk that is lost does not count.
+    // Reports of cohorts that are over do not count if they are of the disk that is lost.
     c.over.clear();
     c.heal();
     assert!(c.views_settle());
@@ -403,7 +405,8 @@ fn a_member_that_never_had_a_cohort_does_not_vouch_for_what_was_there_before() {
     c.tell(0);
     c.tell(node);
     c.run_ms(500);
-    // What was there before that view is over. Node 2, which never had it, hears of it first.
+    // The cohorts before that view are over. Node 2, which never had their data, hears of that
+    // first.
     for cohort in std::mem::take(&mut c.over) {
         c.decide(ViewCommand::Over { cohort });
     }
@@ -451,7 +454,7 @@ fn slots_not_kept_any_more_are_dropped_by_a_disk_that_fails_to_read_now_and_then
         let on_disk = |key: &&Key| record::load(disk, key).unwrap().is_some();
         moved.iter().filter(on_disk).count()
     };
-    // Now it hears that it need not keep these any more.
+    // Now the holder hears that it need not keep these keys any more.
     c.tell(holder);
     assert!(left(&c) > 0);
     c.nodes[holder].reads_fail = true;

@@ -59,7 +59,7 @@ pub fn a_replica_that_stays_away_costs_the_others_a_bounded_index() {
         assert!(dots <= 60, "node {node} still indexes {dots} dots");
         assert_eq!(c.marks(node).gauges.indexed, dots as u64);
     }
-    // It gets what it missed from a snapshot, the delete included.
+    // Node 2 gets what it missed from a snapshot, the delete included.
     c.start(2);
     c.run_ms(1_500);
     assert!(c.serves(2));

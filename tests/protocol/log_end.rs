@@ -25,7 +25,7 @@ fn a_disk_that_nobody_can_fill_hears_which_logs_have_ended() {
     c.start(2);
     c.run_ms(2_000);
     assert!(!c.marks(1).logs.contains_key(&log), "it has ended");
-    // Two share what node 2 had. It ends for good, and one of the two loses its disk.
+    // Two nodes share what node 2 had. Node 2 ends for good, and one of the two loses its disk.
     c.enact(number);
     c.stop(2);
     c.tell(0);
@@ -91,7 +91,7 @@ fn a_log_is_not_finished_before_all_have_told_what_they_have_of_it() {
         c.start(node);
         c.run_ms(1_500);
     }
-    // Now it hears two others who have not heard of its own start yet.
+    // Now node 1 hears two others that have not heard of its own start yet.
     c.heal();
     c.mute(1, 0);
     c.mute(1, 2);

@@ -47,8 +47,8 @@ fn slot(key: &Key) -> causeway::protocol::slots::Slot {
 fn an_orphaned_write_is_taken_with_its_time_however_late_it_comes() {
     let (mut c, key, version) = orphan(2);
     let none = Context::default();
-    // What was deleted here meanwhile, and is forgotten, makes replicas promise to take no old
-    // writes.
+    // A delete that was made here meanwhile, and is forgotten, makes replicas promise to take no
+    // old writes.
     let other = (1..).map(|n| c.key(0, n)).find(|k| slot(k) != slot(&key));
     let other = other.unwrap();
     c.put(0, &other, Some("1"), &none);
@@ -82,7 +82,7 @@ fn an_orphaned_write_does_not_undo_what_is_newer() {
     let Answer::Declined(Declined::Newer, context) = answer(&mut c, ticket) else {
         panic!("taken");
     };
-    // Who comes after it in the same past must not see less than what stands in its place.
+    // A client with the declined write in its past must not see less than what stands in its place.
     assert!(context.clock >= newest.clock);
     assert_eq!(c.value(1, &key, &context).as_deref(), Some("2"));
 }
@@ -95,7 +95,8 @@ pub fn an_orphaned_write_does_not_come_back_after_a_delete_that_is_forgotten() {
     c.put(0, &key, None, &none);
     c.run_ms(8_000);
     assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
-    // Who fetches its data knows what was forgotten, and who starts again does as well.
+    // A replica that fetches its data learns what was forgotten, and one that starts again still
+    // knows it.
     c.stop(1);
     c.nodes[1].disk.wipe();
     c.start(1);
@@ -125,13 +126,14 @@ pub fn no_delete_is_forgotten_while_somebody_may_lack_an_orphaned_write_that_it_
     let seen = c.put(1, &key, Some("2"), &none);
     c.put(1, &key, None, &seen);
     c.run_ms(4_000);
-    // Then it takes an orphaned write all the same, and node 1 does not get it.
+    // Then node 0 takes an orphaned write all the same, and node 1 does not get that write.
     c.nodes[0].keeps_log = true;
     let ticket = c.offer(0, &version, &none);
     assert!(matches!(answer(&mut c, ticket), Answer::Written(_)));
     c.heal();
     c.run_ms(10_000);
-    // It comes as it was written; who pulls it would get what node 0 has of the key by now.
+    // The orphaned write comes as it was written; a pull would get what node 0 has of the key by
+    // now.
     c.nodes[0].keeps_log = false;
     c.mute(1, 0);
     c.run_ms(400);
@@ -174,7 +176,8 @@ fn an_orphaned_delete_does_not_undo_what_is_newer() {
     let declined = answer(&mut c, ticket);
     assert!(matches!(declined, Answer::Declined(Declined::Newer, _)));
     assert_eq!(c.value(1, &key, &newest).as_deref(), Some("2"));
-    // Once that is deleted, and forgotten, there is nothing that it could be about.
+    // Once the newer value is deleted, and forgotten, there is nothing that the orphaned delete
+    // could be about.
     c.put(0, &key, None, &newest);
     c.run_ms(8_000);
     assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
@@ -197,7 +200,7 @@ pub fn an_orphaned_delete_holds_against_values_that_come_after_it() {
         assert_eq!(c.value(node, &key, &none), None, "node {node}");
     }
     assert!(matches!(declined, Answer::Declined(Declined::Newer, _)));
-    // After it is forgotten as well.
+    // The same holds after the delete is forgotten.
     c.run_ms(10_000);
     assert_eq!(c.marks(0).gauges.tombstones, 0, "collected");
     let ticket = c.offer(1, &value, &none);

@@ -86,7 +86,7 @@ fn replicas_that_have_all_lost_their_disks_do_not_wait_for_each_other() {
     c.put(0, &key, Some("1"), &none);
     c.stop(1);
     c.nodes[1].disk.wipe();
-    // It hears that there is data, and before it gets that, the other disk is lost too.
+    // Node 1 hears that there is data, and before it gets that, the other disk is lost too.
     c.nodes[0].disk_hangs = true;
     c.start(1);
     c.nodes[1].disk_hangs = true;
@@ -322,7 +322,7 @@ pub fn an_old_disk_is_not_compared_with_what_a_peer_said_before_it_knew_of_the_s
     c.cut(0, 1);
     c.start(1);
     c.run_ms(5);
-    // It has been on its way all the time.
+    // The old gossip has been on its way all the time.
     let from = MemberId(0);
     let incarnation = c.nodes[0].replica().log_id().incarnation;
     let event = Event::Message {
@@ -379,7 +379,7 @@ fn a_disk_that_was_found_to_be_old_is_not_believed_after_another_start() {
     c.run_ms(500);
     c.stop(1);
     c.nodes[1].disk.put_back(old);
-    // It hears how far the others are, and its snapshot does not come.
+    // Node 1 hears how far the others are, and its snapshot does not come.
     c.start(1);
     c.run_ms(2);
     c.mute(1, 0);

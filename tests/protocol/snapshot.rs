@@ -49,7 +49,7 @@ fn a_snapshot_does_not_make_the_disk_look_old_while_it_is_on_its_way_there() {
     c.put(1, &key, Some("1"), &none);
     c.run_ms(200);
     c.put(1, &key, Some("2"), &none);
-    // Node 0 is to hold the key too. It gets a snapshot, and its disk is slow.
+    // Node 0 is to hold the key too. Node 0 gets a snapshot, and its disk is slow.
     c.change(Change::SetK(2));
     c.tell_all();
     c.run_ms(2);

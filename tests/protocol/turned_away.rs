@@ -63,8 +63,8 @@ fn a_member_that_missed_a_view_has_what_it_copied_for_it() {
     c.tell_all();
     c.run_ms(1_000);
     c.enact(number);
-    // The next change is decided before anybody hears that this one is in force. It asks for more
-    // of the same cohort.
+    // The next change is decided before anybody hears that this one is in force. The next one asks
+    // for more of the same cohort.
     c.change(Change::SetK(2));
     c.tell_all();
     for key in &keys {
@@ -87,7 +87,8 @@ pub fn a_member_turned_away_is_not_told_what_is_stable_without_it() {
 #[test]
 pub fn a_member_that_missed_that_it_was_turned_away_does_not_take_its_disk_for_old() {
     let (mut c, key) = a_change_cancelled_unheard();
-    // It is to hold the same once more, and is told what is stable before it hears of that.
+    // The member is to hold the same once more, and is told what is stable before it hears of that
+    // change.
     c.change(Change::SetK(2));
     c.tell(1);
     goes_on_with_its_disk(&mut c);
@@ -101,7 +102,8 @@ pub fn a_member_that_missed_that_it_was_turned_away_does_not_take_its_disk_for_o
 #[test]
 pub fn a_member_that_missed_that_it_was_turned_away_copies_again_what_it_is_to_hold() {
     let (mut c, key) = a_change_cancelled_unheard();
-    // It is to hold the same once more, and hears nothing of what has been written meanwhile.
+    // The member is to hold the same once more, and hears nothing of what has been written
+    // meanwhile.
     c.cut(0, 1);
     let number = c.change(Change::SetK(2));
     c.tell(0);

@@ -27,7 +27,7 @@ fn check(c: &Cluster, node: usize) -> Result<(), Option<i64>> {
 #[test]
 pub fn a_wall_clock_that_is_far_ahead_takes_no_other_clock_along() {
     let mut c = Cluster::stopped(3, 3);
-    // From its start on.
+    // The clock of node 1 is ahead from its start on.
     c.nodes[1].skew_ms = 8_000 * HOUR_MS;
     (0..3).for_each(|node| c.start(node));
     c.run_ms(1_500);
@@ -36,7 +36,7 @@ pub fn a_wall_clock_that_is_far_ahead_takes_no_other_clock_along() {
     assert_eq!([check(&c, 0), check(&c, 2)], [Ok(()); 2]);
     c.put(0, &c.key(0, 0), Some("1"), &Context::default());
     assert!((0..3).all(|node| ahead(&c, node) <= MAX_OFF_MS as i64));
-    // While it runs, and back again.
+    // Node 1 gets the right time while it runs; then node 2's clock jumps ahead, and behind.
     c.nodes[1].skew_ms = 0;
     c.run_ms(300);
     assert_eq!(check(&c, 1), Ok(()));

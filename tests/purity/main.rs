@@ -1,11 +1,12 @@
-//! What the sources keep to as text: the protocol names no operating system, the name of a public
-//! type means one thing, comments fit into 100 columns.
+//! Rules for the sources as text: the protocol names no operating system, the name of a public type
+//! means one thing, comments fit into 100 columns.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What no line of src/protocol may name. Addresses are data: `core::net` has them without sockets.
+/// Words that no line of src/protocol may have. Addresses are data: `core::net` has them without
+/// sockets.
 const FORBIDDEN: &[&str] = &[
     "std::net",
     "std::fs",

@@ -56,7 +56,7 @@ impl Machine for Lists {
 
 pub type Node = RaftNode<Lists, Link>;
 
-/// What lies between the nodes.
+/// The network between the nodes.
 #[derive(Default)]
 pub struct Mesh {
     nodes: BTreeMap<MemberId, Node>,

@@ -37,7 +37,7 @@ async fn a_minority_refuses_and_nothing_acknowledged_is_lost() {
     let (alone, majority) =
         tokio::join!(cluster.push(old, "a", 99), cluster.push(others[0], "a", 1));
     assert_eq!(majority, Ok(2));
-    // It was taken while the leader had not noticed yet.
+    // The old leader took its proposal before it noticed the split.
     assert!(
         matches!(alone, Err(ConsensusError::Undecided { .. })),
         "{alone:?}"
@@ -135,7 +135,7 @@ async fn a_deposed_leader_that_a_snapshot_overtook_decides_when_it_leads_again()
         .await;
     cluster.heal();
     cluster.level(old).await;
-    // It asked the new leader in the end, or was told that it does not know.
+    // The old leader asked the new one in the end, or was told that the new one does not know.
     if let Err(error) = waits.await.unwrap() {
         assert!(matches!(error, ConsensusError::Undecided { .. }), "{error}");
     }

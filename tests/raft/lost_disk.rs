@@ -4,7 +4,7 @@ use super::cluster::{Cluster, patient};
 use causeway::raft::{ConsensusError, RaftConfig};
 use std::time::Duration;
 
-/// A node's disk is gone. It is down.
+/// Takes away the disk of a node that is down.
 fn wipe(cluster: &Cluster, number: u16) {
     std::fs::remove_dir_all(cluster.dir.path().join(number.to_string())).unwrap();
 }
@@ -36,7 +36,7 @@ async fn it_has_no_vote_until_it_has_caught_up() {
     cluster.level(wiped).await;
     let wanted: Vec<u64> = (0..=10).collect();
     assert_eq!(cluster.list(behind, "a").await, wanted);
-    // Then its vote counts as before: with it the others are a majority.
+    // Then the vote of the wiped node counts as before: with it the others are a majority.
     cluster
         .until("its vote", async || cluster.status(wiped).await.may_vote)
         .await;
@@ -84,7 +84,7 @@ async fn it_does_not_help_a_leader_that_it_has_deposed() {
         .await;
 }
 
-/// Of two voters one is left: all that was decided is on its disk.
+/// One of two voters is left: all that was decided is on its disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_either_may_lose_its_disk() {
     let cluster = Cluster::of(2).await;

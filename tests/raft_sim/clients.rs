@@ -186,7 +186,7 @@ impl Clients {
         }
     }
 
-    /// Reads a list at a node. Whether it did.
+    /// Reads a list at a node, and returns whether that went well.
     pub async fn read_at(&self, node: MemberId, key: &str, began: u64) -> bool {
         let hashed = Hashed::new(Bytes::from(key.to_owned()));
         let told = self

@@ -1,6 +1,6 @@
-//! A node's disk. It outlives the process, and keeps what a real one may keep: all that was synced,
-//! and of the round that was under way at a crash everything or nothing. It can be slow, hang, be
-//! full, or fail.
+//! A node's disk. The disk outlives the process, and keeps what a real one may keep: all that was
+//! synced, and of the round that was under way at a crash everything or nothing. A disk can be
+//! slow, hang, be full, or fail.
 
 use super::exec::{Exec, Process};
 use bytes::Bytes;
@@ -47,7 +47,7 @@ impl Device {
         self.lock().trouble = trouble;
     }
 
-    /// Its process is gone. What was under way is stored, or not.
+    /// The process of the disk is gone. The round that was under way is stored, or not.
     pub fn crash(&self, stored: bool) {
         let mut state = self.lock();
         if let Some(round) = state.under_way.take()

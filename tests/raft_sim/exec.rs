@@ -1,5 +1,5 @@
-//! One thread's world: tasks, time and chance. What is ready runs in an order that is drawn; when
-//! nothing is, the clock goes on to the next event, of which no two have the same time. So a seed
+//! One thread's world: tasks, time and chance. Tasks that are ready run in an order that is drawn;
+//! when none is, the clock goes on to the next event, of which no two have the same time. So a seed
 //! decides everything, whatever order wakes come in.
 //!
 //! Tasks and events belong to a process. A process that is frozen does nothing, and meets all at
@@ -367,7 +367,7 @@ impl Tasks {
             self.exec.lock().owners.remove(&id);
             self.tasks.borrow_mut().remove(&id);
         } else if let Some(place) = self.tasks.borrow_mut().get_mut(&id) {
-            // Unless it has killed its own process.
+            // The task is kept unless it has killed its own process.
             place.1 = Some(task);
             return;
         }

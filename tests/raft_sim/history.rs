@@ -102,10 +102,9 @@ impl History {
         self.reads.len()
     }
 
-    /// Whether it can be so.
+    /// Checks whether all that clients saw can be so.
     ///
-    /// # Errors
-    /// What cannot.
+    /// # Errors The operation that cannot.
     pub fn check(&self) -> Result<(), String> {
         self.twice.clone().map_or(Ok(()), Err)?;
         let lists = ListHistory::read(self.lines.as_bytes()).map_err(|e| format!("{e:?}"))?;

@@ -1,6 +1,6 @@
-//! Nodes: their processes come and go, their disks stay. What a node does around Raft is here as
-//! far as Raft is about it: it is formed, it is told who comes and goes, and a node leaves when it
-//! is a member no more.
+//! Nodes: their processes come and go, their disks stay. The things that a node does around Raft
+//! are here as far as Raft is about them: the group is formed and told who comes and goes, and a
+//! node leaves when it is a member no more.
 
 use super::disk::{Device, Trouble};
 use super::exec::{Exec, NOBODY, Process};
@@ -185,7 +185,7 @@ impl Nodes {
         }
     }
 
-    /// Takes a node's disk away. It is down.
+    /// Takes away the disk of a node that is down.
     pub fn wipe(&self, node: MemberId) {
         log::info!("{node}: loses its disk");
         let mut places = self.lock();
@@ -378,8 +378,8 @@ impl Nodes {
         }
     }
 
-    /// Whether what is decided has named it at some time, as far as it has heard: who is to come is
-    /// not a member yet.
+    /// Whether a decided view or change has named a node at some time, as far as the node has
+    /// heard: one that is to come is no member yet.
     pub fn is_known(&self, me: MemberId) -> bool {
         self.founders().contains(&me) || self.is_born(me)
     }

@@ -168,8 +168,8 @@ impl Nodes {
             return Err(format!("the cluster is not born: {}", told()));
         };
         let members: Vec<MemberId> = views.members().into_keys().collect();
-        // A node whose addition was cancelled before it heard of it is still there. It waits to be
-        // added, as a standby does.
+        // A node whose addition was cancelled before it heard of that is still there. The node
+        // waits to be added, as a standby does.
         let is_here = |node: &MemberId| members.contains(node) || self.is_known(*node);
         let here: Vec<MemberId> = self.all().into_iter().filter(is_here).collect();
         let running = looks.iter().filter(|(node, ..)| is_here(node)).count();

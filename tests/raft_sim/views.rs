@@ -31,7 +31,7 @@ const WITHIN: Duration = Duration::from_millis(1500);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Add,
-    /// Which of those that are there.
+    /// The place of the node among those that are there.
     Remove(usize),
     Cancel,
 }

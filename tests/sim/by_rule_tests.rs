@@ -3,7 +3,8 @@
 
 use causeway::protocol::teeth::Rule;
 
-/// What takes more luck than some hundreds of seeds have; `tests/protocol` notices these.
+/// Rules whose absence shows only with more luck than some hundreds of seeds have; `tests/protocol`
+/// notices these.
 pub const BY_RULE_TESTS: &[Rule] = &[
     Rule::BeginBeforeEarlier,
     Rule::FollowWrongClock,

@@ -63,7 +63,7 @@ fn the_simulator_notices_every_broken_rule() {
     };
     let teeth: Vec<_> = TEETH.iter().filter(wanted).collect();
     let caught = Mutex::new(Vec::new());
-    // What a broken rule makes panic is caught, and need not be read.
+    // A panic that a broken rule causes is caught, and need not be read.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     on_all_cores(&teeth, |(rule, within)| {

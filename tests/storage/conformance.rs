@@ -1,8 +1,8 @@
-//! What every store does, the one on disk and the one in memory.
+//! Promises that every store keeps, the one on disk and the one in memory.
 
 use super::*;
 
-/// What a user of any store relies on.
+/// The promises that a user of any store relies on.
 fn conformance<S: Store + Commit>(make: impl Fn() -> S) {
     gets_what_was_committed(&make());
     later_operations_win(&make());

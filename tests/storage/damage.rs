@@ -188,7 +188,7 @@ fn damage_in_the_last_commit_drops_that_commit_at_most() {
 fn a_value_that_imitates_the_journal_changes_nothing() {
     let (template, _) = journal();
     let (path, bytes) = template.only(".jnl");
-    // What a client could know: a whole journal, of another directory.
+    // A value that a client could make: a whole journal, of another directory.
     let dir = directory();
     let disk = Disk::open(dir.path()).unwrap();
     disk.commit(&[batch(&[("a", Some("1"))])]).unwrap();
@@ -242,7 +242,7 @@ fn damage_in_a_table_or_manifest_is_never_silent() {
     let mut template = tables();
     let (journal, _) = template.only(".jnl");
     let intact = template.read_with(journal, &[]).unwrap();
-    // Which of the large values is in a table already depends on when the engine made it.
+    // The moment at which the engine made a table decides which of the large values is in it.
     let small = |pairs: &[(Bytes, Bytes)]| -> Vec<_> {
         let small = pairs.iter().filter(|(key, _)| key != "large");
         small.cloned().collect()

@@ -1,4 +1,4 @@
-//! What every store must do, and what the one on disk does when it is damaged, locked, or full.
+//! Stores: the promises of every store, and the one on disk when it is damaged, locked, or full.
 
 mod conformance;
 mod damage;
