@@ -6,10 +6,10 @@
 //!
 //! | | |
 //! |---|---|
-//! | `plan`, `widen`, `rng` | what a seed draws: shape, load, faults |
+//! | `plan`, `schedule`, `widen`, `rng` | what a seed draws: shape, load, faults |
 //! | `world` | one run: events in the order of time |
 //! | `node`, `disk`, `journal`, `net` | a process around the real driver, and what lies under it |
-//! | `client`, `snapshots` | clients of single keys, and of several at once |
+//! | `client`, `operation`, `snapshots` | clients of single keys, and of several at once |
 //! | `offers`, `views` | orphaned writes, the operator and the Raft group |
 //! | `faults`, `calm` | what goes wrong, and what must hold when that is over |
 //! | `oracle`, `checks`, `history` | what is true, and what is compared with it |
@@ -27,11 +27,13 @@ pub mod measure;
 pub mod net;
 pub mod node;
 pub mod offers;
+pub mod operation;
 pub mod oracle;
 pub mod plan;
 pub mod regressions;
 pub mod rng;
 pub mod runs;
+pub mod schedule;
 pub mod settings;
 pub mod snapshots;
 pub mod views;

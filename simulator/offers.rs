@@ -2,7 +2,7 @@
 //! after the other, the oldest first, through whichever member is there. An offer that a member did
 //! not see through is made again.
 
-use super::client::Operation;
+use super::operation::Operation;
 use super::world::{Failed, What, World};
 use causeway::protocol::context::Context;
 use causeway::protocol::op::{Answer, Op};

@@ -1,6 +1,7 @@
 //! Clients that read several keys as one causal cut, and what must hold of what they get.
 
-use super::client::{Operation, key};
+use super::client::key;
+use super::operation::Operation;
 use super::oracle::{Past, WriteId};
 use super::rng::Rng;
 use super::world::{Failed, What, World};

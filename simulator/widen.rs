@@ -1,8 +1,9 @@
 //! Faults that only some runs have. Each has a source of chance of its own, so that what else a
 //! seed decides stays what it was when one is added here.
 
-use super::plan::{Draw, Fault, Plan, Planned, duration, pick};
+use super::plan::{Fault, Plan, Planned, pick};
 use super::rng::Rng;
+use super::schedule::{Draw, duration};
 use super::views::Asked;
 
 /// The longest absence of a long run, in microseconds.

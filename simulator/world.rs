@@ -1,11 +1,12 @@
 //! The simulated cluster: one queue of events in time, and what each of them does.
 
-use super::client::{CLUSTER, Operation, Session, codec};
+use super::client::{CLUSTER, Session, codec};
 use super::disk::Disk;
 use super::measure::Measure;
 use super::net::{Frame, Net};
 use super::node::{Input, Node};
 use super::offers::Offer;
+use super::operation::Operation;
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan};
 use super::rng::Rng;

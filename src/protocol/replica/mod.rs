@@ -24,6 +24,7 @@
 //! ```text
 //! open.rs        from a disk to a replica, and from one to the next under newer views
 //! recovery.rs    from start to serving
+//! compare.rs     whether the disk has what peers count on
 //! sharing.rs     who has met whom, who takes nothing more: asked by all rules about logs
 //! accept.rs      client writes, and when they may be shown and acknowledged
 //! apply.rs       versions and dots that are taken in, and what follows when they are durable
@@ -33,6 +34,7 @@
 //! gather.rs      what no single peer has in full
 //! ahead.rs       versions that came ahead of their log
 //! snapshot.rs    all keys, for a disk that was lost or is old
+//! supply.rs      the chunks of a snapshot for a peer
 //! gossip.rs      who is alive, what is stable
 //! log_end.rs     when a log is over
 //! seals.rs       how far earlier logs are where a later one has begun
@@ -50,6 +52,7 @@ mod apply;
 mod beacons;
 mod check;
 mod cohorts;
+mod compare;
 mod effects;
 mod finished;
 mod gather;
@@ -70,6 +73,7 @@ mod sharing;
 mod snapshot;
 mod staging;
 mod stream;
+mod supply;
 mod tombstones;
 mod walls;
 
