@@ -224,11 +224,11 @@ impl<S: Store, T> Replica<S, T> {
 
     /// Why an orphaned write does not count any more, if it does not.
     fn declines(&self, slot: Slot, current: Option<&Version>, stamp: Stamp) -> Option<Declined> {
-        let forgotten = self.forgotten.get(&slot).copied().unwrap_or_default();
+        let is_forgotten = self.forgotten.may_cover(slot, stamp.ts);
         match current {
             Some(current) if current.stamp >= stamp => Some(Declined::Newer),
             Some(_) => None,
-            None if stamp.ts <= forgotten && !broken(Rule::TakeDeleted) => Some(Declined::Deleted),
+            None if is_forgotten && !broken(Rule::TakeDeleted) => Some(Declined::Deleted),
             None => None,
         }
     }

@@ -35,34 +35,32 @@ impl<S: Store, T> Replica<S, T> {
             if !self.track(dot.log) {
                 continue;
             }
-            self.staging.put(record::early_key(dot, &key), Vec::new());
-            self.ahead.insert(dot, key);
+            self.early.note(dot, key, &mut self.staging);
         }
     }
 
     /// Whether versions of a log are here ahead of it.
     pub(super) fn has_early(&self, log: LogId) -> bool {
-        let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
-        self.ahead.range(dots).next().is_some()
+        self.early.of(log).next().is_some()
     }
 
     /// Whether this replica has versions ahead of a log that no other one is known to have. A
     /// version that was gathered from others is none of these: two replicas with such versions
     /// would wait for each other before they go on with the log.
     pub(super) fn has_early_alone(&self, log: LogId) -> bool {
-        let dots = Dot { log, seq: 0 }..=Dot { log, seq: u64::MAX };
-        let mut early = self.ahead.range(dots);
-        early.any(|(dot, _)| !self.is_gathered(*dot) || broken(Rule::WaitForGathered))
+        let mut early = self.early.of(log);
+        early.any(|dot| !self.gathering.has(dot) || broken(Rule::WaitForGathered))
     }
 
     /// Forgets the versions that their logs have caught up with, and those that are stable under
     /// another dot; logs the versions again that no peer can supply.
     pub(super) fn settle_early(&mut self) -> Result<(), StoreError> {
-        if self.ahead.is_empty() {
+        if self.early.is_empty() {
             return Ok(());
         }
         let mut handed: BTreeMap<MemberId, (usize, Vec<Early>)> = BTreeMap::new();
-        for (dot, key) in self.ahead.clone() {
+        let early = self.early.iter().map(|(dot, key)| (dot, key.clone()));
+        for (dot, key) in early.collect::<Vec<_>>() {
             let caught_up = match self.logs.get(dot.log) {
                 Some(log) => log.received >= dot.seq,
                 None => true,
@@ -77,7 +75,7 @@ impl<S: Store, T> Replica<S, T> {
             let current = self.current(&place)?.filter(|_| !caught_up);
             let current = current.filter(|c| c.dot == dot || !self.is_everywhere(c.dot));
             let Some(version) = current else {
-                self.let_go(dot);
+                self.early.let_go(dot, &mut self.staging);
                 continue;
             };
             if !self.is_cut_off(dot) {
@@ -109,12 +107,6 @@ impl<S: Store, T> Replica<S, T> {
         let mut holders = view.replicas(view.partition(slot)).iter().copied();
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
         holders.find(alive)
-    }
-
-    fn let_go(&mut self, dot: Dot) {
-        if let Some(key) = self.ahead.remove(&dot) {
-            self.staging.delete(record::early_key(dot, &key));
-        }
     }
 
     /// Takes versions that came to a peer ahead of their logs, and says which of them are on the
@@ -166,8 +158,8 @@ impl<S: Store, T> Replica<S, T> {
         for (dot, key) in kept {
             let view = &self.views.view;
             let holds = view.partition_of(from) == Some(view.partition_of_key(key));
-            if holds && self.ahead.get(dot) == Some(key) {
-                self.let_go(*dot);
+            if holds && self.early.contains(*dot, key) {
+                self.early.let_go(*dot, &mut self.staging);
             }
         }
     }
@@ -175,9 +167,8 @@ impl<S: Store, T> Replica<S, T> {
     /// Whether versions are here ahead of logs of a cohort.
     pub(super) fn has_early_of(&self, id: CohortId) -> bool {
         let home = Home::Cohort(id);
-        self.ahead
-            .keys()
-            .any(|dot| self.views.home(dot.log) == home)
+        let mut early = self.early.iter();
+        early.any(|(dot, _)| self.views.home(dot.log) == home)
     }
 
     fn is_everywhere(&self, dot: Dot) -> bool {
@@ -206,7 +197,7 @@ impl<S: Store, T> Replica<S, T> {
         let sharing = self.sharing();
         let have = self.logs.received(id);
         let cut = sharing.is_closed(id) && self.known_end(id) <= have;
-        (cut && sharing.all_have_told(state.cohort.id)) || self.is_lost(dot)
+        (cut && sharing.all_have_told(state.cohort.id)) || self.gathering.lacks(dot)
     }
 
     /// Gives a version the next dot of the own log; readers go on to see it.

@@ -8,59 +8,30 @@
 //! the writer. A write that none of them has is lost, and the replica passes over its dot. If
 //! several replicas could settle for what is left, one of them does, and the others copy from it.
 
-use super::super::ids::{Dot, LogId, MemberId};
+use super::super::ids::{LogId, MemberId};
 use super::super::message::Range;
-use super::super::record::Seal;
 use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
-use super::super::version::Key;
 use super::super::views::CohortId;
 use super::cohorts::CohortState;
 use super::snapshot::Start;
 use super::{Replica, logs::Log};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// How long a live peer is given to settle first for what is left of a cohort, in microseconds.
 const SETTLE_US: u64 = 1_000_000;
-
-/// A part of a log that is being gathered.
-pub(super) struct Gathered {
-    /// Where the log was when that began.
-    after: u64,
-    /// How far each peer's versions have come.
-    upto: BTreeMap<MemberId, u64>,
-    /// The keys of those versions.
-    keys: BTreeMap<u64, Key>,
-    /// Some came without their dots.
-    unnamed: bool,
-    /// The seals that its first write has to wait for.
-    seals: Vec<(u64, Seal)>,
-    /// All of it up to here has come.
-    end: Option<u64>,
-}
 
 impl<S: Store, T> Replica<S, T> {
     /// Asks the next of several peers for what it has of a log, or goes on with the log when all
     /// have answered.
     pub(super) fn gather(&mut self, id: LogId) {
         let Some(sources) = self.sources(id) else {
-            self.gathering.remove(&id);
+            self.gathering.drop_part(id);
             return;
         };
         let after = self.logs.received(id);
-        let fresh = || Gathered {
-            after,
-            upto: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            unnamed: false,
-            seals: Vec::new(),
-            end: None,
-        };
-        let part = self.gathering.entry(id).or_insert_with(fresh);
-        if part.after != after {
-            *part = fresh();
-        }
-        let come = |m: &MemberId| part.upto.get(m).copied().unwrap_or(after);
+        self.gathering.begin(id, after);
+        let come = |m: &MemberId| self.gathering.come(id, after, *m).unwrap_or(after);
         let mut lacking = sources.iter().filter(|(m, end)| come(m) < *end);
         // A peer that is away is waited for, after the others have answered.
         let alive = |m: &MemberId| self.peers.is_alive(*m, self.now);
@@ -70,7 +41,8 @@ impl<S: Store, T> Replica<S, T> {
             let slots = state.map(|t| t.part.common(&self.views.part(&t.cohort, from)));
             self.send_pull(from, id, come, slots.unwrap_or_default());
         } else if lacking.next().is_none() {
-            part.end = sources.iter().map(|(_, end)| *end).max();
+            let end = sources.iter().map(|(_, end)| *end).max();
+            self.gathering.ends(id, end);
             self.pass_over(id);
         }
     }
@@ -93,21 +65,14 @@ impl<S: Store, T> Replica<S, T> {
     pub(super) fn gathered(&mut self, from: MemberId, range: Range) -> Result<(), StoreError> {
         let id = range.log;
         let received = self.logs.received(id);
-        let part = self.gathering.get(&id).filter(|s| s.after == received);
-        let come = part.map(|s| s.upto.get(&from).copied().unwrap_or(received));
-        if come != Some(range.after) {
+        if self.gathering.come(id, received, from) != Some(range.after) {
             return Ok(());
         }
         // The versions first: without them their dots must not count as here.
         let came = self.take_versions(range.versions)?;
         self.note_early(came);
-        if let Some(part) = self.gathering.get_mut(&id) {
-            let upto = range.after + range.keys.len() as u64;
-            part.upto.insert(from, upto);
-            part.seals.extend(range.seals);
-            let dots = (range.after + 1..).zip(range.keys);
-            part.keys.extend(dots.filter(|(_, key)| !key.is_empty()));
-        }
+        self.gathering
+            .add(id, from, range.after, range.keys, range.seals);
         self.gather(id);
         Ok(())
     }
@@ -118,23 +83,23 @@ impl<S: Store, T> Replica<S, T> {
             self.cohorts.gather(cohort, from, start);
             return;
         }
-        for (id, part) in &mut self.gathering {
-            if self.logs.get(*id).is_some_and(|l| l.cohort == cohort) {
-                let upto = part.upto.entry(from).or_insert(part.after);
-                *upto = start.applied(*id).unwrap_or(u64::MAX).max(*upto);
-                part.unnamed = true;
-            }
-        }
+        let logs = &self.logs;
+        self.gathering.add_unnamed(from, |id| {
+            let log = logs.get(id).filter(|l| l.cohort == cohort);
+            log.map(|_| start.applied(id).unwrap_or(u64::MAX))
+        });
     }
 
     /// Goes on with a log of which all that is left has come, when nobody holds more that came
     /// ahead of it.
     fn pass_over(&mut self, id: LogId) {
-        let Some(end) = self.gathering.get(&id).and_then(|s| s.end) else {
+        let Some(end) = self.gathering.end(id) else {
             return;
         };
-        let dots = Dot { log: id, seq: 0 }..=Dot { log: id, seq: end };
-        let mut early = self.ahead.range(dots);
+        let is_here_alone = || {
+            let mut early = self.early.upto(id, end);
+            early.any(|dot| self.gathering.lacks(dot))
+        };
         let sharing = self.sharing();
         let mut peers = self.cohort_of(id).into_iter().flat_map(|t| &t.peers);
         let settled = peers.all(|m| {
@@ -142,38 +107,24 @@ impl<S: Store, T> Replica<S, T> {
                 .get(*m)
                 .is_some_and(|p| sharing.has_settled(p, id))
         });
-        if !settled || early.any(|(dot, _)| self.is_lost(*dot)) {
+        if !settled || is_here_alone() {
             return;
         }
-        let seals = self.gathering.get(&id).map(|s| s.seals.clone());
+        let seals = self.gathering.seals(id).to_vec();
         let received = self.logs.received(id);
-        if received == 0 && !self.is_begun_right(id, &seals.unwrap_or_default()) {
+        if received == 0 && !self.is_begun_right(id, &seals) {
             return;
         }
-        let Some(mut part) = self.gathering.remove(&id) else {
+        let Some(part) = self.gathering.take(id) else {
             return;
         };
-        for seq in part.after + 1..=end {
-            let key = part.keys.remove(&seq).unwrap_or_default();
-            self.stage_dot(Dot { log: id, seq }, key);
+        for (dot, key) in part.dots {
+            self.stage_dot(dot, key.unwrap_or_default());
         }
         if part.unnamed {
             self.close_run(id);
             self.logs.unindex(id, end);
         }
-    }
-
-    /// Whether a write is among those that others have, of a part of its log of which all that is
-    /// left has come.
-    pub(super) fn is_gathered(&self, dot: Dot) -> bool {
-        let part = self.gathering.get(&dot.log);
-        part.is_some_and(|s| s.end >= Some(dot.seq) && s.keys.contains_key(&dot.seq))
-    }
-
-    /// Whether a write that came ahead of its log is among those that nobody else has.
-    pub(super) fn is_lost(&self, dot: Dot) -> bool {
-        let part = self.gathering.get(&dot.log);
-        part.is_some_and(|s| s.end >= Some(dot.seq) && !s.keys.contains_key(&dot.seq))
     }
 
     /// The peers that have parts of a cohort of which some is to be kept here; `None` while one of

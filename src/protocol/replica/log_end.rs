@@ -130,7 +130,7 @@ impl<S: Store, T> Replica<S, T> {
             cannot_be("a log ends that is not tracked");
             return;
         };
-        self.gathering.remove(&id);
+        self.gathering.drop_part(id);
         if !self.views.is_present(id.member) {
             // The writer is gone for good, and with it the writes that it told of and nobody has.
             self.finished.lose(log.head.saturating_sub(end));

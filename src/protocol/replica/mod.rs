@@ -16,6 +16,10 @@
 //! beacons.rs     the other members, and what is stable there
 //! staging.rs     what is on its way to the disk
 //! hidden.rs      writes that are not shown yet, and what readers see instead
+//! early.rs       versions that came ahead of their logs
+//! gathered.rs    parts of logs that come from several peers
+//! promises.rs    timestamps up to which no write is taken any more
+//! forgotten.rs   deletes of which nothing is left
 //! effects.rs     what is to be done about a step
 //! ```
 //!
@@ -53,9 +57,12 @@ mod beacons;
 mod check;
 mod cohorts;
 mod compare;
+mod early;
 mod effects;
 mod finished;
+mod forgotten;
 mod gather;
+mod gathered;
 mod gossip;
 mod handover;
 mod hidden;
@@ -64,6 +71,7 @@ mod log_end;
 mod logs;
 mod open;
 mod peers;
+mod promises;
 mod publish;
 mod pull;
 mod reads;
@@ -82,22 +90,20 @@ pub use open::{Ended, Known, OpenError, Setup, above};
 pub use recovery::GIVEN_UP;
 pub(super) use seals::fold;
 
+use super::clock::Clock;
 pub use super::clock::Now;
-use super::clock::{Clock, Timestamp};
 use super::context::Context;
-use super::ids::{Dot, LogId, MemberId, view_of};
+use super::ids::{LogId, MemberId, view_of};
 use super::limits::Limits;
 use super::message::Message;
 use super::op::{Answer, Consistency};
 use super::room::DiskRoom;
-use super::slots::Slot;
 use super::store::{Batch, Store, StoreError};
 use super::teeth::is_any_broken;
 use super::version::{Key, Stamp};
 use super::view::PartitionId;
 use super::views::{CohortId, Home, Views};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Time between two [ticks](Event::Tick), in microseconds: a wait ends so much late.
@@ -210,15 +216,13 @@ pub struct Replica<S, T> {
     finished: finished::FinishedLogs,
     strangers: beacons::Strangers,
     peers: peers::Peers,
-    /// For each slot in which deletes have been forgotten, the timestamp of the newest one.
-    forgotten: BTreeMap<Slot, Timestamp>,
+    forgotten: forgotten::ForgottenDeletes,
 
     index: index::Index,
     staging: staging::Staging,
 
-    /// Versions that came ahead of their log, by their dots.
-    ahead: BTreeMap<Dot, Key>,
-    gathering: BTreeMap<LogId, gather::Gathered>,
+    early: early::EarlyVersions,
+    gathering: gathered::Gathering,
     accept: accept::Accept<T>,
     hidden: hidden::HiddenWrites,
     tail: stream::Tail,
@@ -226,7 +230,8 @@ pub struct Replica<S, T> {
     recovery: recovery::Recovery,
     snapshots: snapshot::Snapshots,
     leftover: handover::Leftover,
-    promises: tombstones::Promises,
+    promises: promises::Promises,
+    sweep: tombstones::Sweep,
     gossip: gossip::Schedule,
     walls: walls::Walls,
     room: DiskRoom,

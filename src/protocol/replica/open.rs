@@ -11,8 +11,9 @@ use super::super::store::{Store, StoreError};
 use super::super::teeth::{Rule, broken};
 use super::super::views::Views;
 use super::{
-    Effect, Event, Now, Replica, accept, beacons, cohorts, effects, finished, gossip, handover,
-    hidden, index, logs, peers, reads, recovery, snapshot, staging, stream, tombstones, walls,
+    Effect, Event, Now, Replica, accept, beacons, cohorts, early, effects, finished, forgotten,
+    gathered, gossip, handover, hidden, index, logs, peers, promises, reads, recovery, snapshot,
+    staging, stream, tombstones, walls,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -202,11 +203,11 @@ impl<S: Store, T> Replica<S, T> {
             finished: finished::FinishedLogs::new(record::load_finished(&store)?, lost),
             strangers: beacons::Strangers::new(strangers, elsewhere, &views),
             peers: peers::Peers::new(peers, &heard),
-            forgotten: record::load_forgotten(&store)?,
+            forgotten: forgotten::ForgottenDeletes::new(record::load_forgotten(&store)?),
             index: index::Index::default(),
             staging: staging::Staging::new(batches, counts),
-            ahead: record::load_early(&store)?,
-            gathering: BTreeMap::new(),
+            early: early::EarlyVersions::new(record::load_early(&store)?),
+            gathering: gathered::Gathering::default(),
             accept: accept::Accept::default(),
             hidden: hidden::HiddenWrites::default(),
             tail: stream::Tail::default(),
@@ -218,7 +219,8 @@ impl<S: Store, T> Replica<S, T> {
                 setup.put_aside,
             ),
             snapshots: snapshot::Snapshots::default(),
-            promises: tombstones::Promises::new(promised),
+            promises: promises::Promises::new(promised),
+            sweep: tombstones::Sweep::default(),
             gossip: gossip::Schedule::default(),
             walls: walls::Walls::new(now),
             room,

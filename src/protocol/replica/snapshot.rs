@@ -277,7 +277,7 @@ impl<S: Store, T> Replica<S, T> {
         // A delete that is forgotten there must beat what is written here with an older stamp.
         self.keep_promise(chunk.promise);
         for (slot, upto) in chunk.forgotten {
-            self.forget_deletes(slot, upto);
+            self.forgotten.forget(slot, upto, &mut self.staging);
         }
         let start = fetch.first.get_or_insert(Start {
             logs: chunk.logs,

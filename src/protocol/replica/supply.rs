@@ -47,9 +47,7 @@ impl<S: Store, T> Replica<S, T> {
             busy: self.busy,
         };
         if pull.after.is_empty() {
-            let forgotten = self.forgotten.iter().map(|(slot, ts)| (*slot, *ts));
-            let asked = forgotten.filter(|(slot, _)| pull.slots.contains(*slot));
-            chunk.forgotten = asked.collect();
+            chunk.forgotten = self.forgotten.within(&pull.slots);
         }
         let most = pull.bytes.clamp(1, self.limits.chunk_bytes) as usize;
         let (mut bytes, mut found) = (0, Vec::new());
