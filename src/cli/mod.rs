@@ -128,6 +128,10 @@ pub fn main() -> ExitCode {
     if !filter.contains("openraft") {
         filter.push_str(",openraft=off,tracing=off");
     }
+    // It calls it an error when a client sends what is no HTTP.
+    if !filter.contains("actix_http") {
+        filter.push_str(",actix_http=off");
+    }
     env_logger::Builder::new()
         .parse_filters(&filter)
         .parse_default_env()

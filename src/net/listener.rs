@@ -18,6 +18,7 @@ use super::{
 use crate::protocol::ids::MemberId;
 use dashmap::DashMap;
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -28,8 +29,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Addresses whose last log line is remembered.
+/// Addresses whose log lines are remembered, and lines of each: so many are logged of an address
+/// before it is let in.
 const REMEMBERED: usize = 1024;
+const REASONS: usize = 6;
 
 /// State that all accepted connections share.
 pub struct Reception<M, Q, R, H> {
@@ -54,8 +57,8 @@ pub struct Reception<M, Q, R, H> {
     pub kill: CancellationToken,
     /// The tasks that a shutdown waits for.
     pub tasks: TaskTracker,
-    /// The last log line about an address.
-    pub logged: DashMap<IpAddr, String>,
+    /// Log lines about an address that was not let in since.
+    pub logged: DashMap<IpAddr, HashSet<String>>,
     pub kinds: Kinds<M, Q, R>,
 }
 
@@ -206,8 +209,8 @@ where
         if self.logged.len() >= REMEMBERED {
             self.logged.clear();
         }
-        let last = self.logged.insert(addr.ip(), line.to_owned());
-        last.as_deref() != Some(line)
+        let mut lines = self.logged.entry(addr.ip()).or_default();
+        lines.len() < REASONS && lines.insert(line.to_owned())
     }
 }
 

@@ -160,11 +160,12 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Ends it as an operator would.
-    pub async fn end(mut self) {
+    /// Ends it as an operator would: what it logged.
+    pub async fn end(mut self) -> String {
         self.signal(Signal::TERM);
         let (code, log) = self.ended(END_WITHIN).await;
         assert_eq!(code, Some(0), "{log}");
+        log
     }
 
     /// Waits until it has ended by itself: its exit code, and what it logged.
@@ -376,7 +377,7 @@ impl Cluster {
                 let end = tokio::time::timeout(END_WITHIN, running.stop()).await;
                 end.expect("it ends in time").unwrap();
             }
-            Some(Life::Apart(process)) => process.end().await,
+            Some(Life::Apart(process)) => drop(process.end().await),
             None => {}
         }
     }

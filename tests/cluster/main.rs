@@ -21,6 +21,7 @@ mod identity;
 mod keys;
 mod keys_history;
 mod longest;
+mod noise;
 mod operator;
 mod refusals;
 mod removed;
