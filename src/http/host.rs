@@ -6,6 +6,7 @@ use super::connection::body_is_here;
 use super::metrics::{Handles, Metrics};
 use super::origin;
 use super::problem::Problem;
+use super::reason::Reason;
 use super::request::{self, Body, BodyKind};
 use super::routes::HttpRoute;
 use super::token;
@@ -72,6 +73,7 @@ impl Surface {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this node holds as many replies as it may (CLIENT_MEMORY_BYTES) that clients have not read: try again, or ask another node",
             )
+            .because(Reason::NoRoom)
         })
     }
 

@@ -12,7 +12,7 @@
 //! surface       the handlers, one file per surface
 //! words         what a node knows, put into data and sentences
 //! host.rs       what handlers work with
-//! metrics.rs    what is counted
+//! metrics       what is counted
 //! peer_port.rs  what is counted at the port for other nodes
 //! request.rs    what clients send
 //! key.rs        which keys there are, on all surfaces
@@ -20,6 +20,7 @@
 //! reply.rs      what they get from `/kvs`
 //! etags.rs      the conditions that `/keys` takes
 //! problem.rs    what they get where nothing was done
+//! reason.rs     the words that this is counted by
 //! body.rs       bodies of replies
 //! responses.rs  errors that several paths answer with, for the description
 //! origin.rs     the guard against pages and strangers elsewhere
@@ -53,6 +54,7 @@ mod origin;
 mod page;
 mod peer_port;
 mod problem;
+mod reason;
 mod reply;
 mod request;
 mod responses;

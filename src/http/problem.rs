@@ -3,6 +3,7 @@
 //! its own.
 
 use super::body::{add_payload, json, plain};
+use super::reason::Reason;
 use super::routes::HttpRoute;
 use crate::api::problem::{ErrorReply, RefusedReply};
 use crate::node::{Failed, Node};
@@ -30,6 +31,8 @@ pub struct Problem {
     partition: Option<PartitionId>,
     stale: bool,
     code: Option<&'static str>,
+    /// Why, where its status does not say enough.
+    reason: Option<Reason>,
 }
 
 /// The shape of a problem's reply: each surface has its own.
@@ -54,7 +57,15 @@ impl Problem {
             partition: None,
             stale: false,
             code: None,
+            reason: None,
         }
+    }
+
+    /// Says why, for those who count.
+    #[must_use]
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
     }
 
     /// A problem in the operator's store, or with the API token.
@@ -110,7 +121,7 @@ impl Problem {
              leave it out to begin a new session"
         ));
         problem.code = Some(FOREIGN_PAYLOAD);
-        problem
+        problem.because(Reason::ForeignPayload)
     }
 
     /// The past that a client gave for a list is refused.
@@ -127,6 +138,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{why}: try again when a majority is"),
         )
+        .because(Reason::Forming)
     }
 
     /// A request that makes no sense.
@@ -177,7 +189,7 @@ impl Problem {
             return Self::foreign_payload(&refusal.to_string());
         }
         let (status, advice) = meaning(refusal);
-        Self::new(status, format!("{refusal}: {advice}"))
+        Self::new(status, format!("{refusal}: {advice}")).because(Reason::from(refusal))
     }
 
     /// Its status and its words, for a part of a reply.
@@ -194,6 +206,7 @@ impl Problem {
                 "{address} is a standby: it is in no view. Add it with PUT /kvs/view_update at a node of the cluster, or ask one"
             ),
         )
+        .because(Reason::Standby)
     }
 
     /// The node comes with the next view.
@@ -203,6 +216,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{address} is being added to the view: try again, or ask another node"),
         )
+        .because(Reason::Joining)
     }
 
     /// The node is in the view, and the others go on without it.
@@ -212,6 +226,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{address} serves nobody: {GIVEN_UP}; ask another node"),
         )
+        .because(Reason::GivenUp)
     }
 
     /// The node is in the view no more.
@@ -232,6 +247,7 @@ impl Problem {
                 "storing failed at {address}, which looks through its data and begins anew if a part of that is damaged: ask again, or ask another node"
             ),
         )
+        .because(Reason::Broken)
     }
 
     /// The node acts as a dead one.
@@ -243,6 +259,7 @@ impl Problem {
                 "{address} acts as failed, as it was told to: POST /recover/{address} at any node brings it back, or ask another node"
             ),
         )
+        .because(Reason::Failed)
     }
 
     /// The body of the reply, where that is JSON with a session.
@@ -259,7 +276,7 @@ impl Problem {
 
     /// The HTTP reply.
     pub fn reply(self, codec: &Codec) -> HttpResponse {
-        let status = self.status;
+        let (status, reason) = (self.status, self.reason);
         let mut response = match self.shape {
             Shape::Session => {
                 let body = self.body(codec);
@@ -278,6 +295,9 @@ impl Problem {
             ),
             Shape::Text => plain(status, &self.error),
         };
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(reason);
+        }
         let header = match status {
             StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "1"),
             StatusCode::FORBIDDEN => (WWW_AUTHENTICATE, "Bearer"),

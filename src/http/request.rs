@@ -9,6 +9,7 @@
 use super::budget::{Budget, HeldBytes};
 use super::key::{self, form_text};
 use super::problem::Problem;
+use super::reason::Reason;
 use super::session;
 use crate::protocol::context::Context;
 use crate::protocol::op::Consistency;
@@ -486,7 +487,8 @@ async fn collect(
             return Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this node holds as many bodies of requests as it may (CLIENT_MEMORY_BYTES): try again, or ask another node",
-            ));
+            )
+            .because(Reason::NoRoom));
         }
         whole.extend_from_slice(&chunk);
     }

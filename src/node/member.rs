@@ -16,7 +16,7 @@ use crate::protocol::marks::{Gauges, Marks};
 use crate::protocol::room::DiskRoom;
 use crate::protocol::store::StoreError;
 use crate::protocol::views::Views;
-use crate::storage::{CommitterStats, Disk};
+use crate::storage::{CommitterStats, Disk, EngineGauges};
 use arc_swap::Guard;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -115,6 +115,16 @@ impl Member {
     /// Work of the committer since the start.
     pub fn counters(&self) -> &CommitterStats {
         &self.committed
+    }
+
+    /// What the storage engine under the replica says; `None` while it is not open.
+    pub fn engine(&self) -> Option<EngineGauges> {
+        self.shared.disk.gauges()
+    }
+
+    /// Inputs that wait for the replica's thread, and bytes of clients' requests among them.
+    pub fn queue(&self) -> (usize, usize) {
+        self.inbox.waiting()
     }
 
     /// Time since the member began.

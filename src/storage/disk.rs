@@ -52,7 +52,7 @@ pub struct Disk {
     cache_bytes: u64,
     /// `None` while it is being reopened, and after that failed.
     engine: ArcSwapOption<Engine>,
-    records: RecordCache,
+    pub(super) records: RecordCache,
     writer: Mutex<Writer>,
     /// The space that was free when the operating system was last asked, and when that was.
     pub(super) free: Mutex<Option<(Instant, u64)>>,
@@ -69,7 +69,7 @@ pub struct Held {
 }
 
 pub(super) struct Engine {
-    database: Database,
+    pub(super) database: Database,
     pub(super) data: Keyspace,
 }
 

@@ -10,6 +10,7 @@ use crate::protocol::store::{Batch, StoreError};
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, GuardResult};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Memory for records, with an allowance for what each one costs beside its bytes: 64 MiB.
@@ -22,7 +23,12 @@ const MAX_VALUE: usize = 2048;
 const ITEMS: usize = 200_000;
 
 /// The cache.
-pub struct RecordCache(Cache<Vec<u8>, Bytes, Size>);
+pub struct RecordCache {
+    records: Cache<Vec<u8>, Bytes, Size>,
+    /// Reads that found their record here, and reads that did not.
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
 
 #[derive(Clone)]
 struct Size;
@@ -35,7 +41,11 @@ impl Weighter<Vec<u8>, Bytes> for Size {
 
 impl Default for RecordCache {
     fn default() -> Self {
-        Self(Cache::with_weighter(ITEMS, CAPACITY, Size))
+        Self {
+            records: Cache::with_weighter(ITEMS, CAPACITY, Size),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
     }
 }
 
@@ -49,11 +59,13 @@ impl RecordCache {
         key: &[u8],
         read: impl FnOnce() -> Result<Option<Bytes>, StoreError>,
     ) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.0.get(key) {
+        if let Some(value) = self.records.get(key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(value));
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
         // Another reader that fills the same place is not waited for.
-        match self.0.get_value_or_guard(key, Some(Duration::ZERO)) {
+        match self.records.get_value_or_guard(key, Some(Duration::ZERO)) {
             GuardResult::Value(value) => Ok(Some(value)),
             GuardResult::Timeout => read(),
             GuardResult::Guard(place) => {
@@ -71,9 +83,9 @@ impl RecordCache {
     pub fn committed(&self, batches: &[Batch]) {
         for (key, value) in batches.iter().flat_map(|batch| &batch.ops) {
             match value.as_ref().filter(|v| v.len() <= MAX_VALUE) {
-                Some(value) => self.0.insert(key.to_vec(), value.clone()),
+                Some(value) => self.records.insert(key.to_vec(), value.clone()),
                 None => {
-                    self.0.remove(&key[..]);
+                    self.records.remove(&key[..]);
                 }
             }
         }
@@ -81,7 +93,18 @@ impl RecordCache {
 
     /// Forgets everything: the engine may hold something else now.
     pub fn clear(&self) {
-        self.0.clear();
+        self.records.clear();
+    }
+
+    /// Reads so far that found their record here, and reads that did not.
+    pub fn asked(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.hits), read(&self.misses))
+    }
+
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        self.records.weight()
     }
 }
 

@@ -39,6 +39,8 @@ async fn a_node_that_recovers_says_so_and_serves_nothing_but_eventual_reads() {
         "causeway_serving 0",
         "causeway_peer_hellos 0",
         r#"causeway_peer_hellos_closed_total{reason="crowded"} 0"#,
+        "causeway_ready 0",
+        r#"causeway_net_peer_up{peer="127.0.0.1:8081"} 0"#,
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
     }
@@ -179,7 +181,8 @@ async fn alerts_and_the_dashboard_know_only_what_is_measured() {
     let _: Value = serde_json::from_str(dashboard).unwrap();
     for file in [include_str!("../../monitoring/alerts.yml"), dashboard] {
         let names = file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let names: Vec<&str> = names.filter(|n| n.starts_with("causeway_")).collect();
+        let ours = |name: &&str| name.starts_with("causeway_") || name.starts_with("process_");
+        let names: Vec<&str> = names.filter(ours).collect();
         assert!(names.len() > 12, "{names:?}");
         for name in names {
             assert!(measured(name), "{name} in\n{text}");
@@ -220,6 +223,14 @@ async fn metrics_count_what_happened() {
         "causeway_unstable_dots 0",
         "causeway_stalled_reads 0",
         "causeway_serving 1",
+        "causeway_ready 1",
+        r#"causeway_refusals_total{reason="malformed"} 1"#,
+        r#"causeway_refusals_total{reason="wrong_method"} 1"#,
+        "causeway_peer_unfit_total 0",
+        "causeway_net_bad_frames_total 0",
+        "causeway_net_hellos_refused_total 0",
+        "causeway_replica_queue_bytes 0",
+        "causeway_client_connections_lingering 0",
         "causeway_request_bodies_bytes 0",
         "causeway_unread_replies_bytes 0",
         r#"causeway_clients_refused_total{reason="cut_off"} 0"#,
@@ -229,6 +240,7 @@ async fn metrics_count_what_happened() {
             env!("CARGO_PKG_VERSION")
         ),
         "causeway_council_leads 1",
+        r#"causeway_council_leader{leader="127.0.0.1:8080"} 1"#,
         "causeway_council_has_quorum 1",
         "causeway_council_full 0",
         "causeway_lists 1",
@@ -254,6 +266,18 @@ async fn metrics_count_what_happened() {
         "causeway_client_connections",
         "causeway_client_connections_most",
         "causeway_client_memory_bytes",
+        "causeway_commit_data_bytes_total",
+        "causeway_engine_journals",
+        "causeway_engine_journal_bytes",
+        "causeway_engine_memtable_bytes",
+        "causeway_cache_records_bytes",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_threads",
+        "process_open_fds",
+        "process_max_fds",
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
     ] {
         assert!(number(name) > 0.0, "{name} in\n{text}");
     }

@@ -8,6 +8,7 @@ use crate::http::exposition;
 use crate::http::host::Surface;
 use crate::http::metrics::FromRaft;
 use crate::http::problem::Problem;
+use crate::http::reason::Reason;
 use crate::http::responses::RemovedNode;
 use crate::http::words;
 use actix_web::http::StatusCode;
@@ -58,7 +59,8 @@ pub async fn ready(
         Err(why) => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("this node is not ready: {why}"),
-        )),
+        )
+        .because(Reason::NotReady)),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::http::etags::EntityTags;
 use crate::http::host::Surface;
 use crate::http::key;
 use crate::http::problem::Problem;
+use crate::http::reason::Reason;
 use crate::http::request::BodyKind;
 use crate::http::responses::{ListChangeErrors, ListErrors, RemovedNode};
 use crate::http::session;
@@ -409,7 +410,16 @@ pub(super) fn failed(error: &ConsensusError) -> Problem {
             )
         }
     };
-    Problem::text(status, format!("{error}: {advice}"))
+    let problem = Problem::text(status, format!("{error}: {advice}"));
+    match error {
+        ConsensusError::NoQuorum { .. } => problem.because(Reason::NoQuorum),
+        ConsensusError::Overloaded => problem.because(Reason::Overloaded),
+        ConsensusError::Undecided { .. } | ConsensusError::Stopped => {
+            problem.because(Reason::Undecided)
+        }
+        ConsensusError::Behind { .. } => problem.because(Reason::Behind),
+        _ => problem,
+    }
 }
 
 /// The request makes no sense.

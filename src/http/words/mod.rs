@@ -12,7 +12,7 @@ use crate::protocol::ids::MemberId;
 use crate::protocol::view::{FULL, View};
 
 /// A member by its address, or by its number where that is not known.
-fn name(node: &Member, member: MemberId) -> String {
+pub fn name(node: &Member, member: MemberId) -> String {
     node.membership().knowledge().name(member)
 }
 

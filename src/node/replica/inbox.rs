@@ -124,6 +124,12 @@ impl Inbox {
         silent.filter(|silent| *silent >= WEDGED)
     }
 
+    /// Inputs that wait for the core's thread, and bytes of clients' requests among them.
+    pub fn waiting(&self) -> (usize, usize) {
+        let read = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        (read(&self.desk.waiting), read(&self.desk.bytes))
+    }
+
     /// Keeps the core's thread from its work, as a disk does that hangs.
     #[cfg(test)]
     pub fn hold(&self) -> impl Drop + '_ {
