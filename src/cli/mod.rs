@@ -9,6 +9,7 @@ mod inspect;
 mod keys;
 mod kv;
 mod local;
+mod logging;
 mod many;
 mod operator;
 mod report;
@@ -22,6 +23,7 @@ mod wire;
 
 use clap::{Parser, Subcommand};
 use failure::{CODES_HELP, CommandResult, Failure, note};
+use logging::LogFormat;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -31,8 +33,8 @@ use tokio::runtime::{Builder, Runtime};
 /// Without a command, runs a node as the environment describes it: ip_port (its own address,
 /// required), VIEW (comma-separated ip:ports; without it the node waits to be added), K, BIND,
 /// PEER_PORT, DATA_DIR, CLUSTER_SECRET, CLUSTER_SECRET_ALSO, API_TOKEN, WRITE_TOKEN, READ_TOKEN,
-/// MAX_VALUE_BYTES, DISK_RESERVE_BYTES, RUST_LOG. CONFIG names a file with more of these, one
-/// NAME=value a line.
+/// MAX_VALUE_BYTES, DISK_RESERVE_BYTES, SLOW_REQUEST_MS, LOG_FORMAT (text or json), RUST_LOG.
+/// CONFIG names a file with more of these, one NAME=value a line.
 #[derive(Parser)]
 #[command(name = "causeway", version, after_help = CODES_HELP)]
 struct Cli {
@@ -120,11 +122,11 @@ pub fn main() -> ExitCode {
         Some(Command::Report(_)) => "error",
         Some(_) => "warn",
     };
-    let filter = match cli.command {
-        None => serve::log_filter(),
-        Some(_) => std::env::var("RUST_LOG").ok(),
+    let setting = match cli.command {
+        None => serve::setting,
+        Some(_) => serve::variable,
     };
-    let mut filter = filter.unwrap_or_else(|| level.to_owned());
+    let mut filter = setting("RUST_LOG").unwrap_or_else(|| level.to_owned());
     if !filter.contains("openraft") {
         filter.push_str(",openraft=off,tracing=off");
     }
@@ -132,14 +134,19 @@ pub fn main() -> ExitCode {
     if !filter.contains("actix_http") {
         filter.push_str(",actix_http=off");
     }
-    env_logger::Builder::new()
-        .parse_filters(&filter)
-        .parse_default_env()
-        .init();
+    let format = match LogFormat::read(setting("LOG_FORMAT").as_deref()) {
+        Ok(format) => format,
+        Err(Failure { code, text }) => {
+            note(text);
+            return ExitCode::from(code as u8);
+        }
+    };
+    let node = setting("ip_port").filter(|_| cli.command.is_none());
+    format.begin(&filter, node);
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {
-            note(text);
+            format.end(&text);
             ExitCode::from(code as u8)
         }
     }

@@ -11,17 +11,18 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A variable of this process's environment.
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     // A value that is not UTF-8 must be refused, not taken for unset.
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// What a node is to log, as its environment says or the file of its settings.
-pub fn log_filter() -> Option<String> {
-    // A file that makes no sense is told of where the settings are read.
-    with_file(variable)
-        .ok()
-        .and_then(|lookup| lookup("RUST_LOG"))
+/// What a node's log goes by, as its environment says or the file of its settings.
+pub fn setting(name: &str) -> Option<String> {
+    match with_file(variable) {
+        Ok(lookup) => lookup(name),
+        // A file that makes no sense is told of where the settings are read.
+        Err(_) => variable(name),
+    }
 }
 
 /// The settings in this process's environment, and in the file that it names.

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::reason::Reason;
 use super::request::{self, Body, BodyKind};
 use super::routes::HttpRoute;
+use super::slow::SlowLog;
 use super::token;
 use crate::node::{Absence, Member, Node, Role};
 use crate::protocol::context::Context;
@@ -29,17 +30,25 @@ pub struct Surface {
     pub metrics: Arc<Metrics>,
     /// This worker's way to that.
     pub handles: Handles,
+    /// Requests that took long.
+    pub slow: Arc<SlowLog>,
 }
 
 impl Surface {
     /// The state of one worker's handlers.
-    pub fn new(node: Arc<Node>, clients: Arc<Clients>, metrics: Arc<Metrics>) -> Rc<Self> {
+    pub fn new(
+        node: Arc<Node>,
+        clients: Arc<Clients>,
+        metrics: Arc<Metrics>,
+        slow: Arc<SlowLog>,
+    ) -> Rc<Self> {
         let handles = metrics.handles();
         Rc::new(Self {
             node,
             clients,
             metrics,
             handles,
+            slow,
         })
     }
 

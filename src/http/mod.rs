@@ -14,6 +14,7 @@
 //! host.rs       what handlers work with
 //! metrics       what is counted
 //! peer_port.rs  what is counted at the port for other nodes
+//! slow.rs       requests that took long
 //! request.rs    what clients send
 //! key.rs        which keys there are, on all surfaces
 //! session.rs    which session a request belongs to
@@ -61,6 +62,7 @@ mod responses;
 mod routes;
 mod server;
 mod session;
+mod slow;
 mod surface;
 #[cfg(test)]
 mod tests;

@@ -153,6 +153,11 @@ impl<'a> Fields<'a> {
         self
     }
 
+    /// The key, whatever else is in the fields.
+    pub fn key_text(self) -> Option<Bytes> {
+        self.key.map(|key| Bytes::from(key.into_owned()))
+    }
+
     /// Without the `causal_payload`, for those who keep no session.
     #[must_use]
     pub fn without_session(mut self) -> Self {

@@ -7,6 +7,7 @@ use super::listen::{Service, listen};
 use super::metrics::Metrics;
 use super::problem::{unknown_path, wrong_method};
 use super::routes::HttpRoute;
+use super::slow::SlowLog;
 use super::surface::operator::{keys as plain, nodes};
 use super::surface::{batch, cluster, health, keys, kvs, raft_status, view};
 use super::{openapi, page};
@@ -34,6 +35,7 @@ pub fn serve(
 ) -> io::Result<(Server, SocketAddr)> {
     let clients = Arc::new(Clients::new(node.config()));
     let metrics = Arc::new(Metrics::new(Arc::clone(&node), Arc::clone(&clients)));
+    let slow = Arc::new(SlowLog::new(node.config().slow_request));
     let service = Service {
         bind,
         workers,
@@ -46,6 +48,7 @@ pub fn serve(
             Arc::clone(&node),
             Arc::clone(&clients),
             Arc::clone(&metrics),
+            Arc::clone(&slow),
         );
         configure(app, &surface);
     })
@@ -158,9 +161,13 @@ impl Resource<'_> {
                         Err(problem) => problem.reply(&surface.node.codec()),
                     },
                 };
-                surface
+                let took = surface
                     .handles
                     .observe(Some(route), req.method(), &response, began);
+                if surface.slow.is_slow(took) {
+                    surface.handles.slow();
+                    surface.slow.write(route, &req, &response, took);
+                }
                 record(route, &req, response.status());
                 response
             }

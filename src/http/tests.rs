@@ -7,6 +7,7 @@ use super::metrics::Metrics;
 use super::openapi_tests::Described;
 use super::routes::HttpRoute;
 use super::server::configure;
+use super::slow::SlowLog;
 use crate::node::Node;
 use crate::node::config::Config as Settings;
 use actix_web::App;
@@ -76,7 +77,12 @@ fn with_node(standby: bool, test: impl FnOnce(&SystemRunner, &dyn Call)) {
     let node = system.block_on(Node::start(settings)).unwrap();
     let clients = Arc::new(Clients::new(node.config()));
     let metrics = Metrics::new(Arc::clone(&node), Arc::clone(&clients));
-    let surface = Surface::new(node, clients, Arc::new(metrics));
+    let surface = Surface::new(
+        node,
+        clients,
+        Arc::new(metrics),
+        Arc::new(SlowLog::new(None)),
+    );
     let app = system.block_on(init_service(
         App::new().configure(|app| configure(app, &surface)),
     ));

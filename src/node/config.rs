@@ -19,6 +19,7 @@
 //! | `MAX_VALUE_BYTES` | the longest value that is taken | 8 MiB |
 //! | `CLIENT_MEMORY_BYTES` | of bodies, and of unread replies, at a time | 1/8 of the memory |
 //! | `DISK_RESERVE_BYTES` | room on the disk that stays free, half of it for deletes | 128 MiB |
+//! | `SLOW_REQUEST_MS` | from when on a request leaves a line in the log; 0: never | 1000 |
 //!
 //! A node has to know the peer port of every other one without asking. So the *distance* between
 //! the two ports is one for the whole cluster: 10000, or what `PEER_PORT` makes of it. Where
@@ -37,11 +38,12 @@ use crate::storage::Reserve;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// From the port of `ip_port` to the one for other nodes, where `PEER_PORT` says nothing.
 const PEER_DISTANCE: i32 = 10_000;
 /// All variables: what a file may name.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 21] = [
     "ip_port",
     "VIEW",
     "K",
@@ -62,12 +64,15 @@ pub(super) const NAMES: [&str; 20] = [
     "MAX_VALUE_BYTES",
     "CLIENT_MEMORY_BYTES",
     "DISK_RESERVE_BYTES",
+    "SLOW_REQUEST_MS",
 ];
 const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 /// The longest value that nodes can send each other, in bytes: a replica's message has so much in
 /// it, and may have one version more, with its key and its past.
 pub const LONGEST_VALUE: usize = FRAME_BYTES - Limits::ORDINARY.message_bytes() - (1 << 20);
 const _: () = assert!(MAX_VALUE_BYTES <= LONGEST_VALUE);
+/// A request that takes this long is slow, where no setting says it.
+const SLOW_REQUEST: Duration = Duration::from_secs(1);
 /// The store's flushes and compactions need this much while they work, in bytes.
 const LEAST_RESERVE: u64 = 64 << 20;
 
@@ -100,6 +105,8 @@ pub struct Config {
     /// Bytes of request bodies that are held at a time, and as many of replies that clients have
     /// not read.
     pub client_memory_bytes: usize,
+    /// A request that takes this long leaves a line in the log; none does without it.
+    pub slow_request: Option<Duration>,
     /// Room on the disk that is kept free.
     pub reserve: Reserve,
     /// The Raft group's settings: no variable changes them, but for the reserve.
@@ -180,6 +187,7 @@ impl Config {
                 lookup("CLIENT_MEMORY_BYTES"),
                 memory::for_clients(),
             )?,
+            slow_request: slow_request(lookup("SLOW_REQUEST_MS"))?,
             reserve,
             raft: raft::RaftConfig {
                 reserve: reserve.bytes(),
@@ -318,6 +326,21 @@ fn value_bytes(text: Option<String>) -> Result<usize, ConfigError> {
             Err(nonsense(NAME, &given, &most))
         }
         bytes => Ok(bytes),
+    }
+}
+
+fn slow_request(text: Option<String>) -> Result<Option<Duration>, ConfigError> {
+    let Some(text) = text else {
+        return Ok(Some(SLOW_REQUEST));
+    };
+    match text.trim().parse() {
+        Ok(0) => Ok(None),
+        Ok(ms) => Ok(Some(Duration::from_millis(ms))),
+        Err(_) => Err(nonsense(
+            "SLOW_REQUEST_MS",
+            &text,
+            "it has to be a whole number of milliseconds, or 0 for no lines about slow requests",
+        )),
     }
 }
 

@@ -29,6 +29,7 @@ fn a_lone_address_makes_a_standby_with_defaults() {
     assert_eq!(c.data_dir, PathBuf::from("data/10.0.0.21:8080"));
     assert!(c.cluster_secret.is_none());
     assert_eq!(c.max_value_bytes, 8 << 20);
+    assert_eq!(c.slow_request, Some(Duration::from_secs(1)));
     assert_eq!(c.reserve.bytes(), 128 << 20);
     assert!(config(&[("ip_port", "10.0.0.21:8080"), ("VIEW", "")]).is_ok_and(|c| c.is_standby()));
 }
@@ -47,10 +48,12 @@ fn a_full_environment_is_taken_as_it_says() {
         ("MAX_VALUE_BYTES", "100"),
         ("CLIENT_MEMORY_BYTES", "1000"),
         ("DISK_RESERVE_BYTES", "1073741824"),
+        ("SLOW_REQUEST_MS", "0"),
         ("HOSTS", "kv.example.org, KV2.example.org"),
     ])
     .unwrap();
     assert!(!c.is_standby());
+    assert_eq!(c.slow_request, None);
     assert_eq!(c.view.as_ref().map(|v| v.partitions().count()), Some(2));
     assert_eq!(c.bind, "0.0.0.0:80".parse().unwrap());
     assert_eq!(c.peer_bind, "0.0.0.0:7000".parse().unwrap());
@@ -170,6 +173,9 @@ fn nonsense_is_refused() {
     let longest = LONGEST_VALUE.to_string();
     assert!(refused("MAX_VALUE_BYTES", &(LONGEST_VALUE + 1).to_string()).contains(&longest));
     assert!(refused("DISK_RESERVE_BYTES", "67108863").contains("64 MiB"));
+    for bad in ["abc", "", "-1", "1.5", "1s"] {
+        refused("SLOW_REQUEST_MS", bad);
+    }
     assert!(refused("API_TOKEN", "t").contains("CLUSTER_SECRET"));
     for bad in ["to ken", " token", "t\nk", "t\u{f6}ken"] {
         assert!(!refused("API_TOKEN", bad).contains(bad), "it is a secret");

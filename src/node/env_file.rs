@@ -18,8 +18,9 @@ use std::fs;
 
 /// The variable that names the file.
 const CONFIG: &str = "CONFIG";
-/// What the log shows is no setting of the node's alone, and may stand in the file all the same.
-const LOG_LEVEL: &str = "RUST_LOG";
+/// What the log shows, and how, is no setting of the node's alone; it may stand in the file
+/// all the same.
+const OF_THE_LOG: [&str; 2] = ["RUST_LOG", "LOG_FORMAT"];
 /// What the name of a variable ends with that names the file of a secret.
 const IN_A_FILE: &str = "_FILE";
 
@@ -69,7 +70,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
         let Some((name, value)) = setting.filter(|(name, _)| is_name(name)) else {
             return Err(format!("line {number} is not of the form NAME=value"));
         };
-        if !NAMES.contains(&name) && name != LOG_LEVEL {
+        if !NAMES.contains(&name) && !OF_THE_LOG.contains(&name) {
             let nearest = nearest(name);
             return Err(format!(
                 "line {number}: {name} is no setting, the nearest one is {nearest}"
@@ -142,12 +143,13 @@ mod tests {
 
     #[test]
     fn a_value_is_all_that_follows_but_for_blanks_at_its_ends() {
-        let text = "\n# K=7\n  # K=8\nip_port=10.0.0.21:8080\r\n K = 3 \nCLUSTER_SECRET=a#b \"c\" $d=\\e\nRUST_LOG=debug\nHOSTS=";
+        let text = "\n# K=7\n  # K=8\nip_port=10.0.0.21:8080\r\n K = 3 \nCLUSTER_SECRET=a#b \"c\" $d=\\e\nRUST_LOG=debug\nLOG_FORMAT=json\nHOSTS=";
         for (name, value) in [
             ("ip_port", Some("10.0.0.21:8080")),
             ("K", Some("3")),
             ("CLUSTER_SECRET", Some("a#b \"c\" $d=\\e")),
             ("RUST_LOG", Some("debug")),
+            ("LOG_FORMAT", Some("json")),
             ("HOSTS", Some("")),
             ("VIEW", None),
         ] {

@@ -7,6 +7,7 @@ mod ends;
 mod keys;
 mod letter;
 mod load;
+mod log;
 mod many;
 mod session;
 mod view;

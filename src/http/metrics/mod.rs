@@ -37,7 +37,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the latency buckets, in seconds: from a read in memory to a request that
 /// waited for everything it could.
@@ -76,6 +76,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram>,
     refusals: Family<RefusalLabels, Counter>,
+    slow: Counter,
     entries: Histogram,
 }
 
@@ -96,6 +97,12 @@ impl Metrics {
             "Requests that were not done, by the reason that their replies gave",
             refusals.clone(),
         );
+        let slow = Counter::default();
+        registry.register(
+            "slow_requests",
+            "Requests that took at least SLOW_REQUEST_MS",
+            slow.clone(),
+        );
         let entries = Histogram::new(ENTRIES);
         registry.register(
             "context_entries",
@@ -114,6 +121,7 @@ impl Metrics {
             registry,
             requests,
             refusals,
+            slow,
             entries,
         }
     }
@@ -124,6 +132,7 @@ impl Metrics {
         Handles {
             requests: self.requests.clone(),
             refusals: self.refusals.clone(),
+            slow: self.slow.clone(),
             resolved: (0..slots).map(|_| OnceCell::new()).collect(),
             entries: self.entries.clone(),
         }
@@ -154,19 +163,22 @@ impl Metrics {
 pub struct Handles {
     requests: Family<RequestLabels, Histogram>,
     refusals: Family<RefusalLabels, Counter>,
+    slow: Counter,
     resolved: Box<[OnceCell<Histogram>]>,
     pub entries: Histogram,
 }
 
 impl Handles {
-    /// Counts a request that has been answered. No route: nothing was at its path.
+    /// Counts a request that has been answered, and says how long it took. No route: nothing was at
+    /// its path.
     pub fn observe(
         &self,
         route: Option<HttpRoute>,
         method: &Method,
         response: &HttpResponse,
         began: Instant,
-    ) {
+    ) -> Duration {
+        let took = began.elapsed();
         if let Some(reason) = Reason::of(response) {
             let labels = [("reason", reason)];
             self.refusals.get_or_create_owned(&labels).inc();
@@ -175,7 +187,7 @@ impl Handles {
         let row = route.map_or(HttpRoute::ALL.len(), |r| r as usize);
         let slot = (row * METHOD_LABELS + method) * STATUS_LABELS + status;
         let Some(cell) = self.resolved.get(slot) else {
-            return;
+            return took;
         };
         cell.get_or_init(|| {
             self.requests.get_or_create_owned(&RequestLabels {
@@ -184,7 +196,13 @@ impl Handles {
                 status: STATUSES.get(status).copied().unwrap_or(OTHER),
             })
         })
-        .observe(began.elapsed().as_secs_f64());
+        .observe(took.as_secs_f64());
+        took
+    }
+
+    /// Counts a request that took long.
+    pub fn slow(&self) {
+        self.slow.inc();
     }
 }
 

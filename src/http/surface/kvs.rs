@@ -10,6 +10,7 @@ use crate::http::reply;
 use crate::http::request::{BodyKind, Fields};
 use crate::http::responses::{BodyErrors, RemovedNode, StoreErrors};
 use crate::http::session;
+use crate::http::slow::note_key;
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::version::Key;
@@ -108,6 +109,7 @@ pub async fn put(
         .understood_with(req.headers(), &*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let (key, value) = (asked.key()?, asked.value(node.max_value_bytes())?);
+    note_key(req, &key);
     write(surface, &member, key, Some(value), asked.context).await
 }
 
@@ -143,6 +145,7 @@ pub async fn delete(
     let asked = fields.understood_with(req.headers(), &*surface.codec()?)?;
     let member = surface.serving_to(&asked.context)?;
     let key = asked.key()?;
+    note_key(req, &key);
     write(surface, &member, key, None, asked.context).await
 }
 

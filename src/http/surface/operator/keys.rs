@@ -14,6 +14,7 @@ use crate::http::host::Surface;
 use crate::http::problem::Problem;
 use crate::http::request::{BodyKind, Fields};
 use crate::http::responses::{PlainKeyErrors, RemovedOperator};
+use crate::http::slow::note_key;
 use crate::node::{Member, Wrote};
 use crate::protocol::context::Context;
 use crate::protocol::ids::MemberId;
@@ -72,6 +73,7 @@ async fn try_write(
     let fields = Fields::json(&body).without_session();
     let asked = fields.understood(&surface.node.codec())?;
     let (key, value) = (asked.key()?, asked.value(max)?);
+    note_key(req, &key);
     let member = surface.serving()?;
     let partition = member.router().partition_of_key(&key);
     let nothing_seen = Context::default();
