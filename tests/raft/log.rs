@@ -72,8 +72,12 @@ async fn a_long_log_is_cut_and_a_node_far_behind_gets_a_snapshot() {
         .await;
     cluster.start(number).await;
     cluster.level(number).await;
-    let status = cluster.status(number).await;
-    assert!(status.snapshot.is_some(), "{status:?}");
+    // The library tells of it a moment after the state is there.
+    cluster
+        .until("a snapshot", async || {
+            cluster.status(number).await.snapshot.is_some()
+        })
+        .await;
     let wanted: Vec<u64> = (0..150).collect();
     assert_eq!(cluster.list(number, "a").await, wanted);
 
