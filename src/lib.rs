@@ -6,6 +6,8 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod descriptors;
+#[cfg(test)]
+mod fuzz;
 pub mod http;
 pub mod memory;
 pub mod net;

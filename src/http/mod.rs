@@ -42,6 +42,8 @@ mod connection;
 #[cfg(test)]
 mod connection_tests;
 mod etags;
+#[cfg(test)]
+mod etags_fuzz_tests;
 mod exposition;
 mod host;
 mod key;
@@ -58,6 +60,8 @@ mod problem;
 mod reason;
 mod reply;
 mod request;
+#[cfg(test)]
+mod request_fuzz_tests;
 mod responses;
 mod routes;
 mod server;

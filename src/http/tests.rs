@@ -69,6 +69,12 @@ fn many<S: Strategy>(
     });
 }
 
+/// As many cases as PROPTEST_CASES says, or as a fast suite has time for.
+fn cases(few: u32) -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
 /// Starts a node alone, or a standby, and lets its surface be called.
 fn with_node(standby: bool, test: impl FnOnce(&SystemRunner, &dyn Call)) {
     let system = System::new();
@@ -145,44 +151,62 @@ fn no_bytes_make_the_node_fail() {
         )),
         vec(any::<u8>(), 0..12).prop_map(Some),
     ];
-    let inputs = (routes, methods, bytes(), types, bytes());
+    let names = prop::sample::select(vec![
+        "if-match",
+        "if-none-match",
+        "idempotency-key",
+        "causal-payload",
+        "content-encoding",
+        "authorization",
+    ]);
+    let headers = vec((names, bytes()), 0..3);
+    let inputs = (routes, methods, bytes(), types, headers, bytes());
     let described = Described::new();
-    many(4000, inputs, |call, (route, method, query, media, body)| {
-        let mut uri = route.path().as_bytes().to_vec();
-        uri.push(b'?');
-        uri.extend(query);
-        let Ok(uri) = Uri::try_from(uri.as_slice()) else {
-            return Ok(());
-        };
-        let mut request = TestRequest::with_uri(&uri.to_string()).method(method.clone());
-        if let Some(media) = media.and_then(|m| HeaderValue::from_bytes(&m).ok()) {
-            request = request.insert_header((CONTENT_TYPE, media));
-        }
-        let reply = call(request.set_payload(body));
-        described
-            .is(route, &method, &reply)
-            .map_err(TestCaseError::fail)?;
-        let Reply { status, body, .. } = reply;
-        prop_assert!(status.as_u16() < 500, "{status}");
-        let documents = matches!(
-            route,
-            HttpRoute::Metrics | HttpRoute::Page | HttpRoute::RaftStatus
-        );
-        let text = route == HttpRoute::Keys || documents && status.is_success();
-        if method != Method::HEAD && !text {
-            let reply: Value = serde_json::from_slice(&body)
-                .map_err(|why| TestCaseError::fail(why.to_string()))?;
-            if !status.is_success() {
-                // The operator's store has errors of its own form, but for wrong methods.
-                let plain = (route.is_operators(&Method::POST)
-                    || route.is_administration(&Method::POST))
-                    && reply["message"].is_string();
-                prop_assert!(plain || reply["msg"] == "error", "{reply}");
-                prop_assert!(reply["error"].is_string(), "{reply}");
+    many(
+        cases(4000),
+        inputs,
+        |call, (route, method, query, media, headers, body)| {
+            let mut uri = route.path().as_bytes().to_vec();
+            uri.push(b'?');
+            uri.extend(query);
+            let Ok(uri) = Uri::try_from(uri.as_slice()) else {
+                return Ok(());
+            };
+            let mut request = TestRequest::with_uri(&uri.to_string()).method(method.clone());
+            if let Some(media) = media.and_then(|m| HeaderValue::from_bytes(&m).ok()) {
+                request = request.insert_header((CONTENT_TYPE, media));
             }
-        }
-        Ok(())
-    });
+            for (name, value) in headers {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    request = request.insert_header((name, value));
+                }
+            }
+            let reply = call(request.set_payload(body));
+            described
+                .is(route, &method, &reply)
+                .map_err(TestCaseError::fail)?;
+            let Reply { status, body, .. } = reply;
+            prop_assert!(status.as_u16() < 500, "{status}");
+            let documents = matches!(
+                route,
+                HttpRoute::Metrics | HttpRoute::Page | HttpRoute::RaftStatus
+            );
+            let text = route == HttpRoute::Keys || documents && status.is_success();
+            if method != Method::HEAD && !text {
+                let reply: Value = serde_json::from_slice(&body)
+                    .map_err(|why| TestCaseError::fail(why.to_string()))?;
+                if !status.is_success() {
+                    // The operator's store has errors of its own form, but for wrong methods.
+                    let plain = (route.is_operators(&Method::POST)
+                        || route.is_administration(&Method::POST))
+                        && reply["message"].is_string();
+                    prop_assert!(plain || reply["msg"] == "error", "{reply}");
+                    prop_assert!(reply["error"].is_string(), "{reply}");
+                }
+            }
+            Ok(())
+        },
+    );
 }
 
 /// A reply to GET with the text of the value.

@@ -321,6 +321,9 @@ fn get_varint(bytes: &mut &[u8]) -> Result<u64, ContextError> {
 }
 
 #[cfg(test)]
+mod fuzz_tests;
+
+#[cfg(test)]
 mod tests {
     use super::super::cluster::{ClusterId, PayloadKey};
     use super::super::context::tests::{any_context, log};

@@ -38,6 +38,8 @@
 //! attacker who can change packets in flight can take over a connection after its hello. Such a
 //! network needs a tunnel.
 
+#[cfg(test)]
+mod fuzz_tests;
 mod identity;
 mod layout;
 mod refusal;

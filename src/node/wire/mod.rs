@@ -9,6 +9,8 @@
 //! raft_transport.rs  the Raft group's calls over the connections
 //! ```
 
+#[cfg(test)]
+mod fuzz_tests;
 pub mod links;
 pub mod messages;
 pub mod peers;
