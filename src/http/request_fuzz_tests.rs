@@ -1,5 +1,5 @@
-//! Queries, forms and JSON bodies under bytes that no honest client sends: each ends in fields or in
-//! a 4xx, and fields that were read can be sent again.
+//! Queries, forms and JSON bodies under bytes that no honest client sends: each ends in fields or
+//! in a 4xx, and fields that were read can be sent again.
 
 use super::problem::Problem;
 use super::request::{BodyKind, Fields, ParsedFields};

@@ -1,5 +1,5 @@
-//! Hellos, verdicts and proofs of any bytes: what is read is sent as what is read the same again, and
-//! nobody gets in with them.
+//! Hellos, verdicts and proofs of any bytes: what is read is sent as what is read the same again,
+//! and nobody gets in with them.
 
 use super::identity::Lineage;
 use super::layout::FORMER;
