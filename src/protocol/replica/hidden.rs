@@ -94,8 +94,9 @@ impl HiddenWrites {
         let newer = |v: &&Version| best.is_none_or(|b| v.beats(b));
         let unknown = undo.coming.front().filter(|_| undo.unsure);
         let unknown = unknown.map(|(_, version)| version).filter(newer);
+        // Two nodes may give the same time: the client may have seen what wins by its node.
         let best_ts = best.map(|b| b.stamp.ts).unwrap_or_default();
-        let unknown = unknown.filter(|_| best_ts < context.clock);
+        let unknown = unknown.filter(|_| best_ts <= context.clock);
         let doubtful = undo.hidden.iter();
         let doubtful = doubtful
             .filter(|v| v.stamp.ts <= context.clock)

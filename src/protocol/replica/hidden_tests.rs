@@ -108,10 +108,12 @@ fn a_client_waits_while_an_unknown_version_may_have_become_durable() {
     };
     hidden.hide(&version(OWN, 3, 20), before, NOW);
     assert_eq!(
-        shown(&hidden, &client(10)),
+        shown(&hidden, &client(9)),
         Ok(Some(10)),
-        "has seen no more"
+        "has seen nothing newer"
     );
+    // Of two versions with one time the one of the higher node wins.
+    assert_eq!(shown(&hidden, &client(10)), Err(coming.dot));
     assert_eq!(shown(&hidden, &client(12)), Err(coming.dot));
     hidden.stored(7);
     assert_eq!(shown(&hidden, &client(12)), Ok(Some(15)));
